@@ -1,0 +1,32 @@
+# Each target does its own set-up from Debian's python3 with venv, and works from any directory (make -C, make -f).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+override MAKEFLAGS += --no-print-directory
+PYTHON ?= python3
+VENV := $(ROOT).venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= $(shell nproc)
+
+.PHONY: test demo lint seeds test-vllm bench docs clean
+
+$(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e $(ROOT)
+	@touch $@
+
+test: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m "not vllm and not gpu" tests
+
+lint: $(READY)
+	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml
+
+demo: $(READY)
+	@$(BIN)/sleepd demo
+
+clean:
+	@rm -rf $(VENV) $(ROOT).cache $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis
