@@ -15,8 +15,8 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.t
 	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e $(ROOT)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e $(ROOT)
 	@touch $@
 
 test: $(READY)
