@@ -8,6 +8,7 @@ from typing import TypeAlias
 from sleepd.core.life import Life
 from sleepd.core.model import (
     Activity,
+    Cause,
     ControlCounts,
     Failure,
     Fingerprint,
@@ -186,6 +187,7 @@ class StepOrder:
     uuids: tuple[str, ...] = ()
     least_freed_bytes: Bytes = 1
     gpus_before: Reading[GpusSeen] | None = None
+    asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
     prompt: str = ""
     api_name: str = ""
     mode_parameter: bool = True
@@ -255,6 +257,7 @@ class ModelSaved:
     check_failed: str
     checking: bool
     frees_nothing: bool
+    owed_wake: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,8 @@ class Footprint:
     freed: Mapping[str, tuple[Bytes, ...]] = field(default_factory=dict)
     asleep: Mapping[str, Bytes] = field(default_factory=dict)
     host_bytes: Bytes | None = None
+    host_pinned: bool = False
+    """This incarnation made a backup already; its pinned blocks stay until the process ends."""
     seconds: Mapping[str, Seconds] = field(default_factory=dict)
 
     def need(self, uuid: str) -> Bytes | None:

@@ -40,6 +40,7 @@ class Proof(StrEnum):
     ASLEEP_AND_FREED = "asleep and bytes down"
     AWAKE_AND_TAKEN = "awake and bytes up"
     STILL_ASLEEP_AND_TAKEN = "weights back, engine still held"
+    AWAKE = "awake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,21 @@ def plan_wake(level: int, caps: Capabilities, *, probe: bool) -> Plan:
 
 def plan_prove(*, reload: bool) -> Plan:
     """Settle doubt about an awake engine: compare its answer, or reload first and take the answer anew."""
-    return _plan(Verb.RELOAD, Verb.RESET_PREFIX, Verb.FINGERPRINT) if reload else _plan(Verb.PROBE)
+    if not reload:
+        return _plan(Verb.PROBE)
+    return Plan(
+        (
+            PlanStep(Verb.CONFIRM_IDLE),
+            step_of(Verb.RELOAD),
+            PlanStep(Verb.RESET_PREFIX, Fact.MEMORY_BACK, None, Proof.AWAKE),
+            step_of(Verb.FINGERPRINT),
+        )
+    )
+
+
+def plan_repair(verb: Verb) -> Plan:
+    """The one repair call of a recipe."""
+    return _plan(verb)
 
 
 def remaining(plan: Plan, done: int) -> Plan:

@@ -79,7 +79,10 @@ class Task:
     slept: tuple[str, ...] = ()
     """Victims this task has put to sleep: they are woken again should it fail."""
     intent: Intent | None = None
-    expected_moved: bool = False
+    resume_s: MonotonicS | None = None
+    """Set while the task pauses before its next attempt; no step runs meanwhile."""
+    running: bool = False
+    """A step's call is out: its end is awaited."""
 
 
 class AskKind(StrEnum):
@@ -99,7 +102,8 @@ class Waiter:
     level: int = 0
     force: bool = False
     drain_until_s: MonotonicS = 0.0
-    task_id: int | None = None
+    silent: bool = False
+    """Its answer went out when it was accepted; only its wish is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class ModelRecord:
     checking: bool = False
     """A level 2 check (sleep at level 2, wake with reload, compare) is under way."""
     check_failed: str = ""
+    owed_wake: Cause | None = None
+    """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
     last_wake: LastWake | None = None
     reason: str = "not looked at yet"
 
