@@ -222,6 +222,8 @@ WEIGHTS: dict[Fact, dict[Weights, Weights]] = {
     _F.L2_ISSUED: dict.fromkeys(Weights, _W.BLANK),
     _F.MEMORY_BACK: {_W.OFFLOADED: _W.LOADED},
     _F.WEIGHTS_RESTORED: {_W.OFFLOADED: _W.LOADED},
+    # A sleep failed before anything was released: level 1's weights never left; level 2's are only very likely there.
+    _F.RESUME_CHOSEN: {_W.OFFLOADED: _W.LOADED, _W.BLANK: _W.DOUBTFUL},
     # Loaded again, but not believed before an answer showed it (or the engine is proven: see NOT_PROVABLE's guard).
     _F.WEIGHTS_RELOADED: {_W.BLANK: _W.DOUBTFUL, _W.DOUBTFUL: _W.DOUBTFUL, _W.LOADED: _W.DOUBTFUL},
     _F.ANSWER_RIGHT: {_W.DOUBTFUL: _W.LOADED},

@@ -200,6 +200,7 @@ class Footprint:
     """
 
     freed: Mapping[str, tuple[Bytes, ...]] = field(default_factory=dict)
+    awake: Mapping[str, Bytes] = field(default_factory=dict)
     asleep: Mapping[str, Bytes] = field(default_factory=dict)
     host_bytes: Bytes | None = None
     host_pinned: bool = False

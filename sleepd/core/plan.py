@@ -28,6 +28,7 @@ class Verb(StrEnum):
 
 
 SLEEPS = frozenset({Verb.SLEEP_L1, Verb.SLEEP_L2, Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
+REPAIRS = frozenset({Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
 WAKES = frozenset({Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV})
 OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE})
 """Steps that change nothing on the engine and may be repeated at will."""
@@ -118,9 +119,15 @@ def plan_prove(*, reload: bool) -> Plan:
     )
 
 
-def plan_repair(verb: Verb) -> Plan:
-    """The one repair call of a recipe."""
-    return _plan(verb)
+def plan_resume(*, probe: bool) -> tuple[PlanStep, ...]:
+    """After a sleep that released nothing: lift the pause. No bytes move, so being awake is all there is to see."""
+    wake = PlanStep(Verb.WAKE, Fact.MEMORY_BACK, None, Proof.AWAKE)
+    return (wake, step_of(Verb.PROBE)) if probe else (wake,)
+
+
+def redirect(plan: Plan, done: int, *steps: PlanStep) -> Plan:
+    """The plan with everything after its first `done` steps replaced: cursors never point at two steps."""
+    return Plan((*plan.steps[:done], *steps))
 
 
 def remaining(plan: Plan, done: int) -> Plan:

@@ -14,6 +14,10 @@ from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
 from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
 
 
+NO_ANSWER_YET = "no known answer was taken yet"
+NOT_CHECKED = "its level 2 cycle was not checked yet"
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """What the rules want of an awake model: sleep at `level`, because of `rule`."""
@@ -157,9 +161,9 @@ def level2_refusal(world: World, record: ModelRecord) -> str:
     if record.check_failed:
         return f"its level 2 check failed: {record.check_failed}"
     if record.fingerprint is None:
-        return "no known answer was taken yet"
+        return NO_ANSWER_YET
     if proof_key(record.facts) not in world.proven:
-        return "its level 2 cycle was not checked yet"
+        return NOT_CHECKED
     return ""
 
 

@@ -141,7 +141,7 @@ def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
         evidence = replace(evidence, seen=seen, gpus_after=got.value)
         # A stage of releases before 0.24 already reports awake; bytes decide there.
         told = isinstance(seen, Known) and (wanted or seen.value.is_sleeping is False)
-        if end is None and told and _taken(order, got.value):
+        if end is None and told and (order.step.proof is Proof.AWAKE or _taken(order, got.value)):
             return StepEnd.DONE, evidence
         if got.mono_s >= deadline_s:
             # Awake by its own word while NVML cannot be read: a missing reading contradicts nothing.

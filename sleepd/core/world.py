@@ -111,6 +111,7 @@ class LastWake:
     seconds: Seconds
     action: str
     ok: bool
+    task_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
