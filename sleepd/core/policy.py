@@ -13,7 +13,6 @@ from sleepd.core.reports import ConditionReport, RuleReport
 from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
 from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
 
-
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
 
