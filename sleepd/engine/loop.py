@@ -32,6 +32,7 @@ from sleepd.engine.runner import Runner, cancelled
 from sleepd.ports import Clock, Store, StoreFailed, Vllm
 
 Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
+RETRY_COMMIT_S = 1.0
 BEAT_S = 5.0
 """At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
 
@@ -144,7 +145,11 @@ class Loop:
                 self._carry_out(refused)
         kept = [e for e in events if not isinstance(e, WakeAsked | SleepAsked | ResetAsked | Tick)]
         self._tell([Note("not_recordable", "", detail)], now)
-        asyncio.get_running_loop().call_later(1.0, lambda: [self.submit(e) for e in kept] and None)
+        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._submit_all, kept)
+
+    def _submit_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.submit(event)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
@@ -12,6 +13,8 @@ from sleepd.ports import Clock, Gpus, HostMemory, Vllm
 
 LOOK_TIMEOUT_S = 5.0
 """A poll that takes longer counts as failed; three in a row make the reading missing."""
+NUDGED_LOOK_S = 0.05
+"""Looks asked for at once still keep this distance, so that a reading that stays missing is not hammered."""
 
 
 class Sink(Protocol):
@@ -46,7 +49,7 @@ class Observer:
             self._loops.pop(key).cancel()
             self._nudges.pop(key, None)
         for key in wanted - self._loops.keys():
-            self._spawn(key, lambda name=key.removeprefix("model:"): self._watch_model(name))
+            self._spawn(key, partial(self._watch_model, key.removeprefix("model:")))
 
     def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False) -> None:
         """Look at once instead of at the next poll."""
@@ -100,3 +103,4 @@ class Observer:
             for task in (sleeping, nudged):
                 task.cancel()
         nudge.clear()
+        await self._clock.sleep(max(0.0, asked_s + NUDGED_LOOK_S - self._clock.now().mono_s))
