@@ -7,15 +7,16 @@ nobody waits for any more still ends in a sleep. Source: vLLM v1/engine/core.py 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sleepd.sim.dialects import Dialect
+from sleepd.sim.vllm_batch import Batch
 from sleepd.sim.vllm_executor import Executor
 from sleepd.sim.vllm_faults import FaultQueue
-from sleepd.sim.vllm_generation import FinishReason, Generation
+from sleepd.sim.vllm_generation import Generation
 from sleepd.sim.vllm_types import Cancellable, EngineFailure, EngineSpec, Scheduler
 from sleepd.sim.vllm_worker import Worker
 
@@ -45,14 +46,13 @@ class EngineCore:
         faults: FaultQueue,
         on_death: Callable[[], None],
     ) -> None:
-        self._spec, self._dialect, self._scheduler, self._faults = spec, dialect, scheduler, faults
+        self._dialect, self._scheduler, self._faults = dialect, scheduler, faults
         self.worker, self._executor = worker, Executor(dialect, worker)
         self._on_death = on_death
         self.alive = True
         self.pause: Literal["new", "all"] | None = None
         """What the scheduler leaves alone: new requests (a drain), everything, or nothing."""
-        self._running: list[Generation] = []
-        self._waiting: deque[Generation] = deque()
+        self.batch = Batch(scheduler, spec.max_num_seqs, self._step)
         self._idle_callbacks: list[tuple[int | None, Done]] = []
         self._queue: deque[_Utility] = deque()
         self._current: _Utility | None = None
@@ -62,10 +62,6 @@ class EngineCore:
         """The running call waits for `release_hang`."""
         self.refuses_new = False
         """`/pause` with abort or wait turns new requests away (0.33); the pause inside `/sleep` does not."""
-        self._gauges = (0, 0)
-        self.prompt_tokens = 0
-        self._generated_tokens = 0
-        self.request_success: Counter[str] = Counter(stop=0, length=0, abort=0, error=0)
 
     # what can be seen
 
@@ -85,28 +81,23 @@ class EngineCore:
         """A utility call runs (or hangs) and everything else waits."""
         return self._current is not None
 
-    def generation_tokens(self) -> int:
-        """All tokens so far, those of unfinished requests included."""
-        now = self._scheduler.now()
-        return self._generated_tokens + sum(g.progress(now) for g in (*self._running, *self._waiting))
-
     def gauges(self) -> tuple[int, int]:
         """(running, waiting) as of the last step: frozen while nothing steps."""
-        if self.alive and not self.busy and self._running and self.pause != "all":
-            self._record_gauges()
-        return self._gauges
+        if self.alive and not self.busy and self.batch.running and self.pause != "all":
+            self.batch.record_gauges()
+        return self.batch.gauges
 
     # requests
 
     def submit(self, generation: Generation) -> None:
         """The request waits for its turn, which may be now."""
-        self._waiting.append(generation)
+        self.batch.waiting.append(generation)
         self._step()
 
     def abort(self, generation: Generation, *, tell: bool = False) -> None:
         """The request is gone; `tell` says so to its client, who otherwise was first to go."""
-        if generation in self._running or generation in self._waiting:
-            self._end(generation, "abort", tell=tell)
+        if generation in self.batch.everything():
+            self.batch.end(generation, "abort", tell=tell)
             self._step()
 
     # utility calls: each answers through `done`, in order
@@ -184,11 +175,11 @@ class EngineCore:
     def reset_prefix_cache(self) -> Work:
         """Work: True when the cache is empty, False while a request holds blocks."""
         yield 0.0
-        return not self._faults.take("fail_reset_cache") and not self._running
+        return not self._faults.take("fail_reset_cache") and not self.batch.running
 
     def release_kv_cache(self) -> Work:
         """Work: drop the KV pool of a paused, resident engine (0.31+, core.py:981)."""
-        if self.pause is None or self._running:
+        if self.pause is None or self.batch.running:
             raise EngineFailure("release_kv_cache_memory() requires a completed pause first")
         yield from self._executor.release_kv_cache()
         return None
@@ -204,8 +195,8 @@ class EngineCore:
 
     def shut_down(self) -> None:
         """SIGTERM: running requests end in an error, queued ones as aborted (recorded from 0.32)."""
-        for generation in tuple(self._waiting):
-            self._end(generation, "abort")
+        for generation in tuple(self.batch.waiting):
+            self.batch.end(generation, "abort")
         self._end_everything()
 
     def silence(self) -> None:
@@ -213,15 +204,15 @@ class EngineCore:
         self.alive = False
         self._queue.clear()
         self._idle_callbacks.clear()
-        self._freeze()
+        self.batch.freeze()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _end_everything(self) -> None:
         self.silence()
-        for generation in (*self._running, *self._waiting):
-            self._end(generation, "error")
+        for generation in self.batch.everything():
+            self.batch.end(generation, "error")
 
     # the one thread
 
@@ -248,7 +239,7 @@ class EngineCore:
             delay_s = 0.0
             while delay_s <= 0:
                 delay_s = next(utility.work)
-            self._freeze()
+            self.batch.freeze()
             self.hung = delay_s == HANG_S
             if not self.hung:
                 self._timer = self._scheduler.call_later(delay_s, self._on_timer)
@@ -274,15 +265,13 @@ class EngineCore:
 
     def _schedule(self) -> None:
         if self.pause is None:
-            while self._waiting and len(self._running) < self._spec.max_num_seqs:
-                self._running.append(self._waiting.popleft())
-        if self._running and self.pause != "all":
+            self.batch.admit()
+        if self.batch.running and self.pause != "all":
             if not self.worker.computes:
                 self.die()
                 return
-            self._thaw()
-            self._record_gauges()
-        elif self._idle_callbacks and (self.pause is not None or not self._waiting):
+            self.batch.thaw()
+        elif self._idle_callbacks and (self.pause is not None or not self.batch.waiting):
             for level, done in self._idle_callbacks:
                 work = self.ask(lambda: None) if level is None else self._executor.sleep(level)
                 self._queue.append(_Utility(work, done))
@@ -296,73 +285,18 @@ class EngineCore:
             raise EngineFailure(f"Unknown pause mode: {mode}")
         if mode == "keep":
             self.pause = "all"
-            self._freeze()
+            self.batch.freeze()
             if clear_cache:  # their KV goes, so they are preempted and computed again
-                self._waiting.extendleft(reversed(self._running))
-                self._running.clear()
+                self.batch.preempt()
             return False
         self.pause = "new"
         if mode == "abort":
-            for generation in (*self._running, *self._waiting):
-                self._end(generation, "abort")
-        return bool(self._running)
+            for generation in self.batch.everything():
+                self.batch.end(generation, "abort")
+        return bool(self.batch.running)
 
     def _unpause(self) -> None:
         self.pause, self.refuses_new = None, False
-
-    def _thaw(self) -> None:
-        now = self._scheduler.now()
-        for generation in self._running:
-            if generation.running_since_s is not None:
-                continue
-            if not generation.prefilled:
-                generation.prefilled = True
-                self.prompt_tokens += generation.prompt_tokens
-            generation.running_since_s = now
-            tokens = 1 if generation.on_token else generation.max_tokens - generation.done_tokens
-            generation.timer = self._scheduler.call_later(tokens * generation.pace_s, self._token_of(generation))
-
-    def _token_of(self, generation: Generation) -> Callable[[], None]:
-        def tick() -> None:
-            if generation.on_token is None:
-                generation.done_tokens = generation.max_tokens
-                self._end(generation, generation.reason)
-                self._step()
-                return
-            generation.done_tokens += 1
-            self._record_gauges()
-            generation.on_token(generation)
-            if generation.running_since_s is None:
-                return  # frozen or gone since
-            if generation.done_tokens < generation.max_tokens:
-                generation.timer = self._scheduler.call_later(generation.pace_s, tick)
-            else:
-                self._end(generation, generation.reason)
-                self._step()
-
-        return tick
-
-    def _freeze(self) -> None:
-        now = self._scheduler.now()
-        for generation in self._running:
-            generation.freeze(now)
-
-    def _end(self, generation: Generation, reason: FinishReason, *, tell: bool = True) -> None:
-        if reason in ("abort", "error"):
-            generation.freeze(self._scheduler.now())
-        if generation in self._running:
-            self._running.remove(generation)
-        elif generation in self._waiting:
-            self._waiting.remove(generation)
-        self._generated_tokens += generation.done_tokens
-        if reason != "error":
-            self.request_success[reason] += 1
-        self._record_gauges()
-        if tell:
-            generation.on_end(generation, reason)
-
-    def _record_gauges(self) -> None:
-        self._gauges = (len(self._running), len(self._waiting))
 
 
 def _delayed(work: Work, delay_s: float) -> Work:
