@@ -30,11 +30,11 @@ class Scheduler(Protocol):
         """`fn` runs once, `delay_s` seconds from now."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 - a state of the world, not a mistake
+class OutOfMemory(Exception):
     """The GPU has no room; the text is CUDA's."""
 
 
-class HostRamExhausted(Exception):  # noqa: N818 - a state of the world, not a mistake
+class HostRamExhausted(Exception):
     """The host cannot pin the bytes asked for."""
 
 
@@ -152,7 +152,7 @@ SimAnswer = SimReply | SimChunk | SimDropped
 Reply = Callable[[SimAnswer], None]
 
 
-class EngineFailure(Exception):  # noqa: N818 - a state of the world, not a mistake
+class EngineFailure(Exception):
     """An exception inside the engine core: the call failed, the engine lives. The server answers 500 with its text."""
 
 
