@@ -22,6 +22,7 @@ from sleepd.core.events import (
     SleepAsked,
     StepEnded,
     Stopping,
+    TaskEnded,
     Tick,
     Turn,
     WakeAsked,
@@ -154,9 +155,13 @@ def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
     return ModelRecord(spec=spec, since_s=now.mono_s, since_wall_s=now.wall_s, last_active_s=now.mono_s)
 
 
-def begin(settings: Settings, saved: Saved, now: Now) -> World:
-    """The world a daemon starts with: what the database remembers, to be confirmed by a first look."""
-    models, tasks = {}, {}
+def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
+    """The world a daemon starts with: what the database remembers, to be confirmed by a first look.
+
+    Its records close tasks that left no mark on their engine and are not gone on with.
+    """
+    models: dict[str, ModelRecord] = {}
+    tasks: dict[str, Task] = {}
     for name, spec in settings.models.items():
         kept = saved.models.get(name)
         task = saved.tasks.get(name)
@@ -171,7 +176,9 @@ def begin(settings: Settings, saved: Saved, now: Now) -> World:
         models[name] = record
     parents = {t.id for t in tasks.values()}
     tasks = {n: t if t.parent in parents else replace(t, parent=None) for n, t in tasks.items()}
-    return World(settings, models, _with_claims(tasks), proven=saved.proven, next_task=saved.next_task)
+    ended = (TaskEnded(t, "dropped at restart", now.wall_s) for n, t in saved.tasks.items() if n not in tasks)
+    world = World(settings, models, _with_claims(tasks), proven=saved.proven, next_task=saved.next_task)
+    return Turn(world, tuple(ended))
 
 
 def _with_claims(tasks: Mapping[str, Task]) -> dict[str, Task]:
