@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.draft import Draft
-from sleepd.core.events import Answer, AnswerKind, CallerGone, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.life import LEVEL, Fact, State
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
@@ -142,6 +142,7 @@ def ask_reset(draft: Draft, ask: ResetAsked) -> None:
         settled_s=draft.mono_s,
         reason=f"reset by {ask.who}: looking at it anew",
     )
+    draft.command(LookNow(model=ask.model))
     draft.note("reset", ask.model, f"{ask.model} was reset by {ask.who}")
     draft.command(Answer(ask.waiter, AnswerKind.DONE))
 

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
-from sleepd.core.life import State
+from sleepd.core.life import Fact, State
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
@@ -103,6 +104,8 @@ def begin_wakes(draft: Draft) -> None:
         name = record.spec.name
         if draft.stopping:
             break
+        if _unwakeable(draft, record):
+            continue
         room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
         if isinstance(room, MakeRoom) and not record.waiters:
             # What we merely owe (a check, a restored victim) is not worth somebody else's sleep.
@@ -119,6 +122,20 @@ def begin_wakes(draft: Draft) -> None:
                 barred |= room.gpus
         else:
             _refuse(draft, name, room)
+
+
+def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
+    """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
+    assert record.facts is not None
+    unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
+    if record.life.state is not State.ASLEEP_L2 or not unsafe:
+        return False
+    name = record.spec.name
+    draft.state(name, Fact.GAVE_UP)
+    detail = f"it is asleep at level 2 and cannot be brought back ({unsafe}): restart the server"
+    draft.fail(name, "level_unsafe", detail)
+    refuse_all(draft, name, "failed", detail)
+    return True
 
 
 def _wait(draft: Draft, name: str, room: WaitFor) -> None:

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence
+from sleepd.core.events import Evidence, StepEnded
+from sleepd.core.life import State
 from sleepd.core.memory import find_gpu, freed_bytes, held_bytes
 from sleepd.core.model import Footprint, Known
 from sleepd.core.orders import pids_of, uuids_of
-from sleepd.core.plan import Verb
+from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
 from sleepd.core.units import Bytes
-from sleepd.core.world import ModelRecord, Task
+from sleepd.core.world import ModelRecord, Phase, Task
 
 SAMPLES = 5
 """How many sleeps are remembered per GPU; a wake needs their maximum."""
@@ -34,6 +35,27 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> None:
         draft.gpus = after
     if evidence.host_after is not None and isinstance(evidence.host_after, Known):
         draft.host = evidence.host_after
+
+
+def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
+    """Whether control handlers moved by more than our own call since the last look before the step."""
+    record, seen = draft.models[task.model], event.evidence.seen
+    if record.life.state is State.BROKEN or not isinstance(seen, Known) or seen.value.control is None:
+        return False
+    if record.control is None or seen.value.facts.incarnation != record.incarnation:
+        return False
+    verb = task.plan.steps[task.cursor].verb
+    # A call whose answer was lost may or may not be counted; each resend adds one.
+    own = 0 if verb in OBSERVES and task.phase is not Phase.FENCE else 1 + task.attempt
+    for was, now, ours in (
+        (record.control.sleep, seen.value.control.sleep, verb in SLEEPS - {Verb.WORKER_SLEEP_L1}),
+        (record.control.wake, seen.value.control.wake, verb in WAKES),
+        (record.control.rpc, seen.value.control.rpc, verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1)),
+    ):
+        moved = now.ok + now.failed - was.ok - was.failed
+        if moved < 0 or moved > (own if ours else 0):
+            return True
+    return False
 
 
 def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> None:

@@ -158,33 +158,39 @@ STATES: dict[State, dict[Fact, State]] = {
     },
     _S.ASLEEP_L2: {
         _F.WAKE_CHOSEN: _S.WAKING_WEIGHTS,
+        _F.GAVE_UP: _S.FAILED,
         _F.STOP_CHOSEN: _S.STOPPING,
         _F.FOREIGN_CHANGE: _S.FOREIGN,
         _F.CONTRADICTED: _S.UNKNOWN,
     },
     _S.WAKING: {
+        _F.CONTRADICTED: _S.UNKNOWN,
         _F.MEMORY_BACK: _S.PROVING,
         _F.REFUSED: _S.BROKEN,
         _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.WAKING_WEIGHTS: {
+        _F.CONTRADICTED: _S.UNKNOWN,
         _F.WEIGHTS_BLANK: _S.RELOADING,
         _F.WEIGHTS_RESTORED: _S.PARTIALLY_AWAKE,
         _F.REFUSED: _S.BROKEN,
         _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.RELOADING: {
+        _F.CONTRADICTED: _S.UNKNOWN,
         _F.WEIGHTS_RELOADED: _S.PARTIALLY_AWAKE,
         _F.REFUSED: _S.BROKEN,
         # A reload may be repeated, so a lost answer leads back here once; the second time it is refused.
         _F.OUTCOME_LOST: _S.RELOADING,
     },
     _S.PARTIALLY_AWAKE: {
+        _F.CONTRADICTED: _S.UNKNOWN,
         _F.MEMORY_BACK: _S.PROVING,
         _F.REFUSED: _S.BROKEN,
         _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.PROVING: {
+        _F.CONTRADICTED: _S.UNKNOWN,
         _F.ANSWER_RIGHT: _S.AWAKE,
         _F.NOT_PROVABLE: _S.AWAKE,
         _F.ANSWER_WRONG: _S.FAILED,
@@ -232,7 +238,7 @@ WEIGHTS: dict[Fact, dict[Weights, Weights]] = {
     _F.OUTCOME_LOST: {_W.LOADED: _W.DOUBTFUL, _W.OFFLOADED: _W.DOUBTFUL, _W.DOUBTFUL: _W.DOUBTFUL},
     _F.FOREIGN_CHANGE: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.FOUND_PAUSED: dict.fromkeys(Weights, _W.DOUBTFUL),
-    _F.FOUND_AWAKE_DOUBTFUL: {_W.LOADED: _W.DOUBTFUL, _W.OFFLOADED: _W.DOUBTFUL},
+    _F.FOUND_AWAKE_DOUBTFUL: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.RESTARTED: dict.fromkeys(Weights, _W.LOADED),
     _F.RESTARTING: dict.fromkeys(Weights, _W.LOADED),
     _F.START_CHOSEN: dict.fromkeys(Weights, _W.LOADED),

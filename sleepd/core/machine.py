@@ -107,7 +107,8 @@ def _ask(draft: Draft, event: WakeAsked | SleepAsked | ResetAsked) -> None:
 def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
     reading = event.reading
     if isinstance(reading, Missing):
-        if draft.gpus != reading:
+        was = draft.gpus
+        if not isinstance(was, Missing) or (was.reason, was.detail) != (reading.reason, reading.detail):
             draft.note("gpus_missing", "", f"GPU memory cannot be read: {reading.reason}: {reading.detail}")
         draft.gpus = reading
     elif not isinstance(draft.gpus, Known) or reading.asked_at_s >= draft.gpus.asked_at_s:
@@ -118,7 +119,7 @@ def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
 
 
 def _look_at_host(draft: Draft, event: HostLooked) -> None:
-    if isinstance(event.reading, Missing) and draft.host != event.reading:
+    if isinstance(event.reading, Missing) and isinstance(draft.host, Known):
         draft.note("host_missing", "", f"host RAM cannot be read: {event.reading.detail or event.reading.reason}")
     draft.host = event.reading
 

@@ -91,31 +91,35 @@ def plan_sleep(level: int, *, fingerprint_wanted: bool) -> Plan:
     return _plan(*first, Verb.CONFIRM_IDLE, Verb.SLEEP_L2 if level == 2 else Verb.SLEEP_L1)
 
 
-def plan_wake(level: int, caps: Capabilities, *, probe: bool) -> Plan:
+def plan_wake(level: int, caps: Capabilities, *, doubtful: bool, known: bool) -> Plan:
     """The wake recipe of the release; a level 2 wake is one transaction with the reload in it, always probed.
+
+    `known`: there is a known answer to compare with; after a reload without one, what it says is taken as known.
 
     Order by release: vLLM 0.24+ keeps the scheduler held through a partial wake, so the prefix cache is reset before
     the kv stage; earlier releases resume at once and get it last (vllm/v1/engine/core.py).
     """
     if level == 2:
+        check = Verb.PROBE if known else Verb.FINGERPRINT
         if caps.held_when_partial:
-            return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.RESET_PREFIX, Verb.WAKE_KV, Verb.PROBE)
-        return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.WAKE_KV, Verb.RESET_PREFIX, Verb.PROBE)
+            return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.RESET_PREFIX, Verb.WAKE_KV, check)
+        return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.WAKE_KV, Verb.RESET_PREFIX, check)
     reset = (Verb.RESET_PREFIX,) if caps.reset_prefix_after_wake else ()
-    return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if probe else ()))
+    return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if doubtful and known else ()))
 
 
 def plan_prove(*, reload: bool) -> Plan:
     """Settle doubt about an awake engine: compare its answer, or reload first and take the answer anew."""
-    if not reload:
-        return _plan(Verb.PROBE)
-    return Plan(
-        (
-            PlanStep(Verb.CONFIRM_IDLE),
-            step_of(Verb.RELOAD),
-            PlanStep(Verb.RESET_PREFIX, Fact.MEMORY_BACK, None, Proof.AWAKE),
-            step_of(Verb.FINGERPRINT),
-        )
+    return Plan(steps_reload(known=False)) if reload else _plan(Verb.PROBE)
+
+
+def steps_reload(*, known: bool) -> tuple[PlanStep, ...]:
+    """Read the weights of an awake engine anew, and compare its answer (or take it as the known one)."""
+    return (
+        PlanStep(Verb.CONFIRM_IDLE),
+        step_of(Verb.RELOAD),
+        PlanStep(Verb.RESET_PREFIX, Fact.MEMORY_BACK, None, Proof.AWAKE),
+        step_of(Verb.PROBE if known else Verb.FINGERPRINT),
     )
 
 

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
+from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, StepEnd, StepEnded
-from sleepd.core.learn import learn_sleep, learn_wake, take_readings
+from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
+from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.model import Fingerprint, Known
 from sleepd.core.orders import PROBE_PROMPT
-from sleepd.core.plan import OBSERVES, SLEEPS, Verb
+from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
 from sleepd.core.repair import repair, settle_unanswered
-from sleepd.core.tasks import carry_on, give_up, step_on
+from sleepd.core.tasks import carry_on, give_up, refuse_sleepers, step_on
 from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
@@ -26,13 +27,28 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if task is None or task.id != event.task_id or task.cursor != event.cursor or not task.running:
         return
     task = draft.put_task(replace(task, running=False))
+    interfered = somebody_else(draft, task, event)
     take_readings(draft, event.model, event.evidence)
+    if interfered:
+        _yield(draft, task)
+        return
     if task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
     elif event.end is StepEnd.DONE:
         _succeed(draft, task, event)
     else:
         _not_done(draft, task, event)
+
+
+def _yield(draft: Draft, task: Task) -> None:
+    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
+    name = task.model
+    draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
+    draft.end_task(task, "somebody else interfered")
+    draft.state(name, Fact.CONTRADICTED)
+    draft.change(name, checking=False, reason="somebody else slept or woke it: looking anew")
+    draft.command(LookNow(model=name))
+    refuse_sleepers(draft, name)
 
 
 def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -115,7 +131,7 @@ def _succeed(draft: Draft, task: Task, event: StepEnded) -> None:
 def _took_fingerprint(draft: Draft, task: Task, event: StepEnded) -> None:
     record = draft.models[task.model]
     draft.change(task.model, fingerprint=Fingerprint(PROBE_PROMPT, event.evidence.answer))
-    if task.kind is TaskKind.PROVE:
+    if record.life.state is State.PROVING:
         # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
         draft.state(task.model, Fact.ANSWER_RIGHT)
     elif _others_used(record, event):
@@ -148,6 +164,13 @@ def _compared(draft: Draft, task: Task, answer: tuple[str, ...]) -> None:
         return
     if task.attempt + 1 < PROBE_RUNS:
         carry_on(draft, replace(task, attempt=task.attempt + 1))
+        return
+    assert record.facts is not None
+    reloaded = any(s.verb is Verb.RELOAD for s in task.plan.steps)
+    if not reloaded and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
+        draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
+        plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
+        carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))
         return
     draft.note("answer_wrong", name, f"{name} answers wrongly after waking: quarantined", {"found": list(answer)})
     draft.state(name, Fact.ANSWER_WRONG)

@@ -23,6 +23,9 @@ from sleepd.core.policy import idle_s, is_busy, level_for, protections
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind
 
+FRESH_S = 0.5
+"""Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Go:
@@ -75,7 +78,8 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     uuids = frozenset(placement(record.spec, record.placed_on, gpus))
     claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())
     taken = claimed(draft, task_id) | barred
-    if uuids and draft.gpus.asked_at_s < _last_moved_s(draft, uuids):
+    stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
+    if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
         return WaitFor("a fresh reading of GPU memory", uuids, look=True)
     if claims & taken:
         return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", uuids)

@@ -34,7 +34,9 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     assert record.facts is not None
     level = 2 if record.life.state is State.ASLEEP_L2 else 1
     caps = capabilities(record.facts, fenced=record.spec.fenced)
-    plan = plan_wake(level, caps, probe=record.life.weights is not Weights.OFFLOADED)
+    plan = plan_wake(
+        level, caps, doubtful=record.life.weights is not Weights.OFFLOADED, known=record.fingerprint is not None
+    )
     task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims))
     draft.change(name, reason=f"waking: {describe(cause)}")
     _tell_begun(draft, task)
@@ -146,10 +148,12 @@ def _woke(draft: Draft, task: Task) -> None:
     """End of a wake or a proof: without doubt the gate opens; a resumed sleep tells its failure."""
     name = task.model
     record = draft.models[name]
+    if record.life.state is State.PROVING and record.life.weights is not Weights.LOADED:
+        # Awake, but nothing showed yet that its memory holds what it should: begin_proof comes next.
+        draft.end_task(task, "awake, its weights are to be proven")
+        draft.change(name, reason="its weights are to be proven before it serves")
+        return
     if record.life.state is State.PROVING:
-        if record.life.weights is not Weights.LOADED:
-            _give_up_doubtful(draft, task)
-            return
         draft.state(name, Fact.NOT_PROVABLE)
     took_s: Seconds = draft.mono_s - task.started_s
     draft.end_task(task, "awake")
@@ -175,11 +179,6 @@ def refuse_sleepers(draft: Draft, name: str) -> None:
         if waiter.ask is AskKind.SLEEP:
             detail = failure.detail if failure else "it could not be put to sleep"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
-
-
-def _give_up_doubtful(draft: Draft, task: Task) -> None:
-    draft.state(task.model, Fact.GAVE_UP)
-    give_up(draft, task, "doubtful", "its weights cannot be proven: restart the server")
 
 
 def _note_check(draft: Draft, name: str) -> None:

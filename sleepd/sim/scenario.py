@@ -119,6 +119,10 @@ class Scenario:
             self.time.call_later(RESTART_S, lambda: self._boot(name))
             return
         self.servers[name].engine, self.servers[name].pid = engine, pid
+        # A server that starts takes memory under a neighbour's transition (vLLM F4, F24): its victims are not ours.
+        for other in self.daemon.world.tasks if self.time.now() > 0 else ():
+            if set(self.places[other]) & set(self.places[name]):
+                self.person.blamed.add(other)
         self._engine_gone.pop(name, None)
 
     def _died(self, name: str, pid: int) -> None:

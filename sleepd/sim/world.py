@@ -90,6 +90,7 @@ class VirtualDaemon:
         self._turning = False
         self._nvml_busy = False
         self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._gone: set[int] = set()
         self._next_waiter = 1
 
     def now(self) -> Now:
@@ -125,6 +126,7 @@ class VirtualDaemon:
 
     def leave(self, waiter: int, model: str) -> None:
         if self._answers.pop(waiter, None) is not None:
+            self._gone.add(waiter)
             self.submit(CallerGone(waiter, model))
 
     @property
@@ -220,13 +222,22 @@ class VirtualDaemon:
             self.gates.of(command.model).open = True
         elif isinstance(command, Answer):
             self._answer(command)
-        elif isinstance(command, LookNow) and command.gpus and not self._nvml_busy:
-            epoch = self._epoch
+        elif isinstance(command, LookNow):
+            self._look_now(command)
+
+    def _look_now(self, command: LookNow) -> None:
+        epoch, name = self._epoch, command.model
+        if command.gpus and not self._nvml_busy:
             self.time.call_later(0.05, lambda: self._read_gpus(epoch))
+        if name:
+            then = lambda reading: self._looked(name, reading, epoch)  # noqa: E731
+            ask = asks_sleeping(self.world.models[name])
+            self.time.call_later(0.05, lambda: self.servers[name].look(ask, 5.0, then))
 
     def _answer(self, answer: Answer) -> None:
         then = self._answers.pop(answer.waiter, None)
-        assert then is not None or not self.alive, f"caller {answer.waiter} was answered twice"
+        left = answer.waiter in self._gone
+        assert then is not None or left or not self.alive, f"caller {answer.waiter} was answered twice"
         if then is not None:
             then(answer)
 
@@ -280,7 +291,7 @@ class VirtualDaemon:
         def then(reading: Any) -> None:
             if epoch != self._epoch:
                 return
-            self.submit(ModelLooked(name, self._dated(reading), self.gates.of(name).in_flight))
+            self._looked(name, reading, epoch)
             self.time.call_later(poll_after_s(self.world.models[name], self.settings), again)
 
         def again() -> None:
@@ -291,6 +302,10 @@ class VirtualDaemon:
             self.time.call_later(self.settings.poll_every_s, again)
         else:
             self.servers[name].look(asks_sleeping(record), 5.0, then)
+
+    def _looked(self, name: str, reading: Any, epoch: int) -> None:
+        if epoch == self._epoch:
+            self.submit(ModelLooked(name, self._dated(reading), self.gates.of(name).in_flight))
 
     def _poll_gpus(self, epoch: int) -> None:
         if epoch == self._epoch:
