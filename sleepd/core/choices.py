@@ -251,7 +251,7 @@ def _tell_once(draft: Draft, name: str, reason: str) -> None:
 
 def _prove(draft: Draft, name: str) -> None:
     record = draft.models[name]
-    if isinstance(record.seen, Known) and not (uuids_of(draft, record) and _claimed(draft, record)):
+    if isinstance(record.seen, Known) and uuids_of(draft, record) and not _claimed(draft, record):
         begin_proof(draft, name)
 
 

@@ -60,23 +60,26 @@ class Draft:
         return record
 
     def change(self, name: str, **fields: object) -> ModelRecord:
-        return self.put(replace(self.models[name], **fields))  # type: ignore[arg-type]
+        record = self.models[name]
+        self.touched.add(name)
+        # Most looks change next to nothing, and a record costs more to copy than to compare.
+        news = {key: value for key, value in fields.items() if getattr(record, key) is not value}
+        return self.put(replace(record, **news)) if news else record  # type: ignore[arg-type]
 
     def state(self, name: str, fact: Fact) -> ModelRecord:
         """Let a fact happen to a model. Raises IllegalTransition where the law has no row for it."""
         record = self.models[name]
         life = advance(record.life, fact)
-        moved = life.state is not record.life.state
-        record = replace(record, life=life)
-        if moved:
-            record = replace(record, since_s=self.mono_s, since_wall_s=self.now.wall_s)
-            data = {"from": self.models[name].life.state.value, "to": life.state.value, "fact": fact.value}
-            level = LEVEL[life.state]
-            self.note("state", name, f"{name} is {PUBLIC[life.state].replace('_', ' ')}", {**data, "level": level})
-        if moved and life.state in SERVING:
-            record = replace(record, awake_since_s=self.mono_s)
+        if life.state is record.life.state:
+            return self.put(replace(record, life=life))
+        data = {"from": record.life.state.value, "to": life.state.value, "fact": fact.value, "level": LEVEL[life.state]}
+        self.note("state", name, f"{name} is {PUBLIC[life.state].replace('_', ' ')}", data)
+        awake_since_s = record.awake_since_s
+        if life.state in SERVING:
+            awake_since_s = self.mono_s
             self._commands.append(OpenGate(name))
-        return self.put(record)
+        moment = {"since_s": self.mono_s, "since_wall_s": self.now.wall_s, "awake_since_s": awake_since_s}
+        return self.put(replace(record, life=life, **moment))
 
     def fail(self, name: str, code: str, detail: str, step: str = "") -> ModelRecord:
         """Remember and tell a failure; the state is the caller's business."""

@@ -28,7 +28,8 @@ def look_at(draft: Draft, event: ModelLooked) -> None:
     record = draft.models.get(event.model)
     if record is None:
         return
-    draft.change(event.model, in_flight=event.in_flight)
+    if record.in_flight != event.in_flight:
+        draft.change(event.model, in_flight=event.in_flight)
     if isinstance(event.reading, Missing):
         _missed(draft, event.model, event.reading)
     elif event.reading.asked_at_s >= record.settled_s:

@@ -54,6 +54,7 @@ class Scenario:
         self.person = Person()
         self.faulty = True
         self._next_pid = 100
+        self._checked_commits = -1
         self._engine_gone: dict[str, float] = {}
         self.settings = self._make_models()
         self.daemon = VirtualDaemon(self.settings, self.time, self.host, self.servers, check=self._check)
@@ -99,7 +100,7 @@ class Scenario:
             Rule("nap", names, (IdleFor(self.random.choice((20.0, 60.0, 180.0))),), 1),
             Rule("host-ram-pressure", names, (pressure,), 2, for_s=15.0),
         )
-        return Settings(specs, rules, poll_every_s=self.random.choice((2.0, 3.0, 5.0)), retries=2)
+        return Settings(specs, rules, poll_every_s=self.random.choice((2.0, 4.0, 6.0)), retries=2)
 
     def _boot(self, name: str) -> None:
         """Start the model's server, as a supervisor would; where it does not fit, it is tried again later."""
@@ -353,8 +354,9 @@ class Scenario:
                 for claim in task.claims:
                     assert claim not in claims, self._say(f"two tasks hold {claim}")
                     claims[claim] = task.id
-            if gate.open and name not in self.person.blamed:
+            if gate.open and daemon.tally.commits != self._checked_commits and name not in self.person.blamed:
                 self._check_serving(name)
+        self._checked_commits = daemon.tally.commits
 
     def _check_serving(self, name: str) -> None:
         engine = self.servers[name].engine

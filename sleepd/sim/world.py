@@ -107,7 +107,6 @@ class VirtualDaemon:
         for name in self.servers:
             self._poll_model(name, self._epoch)
         self._poll_gpus(self._epoch)
-        self._poll_host(self._epoch)
         self._wake_at(0.0)
 
     def die(self) -> None:
@@ -321,6 +320,9 @@ class VirtualDaemon:
         def done() -> None:
             if epoch == self._epoch:
                 self._nvml_busy = False
+                # Host RAM is read beside: one turn for both keeps the simulation cheap.
+                now_s = self.now().mono_s
+                self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
                 self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes)))
 
         self.time.call_later(NVML_S, done)
@@ -329,9 +331,3 @@ class VirtualDaemon:
         if self.upsets.nvml_missing:
             return Missing(MissingReason.UNREADABLE, "NVML: unknown error", asked_s)
         return Known(self.host.see_gpus(processes=processes), asked_s, self.now().mono_s)
-
-    def _poll_host(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            now_s = self.now().mono_s
-            self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
-            self.time.call_later(self.settings.poll_every_s, lambda: self._poll_host(epoch))
