@@ -1,9 +1,9 @@
 """The table of dialects, and what single releases answer."""
 
 import pytest
-from sim_vllm_bench import ALL, Bench
 
 from sleepd.sim.dialects import DIALECTS, dialect_of
+from tests.unit.sim_vllm_bench import ALL, Bench
 
 
 def test_rows_cover_every_release_once():

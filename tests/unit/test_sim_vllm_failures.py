@@ -1,9 +1,9 @@
 """Failed calls: what they leave behind, which repairs work in which release, and every fault that can be armed."""
 
 import pytest
-from sim_vllm_bench import ALL, Bench, Clock, Gpu, Ram
 
 from sleepd.sim.vllm_faults import FAULT_KINDS, Fault, FaultQueue, parse_fault
+from tests.unit.sim_vllm_bench import ALL, Bench, Clock, Gpu, Ram
 
 RIGHT = "zero supa galo karo nega kami fodu fovi"
 OLD = ["0.22.1", "0.24.0"]
@@ -224,7 +224,9 @@ def test_a_hang_holds_everything_until_released():
     bench = armed("0.32.0", Fault("hang"))
     sleeping, asked, woken = bench.post("/sleep"), bench.get("/is_sleeping"), bench.post("/wake_up")
     bench.clock.run(3600)
-    assert sleeping.waiting and asked.waiting and woken.waiting
+    assert sleeping.waiting
+    assert asked.waiting
+    assert woken.waiting
     assert bench.get("/health").status == 200
     bench.engine.release_hang()
     bench.clock.run(10)

@@ -1,9 +1,9 @@
 """Inference around sleep: aborted, drained, kept, queued, or the end of the engine."""
 
 import pytest
-from sim_vllm_bench import ALL, Bench
 
 from sleepd.sim.vllm_types import SimDropped, SimReply
+from tests.unit.sim_vllm_bench import ALL, Bench
 
 RIGHT = "zero supa galo karo nega kami fodu fovi"
 MODERN = ALL[1:]
@@ -60,7 +60,9 @@ def test_wait_drains_running_and_queues_new_requests(version):
     first = bench.chat()
     sleeping, late = bench.post("/sleep?level=1&mode=wait"), bench.chat()
     bench.clock.run(0.5)
-    assert bench.is_sleeping() and bench.is_paused() and bench.held == 29
+    assert bench.is_sleeping()
+    assert bench.is_paused()
+    assert bench.held == 29
     assert sleeping.waiting
     bench.clock.run(2)
     assert (first.text, sleeping.status, bench.held) == (RIGHT, 200, 1)
@@ -241,12 +243,14 @@ def test_engine_death_ends_streams_in_an_error_and_the_process_in_0():
     bench.post("/sleep?level=1")
     asked = bench.get("/is_sleeping")
     bench.clock.run(1.1)
-    assert error_event(stream) and stream.chunks[-1] == "[DONE]"
+    assert error_event(stream)
+    assert stream.chunks[-1] == "[DONE]"
     assert asked.body == {"is_sleeping": True}
     hanging = bench.get("/is_sleeping")
     bench.clock.run(0.3)
     assert bench.get("/health").answers == [SimDropped(refused=True)]
-    assert hanging.waiting and bench.exits == []
+    assert hanging.waiting
+    assert bench.exits == []
     bench.clock.run(0.5)
     assert (hanging.dropped, bench.exits, bench.gpu.used(), bench.ram.pinned) == (True, [0], 0, 0)
 

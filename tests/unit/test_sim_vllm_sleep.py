@@ -1,7 +1,8 @@
 """Sleeping and waking: what is freed, what is said, and where the two part ways."""
 
 import pytest
-from sim_vllm_bench import ALL, Bench, Gpu, Ram, Timing
+
+from tests.unit.sim_vllm_bench import ALL, Bench, Gpu, Ram, Timing
 
 RIGHT = "zero supa galo karo nega kami fodu fovi"
 MODERN = ALL[1:]
@@ -162,7 +163,9 @@ def test_control_calls_wait_in_line_and_the_frontend_does_not():
     bench = Bench()
     sleeping, asked, woken = bench.post("/sleep?level=1"), bench.get("/is_sleeping"), bench.post("/wake_up")
     bench.clock.run(0.5)
-    assert sleeping.waiting and asked.waiting and woken.waiting
+    assert sleeping.waiting
+    assert asked.waiting
+    assert woken.waiting
     assert [bench.get(t).status for t in ("/health", "/version", "/v1/models", "/metrics")] == [200] * 4
     bench.clock.run(0.6)
     assert (sleeping.status, asked.body) == (200, {"is_sleeping": True})
