@@ -22,6 +22,7 @@ from sleepd.sim.vllm import SimEngine
 from sleepd.sim.vllm_types import EngineSpec, GpuMemory, HostRam, HttpRequest, SimAnswer, SimChunk, SimReply
 
 KEEPALIVE_S = 5.0  # uvicorn's default
+_CLOSES = web.ResponseKey("closes the connection", bool)
 _PASSED_HEADERS = ("authorization", "x-request-id")
 
 
@@ -165,8 +166,6 @@ class FakeVllm:
 
 def _response(answer: SimReply) -> web.Response:
     headers = dict(answer.headers)
-    if answer.closes_connection:
-        headers["X-Closes"] = "yes"
     if answer.body is None:
         body = b""
     elif isinstance(answer.body, str):
@@ -175,14 +174,16 @@ def _response(answer: SimReply) -> web.Response:
     else:
         body = _compact(answer.body).encode()
         headers["Content-Type"] = "application/json"
-    return web.Response(status=answer.status, body=body, headers=headers)
+    response = web.Response(status=answer.status, body=body, headers=headers)
+    response[_CLOSES] = answer.closes_connection
+    return response
 
 
 async def _dress(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Headers as uvicorn and vLLM's middleware leave them."""
     response.headers["Server"] = "uvicorn"
-    if response.headers.popone("X-Closes", None):
-        response.force_close()
+    if response.get(_CLOSES):
+        response.force_close()  # after the headers: recorded 500s do not announce it, the connection just ends
     elif response.status != 401:
         response.headers["Vary"] = "Origin"
     if isinstance(response, web.Response) and not response.body:
