@@ -106,15 +106,6 @@ async def test_the_recipe_of_level_2(client):
     assert await client.ask() == right
 
 
-async def test_reload_while_the_weights_sleep(client, vllm):
-    if not vllm.supports_gpu_like:
-        return
-    await client.post("/sleep?level=2")
-    answer = await client.rpc("reload_weights")
-    assert answer.status == 500
-    assert "illegal memory access" in answer.error["message"]
-
-
 async def test_level_0_pauses_only(client):
     assert (await client.post("/sleep?level=0")).data == {"status": "sleeping", "level": 0}
     assert await client.is_sleeping()

@@ -85,7 +85,7 @@ def test_engine_failures_are_plain_text_before_0_18():
     assert (old.status, old.body) == (500, "Internal Server Error")
     assert new.status == 500
     assert new.body["error"]["message"] == (
-        "Call to collective_rpc method failed: 'Worker' object has no attribute 'nonsense'"
+        "Call to collective_rpc method failed: Method 'nonsense' is not implemented."
     )
     assert new.reply.closes_connection
 

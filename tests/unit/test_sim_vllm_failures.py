@@ -165,14 +165,12 @@ def test_unless_a_reload_succeeds_first():
     assert bench.ask().text == RIGHT
 
 
-def test_a_reload_while_the_weights_sleep_fails_and_may_be_repeated():
+def test_a_reload_while_the_weights_sleep_is_the_end_of_the_cuda_context():
     bench = Bench()
     bench.do("/sleep?level=2")
     assert "illegal memory access" in bench.rpc("reload_weights").body["error"]["message"]
-    bench.do("/wake_up?tags=weights")
-    assert bench.rpc("reload_weights").status == 200
-    bench.do("/wake_up?tags=kv_cache")
-    assert bench.ask().text == RIGHT
+    assert bench.do("/wake_up?tags=weights").status == 500
+    assert bench.get("/health").status == 200
 
 
 def test_a_reload_from_another_path_answers_as_that_model():
