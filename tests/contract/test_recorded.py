@@ -3,7 +3,8 @@
 `data/vllm-0.32.0.json` is distilled from recordings: statuses and control bodies in full, of inference answers their
 shape, of 500s the words before the worker's own (the recorded worker was a CPU's). `arm` stands where a fault was
 injected. Left out: what only that worker did (computing while asleep; a reload into sleeping weights that a wake
-repaired, which on a GPU ends the CUDA context). `data/metrics-0.32.0.json` holds every sample name of two recorded pages with its labels.
+repaired, which on a GPU ends the CUDA context). `data/metrics-0.32.0.json` holds every sample name of two recorded
+pages with its labels.
 """
 
 from __future__ import annotations

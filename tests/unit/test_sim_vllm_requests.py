@@ -85,6 +85,15 @@ def test_keep_freezes_a_stream_through_the_sleep():
     assert bench.now.generation_tokens == 8
 
 
+def test_keep_preempts_only_when_the_kv_cache_goes():
+    for level, frees_blocks in ((0, False), (1, True)):
+        bench = Bench()
+        bench.chat()
+        bench.clock.run(0.2)
+        bench.do(f"/sleep?level={level}&mode=keep")
+        assert bench.post("/reset_prefix_cache").body == {"success": frees_blocks}
+
+
 def test_level_0_keep_then_level_1_wait_lets_the_kept_request_end():
     bench = Bench()
     call = bench.chat()
