@@ -68,7 +68,7 @@ class CallHandle:
 
 class SimEngine:
     """A vLLM API server and its engine core. It starts awake and ready, with its memory claimed (raises OutOfMemory
-    where it does not fit). `on_exit` gets the exit status when the process ends; nothing answers after that."""
+    where it does not fit). `on_close` is called when its socket closes, `on_exit` with the status it exits with."""
 
     def __init__(
         self,
@@ -77,11 +77,13 @@ class SimEngine:
         gpu: GpuMemory,
         host: HostRam,
         *,
+        on_close: Callable[[], None] = lambda: None,
         on_exit: Callable[[int], None] = lambda status: None,
         started_wall_s: float = 0.0,
     ) -> None:
         self.spec, self.dialect = spec, dialect_of(spec.version)
-        self._scheduler, self._gpu, self._host, self._on_exit = scheduler, gpu, host, on_exit
+        self._scheduler, self._gpu, self._host = scheduler, gpu, host
+        self._on_close, self._on_exit = on_close, on_exit
         self._started_s, self._started_wall_s = scheduler.now(), started_wall_s
         self._faults = FaultQueue()
         worker = Worker(spec, self.dialect, gpu, host, self._faults)
@@ -242,7 +244,7 @@ class SimEngine:
     def terminate(self) -> None:
         """SIGTERM: running requests end in an error, queued ones as aborted, the process exits 0 within 0.3 s."""
         if self.listening:
-            self.listening = False
+            self._close()
             self._core.shut_down()
             self._scheduler.call_later(EXIT_AFTER_SIGTERM_S, lambda: self._exit(0))
 
@@ -258,12 +260,15 @@ class SimEngine:
         self._scheduler.call_later(EXIT_AFTER_DEATH_S, lambda: self._exit(0))
 
     def _close(self) -> None:
-        self.listening = False
+        if self.listening:
+            self.listening = False
+            self._on_close()
 
     def _exit(self, status: int, *, orphans: bool = False) -> None:
         if self.exit_status is not None:
             return
-        self.listening, self.exit_status = False, status
+        self._close()
+        self.exit_status = status
         if not orphans:
             self._gpu.claim(0)
             self._host.pin(0)

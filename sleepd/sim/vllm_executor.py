@@ -65,4 +65,4 @@ class Executor:
             tags = kwargs.get("tags", args[0] if args else None)
             yield from self.worker.wake_up(None if tags is None else tuple(tags))
         elif method != "check_health":
-            raise WorkerFailure(f"'Worker' object has no attribute '{method}'")
+            raise WorkerFailure(f"Method '{method}' is not implemented.")  # vLLM: run_method()

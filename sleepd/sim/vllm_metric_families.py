@@ -40,6 +40,7 @@ PYTHON: tuple[tuple[str, str, str], ...] = (
 """name, help, value for each of three generations."""
 
 _REASONS = ("stop", "length", "abort", "error", "repetition")
+_SHARING = "from KV connector cross-instance cache sharing"
 _FLOPS = "(for Model Flops Utilization calculations)."
 COUNTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
@@ -64,13 +65,13 @@ COUNTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("vllm:prefix_cache_hits_total", "Prefix cache hits, in terms of number of cached tokens.", "", ("",)),
     (
         "vllm:external_prefix_cache_queries_total",
-        "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.",
+        f"External prefix cache queries {_SHARING}, in terms of number of queried tokens.",
         "",
         ("",),
     ),
     (
         "vllm:external_prefix_cache_hits_total",
-        "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.",
+        f"External prefix cache hits {_SHARING}, in terms of number of cached tokens.",
         "",
         ("",),
     ),

@@ -175,10 +175,11 @@ def _http(snapshot: EngineSnapshot) -> Iterator[_Family]:
     ended = sum(count for count, _ in snapshot.http_seconds.values())
     help_ = "Latency with many buckets but no API specific labels."
     yield _Family(name, "histogram", help_, _histogram(name, (), families.HTTP_S, ended, total))
-    name, by_handler = "http_request_duration_seconds", []
+    name = "http_request_duration_seconds"
+    by_handler: list[Sample] = []
     for (handler, method), (count, spent) in snapshot.http_seconds.items():
-        labels = (("handler", handler), ("method", method))
-        by_handler += _histogram(name, labels, families.HANDLER_S, count, spent)
+        both: Labels = (("handler", handler), ("method", method))
+        by_handler += _histogram(name, both, families.HANDLER_S, count, spent)
     yield _Family(name, "histogram", "Latency with only few buckets by handler.", tuple(by_handler))
 
 
