@@ -27,7 +27,7 @@ _ENTRY = re.compile(r"(\d+)\.(\d+)")
 _UUID = re.compile(r"\S{1,95}")
 
 
-class OutOfMemory(RuntimeError):  # noqa: N818 - named as CUDA and torch name it
+class OutOfMemory(RuntimeError):
     """The bytes did not fit, and nothing changed. Reads as vLLM's allocator on a full GPU (csrc/cumem_allocator.cpp)."""
 
     def __init__(self, wanted_bytes: int, free_bytes: int, total_bytes: int) -> None:
