@@ -78,8 +78,8 @@ class Draft:
         if life.state in SERVING:
             awake_since_s = self.mono_s
             self._commands.append(OpenGate(name))
-        moment = {"since_s": self.mono_s, "since_wall_s": self.now.wall_s, "awake_since_s": awake_since_s}
-        return self.put(replace(record, life=life, **moment))
+        moment_s, wall_s = self.mono_s, self.now.wall_s
+        return self.put(replace(record, life=life, since_s=moment_s, since_wall_s=wall_s, awake_since_s=awake_since_s))
 
     def fail(self, name: str, code: str, detail: str, step: str = "") -> ModelRecord:
         """Remember and tell a failure; the state is the caller's business."""

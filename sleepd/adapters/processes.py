@@ -1,0 +1,74 @@
+"""Which processes a server consists of: what NVML's per-process bytes are matched with.
+
+From its cgroup, which anybody may read; without one, the owner of its listening socket and the descendants, which
+takes the same user or root. Sources: kernel cgroup-v2 doc (cgroup.procs), vLLM's process tree (docs/vllm.md).
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from sleepd.core.model import ModelSpec
+
+
+class ProcessFinder:
+    """Finds pids in a thread; empty where they cannot be seen, and then only device totals are compared."""
+
+    def __init__(self, cgroup_root: Path) -> None:
+        self._cgroup_root = cgroup_root
+
+    async def find(self, spec: ModelSpec) -> tuple[int, ...]:
+        return await asyncio.to_thread(self._find, spec)
+
+    def _find(self, spec: ModelSpec) -> tuple[int, ...]:
+        found: set[int] = set()
+        for directory in self._cgroups(spec):
+            found |= set(_members(directory))
+        if not found:
+            for owner in _owners(spec.url):
+                found |= {owner, *_descendants(owner)}
+        return tuple(sorted(found))
+
+    def _cgroups(self, spec: ModelSpec) -> Iterator[Path]:
+        try:
+            if spec.cgroup:
+                yield from (p for p in self._cgroup_root.glob(spec.cgroup.strip("/")) if p.is_dir())
+            elif spec.unit:
+                # A template instance lies in a slice of its own: vllm@a.service in system-vllm.slice.
+                for pattern in (spec.unit, f"*.slice/{spec.unit}", f"*.slice/*.slice/{spec.unit}"):
+                    yield from (p for p in self._cgroup_root.glob(pattern) if p.is_dir())
+        except (OSError, ValueError):
+            return
+
+
+def _members(directory: Path) -> Iterator[int]:
+    """Pids of a cgroup and everything below it."""
+    try:
+        for listing in directory.rglob("cgroup.procs"):
+            yield from (int(line) for line in listing.read_text().split() if line.isdigit())
+    except OSError:
+        return
+
+
+def _owners(url: str) -> Iterator[int]:
+    """Pids that listen at this address, where the kernel lets us see them."""
+    try:
+        if url.startswith("unix:"):
+            path = url.removeprefix("unix:")
+            yield from {c.pid for c in psutil.net_connections("unix") if c.laddr == path and c.pid}
+            return
+        port = urlsplit(url).port
+        listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+        yield from {c.pid for c in listening if c.laddr and c.laddr.port == port and c.pid}
+    except (psutil.Error, OSError, ValueError):
+        return
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return

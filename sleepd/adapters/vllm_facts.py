@@ -1,0 +1,117 @@
+"""What one incarnation of a server tells about itself, read defensively: every field may be absent or odd.
+
+Sources: GET /version, /v1/models, /server_info?config_format=json (vLLM 0.11+, dev mode), vllm/config/*.py.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sleepd.core.model import EngineFacts
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.\d+)?(?:\.?(?:rc|post)\d+)?(?:\+cpu)?")
+"""Releases and their CPU builds. Forks and development builds carry other suffixes and count as unknown."""
+
+_CHECKPOINT = ("*.safetensors", "*.bin", "*.pt")
+_HASHED = {
+    "model_config": ("model", "revision", "dtype", "quantization", "max_model_len", "enforce_eager", "model_impl"),
+    "parallel_config": ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"),
+    "cache_config": ("cache_dtype",),
+    "load_config": ("load_format",),
+}
+"""What a level 2 proof depends on; everything else in the dump changes with every start."""
+
+
+def parse_release(version: str) -> tuple[int, int] | None:
+    """(major, minor), or None for anything that is not a plain release."""
+    found = _RELEASE.fullmatch(version.strip())
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def facts_of(version: str, incarnation: str | None, models: Any, server_info: Any) -> EngineFacts:
+    """Return the facts in these answers; `models` and `server_info` are parsed JSON, None where not answered."""
+    served, adapters = _names(models)
+    config = _table(_table(server_info), "vllm_config")
+    model, parallel = _table(config, "model_config"), _table(config, "parallel_config")
+    cache, load = _table(config, "cache_config"), _table(config, "load_config")
+    path = _text(model, "model")
+    return EngineFacts(
+        version=version,
+        release=parse_release(version),
+        incarnation=incarnation,
+        served_names=served,
+        lora_names=adapters,
+        sleep_mode=_flag(model, "enable_sleep_mode"),
+        tensor_parallel=_number(parallel, "tensor_parallel_size"),
+        pipeline_parallel=_number(parallel, "pipeline_parallel_size"),
+        data_parallel=_number(parallel, "data_parallel_size"),
+        quantization=_text(model, "quantization") or None,
+        kv_cache_dtype=_text(cache, "cache_dtype") or None,
+        speculative=config.get("speculative_config") is not None,
+        lora=bool(adapters) or config.get("lora_config") is not None,
+        load_format=_text(load, "load_format") or "auto",
+        model_path=path,
+        checkpoint_bytes=_checkpoint_bytes(path),
+        gpu_memory_utilization=_share(cache, "gpu_memory_utilization"),
+        generates=_text(model, "runner") not in ("pooling", "draft") and model.get("pooler_config") is None,
+        described=bool(model and parallel),
+        arguments_hash=_hash(config),
+    )
+
+
+def _names(models: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(served names, LoRA adapters): a card with a parent is an adapter."""
+    cards = _table(models).get("data")
+    served, adapters = [], []
+    for card in cards if isinstance(cards, list) else []:
+        if isinstance(card, Mapping) and isinstance(card.get("id"), str):
+            (adapters if card.get("parent") else served).append(card["id"])
+    return tuple(served), tuple(adapters)
+
+
+def _table(value: Any, key: str | None = None) -> Mapping[str, Any]:
+    found = value.get(key) if key is not None and isinstance(value, Mapping) else value
+    return found if isinstance(found, Mapping) else {}
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(table: Mapping[str, Any], key: str) -> int:
+    value = table.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else 1
+
+
+def _share(table: Mapping[str, Any], key: str) -> float | None:
+    value = table.get(key)
+    return float(value) if isinstance(value, int | float) and 0 < value <= 1 else None
+
+
+def _flag(table: Mapping[str, Any], key: str) -> bool | None:
+    value = table.get(key)
+    return value if isinstance(value, bool) else None
+
+
+def _checkpoint_bytes(model_path: str) -> int | None:
+    """Bytes of the checkpoint's weight files, where they lie in a directory this daemon can read."""
+    if not model_path.startswith("/"):
+        return None
+    for pattern in _CHECKPOINT:
+        try:
+            total = sum(f.stat().st_size for f in Path(model_path).glob(pattern))
+        except OSError:
+            return None
+        if total:
+            return total
+    return None
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    chosen = {section: {key: _table(config, section).get(key) for key in keys} for section, keys in _HASHED.items()}
+    text = json.dumps(chosen, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
