@@ -80,7 +80,7 @@ def _read_value(field: Field, value: Any) -> bool | int | float:
     if field.only_default and value != field.default:
         detail = f"{field.name} is not supported by this version"
         raise Problem("invalid", detail, wanted=f"{field.name}: {_show(field.default)}", found=_show(value))
-    return bool(value) if isinstance(field.default, bool) else value  # type: ignore[no-any-return]
+    return bool(value) if isinstance(field.default, bool) else value
 
 
 def _show(value: object) -> str:

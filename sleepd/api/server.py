@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -22,9 +23,18 @@ _log = logging.getLogger("sleepd.api")
 STOP_LIMIT_S = 2.0
 """How long open requests may still take once the API is told to stop; then they are cut off."""
 
-_ACCESS = web.AppKey("access", list[Access])
-_STREAMS = web.AppKey("streams", set[asyncio.Task[object]])
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What requests share: the roles in force, and the streams that are open."""
+
+    access: Access
+    streams: set["asyncio.Task[object]"] = field(default_factory=set)
+
+
+_SHARED = web.AppKey("shared", _Shared)
 
 
 class SocketTaken(Exception):
@@ -34,8 +44,7 @@ class SocketTaken(Exception):
 def make_app(daemon: Daemon, access: Access) -> web.Application:
     """Return the application with every route of the table; `access` may be replaced later (set_access)."""
     app = web.Application(middlewares=[_refuse_in_words], client_max_size=BODY_LIMIT)
-    app[_ACCESS] = [access]
-    app[_STREAMS] = set()
+    app[_SHARED] = _Shared(access)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _handler(daemon, route))
     app.on_shutdown.append(_end_streams)
@@ -44,18 +53,18 @@ def make_app(daemon: Daemon, access: Access) -> web.Application:
 
 def set_access(app: web.Application, access: Access) -> None:
     """Let requests from now on be judged by these roles (after a reload)."""
-    app[_ACCESS][0] = access
+    app[_SHARED].access = access
 
 
 def _handler(daemon: Daemon, route: Route) -> Next:
     async def handle(request: web.Request) -> web.StreamResponse:
-        call = Call(request, daemon, request.app[_ACCESS][0], _peer_of(request), {})
+        call = Call(request, daemon, request.app[_SHARED].access, _peer_of(request), {})
         call.require(route.role, route.verb)
         if route.method == "POST":
             call.fields.update(read_fields(await request.read(), route.fields))
         if not route.endless:
             return await route.handler(call)
-        streams, task = request.app[_STREAMS], asyncio.current_task()
+        streams, task = request.app[_SHARED].streams, asyncio.current_task()
         assert task is not None
         streams.add(task)
         try:
@@ -109,7 +118,7 @@ def _translate(request: web.Request, refused: web.HTTPException) -> Problem:
 
 async def _end_streams(app: web.Application) -> None:
     """Cut off what would never end by itself; other requests have STOP_LIMIT_S for their answer."""
-    for task in list(app[_STREAMS]):
+    for task in list(app[_SHARED].streams):
         task.cancel()
 
 

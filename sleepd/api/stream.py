@@ -14,7 +14,7 @@ HEARTBEAT_S = 15.0
 _EVENT_ID = re.compile(r"[\w.:-]{1,64}-\d{1,18}", re.ASCII)
 
 
-async def stream_events(request: web.Request, daemon: Daemon, heartbeat_s: float = HEARTBEAT_S) -> web.StreamResponse:
+async def stream_events(request: web.Request, daemon: Daemon) -> web.StreamResponse:
     """Write events until the client leaves, or with `follow=false` those on record. Raises Problem before the first.
 
     They begin after `Last-Event-ID` or `since`, without either with the oldest on record.
@@ -33,7 +33,7 @@ async def stream_events(request: web.Request, daemon: Daemon, heartbeat_s: float
         since_id = read.last_id
         if follow == "false":
             return response
-        while not await _arrived(daemon, since_id, heartbeat_s):
+        while not await _arrived(daemon, since_id, HEARTBEAT_S):
             await response.write(b": beat\n\n")
 
 
