@@ -1,0 +1,33 @@
+"""Refusals as exceptions inside the API, and as application/problem+json on the wire."""
+
+import json
+
+from aiohttp import web
+
+from sleepd import wire
+
+
+class Problem(Exception):
+    """A request that is refused; `kind` is one of the contract's."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        *,
+        wanted: str = "",
+        found: str = "",
+        hint: str = "",
+        status: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.body = wire.problem_body(kind, detail, wanted=wanted, found=found, hint=hint, status=status)
+        self.headers = headers
+
+
+def respond(status: int, body: wire.Json, headers: dict[str, str] | None = None) -> web.Response:
+    """Return the response: problems say so in their content type."""
+    content_type = "application/problem+json" if "kind" in body and status >= 400 else "application/json"
+    text = json.dumps(body, ensure_ascii=False) + "\n"
+    return web.Response(status=status, text=text, content_type=content_type, headers=headers)

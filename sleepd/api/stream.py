@@ -1,0 +1,56 @@
+"""Server-sent events (HTML living standard, section 9.2): what happened, then what happens, with beats between."""
+
+import asyncio
+import json
+import re
+
+from aiohttp import web
+
+from sleepd import wire
+from sleepd.api.daemon import Daemon
+from sleepd.api.problems import Problem
+
+HEARTBEAT_S = 15.0
+_EVENT_ID = re.compile(r"[\w.:-]{1,64}-\d{1,18}", re.ASCII)
+
+
+async def stream_events(request: web.Request, daemon: Daemon) -> web.StreamResponse:
+    """Write events until the client leaves, or with `follow=false` those on record. Raises Problem before the first.
+
+    They begin after `Last-Event-ID` or `since`, without either with the oldest on record.
+    """
+    since_id = request.headers.get("Last-Event-ID") or request.query.get("since") or None
+    follow = request.query.get("follow", "true")
+    if since_id is not None and not _EVENT_ID.fullmatch(since_id):
+        raise Problem("invalid", "since is no event id", wanted="<epoch>-<n>", found=since_id[:80])
+    if follow not in ("true", "false"):
+        raise Problem("invalid", "follow has a wrong value", wanted="true or false", found=follow[:80])
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    while True:
+        read = daemon.read_events(since_id)
+        await response.write(_encode(read.gap, since_id, [wire.event_body(event) for event in read.events]))
+        since_id = read.last_id
+        if follow == "false":
+            return response
+        while not await _arrived(daemon, since_id, HEARTBEAT_S):
+            await response.write(b": beat\n\n")
+
+
+async def _arrived(daemon: Daemon, last_id: str, limit_s: float) -> bool:
+    try:
+        async with asyncio.timeout(limit_s):
+            await daemon.wait_events(last_id)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _encode(gap: bool, since_id: str | None, events: list[wire.Json]) -> bytes:
+    blocks = []
+    if gap:
+        lost = {"after": since_id, "first": events[0]["id"] if events else None}
+        blocks.append(f"event: gap\ndata: {json.dumps(lost)}\n\n")
+    # default=str: evidence in `data` is for people; a type JSON does not know must not end the stream.
+    blocks += [f"id: {e['id']}\ndata: {json.dumps(e, ensure_ascii=False, default=str)}\n\n" for e in events]
+    return "".join(blocks).encode()

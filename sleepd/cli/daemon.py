@@ -1,0 +1,99 @@
+"""`sleepd`: the daemon and its companions. Each subcommand imports only what it needs."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from sleepd import __version__
+
+DONE, FAILED, USAGE = 0, 1, 2
+INTERRUPTED = 130
+DEFAULT_DIR = Path("/etc/sleepd")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0 done, 1 failed, 2 usage or configuration."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    if options.subcommand == "run":
+        return _run(options.config)
+    if options.subcommand == "check":
+        return _check(options.config)
+    module = import_module({"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}[options.subcommand])
+    return int(module.run(options))
+
+
+def _run(config_dir: Path) -> int:
+    """Be the daemon until told to end."""
+    from sleepd.config.errors import ConfigError
+
+    service = import_module("sleepd.service")
+    try:
+        return int(service.run(config_dir))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+
+
+def _check(config_dir: Path) -> int:
+    """Print every error and warning of the configuration, or that there is none."""
+    from sleepd.config.errors import ConfigError
+    from sleepd.config.load import load_config
+
+    try:
+        config = load_config(config_dir)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"sleepd check: {count} error{'s' if count > 1 else ''}", file=sys.stderr)
+        return USAGE
+    for warning in config.warnings:
+        print(f"{warning.place}: warning: {warning.message}", file=sys.stderr)
+    settings, counts = config.settings, []
+    for count, what in ((len(settings.models), "model"), (len(settings.rules), "rule"), (len(config.files), "file")):
+        counts.append(f"{count} {what}{'' if count == 1 else 's'}")
+    print(f"ok: {counts[0]}, {counts[1]} from {counts[2]}")
+    return DONE
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """Return the parser; the options of `demo` and `fake-vllm` are only known once they are chosen."""
+    parser = argparse.ArgumentParser(
+        "sleepd", description="Puts idle vLLM servers to sleep and wakes them on demand, on one Linux host."
+    )
+    parser.add_argument("--version", action="version", version=f"sleepd {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="subcommand")
+    for name, text in (("run", "the daemon, in the foreground"), ("check", "validate the configuration")):
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument(
+            "--config", type=Path, default=Path("/etc/sleepd"), metavar="DIR", help="default /etc/sleepd"
+        )
+    demo = commands.add_parser("demo", help="the whole thing on simulated servers, without a GPU")
+    if chosen == "demo":
+        import_module("sleepd.sim.demo").add_arguments(demo)
+    if chosen == "fake-vllm":
+        import_module("sleepd.cli.fake_vllm").add_parser(commands)
+    else:
+        commands.add_parser("fake-vllm", help="one simulated vLLM server")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

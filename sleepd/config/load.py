@@ -1,0 +1,200 @@
+"""From files and the environment to settings: the layers, merged, with the place of every key remembered."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sleepd.config.compile import Config, compile_config
+from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
+from sleepd.config.schema import FIXED_SECTIONS
+from sleepd.config.toml_lines import find_lines
+
+DEFAULT_DIR = Path("/etc/sleepd")
+SHIPPED_DIR = Path("/usr/lib/sleepd/conf.d")
+PACKAGED_DIR = Path(__file__).parent / "defaults"
+"""The shipped rules as they lie in the package, for hosts where nothing is installed below /usr/lib."""
+
+ENVIRONMENT_PREFIX = "SLEEPD__"
+FILE_LIMIT = 1 << 20
+_DEPTH_LIMIT = 6
+_TOML_PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The keys of one file, or of one environment variable, and where they stand."""
+
+    source: str
+    values: Mapping[str, Any]
+    lines: Mapping[KeyPath, int]
+
+    def place(self, path: KeyPath) -> Place:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return Place(self.source, self.lines[path[:length]])
+        return Place(self.source)
+
+
+def load_config(
+    config_dir: Path, *, shipped_dir: Path = SHIPPED_DIR, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Return the settings that the files of `config_dir`, the shipped ones and the environment amount to.
+
+    Raises ConfigError with everything that is wrong; never anything else for what stands in a file. Reads files.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[Problem] = []
+    layers: list[Layer] = []
+    files = _list_files(config_dir, shipped_dir, problems)
+    for path in files:
+        try:
+            layers.append(read_layer(path))
+        except ConfigError as error:
+            problems += error.problems
+    layers += _read_environment(environ, problems)
+    tree, places = _merge(layers, problems)
+    return compile_config(tree, places, problems, config_dir=config_dir, files=tuple(files))
+
+
+def read_layer(path: Path) -> Layer:
+    """Return the keys of one TOML file. Raises ConfigError."""
+    source = str(path)
+    try:
+        if not path.is_file() and path.resolve() != Path("/dev/null"):
+            raise ConfigError([Problem(Place(source), "wanted a file, found something else")])
+        with path.open("rb") as file:
+            raw = file.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError([Problem(Place(source), f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > FILE_LIMIT:
+        raise ConfigError([Problem(Place(source), "wanted at most 1MiB of configuration, found more")])
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(Place(source, line), "wanted UTF-8 text, found other bytes")]) from None
+    return parse_layer(source, text)
+
+
+def parse_layer(source: str, text: str) -> Layer:
+    """Return the keys of a TOML text. Raises ConfigError with the line where it is no TOML."""
+    text = text.replace("\r\n", "\n")
+    try:
+        values = tomllib.loads(text)
+    except ValueError as error:
+        found = _TOML_PLACE.search(str(error))
+        message = _TOML_PLACE.sub("", str(error)).removesuffix(" (at end of document)")
+        line = int(found[1]) if found else text.count("\n") + (not text.endswith("\n"))
+        raise ConfigError([Problem(Place(source, line), f"not valid TOML: {message}")]) from None
+    except RecursionError:
+        raise ConfigError(
+            [Problem(Place(source), "wanted a flat configuration, found lists nested too deeply")]
+        ) from None
+    return Layer(source, values, find_lines(text))
+
+
+def _list_files(config_dir: Path, shipped_dir: Path, problems: list[Problem]) -> list[Path]:
+    """Return the files in the order in which they apply; one in `config_dir`/conf.d masks its shipped namesake."""
+    if not config_dir.is_dir():
+        hint = "create it with a sleepd.toml, or name another with --config DIR"
+        found = "a file" if config_dir.exists() else "nothing"
+        problems.append(Problem(Place(str(config_dir)), f"wanted a configuration directory, found {found}; {hint}"))
+        return []
+    try:
+        own = sorted((config_dir / "conf.d").glob("*.toml"), key=lambda path: path.name)
+        shipped = sorted(
+            (shipped_dir if shipped_dir.is_dir() else PACKAGED_DIR).glob("*.toml"), key=lambda path: path.name
+        )
+    except OSError as error:
+        problems.append(Problem(Place(str(config_dir)), f"cannot be read: {error.strerror}"))
+        return []
+    masked = {path.name for path in own}
+    main = config_dir / "sleepd.toml"
+    first = [main] if main.is_symlink() or main.exists() else []
+    return [path for path in shipped if path.name not in masked] + first + own
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> list[Layer]:
+    layers = []
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        place = Place(f"environment variable {name}")
+        parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if len(parts) < 2 or not all(parts) or parts[0] not in FIXED_SECTIONS:
+            sections = ", ".join(section.upper() for section in FIXED_SECTIONS)
+            guess = did_you_mean(parts[0], FIXED_SECTIONS).upper().replace("DID YOU MEAN", "did you mean")
+            problems.append(Problem(place, f"wanted SLEEPD__SECTION__KEY with SECTION one of {sections}{guess}"))
+            continue
+        text = environ[name]
+        try:
+            parsed = tomllib.loads(f"value = {text}")
+        except (ValueError, RecursionError):
+            parsed = {}
+        if parsed.keys() != {"value"}:
+            hint = "strings need quotes, as in '\"2GiB\"'"
+            problems.append(Problem(place, f"wanted one value as TOML writes it, found {show(text)}; {hint}"))
+            continue
+        values = parsed["value"]
+        for part in reversed(parts):
+            values = {part: values}
+        layers.append(Layer(place.source, values, {}))
+    return layers
+
+
+def _merge(layers: list[Layer], problems: list[Problem]) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+    """Return one tree and the place each key in it came from: later keys win, lists replace, rules accumulate."""
+    tree: dict[str, Any] = {}
+    places: dict[KeyPath, Place] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key == "rules" and isinstance(value, list) and isinstance(tree.get("rules", []), list):
+                _merge_rules(tree.setdefault("rules", []), value, layer, places, problems)
+            else:
+                _merge_key(tree, (key,), value, layer, places)
+    return tree, places
+
+
+def _merge_key(table: dict[str, Any], path: KeyPath, value: Any, layer: Layer, places: dict[KeyPath, Place]) -> None:
+    key = str(path[-1])
+    places[path] = layer.place(path)
+    if not isinstance(value, dict) or len(path) >= _DEPTH_LIMIT:
+        table[key] = value
+        return
+    inner = table.get(key)
+    if not isinstance(inner, dict):
+        inner = table[key] = {}
+    for name, item in value.items():
+        _merge_key(inner, (*path, name), item, layer, places)
+
+
+def _merge_rules(
+    rules: list[Any], added: list[Any], layer: Layer, places: dict[KeyPath, Place], problems: list[Problem]
+) -> None:
+    here: set[str] = set()
+    for index, rule in enumerate(added):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        named = name if isinstance(name, str) else None
+        if named is not None and named in here:
+            problems.append(Problem(layer.place(("rules", index)), f"the rule {show(named)} stands twice in this file"))
+            continue
+        here.update([named] if named is not None else [])
+        at = next(
+            (
+                i
+                for i, old in enumerate(rules)
+                if named is not None and isinstance(old, dict) and old.get("name") == named
+            ),
+            len(rules),
+        )
+        rules[at : at + 1] = [rule]
+        for stale in [path for path in places if path[:2] == ("rules", at)]:
+            del places[stale]
+        places[("rules", at)] = layer.place(("rules", index))
+        for path in layer.lines:
+            if path[:2] == ("rules", index):
+                places[("rules", at, *path[2:])] = layer.place(path)

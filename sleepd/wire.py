@@ -1,0 +1,270 @@
+"""The bodies of the socket API: what a world, an answer, an event look like in JSON. Pure; names are the contract's.
+
+Units stand in the names (`free_bytes`, `timeout_s`); moments are RFC 3339 UTC. A value nobody knows is null, never 0.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from sleepd import __version__
+from sleepd.api.daemon import Daemon, RingEvent
+from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.life import LEVEL, PUBLIC
+from sleepd.core.model import GpuSeen, Known, Missing, MissingReason
+from sleepd.core.reports import Explanation, NextAction
+from sleepd.core.units import Seconds, WallS
+from sleepd.core.world import AskKind, ModelRecord, Task, World
+
+Json: TypeAlias = dict[str, Any]
+
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "invalid": (400, "the request is not valid"),
+    "unknown_model": (404, "no such model"),
+    "not_permitted": (403, "not permitted"),
+    "no_room": (409, "there is not enough room"),
+    "blind": (409, "the room cannot be measured"),
+    "reserved": (409, "the room is reserved"),
+    "group_full": (409, "the group has enough models awake"),
+    "busy": (409, "the model is busy"),
+    "held": (409, "the model is held awake"),
+    "pinned": (409, "the model is pinned awake"),
+    "level_unsafe": (409, "this level is not safe on this engine"),
+    "needs_wake": (409, "the model sleeps less deeply and would have to be woken first"),
+    "stopped": (409, "the model was stopped on purpose"),
+    "failed": (503, "the model has failed"),
+    "engine_failed": (503, "the engine did not do what was asked"),
+    "not_recordable": (503, "the step could not be recorded, so it was not taken"),
+    "timeout": (504, "not done in time"),
+}
+"""Every kind of problem: its HTTP status and its title. An unknown route is `invalid` with its own status."""
+
+
+def problem_body(
+    kind: str, detail: str, *, wanted: str = "", found: str = "", hint: str = "", status: int | None = None
+) -> tuple[int, Json]:
+    """Return the status and the application/problem+json body of a refusal; empty fields are left out."""
+    usual, title = PROBLEMS[kind]
+    body: Json = {"kind": kind, "title": title, "status": status or usual, "detail": detail}
+    body |= {key: text for key, text in (("wanted", wanted), ("found", found), ("hint", hint)) if text}
+    return status or usual, body
+
+
+def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, Json]:
+    """Return the status and body that tell a caller of wake, sleep or reset what became of its wish."""
+    if answer.kind is AnswerKind.REFUSED:
+        kind = answer.problem if answer.problem in PROBLEMS else "failed"
+        return problem_body(kind, answer.detail, wanted=answer.wanted, found=answer.found, hint=answer.hint)
+    if answer.kind is AnswerKind.TIMED_OUT:
+        detail = answer.detail or f"{model} was not done after {answer.waited_s:.0f}s"
+        going_on = "the task goes on; ask again, or watch it with sleepctl status"
+        return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=answer.hint or going_on)
+    if model not in daemon.world.models:
+        return problem_body("unknown_model", f"{model} was removed from the configuration meanwhile")
+    body: Json = {"model": model_body(daemon, model), "task": answer.task_id, "waited_s": _rounded(answer.waited_s)}
+    return (202 if answer.kind is AnswerKind.ACCEPTED else 200), body
+
+
+def status_body(daemon: Daemon) -> Json:
+    """Return everything there is to see, of one moment. `notes` names the readings that are missing, and why."""
+    world = daemon.world
+    gpus = world.gpus.value if isinstance(world.gpus, Known) else ()
+    return {
+        "version": __version__,
+        "mode": "enforce",
+        "since": format_time(daemon.started_wall_s),
+        "models": [model_body(daemon, name) for name in sorted(world.models)],
+        "gpus": [gpu_body(world, gpu) for gpu in sorted(gpus, key=lambda gpu: gpu.index)],
+        "host": host_body(world),
+        "tasks": [task_body(daemon, task) for task in sorted(world.tasks.values(), key=lambda task: task.id)],
+        "notes": _missing_notes(world),
+    }
+
+
+def model_body(daemon: Daemon, name: str) -> Json:
+    """Return one model as the contract's `Model`. Raises KeyError for a name that is not configured."""
+    world, now = daemon.world, daemon.now()
+    record = world.models[name]
+    spec, seen = record.spec, record.seen.value if isinstance(record.seen, Known) else None
+    failure, last = record.failure, record.last_wake
+    return {
+        "name": name,
+        "state": PUBLIC[record.life.state],
+        "level": LEVEL[record.life.state],
+        "since": format_time(record.since_wall_s) if record.since_wall_s else None,
+        "url": spec.url,
+        "unit": spec.unit or None,
+        "version": record.facts.version if record.facts else None,
+        "mode": "enforce",
+        "gpus": [_model_gpu_body(world, record, uuid) for uuid in _gpus_of(world, record)],
+        "host_ram_bytes": spec.host_ram_bytes if record.footprint.host_bytes is None else record.footprint.host_bytes,
+        "idle_s": _idle_s(record, now.mono_s),
+        "running": seen.running if seen else None,
+        "waiting": seen.waiting if seen else None,
+        "in_flight": record.in_flight,
+        "queued": sum(waiter.ask is AskKind.WAKE for waiter in record.waiters),
+        "holds": [],
+        "pinned": spec.pinned,
+        "priority": spec.priority,
+        "last_wake": {"seconds": _rounded(last.seconds), "action": last.action, "ok": last.ok} if last else None,
+        "eta_s": _rounded(daemon.eta_s(name)),
+        "hold_down_s": _rounded(max(0.0, record.hold_down_until_s - now.mono_s)),
+        "reason": daemon.reason(name),
+        "next": next_body(daemon.next_action(name)),
+        "failure": {"code": failure.code, "detail": failure.detail} if failure else None,
+    }
+
+
+def gpu_body(world: World, gpu: GpuSeen) -> Json:
+    """Return one GPU; `models` names those whose processes were seen holding memory on it."""
+    return {
+        "uuid": gpu.uuid,
+        "index": gpu.index,
+        "total_bytes": gpu.total_bytes,
+        "free_bytes": gpu.free_bytes,
+        "margin_bytes": world.settings.gpu_margin_bytes,
+        "models": [name for name in sorted(world.models) if gpu.uuid in _gpus_of(world, world.models[name])],
+    }
+
+
+def host_body(world: World) -> Json:
+    """Return the host's RAM; null where it cannot be read."""
+    host = world.host.value if isinstance(world.host, Known) else None
+    return {
+        "total_bytes": host.total_bytes if host else None,
+        "available_bytes": host.available_bytes if host else None,
+        "reserve_bytes": world.settings.host_reserve_bytes,
+        "pressure_some_avg10": host.pressure_some_avg10 if host else None,
+    }
+
+
+def task_body(daemon: Daemon, task: Task) -> Json:
+    """Return one running task; `step` is what it is doing, `steps_done` of `steps` are behind it."""
+    now, steps = daemon.now(), task.plan.steps
+    running_s = max(0.0, now.mono_s - task.started_s)
+    return {
+        "id": task.id,
+        "model": task.model,
+        "kind": task.kind.value,
+        "level": task.level,
+        "cause": {"kind": task.cause.kind.value, "who": task.cause.who},
+        "phase": task.phase.value,
+        "step": steps[task.cursor].verb.value if task.cursor < len(steps) else None,
+        "steps_done": min(task.cursor, len(steps)),
+        "steps": len(steps),
+        "attempt": task.attempt,
+        "started": format_time(now.wall_s - running_s),
+        "running_s": _rounded(running_s),
+        "parent": task.parent,
+        "victim": task.victim,
+    }
+
+
+def next_body(action: NextAction | None) -> Json | None:
+    return {"rule": action.rule, "action": action.action, "in_s": _rounded(action.in_s)} if action else None
+
+
+def explain_body(explanation: Explanation) -> Json:
+    """Return every rule for one model, each condition with wanted and found, the verdict and what comes next."""
+    return {
+        "model": explanation.model,
+        "state": explanation.state,
+        "level": explanation.level,
+        "reason": explanation.reason,
+        "verdict": explanation.verdict,
+        "protections": list(explanation.protections),
+        "rules": [
+            {
+                "rule": rule.rule,
+                "action": rule.action,
+                "holds": rule.holds,
+                "due_in_s": _rounded(rule.due_in_s),
+                "conditions": [
+                    {
+                        "name": condition.name,
+                        "wanted": condition.wanted,
+                        "found": condition.found,
+                        "holds": condition.holds,
+                        "in_s": _rounded(condition.in_s),
+                    }
+                    for condition in rule.conditions
+                ],
+            }
+            for rule in explanation.rules
+        ],
+        "next": next_body(explanation.next),
+    }
+
+
+def event_body(event: RingEvent) -> Json:
+    note = event.note
+    return {
+        "id": event.id,
+        "time": format_time(event.wall_s),
+        "kind": note.kind,
+        "model": note.model or None,
+        "text": note.text,
+        "data": dict(note.data),
+    }
+
+
+def format_time(wall_s: WallS) -> str:
+    """Return the moment as RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unread_models(world: World) -> list[str]:
+    """Return the models that neither answered nor were found unreachable yet: the daemon is ready without them."""
+    return [
+        name
+        for name, record in sorted(world.models.items())
+        if isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET
+    ]
+
+
+def _rounded(value: Seconds | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _idle_s(record: ModelRecord, mono_s: float) -> float | None:
+    if isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET:
+        return None
+    seen = record.seen.value if isinstance(record.seen, Known) else None
+    if record.in_flight or (seen and (seen.running or seen.waiting)):
+        return 0.0
+    return _rounded(max(0.0, mono_s - record.last_active_s))
+
+
+def _gpus_of(world: World, record: ModelRecord) -> tuple[str, ...]:
+    """Return the GPUs of a model as uuids: where it was seen, else as configured (as written where nothing matches)."""
+    if record.placed_on:
+        return record.placed_on
+    seen = world.gpus.value if isinstance(world.gpus, Known) else ()
+    by_index = {str(gpu.index): gpu.uuid for gpu in seen}
+    return tuple(by_index.get(written, written) for written in record.spec.gpus)
+
+
+def _model_gpu_body(world: World, record: ModelRecord, uuid: str) -> Json:
+    """`asleep_bytes` and `need_bytes` are learned, else declared; awake is their sum, else what is held just now."""
+    seen = world.gpus.value if isinstance(world.gpus, Known) else ()
+    gpu = next((gpu for gpu in seen if gpu.uuid == uuid), None)
+    learned, asleep = record.footprint.need(uuid), record.footprint.asleep.get(uuid)
+    awake = None if learned is None or asleep is None else asleep + learned
+    if awake is None and LEVEL[record.life.state] == 0 and gpu is not None and gpu.used_by_pid is not None:
+        pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
+        awake = sum(gpu.used_by_pid.get(pid, 0) for pid in pids) or None
+    return {
+        "uuid": uuid,
+        "index": gpu.index if gpu else None,
+        "awake_bytes": awake,
+        "asleep_bytes": asleep,
+        "need_bytes": record.spec.vram_bytes if learned is None else learned,
+    }
+
+
+def _missing_notes(world: World) -> list[str]:
+    notes = []
+    for what, reading in (("the GPUs", world.gpus), ("host memory", world.host)):
+        if isinstance(reading, Missing):
+            detail = f" ({reading.detail})" if reading.detail else ""
+            notes.append(f"{what}: {reading.reason.value}{detail}")
+    return notes

@@ -1,0 +1,172 @@
+"""A daemon in words only: a real World behind the API's protocol, without engine, servers or GPUs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
+from sleepd.api.ring import EventRing
+from sleepd.api.server import ApiServer, start_api
+from sleepd.core.events import Answer, AnswerKind, Note
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import (
+    Cause,
+    CauseKind,
+    EngineFacts,
+    Failure,
+    Footprint,
+    GpuSeen,
+    HostSeen,
+    Known,
+    ModelSeen,
+    ModelSpec,
+    Now,
+    Settings,
+)
+from sleepd.core.plan import Plan, Verb, step_of
+from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
+from sleepd.core.units import GIB
+from sleepd.core.world import AskKind, LastWake, ModelRecord, Task, TaskKind, Waiter, World
+
+WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+MONO_S = 5_000.0
+GPU = "GPU-11111111-2222-3333-4444-555555555555"
+FACTS = EngineFacts("0.28.1", (0, 28), "1")
+CAUSE = Cause(CauseKind.OPERATOR, "alice (uid 1000)")
+OPEN_ROLES = {"admin": ["root"], "operator": ["%sleepd"], "caller": [], "viewer": ["*"]}
+
+
+def record(
+    name: str, state: State, weights: Weights, *, idle_s: float, running: int = 0, **more: object
+) -> ModelRecord:
+    """Return a record on GPU 0 with a learned footprint: 60GiB awake, 2GiB of them left asleep."""
+    seen = Known(ModelSeen(FACTS, running=running, waiting=0, pids=(77,)), MONO_S - 1, MONO_S - 1)
+    base = ModelRecord(
+        ModelSpec(name, f"http://127.0.0.1:{8000 + len(name)}", unit=f"vllm@{name}.service"),
+        Life(state, weights),
+        since_s=MONO_S - idle_s,
+        since_wall_s=WALL_S - idle_s,
+        seen=seen,
+        facts=FACTS,
+        last_active_s=MONO_S - idle_s,
+        placed_on=(GPU,),
+        footprint=Footprint({GPU: (58 * GIB,)}, {GPU: 2 * GIB}, 50 * GIB, {"wake1": 4.2}),
+    )
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def make_world() -> World:
+    """Return four models in the states an operator meets, one GPU, a host with RAM to spare, one running task."""
+    waiter = Waiter(1, AskKind.WAKE, CAUSE, MONO_S, MONO_S + 60)
+    failure = Failure("wake_refused", "POST /wake_up answered 500: CUDA out of memory", "wake")
+    records = [
+        record("qwen3-32b", State.AWAKE, Weights.LOADED, idle_s=250.0),
+        record("chat", State.WAKING, Weights.OFFLOADED, idle_s=3.0, waiters=(waiter,)),
+        record("embed", State.ASLEEP_L1, Weights.OFFLOADED, idle_s=7400.0, last_wake=LastWake(4.2, "wake 1", True)),
+        record("gpt-oss-120b", State.FAILED, Weights.DOUBTFUL, idle_s=90.0, failure=failure),
+    ]
+    plan = Plan((step_of(Verb.WAKE), step_of(Verb.PROBE)))
+    task = Task(7, "chat", TaskKind.WAKE, 1, CAUSE, plan, MONO_S - 3, cursor=1)
+    gpus = (GpuSeen(GPU, 0, 80 * GIB, 14 * GIB, {77: 60 * GIB}),)
+    return World(
+        Settings({r.spec.name: r.spec for r in records}),
+        {r.spec.name: r for r in records},
+        {"chat": task},
+        gpus=Known(gpus, MONO_S, MONO_S),
+        host=Known(HostSeen(512 * GIB, 300 * GIB, 0.01), MONO_S, MONO_S),
+    )
+
+
+class FakeDaemon:
+    """Answers with what `answers` holds for a model, else DONE; a model in `never` keeps its callers waiting."""
+
+    def __init__(self, world: World | None = None) -> None:
+        self.world = make_world() if world is None else world
+        self.started_wall_s = WALL_S - 3600
+        self.ring = EventRing("e1", limit=5)
+        self.asked: list[Ask] = []
+        self.withdrawn: list[str] = []
+        self.answers: dict[str, Answer] = {}
+        self.never: set[str] = set()
+        self.heard, self.left = asyncio.Event(), asyncio.Event()
+        self.outcome = ReloadOutcome(("models.chat: priority 0 → 1",))
+        self.wall_offset_s = 0.0
+
+    def now(self) -> Now:
+        return Now(MONO_S, WALL_S + self.wall_offset_s)
+
+    async def ask(self, make: Callable[[int], Ask]) -> Answer:
+        wish = make(41 + len(self.asked))
+        self.asked.append(wish)
+        self.heard.set()
+        if wish.model in self.never:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.withdrawn.append(wish.model)
+                self.left.set()
+                raise
+        return self.answers.get(wish.model, Answer(wish.waiter, AnswerKind.DONE, task_id=7, waited_s=4.25, level=0))
+
+    def explain(self, model: str) -> Explanation:
+        conditions = (
+            ConditionReport("idle", "5m", "4m10s", False, 50.0),
+            ConditionReport("host_available_below", "10%", "not read yet", None),
+        )
+        rules = (RuleReport("nap", "sleep 1", conditions, False, 50.0),)
+        protections = ("awake for 40s of its min_awake 1m",)
+        coming = NextAction("nap", "sleep 1", 50.0)
+        return Explanation(model, "awake", 0, self.reason(model), rules, protections, "stays awake", coming)
+
+    def reason(self, model: str) -> str:
+        return f"{model} is as it is because the rig says so, at some length"
+
+    def next_action(self, model: str) -> NextAction | None:
+        return NextAction("nap", "sleep 1", 50.0) if model == "qwen3-32b" else None
+
+    def eta_s(self, model: str) -> float | None:
+        return 4.2 if model == "embed" else None
+
+    def read_events(self, since_id: str | None) -> EventsRead:
+        return self.ring.read(since_id)
+
+    async def wait_events(self, last_id: str) -> None:
+        await self.ring.wait(last_id)
+
+    async def reload(self) -> ReloadOutcome:
+        return self.outcome
+
+    def note(self, text: str, model: str = "chat") -> None:
+        self.ring.append(Note("state", model, text, {"level": 1}), WALL_S)
+
+
+@asynccontextmanager
+async def serving(
+    daemon: FakeDaemon, path: Path, roles: Mapping[str, list[str]] = OPEN_ROLES, mode: int = 0o666
+) -> AsyncIterator[ApiServer]:
+    server = await start_api(daemon, socket_path=path, socket_mode=mode, roles=roles)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def _serve_forever(path: Path) -> None:
+    """For a look by eye: a server whose clock runs."""
+    daemon = FakeDaemon()
+    daemon.note("fell asleep at level 1: rule nap")
+    daemon.wall_offset_s = time.time() - WALL_S
+    shift = daemon.wall_offset_s
+    models = {n: replace(r, since_wall_s=r.since_wall_s + shift) for n, r in daemon.world.models.items()}
+    daemon.world = replace(daemon.world, models=models)
+    async with serving(daemon, path):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    import sys
+
+    asyncio.run(_serve_forever(Path(sys.argv[1])))

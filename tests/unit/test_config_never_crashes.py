@@ -1,0 +1,127 @@
+"""Whatever stands in a file: a clean ConfigError or settings, and the same ones twice."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sleepd.config.compile import Config
+from sleepd.config.errors import ConfigError
+from sleepd.config.load import load_config, parse_layer
+from sleepd.config.schema import FIXED_SECTIONS, ModelKeys, RuleKeys, Tree
+from sleepd.config.toml_lines import find_lines
+from sleepd.config.validate import keys_of
+
+EVERY_KEY = sorted(
+    {*keys_of(Tree), *keys_of(ModelKeys), *keys_of(RuleKeys), *keys_of(RuleKeys, ("when",)), "sleep", "chat", "a.b", ""}
+    | {key for section in FIXED_SECTIONS for key in keys_of(Tree, (section,))}
+)
+URLS = ["http://127.0.0.1:1", "unix:/x", "http://[::1", "http://[v1.a]:80", "http://1.2.3.4.5"]
+SIZES = ["auto", "5m", "24GiB", "10%"]
+WORDS = st.sampled_from(
+    [*URLS, *SIZES, "nvml", "*", "!chat", "label:a=b", "/run/x", "0660", "GPU-1", "x.service", "%g"]
+)
+LEAVES = st.one_of(WORDS, st.text(max_size=5), st.integers(), st.floats(), st.booleans(), st.dates())
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(EVERY_KEY), inner, max_size=4),
+    max_leaves=12,
+)
+TREES = st.dictionaries(st.sampled_from(EVERY_KEY), VALUES, max_size=5)
+
+
+def write_toml(value: Any) -> str:
+    """Return the value in TOML; tables inline."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}" for c in value)
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(write_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{write_toml(key)} = {write_toml(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def outcome(load: Callable[[], Config]) -> object:
+    try:
+        return load()
+    except ConfigError as error:
+        refused = error
+    assert refused.problems
+    assert all("\n" not in str(problem) for problem in refused.problems)
+    return str(refused)
+
+
+def load_text(text: str) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sleepd.toml").write_bytes(text.encode(errors="surrogateescape"))
+        found = outcome(lambda: load_config(Path(folder), environ={}))
+        again = outcome(lambda: load_config(Path(folder), environ={}))
+    assert found == again
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREES)
+def test_any_tree_is_settings_or_a_clean_error(tree: dict[str, Any]) -> None:
+    load_text("".join(f"{write_toml(key)} = {write_toml(value)}\n" for key, value in tree.items()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(["url", "gpus", "unit", "vram", "labels", "max_level"]), VALUES, max_size=4))
+def test_any_model_is_settings_or_a_clean_error(keys: dict[str, Any]) -> None:
+    load_text("[models.a]\n" + "".join(f"{key} = {write_toml(value)}\n" for key, value in keys.items()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=st.sampled_from("ab.=[]{}\"'#\n\\, 1é"), max_size=40))
+@example("a = " + "[" * 3000)
+@example("a" + ".a" * 3000 + " = 1")
+@example("a = " + "9" * 5000)
+@example("[models" + ".a" * 3000 + "]")
+@example("[[rules]]\n[rules.when]\nx = '''\n[b]\n'''''\n")
+def test_any_text_is_settings_or_a_clean_error(text: str) -> None:
+    load_text(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["SLEEPD__GPU__MARGIN", "SLEEPD__X", "SLEEPD__", "SLEEPD__API__MODE"]), st.text(max_size=8)
+    )
+)
+def test_any_environment_is_settings_or_a_clean_error(environ: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        outcome(lambda: load_config(Path(folder), environ=environ))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREES, st.booleans())
+def test_every_top_level_key_is_found_on_its_line(tree: dict[str, Any], spaced: bool) -> None:
+    text, wanted = "", {}
+    for key, value in tree.items():
+        text += "\n# = [x]\n" if spaced else ""
+        wanted[(key,)] = text.count("\n") + 1
+        text += f"{write_toml(key)} = {write_toml(value)} # x = 1\n"
+    assert find_lines(text) == wanted
+    assert dict(parse_layer("x", text).lines) == wanted
+
+
+def test_lines_of_headers_arrays_and_long_values() -> None:
+    text = 'a.b = """\n[x]\n"""\n[[r]]\nn = [\n  "]", # [\n  1,\n]\n[r.w]\nk = 1\n[[r]]\n"q.r" = \'#\'\n'
+    assert find_lines(text) == {
+        ("a",): 1,
+        ("a", "b"): 1,
+        ("r",): 4,
+        ("r", 0): 4,
+        ("r", 0, "n"): 5,
+        ("r", 0, "w"): 9,
+        ("r", 0, "w", "k"): 10,
+        ("r", 1): 11,
+        ("r", 1, "q.r"): 12,
+    }
