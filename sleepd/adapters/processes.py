@@ -58,7 +58,8 @@ def _owners(url: str) -> Iterator[int]:
     try:
         if url.startswith("unix:"):
             path = url.removeprefix("unix:")
-            yield from {c.pid for c in psutil.net_connections("unix") if c.laddr == path and c.pid}
+            # psutil gives a unix socket's path where others have a pair; its stubs know only the pair.
+            yield from {c.pid for c in psutil.net_connections("unix") if str(c.laddr) == path and c.pid is not None}
             return
         port = urlsplit(url).port
         listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)

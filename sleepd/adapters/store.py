@@ -51,7 +51,8 @@ class SqliteStore:
 
     async def load(self) -> Saved:
         """Open the file, migrate it, and return everything in it. Raises StoreFailed."""
-        return await self._run(self._load)
+        saved: Saved = await self._run(self._load)
+        return saved
 
     async def commit(self, records: Sequence[Record]) -> None:
         """Make all records durable, or none and raise StoreFailed."""

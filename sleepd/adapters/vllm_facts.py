@@ -65,7 +65,8 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
 def _names(models: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(served names, LoRA adapters): a card with a parent is an adapter."""
     cards = _table(models).get("data")
-    served, adapters = [], []
+    served: list[str] = []
+    adapters: list[str] = []
     for card in cards if isinstance(cards, list) else []:
         if isinstance(card, Mapping) and isinstance(card.get("id"), str):
             (adapters if card.get("parent") else served).append(card["id"])

@@ -157,7 +157,7 @@ def _gauge(page: bytes) -> SleepGauge:
     if not samples:
         return SleepGauge.ABSENT
     labels_set = {label[1] for labels, value in samples if value == 1 and (label := _SLEEP_LABEL.search(labels))}
-    for label in (b"discard_all", b"weights_offloaded", b"awake"):
-        if label in labels_set:
-            return _GAUGE_BY_LABEL[label]
+    for deepest in (b"discard_all", b"weights_offloaded", b"awake"):
+        if deepest in labels_set:
+            return _GAUGE_BY_LABEL[deepest]
     return SleepGauge.NONE_SET
