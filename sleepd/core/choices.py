@@ -149,7 +149,7 @@ def _refuse(draft: Draft, name: str, room: Refuse) -> None:
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE]
     if wished or record.reason != room.detail:
-        draft.note("wake_refused", name, room.detail, {"kind": room.problem})
+        draft.note("wake_refused", name, room.detail, {"problem": room.problem})
         draft.change(name, reason=room.detail)
     for waiter in wished:
         draft.answer(

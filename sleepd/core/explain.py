@@ -2,7 +2,7 @@
 
 from sleepd.core.life import LEVEL, PUBLIC, State
 from sleepd.core.model import Known, Now
-from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, level2_refusal, protections, reports, want_of
+from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, level2_refusal, level_for, protections, reports, want_of
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
@@ -46,6 +46,8 @@ def next_action(world: World, name: str, now: Now) -> NextAction | None:
     pressure = {r.name for r in world.settings.rules if r.is_pressure}
     due = [r for r in reports(world, record, now.mono_s) if r.due_in_s is not None and r.rule not in pressure]
     if not due:
+        return None
+    if level_for(world, record, 1)[0] == 0:
         return None
     first = min(due, key=lambda r: (r.due_in_s or 0.0, r.rule))
     hold_s = max(record.awake_since_s + record.spec.min_awake_s, record.not_before_s) - now.mono_s

@@ -9,6 +9,7 @@ import structlog
 
 from sleepd.core.events import Note
 
+_TAKEN = frozenset({"event", "level", "kind", "model", "timestamp"})
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _WARNINGS = frozenset(
     {"failure", "foreign", "unanswered", "answer_wrong", "not_recordable", "gpus_missing", "host_missing"}
@@ -35,10 +36,9 @@ def log_note(note: Note) -> None:
     """One line for one note; state changes in between are left to whoever watches events."""
     log = structlog.get_logger()
     write = log.warning if note.kind in _WARNINGS else log.debug if note.kind == "state" else log.info
-    fields = {key: str(value) for key, value in note.data.items()}
-    if note.model:
-        fields["model"] = note.model
-    write(note.text, kind=note.kind, **fields)
+    # Evidence may use words that the log has a meaning for: those get the note's own prefix.
+    fields = {f"note_{key}" if key in _TAKEN else key: str(value) for key, value in note.data.items()}
+    write(note.text, **fields, **({"model": note.model} if note.model else {}), kind=note.kind)
 
 
 def _leads_to_journal(environ: Mapping[str, str]) -> bool:
