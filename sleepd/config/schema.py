@@ -201,8 +201,8 @@ class ModelKeys(Section):
     min_awake: Annotated[float | None, BeforeValidator(_duration(0, 604_800))] = None
     pinned: bool | None = None
     fenced: bool | None = None
-    allow_exposed: bool | None = None
     labels: dict[str, str] | None = None
+    allow_exposed: bool | None = None
 
 
 class WhenKeys(Section):

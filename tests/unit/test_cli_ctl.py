@@ -88,7 +88,7 @@ async def test_refusals_are_1_timeouts_4_and_the_worse_one_counts(daemon: FakeDa
         1,
         AnswerKind.REFUSED,
         problem="no_room",
-        detail="it does not fit",
+        detail="no fit",
         wanted="60GiB",
         found="13GiB",
         hint="sleep one",
