@@ -8,22 +8,25 @@ VENV := $(ROOT).venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= $(shell nproc)
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
-.PHONY: test demo lint seeds test-vllm bench docs clean
+.PHONY: test demo lint test-vllm soak bench docs clean
 
 $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e $(ROOT)
+	@$(PIP) -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
+	@# The stand-in for libnvidia-ml.so.1 is C: where there is no compiler, a pinned one comes as a wheel.
+	@command -v cc >/dev/null || $(PIP) -r $(ROOT)tests/fakenvml/requirements-zig.txt
+	@$(PIP) --no-build-isolation -e $(ROOT)
 	@touch $@
 
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m "not vllm and not gpu" tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu" tests
 
 lint: $(READY)
-	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml
+	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo
 
 demo: $(READY)
 	@$(BIN)/sleepd demo

@@ -248,7 +248,9 @@ def _model_gpu_body(world: World, record: ModelRecord, uuid: str) -> Json:
     seen = world.gpus.value if isinstance(world.gpus, Known) else ()
     gpu = next((gpu for gpu in seen if gpu.uuid == uuid), None)
     learned, asleep = record.footprint.need(uuid), record.footprint.asleep.get(uuid)
-    awake = None if learned is None or asleep is None else asleep + learned
+    awake = record.footprint.awake.get(uuid)
+    if awake is None and learned is not None and asleep is not None:
+        awake = asleep + learned
     if awake is None and LEVEL[record.life.state] == 0 and gpu is not None and gpu.used_by_pid is not None:
         pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
         awake = sum(gpu.used_by_pid.get(pid, 0) for pid in pids) or None

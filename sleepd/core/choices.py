@@ -80,10 +80,13 @@ def _make_room(draft: Draft, task: Task) -> None:
         carry_on(draft, task)
     elif isinstance(room, MakeRoom):
         _sleep_victim(draft, task, room)
-    elif isinstance(room, WaitFor):
-        if room.look:
-            draft.command(LookNow(gpus=True))
+    elif isinstance(room, WaitFor) and room.look:
+        draft.command(LookNow(gpus=True))
         draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+    elif isinstance(room, WaitFor):
+        # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
+        draft.end_task(task, f"waits for {room.reason}")
+        _wait(draft, name, room)
     else:
         draft.end_task(task, f"refused: {room.detail}")
         _refuse(draft, name, room)

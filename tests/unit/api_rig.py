@@ -53,7 +53,9 @@ def record(
         facts=FACTS,
         last_active_s=MONO_S - idle_s,
         placed_on=(GPU,),
-        footprint=Footprint({GPU: (58 * GIB,)}, {GPU: 2 * GIB}, 50 * GIB, {"wake1": 4.2}),
+        footprint=Footprint(
+            freed={GPU: (58 * GIB,)}, asleep={GPU: 2 * GIB}, host_bytes=50 * GIB, seconds={"wake1": 4.2}
+        ),
     )
     return replace(base, **more)  # type: ignore[arg-type]
 
