@@ -27,8 +27,8 @@ _ENTRY = re.compile(r"(\d+)\.(\d+)")
 _UUID = re.compile(r"\S{1,95}")
 
 
-class OutOfMemory(RuntimeError):  # noqa: N818 - named as CUDA and torch name it
-    """The bytes did not fit; nothing changed. Reads as vLLM's csrc/cumem_allocator.cpp does on a full GPU."""
+class OutOfMemory(RuntimeError):
+    """The bytes did not fit, and nothing changed. Reads as vLLM's allocator on a full GPU (csrc/cumem_allocator.cpp)."""
 
     def __init__(self, wanted_bytes: int, free_bytes: int, total_bytes: int) -> None:
         super().__init__(

@@ -29,7 +29,7 @@ SHIM_METADATA = (
 )
 
 
-class InstallFailed(Exception):  # noqa: N818 - a past-tense fact, like the rest of the project's failures
+class InstallFailed(Exception):
     """What was wanted, what was found, what to do."""
 
 

@@ -1,0 +1,73 @@
+"""What the socket API needs of the daemon; the engine's loop and the composition root provide it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.model import Now
+from sleepd.core.reports import Explanation, NextAction
+from sleepd.core.units import Seconds, WallS
+from sleepd.core.world import World
+
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
+
+
+@dataclass(frozen=True, slots=True)
+class RingEvent:
+    """One event on record: `id` is "<epoch>-<n>", n rising by one; epoch changes with each daemon start."""
+
+    id: str
+    wall_s: WallS
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
+class EventsRead:
+    """`gap`: events after the wanted id were lost (dropped from the ring, or of another epoch)."""
+
+    events: Sequence[RingEvent]
+    gap: bool
+    last_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    """`errors` not empty: the running settings were kept. `changed`: one line per change that took effect."""
+
+    changed: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+class Daemon(Protocol):
+    @property
+    def world(self) -> World: ...
+
+    @property
+    def started_wall_s(self) -> WallS: ...
+
+    def now(self) -> Now: ...
+
+    async def ask(self, make: Callable[[int], Ask]) -> Answer:
+        """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
+        ...
+
+    def explain(self, model: str) -> Explanation: ...
+
+    def reason(self, model: str) -> str:
+        """One sentence: why the model is in its state."""
+        ...
+
+    def next_action(self, model: str) -> NextAction | None: ...
+
+    def eta_s(self, model: str) -> Seconds | None:
+        """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
+        ...
+
+    def read_events(self, since_id: str | None) -> EventsRead: ...
+
+    async def wait_events(self, last_id: str) -> None:
+        """Return when an event after `last_id` exists."""
+        ...
+
+    async def reload(self) -> ReloadOutcome: ...

@@ -1,0 +1,154 @@
+"""What callers ask for: admitted to the queue with a deadline, or answered at once."""
+
+from dataclasses import replace
+
+from sleepd.core.draft import Draft
+from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.life import LEVEL, Fact, State
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
+from sleepd.core.orders import uuids_of
+from sleepd.core.policy import is_busy, level2_refusal, level_for
+from sleepd.core.room import claimed
+from sleepd.core.tasks import begin_sleep
+from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter
+
+_ON_THE_WAY_DOWN = (State.DRAINING, State.FALLING_ASLEEP, State.SLEEP_PENDING)
+
+
+def ask_wake(draft: Draft, ask: WakeAsked) -> None:
+    """Queue the wish; it is served in this turn where the model is awake or can be woken."""
+    record = draft.models[ask.model]
+    if len(record.waiters) >= WAITERS_LIMIT:
+        detail = f"{WAITERS_LIMIT} callers wait for {ask.model} already"
+        draft.command(Answer(ask.waiter, AnswerKind.REFUSED, problem="busy", detail=detail))
+        return
+    waiter = Waiter(
+        ask.waiter,
+        AskKind.WAKE,
+        Cause(CauseKind.OPERATOR, ask.who),
+        draft.mono_s,
+        draft.mono_s + ask.timeout_s,
+        force=ask.force,
+    )
+    if not ask.wait and record.life.state is not State.AWAKE:
+        waiter = replace(waiter, silent=True)
+        draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
+    draft.change(ask.model, waiters=(*record.waiters, waiter))
+    if record.life.state is State.DRAINING and record.spec.name in draft.tasks:
+        # Nothing was sent that cannot be taken back: the gate simply opens again.
+        draft.end_task(draft.tasks[record.spec.name], "wanted again before it fell asleep")
+        draft.state(ask.model, Fact.WAKE_CHOSEN)
+        draft.change(ask.model, checking=False, reason="awake: wanted again before it fell asleep")
+
+
+def ask_sleep(draft: Draft, ask: SleepAsked) -> None:
+    """Answer at once what needs no task or may not be; else queue the wish until its GPUs are free."""
+    record = draft.models[ask.model]
+    refused = _refuse_sleep(draft, record, ask)
+    level = LEVEL[record.life.state]
+    if refused is not None:
+        draft.command(refused)
+    elif level is not None and level >= 1:
+        draft.command(Answer(ask.waiter, AnswerKind.DONE, level=level))
+    else:
+        deadline_s = draft.mono_s + ask.timeout_s
+        cause = Cause(CauseKind.OPERATOR, ask.who)
+        drain_until_s = draft.mono_s + ask.drain_s
+        waiter = Waiter(
+            ask.waiter,
+            AskKind.SLEEP,
+            cause,
+            draft.mono_s,
+            deadline_s,
+            ask.level,
+            ask.force,
+            drain_until_s,
+            not ask.wait,
+        )
+        draft.change(ask.model, waiters=(*record.waiters, waiter))
+        begin_asked_sleeps(draft)
+        if not ask.wait:
+            task = draft.tasks.get(ask.model)
+            draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=task.id if task else None))
+
+
+def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer | None:
+    name, state = record.spec.name, record.life.state
+
+    def no(problem: str, detail: str, hint: str = "") -> Answer:
+        return Answer(ask.waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
+
+    if len(record.waiters) >= WAITERS_LIMIT:
+        return no("busy", f"{WAITERS_LIMIT} callers wait for {name} already")
+    level = LEVEL[state]
+    if level is not None and 1 <= level < ask.level:
+        hint = "wake it first; on stock vLLM a deeper sleep of a sleeper does nothing"
+        return no("needs_wake", f"{name} is asleep at level {level}, {ask.level} is deeper", hint)
+    if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN:
+        return None if level else no("engine_failed", f"{name} is {state.replace('_', ' ')}: {record.reason}")
+    if not isinstance(record.seen, Known) or not isinstance(draft.gpus, Known) or not uuids_of(draft, record):
+        return no("blind", f"{name} or its GPUs cannot be read, so a sleep could not be proven")
+    if record.spec.pinned and not ask.force:
+        return no("pinned", f"{name} is pinned", "unpin it in its configuration, or use force (admin)")
+    if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
+        return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
+    if ask.level == 1:
+        allowed, refusal = level_for(draft.world(), replace(record, spec=replace(record.spec, max_level=1)), 1)
+        if allowed == 0 and not ask.force:
+            return no("level_unsafe", f"{name} stays awake: {refusal}")
+    if is_busy(record) and ask.drain_s <= 0:
+        return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
+    return None
+
+
+def begin_asked_sleeps(draft: Draft) -> None:
+    """Begin sleeps that callers wait for, where the GPUs are free and nobody is being served."""
+    for name, record in list(draft.models.items()):
+        wishes = [w for w in record.waiters if w.ask is AskKind.SLEEP]
+        if not wishes or record.life.state is not State.AWAKE or name in draft.tasks or draft.stopping:
+            continue
+        if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
+            continue
+        if is_busy(record):
+            _give_up_draining(draft, name, wishes)
+            continue
+        begin_sleep(draft, name, max(w.level for w in wishes), wishes[0].cause)
+
+
+def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
+    for waiter in wishes:
+        if waiter.drain_until_s <= draft.mono_s:
+            detail = f"{name} was still in use when drain_s ended"
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=detail)
+
+
+def ask_reset(draft: Draft, ask: ResetAsked) -> None:
+    """Take a failed model back: it is looked at anew, and its weights stay as doubtful as they were."""
+    record = draft.models[ask.model]
+    if record.life.state is not State.FAILED:
+        if record.failure or record.check_failed or record.frees_nothing:
+            draft.change(ask.model, failure=None, check_failed="", frees_nothing=False, attempts=0)
+        draft.command(Answer(ask.waiter, AnswerKind.DONE, level=LEVEL[record.life.state]))
+        return
+    draft.state(ask.model, Fact.OPERATOR_RESET)
+    draft.change(
+        ask.model,
+        failure=None,
+        check_failed="",
+        frees_nothing=False,
+        attempts=0,
+        belief=None,
+        seen=Missing(MissingReason.NOT_YET),
+        settled_s=draft.mono_s,
+        reason=f"reset by {ask.who}: looking at it anew",
+    )
+    draft.command(LookNow(model=ask.model))
+    draft.note("reset", ask.model, f"{ask.model} was reset by {ask.who}")
+    draft.command(Answer(ask.waiter, AnswerKind.DONE))
+
+
+def forget_caller(draft: Draft, gone: CallerGone) -> None:
+    """Drop a caller that left; a wake that nobody else wants is not begun, one already begun is finished."""
+    record = draft.models.get(gone.model)
+    if record is not None and any(w.id == gone.waiter for w in record.waiters):
+        draft.change(gone.model, waiters=tuple(w for w in record.waiters if w.id != gone.waiter))

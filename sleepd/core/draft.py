@@ -1,0 +1,199 @@
+"""A turn in the making: the one mutable thing in the core, alive only inside `step`.
+
+It hands out records, states facts through the law, and collects what the turn will bring. What must be committed
+is not written by hand: it is the difference between the old world and the new one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    Command,
+    EngineProven,
+    ModelSaved,
+    Note,
+    OpenGate,
+    Record,
+    TaskEnded,
+    TaskSaved,
+    Turn,
+)
+from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, advance
+from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
+from sleepd.core.units import MonotonicS, Seconds, WallS
+from sleepd.core.world import DetectorMemory, ModelRecord, Task, Waiter, World
+
+ACTIVITY_GRAIN_S = 60.0
+"""Last use is made durable in steps of this size, rounded up: a busy model must not cost a commit a second."""
+
+
+class Draft:
+    """The world as it will be after this turn, and what the turn brings."""
+
+    def __init__(self, world: World, now: Now) -> None:
+        self._old = world
+        self.now = now
+        self.settings = world.settings
+        self.models: dict[str, ModelRecord] = dict(world.models)
+        self.tasks: dict[str, Task] = dict(world.tasks)
+        self.gpus: Reading[GpusSeen] = world.gpus
+        self.host: Reading[HostSeen] = world.host
+        self.memory: DetectorMemory = world.memory
+        self.proven = world.proven
+        self.next_task = world.next_task
+        self.stopping = world.stopping
+        self.touched: set[str] = set()
+        self._commands: list[Command] = []
+        self._ended: list[TaskEnded] = []
+        self._notes: list[Note] = []
+
+    @property
+    def mono_s(self) -> MonotonicS:
+        return self.now.mono_s
+
+    def put(self, record: ModelRecord) -> ModelRecord:
+        self.models[record.spec.name] = record
+        self.touched.add(record.spec.name)
+        return record
+
+    def change(self, name: str, **fields: object) -> ModelRecord:
+        record = self.models[name]
+        self.touched.add(name)
+        # Most looks change next to nothing, and a record costs more to copy than to compare.
+        news = {key: value for key, value in fields.items() if getattr(record, key) is not value}
+        return self.put(replace(record, **news)) if news else record  # type: ignore[arg-type]
+
+    def state(self, name: str, fact: Fact) -> ModelRecord:
+        """Let a fact happen to a model. Raises IllegalTransition where the law has no row for it."""
+        record = self.models[name]
+        life = advance(record.life, fact)
+        if life.state is record.life.state:
+            return self.put(replace(record, life=life))
+        data = {"from": record.life.state.value, "to": life.state.value, "fact": fact.value, "level": LEVEL[life.state]}
+        self.note("state", name, f"{name} is {PUBLIC[life.state].replace('_', ' ')}", data)
+        awake_since_s = record.awake_since_s
+        if life.state in SERVING:
+            awake_since_s = self.mono_s
+            self._commands.append(OpenGate(name))
+        moment = {"since_s": self.mono_s, "since_wall_s": self.now.wall_s, "awake_since_s": awake_since_s}
+        return self.put(replace(record, life=life, **moment))
+
+    def fail(self, name: str, code: str, detail: str, step: str = "") -> ModelRecord:
+        """Remember and tell a failure; the state is the caller's business."""
+        record = self.models[name]
+        if record.failure != Failure(code, detail, step):
+            self.note("failure", name, detail, {"code": code, "step": step})
+        return self.change(name, failure=Failure(code, detail, step), reason=detail)
+
+    def put_task(self, task: Task) -> Task:
+        self.tasks[task.model] = task
+        self.touched.add(task.model)
+        return task
+
+    def end_task(self, task: Task, outcome: str) -> None:
+        del self.tasks[task.model]
+        self._ended.append(TaskEnded(task, outcome, self.now.wall_s))
+        self.note(
+            "task_ended",
+            task.model,
+            f"{task.kind} of {task.model} ended: {outcome}",
+            {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": self.mono_s - task.started_s},
+        )
+        # Its claims are free: whoever waits for these GPUs may go on.
+        self.touched.update(name for name, r in self.models.items() if r.waiters or r.owed_wake)
+
+    def prove(self, key: str) -> None:
+        self.proven = self.proven | {key}
+
+    def command(self, command: Command) -> None:
+        self._commands.append(command)
+
+    def note(self, kind: str, model: str, text: str, data: Mapping[str, object] | None = None) -> None:
+        self._notes.append(Note(kind, model, text, data or {}))
+
+    def answer(self, name: str, waiter: Waiter, kind: AnswerKind, **fields: object) -> None:
+        """Give a caller its one answer and forget it."""
+        record = self.models[name]
+        self.change(name, waiters=tuple(w for w in record.waiters if w.id != waiter.id))
+        if not waiter.silent:
+            waited_s = self.mono_s - waiter.asked_s
+            self._commands.append(Answer(waiter.id, kind, waited_s=waited_s, **fields))  # type: ignore[arg-type]
+
+    def world(self) -> World:
+        return World(
+            settings=self.settings,
+            models=self.models,
+            tasks=self.tasks,
+            gpus=self.gpus,
+            host=self.host,
+            memory=self.memory,
+            proven=self.proven,
+            next_task=self.next_task,
+            stopping=self.stopping,
+        )
+
+    def turn(self) -> Turn:
+        opened = {c.model for c in self._commands if isinstance(c, OpenGate)}
+        shut = [
+            n
+            for n, r in self._old.models.items()
+            if r.life.state in SERVING and not self._serves(n) and n not in opened
+        ]
+        commands = [c for c in self._commands if not isinstance(c, OpenGate) or self._serves(c.model)]
+        return Turn(self.world(), tuple(self._records()), tuple(commands), tuple(self._notes), tuple(shut))
+
+    def _serves(self, name: str) -> bool:
+        record = self.models.get(name)
+        return record is not None and record.life.state in SERVING
+
+    def _records(self) -> list[Record]:
+        records: list[Record] = []
+        for name, record in self.models.items():
+            old = self._old.models.get(name)
+            if old is record:
+                continue
+            saved = durable(record, self.now)
+            if old is None or _differs(durable(old, self.now), saved):
+                records.append(saved)
+        records += [TaskSaved(t) for name, t in self.tasks.items() if self._old.tasks.get(name) is not t]
+        records += self._ended
+        records += [EngineProven(key, self.now.wall_s) for key in sorted(self.proven - self._old.proven)]
+        return records
+
+
+def durable(record: ModelRecord, now: Now) -> ModelSaved:
+    """What of a record outlives the daemon."""
+    return ModelSaved(
+        name=record.spec.name,
+        life=record.life,
+        incarnation=record.incarnation,
+        control=record.control,
+        since_wall_s=record.since_wall_s,
+        last_active_wall_s=_rounded_up(now.wall_s - (now.mono_s - record.last_active_s)),
+        fingerprint=record.fingerprint,
+        footprint=record.footprint,
+        failure=record.failure,
+        check_failed=record.check_failed,
+        checking=record.checking,
+        frees_nothing=record.frees_nothing,
+        owed_wake=record.owed_wake,
+    )
+
+
+def _rounded_up(wall_s: WallS) -> WallS:
+    return ceil(round(wall_s, 3) / ACTIVITY_GRAIN_S) * ACTIVITY_GRAIN_S
+
+
+def _differs(old: ModelSaved, new: ModelSaved) -> bool:
+    """Whether a commit is due: a last use that moved by one grain through rounding of clocks alone is none."""
+    if abs(old.last_active_wall_s - new.last_active_wall_s) <= ACTIVITY_GRAIN_S / 2:
+        new = replace(new, last_active_wall_s=old.last_active_wall_s)
+    return old != new
+
+
+def age_of(wall_s: WallS, now: Now) -> Seconds:
+    """Seconds since a stored moment; 0 where the clock says it lies ahead, as that age cannot be known."""
+    return max(0.0, now.wall_s - wall_s)

@@ -1,0 +1,322 @@
+"""What goes into a turn and what comes out of it: events, step results, commands, records, notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from sleepd.core.life import Life
+from sleepd.core.model import (
+    Activity,
+    Cause,
+    ControlCounts,
+    Failure,
+    Fingerprint,
+    Footprint,
+    GpusSeen,
+    HostSeen,
+    ModelSeen,
+    Reading,
+    Settings,
+)
+from sleepd.core.plan import PlanStep
+from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
+from sleepd.core.world import Task, World
+
+# --- events in -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLooked:
+    """A look at a server ended. `in_flight` is the gate's count at the time of this turn."""
+
+    model: str
+    reading: Reading[ModelSeen]
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GpusLooked:
+    reading: Reading[GpusSeen]
+
+
+@dataclass(frozen=True, slots=True)
+class HostLooked:
+    reading: Reading[HostSeen]
+
+
+@dataclass(frozen=True, slots=True)
+class GateEmptied:
+    """The last request in flight left a shut gate."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAsked:
+    """Someone wants the model awake. `wait` False: the answer says only that it was accepted."""
+
+    waiter: int
+    model: str
+    who: str
+    timeout_s: Seconds
+    wait: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SleepAsked:
+    waiter: int
+    model: str
+    who: str
+    level: int
+    timeout_s: Seconds
+    drain_s: Seconds = 0.0
+    wait: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAsked:
+    """An operator takes a failed model back into service: it is looked at anew."""
+
+    waiter: int
+    model: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerGone:
+    """The caller left; its wish goes with it unless another shares it."""
+
+    waiter: int
+    model: str
+
+
+class StepEnd(StrEnum):
+    DONE = "done"
+    """The call was answered with success and its proof was observed."""
+    REFUSED = "refused"
+    """The server answered with an error status."""
+    UNPROVEN = "unproven"
+    """Answered with success, but what it claims could not be observed."""
+    UNANSWERED = "unanswered"
+    """No answer in time: the call may still be carried out."""
+    BROKEN_OFF = "broken off"
+    """The connection broke or was refused: the call may or may not have been carried out."""
+    BUSY = "busy"
+    """A confirmation of idleness saw requests."""
+    NOT_PROVABLE = "not provable"
+    """No known answer can be taken from this engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was observed around a step. Readings `*_after` were asked after the call ended."""
+
+    status: int | None = None
+    detail: str = ""
+    started_s: MonotonicS = 0.0
+    answered_s: MonotonicS = 0.0
+    seen: Reading[ModelSeen] | None = None
+    gpus_before: Reading[GpusSeen] | None = None
+    gpus_after: Reading[GpusSeen] | None = None
+    host_before: Reading[HostSeen] | None = None
+    host_after: Reading[HostSeen] | None = None
+    answer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step of a task ended; `cursor` names which, so that a late report of an earlier step is recognised."""
+
+    model: str
+    task_id: int
+    cursor: int
+    end: StepEnd
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened but time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon is told to end: no new tasks are begun."""
+
+
+Event: TypeAlias = (
+    ModelLooked
+    | GpusLooked
+    | HostLooked
+    | GateEmptied
+    | WakeAsked
+    | SleepAsked
+    | ResetAsked
+    | CallerGone
+    | StepEnded
+    | SettingsChanged
+    | Tick
+    | Stopping
+)
+
+# --- commands out ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StepOrder:
+    """Everything the runner needs to carry out one step without knowing the world.
+
+    `pids` empty: only device totals can be compared. `uuids`: the GPUs whose bytes must move. `least_freed_bytes`
+    summed over them. `prompt` for known-answer steps. `timeout_s`: when the call counts as unanswered.
+    """
+
+    model: str
+    task_id: int
+    cursor: int
+    step: PlanStep
+    timeout_s: Seconds
+    pids: tuple[int, ...] = ()
+    uuids: tuple[str, ...] = ()
+    least_freed_bytes: Bytes = 1
+    gpus_before: Reading[GpusSeen] | None = None
+    asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
+    prompt: str = ""
+    api_name: str = ""
+    mode_parameter: bool = True
+    activity: Activity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    order: StepOrder
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    model: str
+
+
+class AnswerKind(StrEnum):
+    DONE = "done"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3)."""
+
+    waiter: int
+    kind: AnswerKind
+    task_id: int | None = None
+    waited_s: Seconds = 0.0
+    level: int | None = None
+    problem: str = ""
+    detail: str = ""
+    wanted: str = ""
+    found: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LookNow:
+    """Readings are wanted at once rather than at the next poll: a waiting caller depends on them."""
+
+    model: str = ""
+    gpus: bool = False
+    host: bool = False
+
+
+Command: TypeAlias = RunStep | OpenGate | Answer | LookNow
+
+# --- records: committed before any command leaves --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSaved:
+    """What outlives the daemon of one model. Moments are wall clock: monotonic time ends with the boot."""
+
+    name: str
+    life: Life
+    incarnation: str | None
+    control: ControlCounts | None
+    since_wall_s: WallS
+    last_active_wall_s: WallS
+    fingerprint: Fingerprint | None
+    footprint: Footprint
+    failure: Failure | None
+    check_failed: str
+    checking: bool
+    frees_nothing: bool
+    owed_wake: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSaved:
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A task came to its end; it leaves the table of running tasks and joins the journal."""
+
+    task: Task
+    outcome: str
+    wall_s: WallS
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProven:
+    """An engine's level 2 cycle was checked and passed."""
+
+    key: str
+    wall_s: WallS
+
+
+Record: TypeAlias = ModelSaved | TaskSaved | TaskEnded | EngineProven
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Everything a restarted daemon knows: what `Store.load` returns."""
+
+    models: Mapping[str, ModelSaved] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    proven: frozenset[str] = frozenset()
+    next_task: int = 1
+
+
+# --- notes and turns -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of history for people and event streams. `kind` is stable, `text` one sentence, `data` evidence."""
+
+    kind: str
+    model: str
+    text: str
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The outcome of one step: the next world, what must be committed first, then what is to be done.
+
+    `shut` names the models whose gate closes inside the turn, before the commit: the safe direction.
+    """
+
+    world: World
+    records: tuple[Record, ...] = ()
+    commands: tuple[Command, ...] = ()
+    notes: tuple[Note, ...] = ()
+    shut: tuple[str, ...] = ()

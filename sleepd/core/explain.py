@@ -1,0 +1,99 @@
+"""From verdicts to what an operator understands: why a model is as it is, and what comes next."""
+
+from sleepd.core.life import LEVEL, PUBLIC, State
+from sleepd.core.model import Known, Now
+from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, level2_refusal, protections, reports, want_of
+from sleepd.core.reports import Explanation, NextAction, RuleReport
+from sleepd.core.tasks import describe
+from sleepd.core.units import Seconds, format_duration
+from sleepd.core.world import ModelRecord, World
+
+
+def explain(world: World, name: str, now: Now) -> Explanation:
+    """Every rule for this model with what it wants and what was found, what protects it, and what comes next."""
+    record = world.models[name]
+    found = reports(world, record, now.mono_s)
+    protected = _protected(world, record, now)
+    return Explanation(
+        model=name,
+        state=PUBLIC[record.life.state],
+        level=LEVEL[record.life.state],
+        reason=reason(world, name),
+        rules=found,
+        protections=protected,
+        verdict=_verdict(world, record, found, protected, now),
+        next=next_action(world, name, now),
+    )
+
+
+def reason(world: World, name: str) -> str:
+    """One sentence: why the model is in its state."""
+    record, task = world.models[name], world.tasks.get(name)
+    if record.failure and record.life.state in (State.FAILED, State.LOST, State.UNKNOWN):
+        return record.failure.detail
+    if task is not None and task.victim is not None:
+        return f"waits for {task.victim} to fall asleep: {describe(task.cause)}"
+    return record.reason
+
+
+def next_action(world: World, name: str, now: Now) -> NextAction | None:
+    """What happens to the model if nobody asks for anything; None where nothing would."""
+    record = world.models[name]
+    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known) or record.spec.pinned:
+        return None
+    if record.spec.max_level == 0 or record.frees_nothing:
+        return None
+    pressure = {r.name for r in world.settings.rules if r.is_pressure}
+    due = [r for r in reports(world, record, now.mono_s) if r.due_in_s is not None and r.rule not in pressure]
+    if not due:
+        return None
+    first = min(due, key=lambda r: (r.due_in_s or 0.0, r.rule))
+    hold_s = max(record.awake_since_s + record.spec.min_awake_s, record.not_before_s) - now.mono_s
+    return NextAction(first.rule, first.action, max(first.due_in_s or 0.0, hold_s, 0.0))
+
+
+def eta_s(world: World, name: str, now: Now) -> Seconds | None:
+    """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
+    record, task = world.models[name], world.tasks.get(name)
+    state = record.life.state
+    if state in (State.AWAKE, State.DRAINING):
+        return 0.0
+    level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
+    learned = record.footprint.seconds.get(f"wake{level}")
+    if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
+        return None
+    return max(0.0, learned - (now.mono_s - task.started_s)) if task else learned
+
+
+def _protected(world: World, record: ModelRecord, now: Now) -> tuple[str, ...]:
+    found = list(protections(record, now.mono_s))
+    if record.spec.max_level >= 2:
+        refusal = level2_refusal(world, record)
+        if refusal in (NO_ANSWER_YET, NOT_CHECKED):
+            refusal += " (a checked cycle runs in its first idle moment)"
+        if refusal:
+            found.append(f"not at level 2: {refusal}")
+    return tuple(found)
+
+
+def _verdict(
+    world: World, record: ModelRecord, found: tuple[RuleReport, ...], protected: tuple[str, ...], now: Now
+) -> str:
+    name, state = record.spec.name, record.life.state
+    if state is not State.AWAKE:
+        return f"{name} is {PUBLIC[state].replace('_', ' ')}: {reason(world, name)}"
+    want, refusal = want_of(world, record, now.mono_s)
+    if refusal:
+        return f"stays awake: {refusal}"
+    if want is not None:
+        held = [p for p in protected if not p.startswith("not at level 2")]
+        held_by = f", but {held[0]}" if held else ""
+        return f"rule {want.rule} wants it asleep at level {want.level}{held_by}"
+    coming = next_action(world, name, now)
+    if coming is not None:
+        return f"rule {coming.rule} would {coming.action} in {format_duration(coming.in_s)}"
+    if not found:
+        return "no rule applies to it"
+    if not isinstance(record.seen, Known):
+        return f"no rule can hold: {record.seen.reason}"
+    return "no rule holds"

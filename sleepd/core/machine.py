@@ -1,0 +1,280 @@
+"""`step`: the daemon as a function. It never reads a clock, a file or a socket."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
+from sleepd.core.choices import begin_sleeps, begin_wakes, go_on, serve_callers
+from sleepd.core.draft import Draft, age_of
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    CallerGone,
+    Event,
+    GateEmptied,
+    GpusLooked,
+    HostLooked,
+    ModelLooked,
+    ModelSaved,
+    ResetAsked,
+    Saved,
+    SettingsChanged,
+    SleepAsked,
+    StepEnded,
+    Stopping,
+    TaskEnded,
+    Tick,
+    Turn,
+    WakeAsked,
+)
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import (
+    HostAvailableBelow,
+    IdleFor,
+    Known,
+    Missing,
+    ModelSpec,
+    Now,
+    Settings,
+)
+from sleepd.core.plan import OBSERVES
+from sleepd.core.policy import watch_host
+from sleepd.core.progress import end_step
+from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
+from sleepd.core.tasks import refuse_all
+from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, World
+
+ASLEEP_POLL_FACTOR = 5.0
+"""Sleepers are polled this much more slowly: nothing of theirs moves unless somebody else moves it."""
+
+
+def step(world: World, events: Sequence[Event], now: Now) -> Turn:
+    """Return the world after one batch of events, what must be recorded first, and what is to be done then."""
+    draft = Draft(world, now)
+    for event in events:
+        _take(draft, event)
+    draft.memory = watch_host(draft.settings.rules, draft.host, draft.memory)
+    if draft.memory is not world.memory:
+        draft.touched.update(draft.models)
+        _tell_pressure(draft, world)
+    if any(isinstance(e, Tick) for e in events):
+        draft.touched.update(draft.models)
+    go_on(draft)
+    serve_callers(draft)
+    begin_asked_sleeps(draft)
+    begin_wakes(draft)
+    begin_sleeps(draft)
+    return draft.turn()
+
+
+def _take(draft: Draft, event: Event) -> None:
+    if isinstance(event, ModelLooked):
+        look_at(draft, event)
+    elif isinstance(event, StepEnded):
+        if event.model in draft.models:
+            end_step(draft, event)
+    elif isinstance(event, GpusLooked):
+        _look_at_gpus(draft, event)
+    elif isinstance(event, HostLooked):
+        _look_at_host(draft, event)
+    elif isinstance(event, GateEmptied):
+        if event.model in draft.models:
+            draft.change(event.model, in_flight=0)
+    elif isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+        _ask(draft, event)
+    elif isinstance(event, CallerGone):
+        forget_caller(draft, event)
+    elif isinstance(event, SettingsChanged):
+        _change_settings(draft, event.settings)
+    elif isinstance(event, Stopping):
+        draft.stopping = True
+
+
+def _ask(draft: Draft, event: WakeAsked | SleepAsked | ResetAsked) -> None:
+    problem = "unknown_model" if event.model not in draft.models else "failed" if draft.stopping else ""
+    if problem:
+        detail = f"there is no model {event.model!r}" if problem == "unknown_model" else "the daemon is being stopped"
+        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
+    elif isinstance(event, WakeAsked):
+        ask_wake(draft, event)
+    elif isinstance(event, SleepAsked):
+        ask_sleep(draft, event)
+    else:
+        ask_reset(draft, event)
+
+
+def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
+    reading = event.reading
+    if isinstance(reading, Missing):
+        was = draft.gpus
+        if not isinstance(was, Missing) or (was.reason, was.detail) != (reading.reason, reading.detail):
+            draft.note("gpus_missing", "", f"GPU memory cannot be read: {reading.reason}: {reading.detail}")
+        draft.gpus = reading
+    elif not isinstance(draft.gpus, Known) or reading.asked_at_s >= draft.gpus.asked_at_s:
+        if not isinstance(draft.gpus, Known):
+            draft.touched.update(draft.models)
+        draft.gpus = reading
+        place(draft)
+
+
+def _look_at_host(draft: Draft, event: HostLooked) -> None:
+    if isinstance(event.reading, Missing) and isinstance(draft.host, Known):
+        draft.note("host_missing", "", f"host RAM cannot be read: {event.reading.detail or event.reading.reason}")
+    draft.host = event.reading
+
+
+def _tell_pressure(draft: Draft, world: World) -> None:
+    for rule in draft.settings.rules:
+        was, now = rule.name in world.memory.below, rule.name in draft.memory.below
+        if was != now:
+            text = f"rule {rule.name}: host RAM is {'short' if now else 'enough again'}"
+            draft.note("pressure" if now else "pressure_over", "", text)
+
+
+def _change_settings(draft: Draft, settings: Settings) -> None:
+    """Take new settings: models that stay keep their state, removed ones are forgotten, new ones are looked at."""
+    draft.settings = settings
+    for name in [n for n in draft.models if n not in settings.models]:
+        task = draft.tasks.get(name)
+        if task is not None:
+            draft.end_task(task, "no longer configured")
+        refuse_all(draft, name, "unknown_model", f"{name} is no longer configured")
+        del draft.models[name]
+        draft.touched.discard(name)
+    for name, spec in settings.models.items():
+        old = draft.models.get(name)
+        if old is None or old.spec.url != spec.url:
+            draft.put(newborn(spec, draft.now))
+        elif old.spec != spec:
+            draft.put(replace(old, spec=spec))
+    draft.touched.update(draft.models)
+
+
+def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
+    """A model nothing is known of."""
+    return ModelRecord(spec=spec, since_s=now.mono_s, since_wall_s=now.wall_s, last_active_s=now.mono_s)
+
+
+def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
+    """The world a daemon starts with: what the database remembers, to be confirmed by a first look.
+
+    Its records close tasks that left no mark on their engine and are not gone on with.
+    """
+    models: dict[str, ModelRecord] = {}
+    tasks: dict[str, Task] = {}
+    for name, spec in settings.models.items():
+        kept = saved.models.get(name)
+        task = saved.tasks.get(name)
+        record = newborn(spec, now) if kept is None else _remember(spec, kept, now)
+        if kept is not None and task is not None and _goes_on(task, kept):
+            record = replace(record, life=kept.life, belief=None)
+            step_verb = task.plan.steps[task.cursor].verb
+            fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
+            phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
+            resume_s = now.mono_s if task.resume_s is not None else None
+            tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+        models[name] = record
+    parents = {t.id for t in tasks.values()}
+    tasks = {n: t if t.parent in parents else replace(t, parent=None) for n, t in tasks.items()}
+    ended = (TaskEnded(t, "dropped at restart", now.wall_s) for n, t in saved.tasks.items() if n not in tasks)
+    world = World(settings, models, _with_claims(tasks), proven=saved.proven, next_task=saved.next_task)
+    return Turn(world, tuple(ended))
+
+
+def _with_claims(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """A victim's task whose parent is gone has nobody to hold its claims; its own plan needs the host's at least."""
+    return {n: t if t.claims or t.parent else replace(t, claims=frozenset({HOST_LOCK})) for n, t in tasks.items()}
+
+
+def _goes_on(task: Task, kept: ModelSaved) -> bool:
+    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped."""
+    return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
+
+
+def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
+    settled = kept.life.state in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2)
+    believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
+    terminal = kept.life.state is State.FAILED
+    weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
+    return ModelRecord(
+        spec=spec,
+        life=kept.life if terminal else Life(State.UNKNOWN, weights),
+        since_s=now.mono_s - age_of(kept.since_wall_s, now),
+        since_wall_s=kept.since_wall_s,
+        incarnation=kept.incarnation,
+        belief=Belief(believed, kept.incarnation, kept.control) if settled else None,
+        control=kept.control,
+        last_active_s=now.mono_s - age_of(kept.last_active_wall_s, now),
+        fingerprint=kept.fingerprint,
+        footprint=kept.footprint,
+        failure=kept.failure,
+        check_failed=kept.check_failed,
+        checking=kept.checking,
+        frees_nothing=kept.frees_nothing,
+        owed_wake=kept.owed_wake,
+        reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
+    )
+
+
+def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
+    """The next moment after `now_s` at which time alone changes something; a Tick is due then."""
+    moments: list[float] = []
+    for name, record in world.models.items():
+        moments += [w.deadline_s for w in record.waiters]
+        moments += [w.drain_until_s for w in record.waiters if w.drain_until_s]
+        task = world.tasks.get(name)
+        if task is not None and task.resume_s is not None:
+            moments.append(task.resume_s)
+        if record.life.state is State.FOREIGN:
+            moments.append(record.hold_down_until_s)
+        if record.life.state is State.AWAKE:
+            moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
+            moments += [record.last_active_s + record.spec.min_awake_s]
+            moments += _rule_moments(world, record)
+    ahead = [m for m in moments if m > now_s]
+    return min(ahead) if ahead else None
+
+
+def _rule_moments(world: World, record: ModelRecord) -> list[MonotonicS]:
+    moments = []
+    for rule in world.settings.rules:
+        if record.spec.name not in rule.applies_to:
+            continue
+        for condition in rule.conditions:
+            if isinstance(condition, IdleFor):
+                moments.append(record.last_active_s + condition.seconds)
+            elif isinstance(condition, HostAvailableBelow):
+                since_s = world.memory.held_since_s.get((rule.name, record.spec.name))
+                moments += [since_s + rule.for_s] if since_s is not None else []
+    return moments
+
+
+def poll_after_s(record: ModelRecord, settings: Settings) -> Seconds:
+    """Seconds until the next look at this server: sleepers and the lost are looked at more slowly."""
+    quiet = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2, State.FAILED) and not record.waiters
+    unsure = 0 < record.failed_polls < LOST_AFTER_POLLS
+    return settings.poll_every_s * (ASLEEP_POLL_FACTOR if quiet and not unsure else 1.0)
+
+
+def asks_sleeping(record: ModelRecord) -> bool:
+    """Whether a look must ask /is_sleeping, which blocks behind engine calls: only where the state is unknown."""
+    return record.life.state in (State.UNKNOWN, State.LOST)
+
+
+def wants_processes(world: World) -> bool:
+    """Whether the next GPU reading needs process lists, which hold a driver-wide lock: only to place new servers."""
+    return any(
+        isinstance(r.seen, Known)
+        and bool(r.seen.value.pids)
+        and (not r.placed_on or (r.life.state is State.AWAKE and not r.footprint.awake))
+        and n not in world.tasks
+        for n, r in world.models.items()
+    )
+
+
+def is_ready(world: World) -> bool:
+    """Whether every model answered or was found unreachable at least once."""
+    return all(
+        isinstance(r.seen, Known) or r.failed_polls >= LOST_AFTER_POLLS or r.failure for r in world.models.values()
+    )

@@ -1,0 +1,295 @@
+"""What the daemon is told and what it sees: specifications, engine facts, readings. All frozen.
+
+Units stand in the names: `_s` seconds (`mono` monotonic, `wall` since the epoch), `_bytes` bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+
+from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """One moment, taken once per turn by the shell. Durations come from `mono_s`, calendars from `wall_s`."""
+
+    mono_s: MonotonicS
+    wall_s: WallS
+    entropy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """A value that was asked for at `asked_at_s` and arrived at `at_s`.
+
+    It proves or contradicts something about a model only if it was asked after the model's last command ended.
+    """
+
+    value: T
+    asked_at_s: MonotonicS
+    at_s: MonotonicS
+
+
+class MissingReason(StrEnum):
+    NOT_YET = "not read yet"
+    REFUSED = "connection refused"
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "no answer in time"
+    NO_DEV_MODE = "no dev mode"
+    NOT_VLLM = "not a vLLM server"
+    UNAUTHORIZED = "key refused"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There is no value, and why. Missing is not zero: it fires nothing and permits nothing."""
+
+    reason: MissingReason
+    detail: str = ""
+    since_s: MonotonicS = 0.0
+
+
+Reading: TypeAlias = Known[T] | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One managed vLLM server as configured. `gpus` empty means: where its processes hold memory."""
+
+    name: str
+    url: str
+    unit: str = ""
+    cgroup: str = ""
+    gpus: tuple[str, ...] = ()
+    vram_bytes: Bytes | None = None
+    host_ram_bytes: Bytes | None = None
+    max_level: int = 1
+    priority: int = 0
+    min_awake_s: Seconds = 60.0
+    pinned: bool = False
+    fenced: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What one incarnation of a server told about itself; asked once per incarnation.
+
+    `release` is (major, minor) or None where `version` cannot be parsed (a fork): None means the strictest row.
+    `incarnation` names this process; None where nothing tells restarts apart, and then level 2 is refused.
+    Sources: GET /version, /openapi.json, /server_info?config_format=json, /v1/models, /metrics.
+    """
+
+    version: str
+    release: tuple[int, int] | None
+    incarnation: str | None
+    served_names: tuple[str, ...] = ()
+    lora_names: tuple[str, ...] = ()
+    sleep_mode: bool | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    quantization: str | None = None
+    kv_cache_dtype: str | None = None
+    speculative: bool = False
+    lora: bool = False
+    load_format: str = "auto"
+    model_path: str = ""
+    checkpoint_bytes: Bytes | None = None
+    gpu_memory_utilization: float | None = None
+    generates: bool = True
+    described: bool = False
+    """/server_info answered: the fields about parallelism, quantization and loading are known, not defaults."""
+    arguments_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCount:
+    """How often a handler answered 2xx and anything else, since the process began."""
+
+    ok: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlCounts:
+    """`http_requests_total` of the control handlers: who moved them but us is somebody else."""
+
+    sleep: CallCount = CallCount()
+    wake: CallCount = CallCount()
+    rpc: CallCount = CallCount()
+
+    def any(self) -> bool:
+        return self != ControlCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Counters that only requests of users (and our probes) move. Source: /metrics, names in docs/vllm.md."""
+
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    requests_done: int = 0
+
+
+class SleepGauge(StrEnum):
+    """vllm:engine_sleep_state, a hint: it shows what was requested (0.11.2+)."""
+
+    ABSENT = "absent"
+    AWAKE = "awake"
+    OFFLOADED = "weights_offloaded"
+    DISCARDED = "discard_all"
+    NONE_SET = "none_set"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSeen:
+    """One look at a server. `is_sleeping` is None in looks that did not ask (it blocks behind engine calls)."""
+
+    facts: EngineFacts
+    is_sleeping: bool | None = None
+    running: int | None = None
+    waiting: int | None = None
+    activity: Activity | None = None
+    control: ControlCounts | None = None
+    gauge: SleepGauge = SleepGauge.ABSENT
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSeen:
+    """One physical GPU. `used_by_pid` is None where process lists were not asked for or cannot be read."""
+
+    uuid: str
+    index: int
+    total_bytes: Bytes
+    free_bytes: Bytes
+    used_by_pid: Mapping[int, Bytes] | None = None
+
+
+GpusSeen: TypeAlias = tuple[GpuSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """Host RAM. `pressure_some_avg10` is PSI's share 0..1, None where the kernel does not tell."""
+
+    total_bytes: Bytes
+    available_bytes: Bytes
+    pressure_some_avg10: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The known answer: token texts to a fixed greedy prompt, taken while the weights were certainly right."""
+
+    prompt: str
+    answer: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What transitions of this model cost, learned; maps are keyed by GPU uuid, durations by "sleep1", "wake2" ...
+
+    `freed` keeps the last five samples of what a sleep gave back per GPU; a wake needs their maximum.
+    """
+
+    freed: Mapping[str, tuple[Bytes, ...]] = field(default_factory=dict)
+    awake: Mapping[str, Bytes] = field(default_factory=dict)
+    asleep: Mapping[str, Bytes] = field(default_factory=dict)
+    host_bytes: Bytes | None = None
+    host_pinned: bool = False
+    """This incarnation made a backup already; its pinned blocks stay until the process ends."""
+    seconds: Mapping[str, Seconds] = field(default_factory=dict)
+
+    def need(self, uuid: str) -> Bytes | None:
+        """Bytes a wake takes on this GPU, or None where no sleep was measured."""
+        samples = self.freed.get(uuid)
+        return max(samples) if samples else None
+
+
+class CauseKind(StrEnum):
+    RULE = "rule"
+    OPERATOR = "operator"
+    VICTIM = "victim"
+    CHECK = "check"
+    RECOVERY = "recovery"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a task exists: a rule's name, a caller, the model that needs the room. Never free text."""
+
+    kind: CauseKind
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`code` is stable and machine-readable; `detail` is what was seen, as a sentence."""
+
+    code: str
+    detail: str
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Bytes, or a share of a total; exactly one of them is set."""
+
+    bytes_: Bytes | None = None
+    share: float | None = None
+
+    def of(self, total_bytes: Bytes) -> Bytes:
+        return self.bytes_ if self.bytes_ is not None else round((self.share or 0.0) * total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class IdleFor:
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class HostAvailableBelow:
+    """Holds below `enter`, and once it held, until available RAM is above `leave`."""
+
+    enter: Threshold
+    leave: Threshold
+
+
+Condition: TypeAlias = IdleFor | HostAvailableBelow
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """All `conditions` must hold for `for_s`; then models in `applies_to` are wanted asleep at `sleep_level`."""
+
+    name: str
+    applies_to: frozenset[str]
+    conditions: tuple[Condition, ...]
+    sleep_level: int
+    for_s: Seconds = 0.0
+
+    @property
+    def is_pressure(self) -> bool:
+        return any(isinstance(c, HostAvailableBelow) for c in self.conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the core needs of the configuration."""
+
+    models: Mapping[str, ModelSpec]
+    rules: tuple[Rule, ...] = ()
+    poll_every_s: Seconds = 1.0
+    gpu_margin_bytes: Bytes = 1 << 30
+    host_reserve_bytes: Bytes = 8 << 30
+    retries: int = 3
+    stuck_after_s: Seconds | None = None
+    """None: ten times what was learned, at least five minutes."""
+    foreign_hold_down_s: Seconds = 600.0

@@ -1,0 +1,144 @@
+"""Plans as data: steps with the fact each establishes and the proof it needs. Built by recipe, resumable anywhere."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from sleepd.core.dialect import Capabilities
+from sleepd.core.life import Fact
+from sleepd.core.units import Seconds
+
+
+class Verb(StrEnum):
+    """What a step does. The adapter maps each to exactly one call; nothing else is ever sent to an engine."""
+
+    FINGERPRINT = "take the known answer"
+    CONFIRM_IDLE = "confirm idle"
+    SLEEP_L1 = "sleep level 1"
+    SLEEP_L2 = "sleep level 2"
+    RESLEEP_L1 = "repeat sleep level 1, keeping requests"
+    RESLEEP_L2 = "repeat sleep level 2, keeping requests"
+    WORKER_SLEEP_L1 = "put half-woken memory back"
+    WAKE = "wake"
+    WAKE_WEIGHTS = "wake weights"
+    RELOAD = "reload weights"
+    RESET_PREFIX = "reset prefix cache"
+    WAKE_KV = "wake kv cache"
+    PROBE = "compare the known answer"
+    FENCE = "find out what happened"
+
+
+SLEEPS = frozenset({Verb.SLEEP_L1, Verb.SLEEP_L2, Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
+REPAIRS = frozenset({Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
+WAKES = frozenset({Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV})
+OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE})
+"""Steps that change nothing on the engine and may be repeated at will."""
+
+
+class Proof(StrEnum):
+    """What must be observed, asked after the call ended, for a step to count."""
+
+    NONE = "none"
+    ASLEEP_AND_FREED = "asleep and bytes down"
+    AWAKE_AND_TAKEN = "awake and bytes up"
+    STILL_ASLEEP_AND_TAKEN = "weights back, engine still held"
+    AWAKE = "awake"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """`issued` is stated when the call leaves, `done` when its proof was seen."""
+
+    verb: Verb
+    done: Fact | None = None
+    issued: Fact | None = None
+    proof: Proof = Proof.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: tuple[PlanStep, ...]
+
+
+_STEP = {
+    Verb.FINGERPRINT: PlanStep(Verb.FINGERPRINT),
+    Verb.CONFIRM_IDLE: PlanStep(Verb.CONFIRM_IDLE, Fact.DRAINED),
+    Verb.SLEEP_L1: PlanStep(Verb.SLEEP_L1, Fact.L1_CONFIRMED, Fact.L1_ISSUED, Proof.ASLEEP_AND_FREED),
+    Verb.SLEEP_L2: PlanStep(Verb.SLEEP_L2, Fact.L2_CONFIRMED, Fact.L2_ISSUED, Proof.ASLEEP_AND_FREED),
+    Verb.RESLEEP_L1: PlanStep(Verb.RESLEEP_L1, Fact.L1_CONFIRMED, Fact.L1_ISSUED, Proof.ASLEEP_AND_FREED),
+    Verb.RESLEEP_L2: PlanStep(Verb.RESLEEP_L2, Fact.L2_CONFIRMED, Fact.L2_ISSUED, Proof.ASLEEP_AND_FREED),
+    Verb.WORKER_SLEEP_L1: PlanStep(Verb.WORKER_SLEEP_L1, Fact.L1_CONFIRMED, Fact.L1_ISSUED, Proof.ASLEEP_AND_FREED),
+    Verb.WAKE: PlanStep(Verb.WAKE, Fact.MEMORY_BACK, None, Proof.AWAKE_AND_TAKEN),
+    Verb.WAKE_WEIGHTS: PlanStep(Verb.WAKE_WEIGHTS, Fact.WEIGHTS_BLANK, None, Proof.STILL_ASLEEP_AND_TAKEN),
+    Verb.RELOAD: PlanStep(Verb.RELOAD, Fact.WEIGHTS_RELOADED),
+    Verb.RESET_PREFIX: PlanStep(Verb.RESET_PREFIX),
+    Verb.WAKE_KV: PlanStep(Verb.WAKE_KV, Fact.MEMORY_BACK, None, Proof.AWAKE_AND_TAKEN),
+    Verb.PROBE: PlanStep(Verb.PROBE),
+    Verb.FENCE: PlanStep(Verb.FENCE),
+}
+
+
+def step_of(verb: Verb) -> PlanStep:
+    return _STEP[verb]
+
+
+def _plan(*verbs: Verb) -> Plan:
+    return Plan(tuple(_STEP[v] for v in verbs))
+
+
+def plan_sleep(level: int, *, fingerprint_wanted: bool) -> Plan:
+    """Take the known answer while it is still certain, confirm idleness after the gate shut, sleep."""
+    first = (Verb.FINGERPRINT,) if fingerprint_wanted else ()
+    return _plan(*first, Verb.CONFIRM_IDLE, Verb.SLEEP_L2 if level == 2 else Verb.SLEEP_L1)
+
+
+def plan_wake(level: int, caps: Capabilities, *, doubtful: bool, known: bool) -> Plan:
+    """The wake recipe of the release; a level 2 wake is one transaction with the reload in it, always probed.
+
+    `known`: there is a known answer to compare with; after a reload without one, what it says is taken as known.
+
+    Order by release: vLLM 0.24+ keeps the scheduler held through a partial wake, so the prefix cache is reset before
+    the kv stage; earlier releases resume at once and get it last (vllm/v1/engine/core.py).
+    """
+    if level == 2:
+        check = Verb.PROBE if known else Verb.FINGERPRINT
+        if caps.held_when_partial:
+            return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.RESET_PREFIX, Verb.WAKE_KV, check)
+        return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.WAKE_KV, Verb.RESET_PREFIX, check)
+    reset = (Verb.RESET_PREFIX,) if caps.reset_prefix_after_wake else ()
+    return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if doubtful and known else ()))
+
+
+def plan_prove(*, reload: bool) -> Plan:
+    """Settle doubt about an awake engine: compare its answer, or reload first and take the answer anew."""
+    return Plan(steps_reload(known=False)) if reload else _plan(Verb.PROBE)
+
+
+def steps_reload(*, known: bool) -> tuple[PlanStep, ...]:
+    """Read the weights of an awake engine anew, and compare its answer (or take it as the known one)."""
+    return (
+        PlanStep(Verb.CONFIRM_IDLE),
+        step_of(Verb.RELOAD),
+        PlanStep(Verb.RESET_PREFIX, Fact.MEMORY_BACK, None, Proof.AWAKE),
+        step_of(Verb.PROBE if known else Verb.FINGERPRINT),
+    )
+
+
+def plan_resume(*, probe: bool) -> tuple[PlanStep, ...]:
+    """After a sleep that released nothing: lift the pause. No bytes move, so being awake is all there is to see."""
+    wake = PlanStep(Verb.WAKE, Fact.MEMORY_BACK, None, Proof.AWAKE)
+    return (wake, step_of(Verb.PROBE)) if probe else (wake,)
+
+
+def redirect(plan: Plan, done: int, *steps: PlanStep) -> Plan:
+    """The plan with everything after its first `done` steps replaced: cursors never point at two steps."""
+    return Plan((*plan.steps[:done], *steps))
+
+
+def remaining(plan: Plan, done: int) -> Plan:
+    """The plan that continues after its first `done` steps; any prefix may have been cut off by a crash."""
+    return replace(plan, steps=plan.steps[done:])
+
+
+def default_timeout(verb: Verb) -> Seconds:
+    """Seconds a step may take before its call counts as unanswered, where nothing was learned."""
+    return 60.0 if verb in OBSERVES or verb is Verb.RESET_PREFIX else 300.0

@@ -1,0 +1,219 @@
+"""How one step is carried out, without I/O: generators that ask for calls and readings and judge what comes back.
+
+The asyncio runner and the simulator drive the same generators, so what is simulated is what runs. A driver sends
+`Got(value, mono_s)` for each `Ask`; the generator returns how the step ended and the evidence.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
+from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.memory import freed_bytes, held_bytes
+from sleepd.core.model import GpusSeen, Known, ModelSeen, Reading
+from sleepd.core.plan import SLEEPS, WAKES, Proof, Verb
+from sleepd.core.units import MonotonicS, Seconds
+
+SETTLE_S = 15.0
+"""How long a proof may take to show after a call ended: NVML lags behind a release by seconds (vLLM F22 reports)."""
+PROOF_CALL_S = 60.0
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    verb: Verb
+    timeout_s: Seconds
+    mode_parameter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    prompt: str
+    api_name: str
+    timeout_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    timeout_s: Seconds
+    ask_sleeping: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGpus:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHost:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: Seconds
+
+
+Ask: TypeAlias = Call | Complete | Look | ReadGpus | ReadHost | Pause
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    value: Any
+    mono_s: MonotonicS
+
+
+Ended: TypeAlias = tuple[StepEnd, Evidence]
+Procedure: TypeAlias = Generator[Ask, Got, Ended]
+
+
+def perform(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """Return the procedure of one step. It always ends: every ask has a time limit and every loop a deadline."""
+    verb = order.step.verb
+    if verb in SLEEPS:
+        return _sleep(order, started_s)
+    if verb in WAKES:
+        return _wake(order, started_s)
+    if verb in (Verb.FINGERPRINT, Verb.PROBE):
+        return _answer(order, started_s)
+    if verb in (Verb.CONFIRM_IDLE, Verb.FENCE):
+        return _observe(order, started_s)
+    return _plain_call(order, started_s)
+
+
+def _called(result: Answered | NoAnswer) -> StepEnd | None:
+    """How the step ended if the call itself failed; None where it succeeded and the proof decides."""
+    if isinstance(result, NoAnswer):
+        return StepEnd.UNANSWERED if result.kind is NoAnswerKind.TIMED_OUT else StepEnd.BROKEN_OFF
+    return None if 200 <= result.status < 300 else StepEnd.REFUSED
+
+
+def _evidence(result: Answered | NoAnswer, started_s: MonotonicS, at_s: MonotonicS) -> Evidence:
+    if isinstance(result, NoAnswer):
+        return Evidence(None, f"{result.kind}: {result.detail}".rstrip(": "), started_s, at_s)
+    return Evidence(result.status, result.text, started_s, at_s)
+
+
+def _sleep(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    before: Reading[GpusSeen] = (yield ReadGpus()).value
+    host_before = (yield ReadHost()).value
+    got = yield Call(order.step.verb, order.timeout_s, order.mode_parameter)
+    evidence = replace(
+        _evidence(got.value, started_s, got.mono_s),
+        gpus_before=before,
+        host_before=host_before,
+    )
+    end = _called(got.value)
+    if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+        return end, evidence
+    deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
+    last: dict[str, int] | None = None
+    for pause_s in _pauses():
+        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+        got = yield ReadGpus()
+        evidence = replace(evidence, seen=seen, gpus_after=got.value)
+        freed = freed_bytes(before, got.value, order.uuids, order.pids)
+        asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
+        if end is None and asleep and freed is not None and sum(freed.values()) >= order.least_freed_bytes:
+            if freed == last:
+                evidence = replace(evidence, host_after=(yield ReadHost()).value)
+                return StepEnd.DONE, evidence
+            last = freed
+        if got.mono_s >= deadline_s:
+            break
+        yield Pause(pause_s)
+    return end or StepEnd.UNPROVEN, evidence
+
+
+def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    got = yield Call(order.step.verb, order.timeout_s, order.mode_parameter)
+    evidence = replace(_evidence(got.value, started_s, got.mono_s), gpus_before=order.gpus_before)
+    end = _called(got.value)
+    if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+        return end, evidence
+    wanted = order.step.proof is Proof.STILL_ASLEEP_AND_TAKEN
+    deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
+    for pause_s in _pauses():
+        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+        got = yield ReadGpus()
+        evidence = replace(evidence, seen=seen, gpus_after=got.value)
+        # A stage of releases before 0.24 already reports awake; bytes decide there.
+        told = isinstance(seen, Known) and (wanted or seen.value.is_sleeping is False)
+        if end is None and told and (order.step.proof is Proof.AWAKE or _taken(order, got.value)):
+            return StepEnd.DONE, evidence
+        if got.mono_s >= deadline_s:
+            # Awake by its own word while NVML cannot be read: a missing reading contradicts nothing.
+            if end is None and told and not isinstance(got.value, Known):
+                return StepEnd.DONE, evidence
+            break
+        yield Pause(pause_s)
+    return end or StepEnd.UNPROVEN, evidence
+
+
+def _taken(order: StepOrder, after: Reading[GpusSeen]) -> bool:
+    """Whether bytes went up: the processes' own against what they held asleep, else the device's."""
+    if not isinstance(after, Known):
+        return False
+    if order.pids and order.asleep_bytes:
+        held = [held_bytes(gpu, order.pids) for gpu in after.value if gpu.uuid in order.asleep_bytes]
+        if held and all(h is not None for h in held):
+            return sum(h for h in held if h is not None) > sum(order.asleep_bytes.values())
+    freed = freed_bytes(order.gpus_before, after, order.uuids, order.pids)
+    return freed is None or sum(freed.values()) < 0
+
+
+def _plain_call(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    got = yield Call(order.step.verb, order.timeout_s, order.mode_parameter)
+    evidence = _evidence(got.value, started_s, got.mono_s)
+    end = _called(got.value)
+    if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+        return end, evidence
+    seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+    evidence = replace(evidence, seen=seen)
+    if end is None and order.step.proof is Proof.AWAKE:
+        awake = isinstance(seen, Known) and seen.value.is_sleeping is False
+        return (StepEnd.DONE if awake else StepEnd.UNPROVEN), evidence
+    return end or StepEnd.DONE, evidence
+
+
+def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    got = yield Complete(order.prompt, order.api_name, order.timeout_s)
+    result = got.value
+    if isinstance(result, ProbeAnswer):
+        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+        evidence = Evidence(200, "", started_s, got.mono_s, seen=seen, answer=result.tokens)
+        return (StepEnd.DONE if result.tokens else StepEnd.NOT_PROVABLE), evidence
+    evidence = _evidence(result, started_s, got.mono_s)
+    if isinstance(result, Answered) and result.status in (400, 401, 404, 405, 422, 501):
+        return StepEnd.NOT_PROVABLE, evidence
+    return _called(result) or StepEnd.NOT_PROVABLE, evidence
+
+
+def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    fence = order.step.verb is Verb.FENCE
+    got = yield Look(order.timeout_s, ask_sleeping=fence)
+    seen: Reading[ModelSeen] = got.value
+    evidence = Evidence(None, "", started_s, got.mono_s, seen=seen)
+    if not isinstance(seen, Known):
+        return StepEnd.UNANSWERED, replace(evidence, detail=f"{seen.reason} {seen.detail}".strip())
+    if fence:
+        evidence = replace(evidence, gpus_after=(yield ReadGpus()).value)
+        return (StepEnd.DONE if seen.value.is_sleeping is not None else StepEnd.UNANSWERED), evidence
+    look = seen.value
+    if look.running != 0 or look.waiting != 0:
+        found = f"{look.running} running, {look.waiting} waiting"
+        if look.running is None or look.waiting is None:
+            found = "the server does not tell its running requests (--disable-log-stats)"
+        return StepEnd.BUSY, replace(evidence, detail=found)
+    if order.activity is not None and look.activity != order.activity:
+        return StepEnd.BUSY, replace(evidence, detail="requests came while its gate was shut")
+    return StepEnd.DONE, evidence
+
+
+def _pauses() -> Generator[Seconds, None, None]:
+    """Short first, so that a proof already there costs nothing; then steady."""
+    yield from _PAUSES_S
+    while True:
+        yield _PAUSES_S[-1]

@@ -1,0 +1,177 @@
+"""How a step ended, and what follows: the next step, a repair, or the end of the task."""
+
+from dataclasses import replace
+
+from sleepd.core.dialect import capabilities
+from sleepd.core.draft import Draft
+from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
+from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
+from sleepd.core.life import Fact, State
+from sleepd.core.model import Fingerprint, Known
+from sleepd.core.orders import PROBE_PROMPT
+from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
+from sleepd.core.repair import repair, settle_unanswered
+from sleepd.core.tasks import carry_on, give_up, refuse_sleepers, step_on
+from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind
+
+OVERTAKEN_PAUSE_S = 10.0
+"""After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
+PROVE_AGAIN_S = 2.0
+PROBE_RUNS = 3
+"""A wrong answer is believed only when it came this often in a row."""
+
+
+def end_step(draft: Draft, event: StepEnded) -> None:
+    """Take in how a step ended and go on: next step, repair, or the end of the task."""
+    task = draft.tasks.get(event.model)
+    if task is None or task.id != event.task_id or task.cursor != event.cursor or not task.running:
+        return
+    task = draft.put_task(replace(task, running=False))
+    interfered = somebody_else(draft, task, event)
+    take_readings(draft, event.model, event.evidence)
+    if interfered:
+        _yield(draft, task)
+        return
+    if task.phase is Phase.FENCE:
+        settle_unanswered(draft, task, event)
+    elif event.end is StepEnd.DONE:
+        _succeed(draft, task, event)
+    else:
+        _not_done(draft, task, event)
+
+
+def _yield(draft: Draft, task: Task) -> None:
+    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
+    name = task.model
+    draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
+    draft.end_task(task, "somebody else interfered")
+    draft.state(name, Fact.CONTRADICTED)
+    draft.change(name, checking=False, reason="somebody else slept or woke it: looking anew")
+    draft.command(LookNow(model=name))
+    refuse_sleepers(draft, name)
+
+
+def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
+    verb = task.plan.steps[task.cursor].verb
+    if verb in OBSERVES:
+        _not_observed(draft, task, event)
+    elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+        if verb in SLEEPS and draft.models[task.model].life.state is State.FALLING_ASLEEP:
+            draft.state(task.model, Fact.UNANSWERED)
+        detail = f"no answer to '{verb}' ({event.evidence.detail}); finding out what it did"
+        draft.note("unanswered", task.model, detail, {"task": task.id, "step": verb.value})
+        draft.change(task.model, reason=detail)
+        carry_on(draft, replace(task, phase=Phase.FENCE))
+    else:
+        repair(draft, task, event)
+
+
+def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
+    """A step that only looks did not see what it wanted: busy, not provable, or no answer."""
+    name, verb = task.model, task.plan.steps[task.cursor].verb
+    if task.kind is TaskKind.SLEEP:
+        if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and task.level < 2:
+            step_on(draft, task)
+            return
+        if event.end is StepEnd.NOT_PROVABLE:
+            detail = f"no known answer could be taken: {event.evidence.detail or 'its tokens are too close'}"
+            draft.change(name, check_failed=detail)
+        _overtake(draft, task, event)
+    elif verb is Verb.CONFIRM_IDLE or (event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS):
+        # Somebody uses a doubtful engine directly, or it did not answer the probe: try again, the gate stays shut.
+        attempt = task.attempt if verb is Verb.CONFIRM_IDLE else task.attempt + 1
+        draft.put_task(replace(task, attempt=attempt, resume_s=draft.mono_s + PROVE_AGAIN_S))
+    else:
+        draft.state(name, Fact.GAVE_UP)
+        give_up(draft, task, "not_provable", f"no known answer could be taken: {event.evidence.detail or event.end}")
+
+
+def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
+    name = task.model
+    record = draft.models[name]
+    draining = [w for w in record.waiters if w.ask is AskKind.SLEEP and w.drain_until_s > draft.mono_s]
+    if event.end is StepEnd.BUSY and draining and not any(w.ask is AskKind.WAKE for w in record.waiters):
+        again_s = min(min(w.drain_until_s for w in draining), draft.mono_s + 0.5)
+        draft.put_task(replace(task, resume_s=again_s))
+        return
+    draft.state(name, Fact.OVERTAKEN)
+    detail = event.evidence.detail or event.end.value
+    draft.end_task(task, f"stays awake: {detail}")
+    draft.change(
+        name,
+        last_active_s=draft.mono_s if event.end is StepEnd.BUSY else record.last_active_s,
+        not_before_s=draft.mono_s + OVERTAKEN_PAUSE_S,
+        checking=False,
+        reason=f"stays awake: {detail}",
+    )
+    for waiter in record.waiters:
+        if waiter.ask is AskKind.SLEEP:
+            hint = "wait until its requests end, or give drain_s"
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
+
+
+def _succeed(draft: Draft, task: Task, event: StepEnded) -> None:
+    verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
+    done = task.plan.steps[task.cursor].done
+    if verb is Verb.FINGERPRINT:
+        _took_fingerprint(draft, task, event)
+        return
+    if verb is Verb.PROBE:
+        _compared(draft, task, evidence.answer)
+        return
+    if verb in SLEEPS:
+        learn_sleep(draft, task, verb, evidence)
+    elif verb in (Verb.WAKE, Verb.WAKE_KV):
+        learn_wake(draft, task, evidence)
+    if done is not None:
+        draft.state(task.model, done)
+    step_on(draft, replace(task, attempt=0))
+
+
+def _took_fingerprint(draft: Draft, task: Task, event: StepEnded) -> None:
+    record = draft.models[task.model]
+    draft.change(task.model, fingerprint=Fingerprint(PROBE_PROMPT, event.evidence.answer))
+    if record.life.state is State.PROVING:
+        # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
+        draft.state(task.model, Fact.ANSWER_RIGHT)
+    elif _others_used(record, event):
+        _overtake(draft, task, replace(event, end=StepEnd.BUSY))
+        return
+    step_on(draft, task)
+
+
+def _others_used(before: ModelRecord, event: StepEnded) -> bool:
+    """Whether more requests ended during a probe than the probe itself."""
+    if not isinstance(event.evidence.seen, Known) or not isinstance(before.seen, Known):
+        return False
+    return False if before.activity is None else _done(event) - before.activity.requests_done > 1
+
+
+def _done(event: StepEnded) -> int:
+    seen = event.evidence.seen
+    activity = seen.value.activity if isinstance(seen, Known) else None
+    return activity.requests_done if activity else 0
+
+
+def _compared(draft: Draft, task: Task, answer: tuple[str, ...]) -> None:
+    """Compare with the known answer; a mismatch is believed only after repeated runs with the gate shut."""
+    name = task.model
+    record = draft.models[name]
+    assert record.fingerprint is not None
+    if answer == record.fingerprint.answer:
+        draft.state(name, Fact.ANSWER_RIGHT)
+        step_on(draft, task)
+        return
+    if task.attempt + 1 < PROBE_RUNS:
+        carry_on(draft, replace(task, attempt=task.attempt + 1))
+        return
+    assert record.facts is not None
+    reloaded = any(s.verb is Verb.RELOAD for s in task.plan.steps)
+    if not reloaded and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
+        draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
+        plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
+        carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))
+        return
+    draft.note("answer_wrong", name, f"{name} answers wrongly after waking: quarantined", {"found": list(answer)})
+    draft.state(name, Fact.ANSWER_WRONG)
+    give_up(draft, task, "answer_wrong", "its answers changed: the weights are not what they were; restart the server")

@@ -1,0 +1,130 @@
+"""After a failure: what an unanswered call did, and what the recipe allows next. Tables and verdicts, no effects."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sleepd.core.dialect import Recipe, Remedy, recipe_of, remedies
+from sleepd.core.events import Evidence, StepEnd
+from sleepd.core.memory import freed_bytes, held_bytes
+from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpusSeen, Known, Reading
+from sleepd.core.plan import SLEEPS, WAKES, Verb
+from sleepd.core.world import Intent
+
+
+class Verdict(StrEnum):
+    """What happened to a call whose answer was lost, by handler counters, its own word and NVML."""
+
+    DONE = "done"
+    NOT_SENT = "not sent"
+    FAILED = "failed"
+    PENDING = "pending"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a fence found: counters since the intent (None: unreadable), is_sleeping, bytes against the intent's."""
+
+    ok: int | None
+    failed: int | None
+    is_sleeping: bool
+    freed: int | None
+
+
+def found_since(verb: Verb, intent: Intent, evidence: Evidence, pids: tuple[int, ...]) -> Found | None:
+    """Compare what a fence saw with what was true when the call left; None where the look is missing."""
+    if not isinstance(evidence.seen, Known) or evidence.seen.value.is_sleeping is None:
+        return None
+    seen = evidence.seen.value
+    ok = failed = None
+    if intent.control is not None and seen.control is not None:
+        was, now = _handler(verb, intent.control), _handler(verb, seen.control)
+        ok, failed = now.ok - was.ok, now.failed - was.failed
+    return Found(ok, failed, seen.is_sleeping or False, _freed(intent, evidence.gpus_after, pids))
+
+
+def _handler(verb: Verb, control: ControlCounts) -> CallCount:
+    if verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1):
+        return control.rpc
+    return control.sleep if verb in SLEEPS else control.wake
+
+
+def _freed(intent: Intent, after: Reading[GpusSeen] | None, pids: tuple[int, ...]) -> int | None:
+    if not isinstance(after, Known) or not intent.used_by_gpu:
+        return None
+    freed = 0
+    for gpu in after.value:
+        if gpu.uuid in intent.used_by_gpu:
+            held = held_bytes(gpu, pids) if pids else gpu.total_bytes - gpu.free_bytes
+            if held is None:
+                return None
+            freed += intent.used_by_gpu[gpu.uuid] - held
+    return freed
+
+
+def judge(verb: Verb, found: Found, least_freed: int) -> Verdict:
+    """The verdict of the recovery table (docs/architecture.md, "Recovery")."""
+    if verb in SLEEPS:
+        return _judge_sleep(found, least_freed)
+    if verb is Verb.RELOAD:
+        if found.ok is None:
+            return Verdict.NOT_SENT  # a reload may be repeated
+        return Verdict.DONE if found.ok else Verdict.FAILED if found.failed else Verdict.NOT_SENT
+    if verb in WAKES:
+        return _judge_wake(verb, found)
+    return Verdict.NOT_SENT
+
+
+def _judge_sleep(found: Found, least_freed: int) -> Verdict:
+    # Where bytes cannot be read, the counted success of the call stands in for them.
+    down = found.freed >= least_freed if found.freed is not None else bool(found.ok)
+    if found.is_sleeping and down:
+        return Verdict.DONE
+    if found.failed:
+        return Verdict.FAILED
+    if found.is_sleeping:
+        # Paused, nothing freed: a drain that waits for its moment. Sent it was, or it would not be paused.
+        return Verdict.PENDING if not found.ok else Verdict.FAILED
+    return Verdict.NOT_SENT if not found.ok and not down else Verdict.UNCLEAR
+
+
+def _judge_wake(verb: Verb, found: Found) -> Verdict:
+    taken = found.freed is not None and found.freed < 0
+    if verb is not Verb.WAKE_WEIGHTS and not found.is_sleeping:
+        return Verdict.DONE
+    if found.failed:
+        return Verdict.FAILED
+    if found.ok:
+        return Verdict.DONE if verb is Verb.WAKE_WEIGHTS and (taken or found.freed is None) else Verdict.UNCLEAR
+    if found.ok == 0 and not taken:
+        return Verdict.NOT_SENT
+    return Verdict.UNCLEAR
+
+
+_FAILED_ROW = {
+    Verb.SLEEP_L1: "failed_sleep_l1",
+    Verb.RESLEEP_L1: "failed_sleep_l1",
+    Verb.WAKE: "failed_wake_l1",
+    Verb.WAKE_WEIGHTS: "failed_weights",
+    Verb.RELOAD: "failed_reload",
+    Verb.WAKE_KV: "failed_kv",
+    Verb.RESET_PREFIX: "failed_kv",
+}
+
+
+def remedies_for(verb: Verb, facts: EngineFacts) -> tuple[Remedy, ...]:
+    """What the release's recipe allows after this verb failed, in order. A failed level 2 sleep has no repair."""
+    recipe: Recipe = recipe_of(facts.release)
+    row: tuple[Remedy, ...] = getattr(recipe, _FAILED_ROW[verb]) if verb in _FAILED_ROW else (Remedy.RESTART,)
+    return remedies(recipe, facts, row)
+
+
+def nothing_moved(evidence: Evidence, uuids: tuple[str, ...], pids: tuple[int, ...], least: int) -> bool:
+    """Whether NVML shows that a failed call released (or took) nothing, so memory is as it was before."""
+    freed = freed_bytes(evidence.gpus_before, evidence.gpus_after, uuids, pids)
+    return freed is not None and abs(sum(freed.values())) < least
+
+
+def failure_code(verb: Verb, end: StepEnd) -> str:
+    kind = "sleep" if verb in SLEEPS else "reload" if verb is Verb.RELOAD else "wake"
+    return f"{kind}_{end.value.replace(' ', '_')}"

@@ -1,0 +1,207 @@
+"""What follows a failed or unanswered step, by the release's recipe: again, put back, resume, or give up."""
+
+from dataclasses import replace
+
+from sleepd.core.dialect import Remedy
+from sleepd.core.draft import Draft
+from sleepd.core.events import Evidence, StepEnd, StepEnded
+from sleepd.core.life import Fact, Life, State, Weights
+from sleepd.core.model import Known
+from sleepd.core.orders import least_freed, pids_of, uuids_of
+from sleepd.core.plan import SLEEPS, Verb, plan_resume, redirect, step_of
+from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
+from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
+from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
+
+FENCE_RUNS = 5
+"""Fences in a row that may stay unanswered before an engine counts as wedged."""
+PENDING_PAUSE_S = 2.0
+
+_RETRY_FACT = {
+    Verb.WAKE: Fact.RETRY_WAKE_CHOSEN,
+    Verb.WAKE_WEIGHTS: Fact.RETRY_WEIGHTS_CHOSEN,
+    Verb.RELOAD: Fact.RETRY_RELOAD_CHOSEN,
+    Verb.WAKE_KV: Fact.RETRY_KV_CHOSEN,
+    Verb.RESET_PREFIX: Fact.RETRY_KV_CHOSEN,
+}
+_PUT_BACK = {1: Verb.WORKER_SLEEP_L1, 2: Verb.RESLEEP_L2}
+
+
+def repair(draft: Draft, task: Task, event: StepEnded) -> None:
+    """A call was refused, or succeeded without its effect: state it, then do what the recipe allows."""
+    name, verb, evidence = task.model, task.plan.steps[task.cursor].verb, event.evidence
+    record = draft.models[name]
+    if verb is Verb.RESET_PREFIX and record.life.state is State.PROVING:
+        # After the wake it is belt and braces: the sleep itself emptied the cache.
+        draft.note("prefix_cache", name, f"{name} kept its prefix cache: {evidence.detail}")
+        step_on(draft, task)
+        return
+    told = evidence.detail or "200, but its effect was not observed"
+    detail = f"'{verb}' failed: {told}" + (f" (status {evidence.status})" if evidence.status else "")
+    draft.fail(name, failure_code(verb, event.end), detail, verb)
+    draft.change(name, attempts=record.attempts + 1)
+    if record.life.state is not State.BROKEN:
+        draft.state(name, Fact.REFUSED)
+    if verb in SLEEPS:
+        _repair_sleep(draft, task, verb, event)
+    else:
+        _repair_wake(draft, task, verb, event)
+
+
+def _still(draft: Draft, record: ModelRecord, evidence: Evidence) -> bool:
+    return nothing_moved(evidence, uuids_of(draft, record), pids_of(record), least_freed(draft, record))
+
+
+def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
+    name = task.model
+    record = draft.models[name]
+    first = verb in (Verb.SLEEP_L1, Verb.SLEEP_L2)
+    if first and _still(draft, record, event.evidence):
+        seen = event.evidence.seen
+        claims_sleep = isinstance(seen, Known) and seen.value.is_sleeping is True
+        if event.end is StepEnd.UNPROVEN and claims_sleep:
+            draft.change(name, frees_nothing=True)
+            hint = "start the server with --enable-sleep-mode"
+            draft.fail(name, "frees_nothing", f"it slept and freed nothing: {hint}", verb)
+        record = draft.state(name, Fact.RESUME_CHOSEN)
+        steps = plan_resume(probe=record.life.weights is not Weights.LOADED)
+        _redirect(draft, task, Phase.UNDO, *steps)
+        return
+    assert record.facts is not None
+    if first and Remedy.RESLEEP in remedies_for(verb, record.facts):
+        draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
+        _redirect(draft, task, task.phase, step_of(Verb.RESLEEP_L1))
+        return
+    _restart(draft, task)
+
+
+def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
+    name = task.model
+    record = draft.models[name]
+    assert record.facts is not None
+    allowed = remedies_for(verb, record.facts)
+    seen = event.evidence.seen
+    asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
+    untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
+    ignored = untouched and event.end is StepEnd.UNPROVEN and task.attempt == 0
+    if (Remedy.RETRY in allowed or ignored) and task.attempt < draft.settings.retries:
+        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + 2.0**task.attempt))
+        return
+    put_back(draft, task, untouched=untouched and allowed[0] is not Remedy.RESTART)
+
+
+def retry(draft: Draft, task: Task) -> None:
+    """Leave the broken state for the one that failed, and send the failed call again."""
+    draft.state(task.model, _RETRY_FACT[task.plan.steps[task.cursor].verb])
+    carry_on(draft, task)
+
+
+def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
+    """Undo a wake that did not work out where the recipe can, else give the engine up."""
+    name, verb = task.model, task.plan.steps[task.cursor].verb
+    record = draft.models[name]
+    assert record.facts is not None
+    if untouched and task.level == 1 and record.life.weights is Weights.OFFLOADED:
+        # The server says it sleeps and no byte moved: it is as it was before.
+        draft.state(name, Fact.UNDO_CHOSEN)
+        draft.state(name, Fact.L1_CONFIRMED)
+        fell_asleep(draft, task)
+        return
+    allowed = remedies_for(verb, record.facts)
+    undo = Remedy.WORKER_SLEEP if task.level == 1 else Remedy.RESLEEP
+    if undo in allowed and task.phase is Phase.DO and task.kind is TaskKind.WAKE:
+        draft.state(name, Fact.UNDO_CHOSEN)
+        _redirect(draft, task, Phase.UNDO, step_of(_PUT_BACK[task.level]))
+        return
+    _restart(draft, task)
+
+
+def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
+    plan = redirect(task.plan, task.cursor + 1, *steps)  # type: ignore[arg-type]
+    carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0))
+
+
+def _restart(draft: Draft, task: Task) -> None:
+    """Only a new process helps. Units are not controlled yet, so the operator is told and nothing is tried again."""
+    draft.state(task.model, Fact.GAVE_UP)
+    failure = draft.models[task.model].failure
+    detail = failure.detail if failure else "the engine cannot be repaired"
+    give_up(draft, task, failure.code if failure else "broken", f"{detail}; restart the server")
+
+
+def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
+    """A fence ended: decide what the unanswered call did, and go on from there."""
+    name, verb = task.model, task.plan.steps[task.cursor].verb
+    record = draft.models[name]
+    if event.end is not StepEnd.DONE:
+        _fence_again(draft, task, event)
+        return
+    seen = event.evidence.seen
+    assert isinstance(seen, Known)
+    if seen.value.facts.incarnation != record.incarnation or task.intent is None:
+        # Another process: the next look voids the task.
+        draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
+        return
+    pids = seen.value.pids or pids_of(record)
+    found = found_since(verb, task.intent, event.evidence, pids)
+    verdict = judge(verb, found, least_freed(draft, record)) if found else Verdict.UNCLEAR
+    draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
+    task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
+    if verb in SLEEPS:
+        _settle_sleep(draft, task, verdict, event)
+    else:
+        _settle_wake(draft, task, verdict, event)
+
+
+def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
+    name = task.model
+    if task.attempt + 1 < FENCE_RUNS:
+        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + 2.0**task.attempt))
+        return
+    state = draft.models[name].life.state
+    if state in (State.FALLING_ASLEEP, State.RELOADING, State.WAKING, State.WAKING_WEIGHTS, State.PARTIALLY_AWAKE):
+        draft.state(name, Fact.REFUSED)
+    draft.state(name, Fact.GAVE_UP)
+    give_up(draft, task, "wedged", f"the engine does not answer ({event.evidence.detail}): restart the server")
+
+
+def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
+    name = task.model
+    state = draft.models[name].life.state
+    if verdict is Verdict.DONE:
+        done = task.plan.steps[task.cursor].done
+        assert done is not None
+        draft.state(name, done)
+        step_on(draft, replace(task, attempt=0))
+    elif verdict is Verdict.PENDING:
+        if state is State.FALLING_ASLEEP:
+            draft.state(name, Fact.UNANSWERED)
+        draft.change(name, reason="its sleep waits for requests that reach it directly")
+        draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=draft.mono_s + PENDING_PAUSE_S))
+    elif verdict is Verdict.NOT_SENT:
+        record = draft.models[name]
+        belief = Belief(Life(State.AWAKE, Weights.LOADED), record.incarnation, record.control)
+        draft.state(name, Fact.CONTRADICTED)
+        draft.change(name, belief=belief, checking=False, reason="the call to sleep was never carried out")
+        draft.end_task(task, "never carried out")
+        refuse_sleepers(draft, name)
+    else:
+        if state is State.SLEEP_PENDING:
+            draft.state(name, Fact.CONTRADICTED)
+            draft.state(name, Fact.FOUND_MIDWAY)
+        repair(draft, task, replace(event, end=StepEnd.REFUSED))
+
+
+def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
+    name, verb = task.model, task.plan.steps[task.cursor].verb
+    if verdict is Verdict.DONE:
+        done = task.plan.steps[task.cursor].done
+        if done is not None:
+            draft.state(name, done)
+        step_on(draft, replace(task, attempt=0))
+    elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
+        carry_on(draft, replace(task, attempt=task.attempt + 1))
+    else:
+        detail = event.evidence.detail or f"the answer to '{verb}' was lost and what it did is {verdict}"
+        evidence = replace(event.evidence, detail=detail, gpus_before=None)
+        repair(draft, task, replace(event, end=StepEnd.REFUSED, evidence=evidence))

@@ -1,0 +1,206 @@
+"""Whether a wake may go ahead now: locks, preflight, who makes room, whom to wait for, when to refuse."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sleepd.core.draft import Draft
+from sleepd.core.life import State
+from sleepd.core.memory import (
+    Admitted,
+    Blind,
+    Candidate,
+    Short,
+    choose_victim,
+    find_gpu,
+    held_bytes,
+    placement,
+    preflight,
+    wake_needs,
+)
+from sleepd.core.model import GpusSeen, Known
+from sleepd.core.orders import pids_of
+from sleepd.core.policy import idle_s, is_busy, level_for, protections
+from sleepd.core.units import Bytes, format_size
+from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind
+
+FRESH_S = 0.5
+"""Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    claims: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRoom:
+    """Put `victim` to sleep first, at `level`; the claims cover target and victim."""
+
+    victim: str
+    level: int
+    claims: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Nothing is wrong that time does not change; `reason` is a sentence, `gpus` the uuids it would claim."""
+
+    reason: str
+    gpus: frozenset[str] = frozenset()
+    look: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    problem: str
+    detail: str
+    wanted: str = ""
+    found: str = ""
+    hint: str = ""
+
+
+Room: TypeAlias = Go | MakeRoom | WaitFor | Refuse
+
+
+def claimed(draft: Draft, but: int | None = None) -> frozenset[str]:
+    """Everything that running tasks hold, except the task `but`."""
+    return frozenset(c for t in draft.tasks.values() if t.id != but for c in t.claims)
+
+
+def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[str], force: bool) -> Room:
+    """Decide for a sleeping model that is wanted awake. `task_id`: the wake already holding claims for it."""
+    record = draft.models[name]
+    if not isinstance(draft.gpus, Known):
+        return WaitFor(f"GPU memory is not known: {draft.gpus.reason} {draft.gpus.detail}".strip(), look=True)
+    if not isinstance(record.seen, Known):
+        return WaitFor("the server does not answer")
+    gpus = draft.gpus.value
+    uuids = frozenset(placement(record.spec, record.placed_on, gpus))
+    claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())
+    taken = claimed(draft, task_id) | barred
+    stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
+    if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
+        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+    if claims & taken:
+        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", uuids)
+    if force and uuids:
+        return Go(claims)
+    needs = wake_needs(record, gpus)
+    if isinstance(needs, Blind):
+        return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted} is not known", hint=needs.wanted)
+    verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, {})
+    if isinstance(verdict, Admitted):
+        return Go(claims)
+    if isinstance(verdict, Blind):
+        return WaitFor(f"{verdict.wanted} is missing", uuids, look=True)
+    return _room_by_victims(draft, name, verdict, claims, taken)
+
+
+def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
+    assert isinstance(draft.gpus, Known)
+    moved = [
+        r.settled_s
+        for r in draft.models.values()
+        if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value)) and r.life.state is not State.UNKNOWN
+    ]
+    return min(max(moved, default=0.0), draft.mono_s)
+
+
+def _room_by_victims(
+    draft: Draft, name: str, short: Short, claims: frozenset[str], taken: frozenset[str]
+) -> MakeRoom | WaitFor | Refuse:
+    assert isinstance(draft.gpus, Known)
+    gpus = draft.gpus.value
+    now, later, reasons = [], [], []
+    for other in draft.models.values():
+        candidate = _candidate(draft, other, name, short, gpus)
+        if candidate is None:
+            continue
+        hindrance, passes = _hindrance(draft, other, name, taken, gpus)
+        if not hindrance:
+            now.append(candidate)
+        else:
+            reasons.append(f"{other.spec.name}: {hindrance}")
+            if passes:
+                later.append(candidate)
+    victim = choose_victim(short, now)
+    if victim is not None:
+        chosen = draft.models[victim.model]
+        both = claims | {HOST_LOCK} | set(placement(chosen.spec, chosen.placed_on, gpus))
+        if both & taken:
+            return WaitFor("another transition is under way on the host", claims)
+        level, _ = level_for(draft.world(), chosen, _wanted_level(draft, chosen))
+        return MakeRoom(victim.model, level, both)
+    if choose_victim(short, [*now, *later]) is not None:
+        return WaitFor(f"room: {'; '.join(reasons)}", claims - {HOST_LOCK})
+    reclaimable = sum(c.frees.get(u, 0) for c in [*now, *later] for u in short.missing)
+    found = f"{_sum(short.free)} free beside the margin, {format_size(reclaimable)} reclaimable"
+    detail = f"{name} needs {_sum(short.wanted)} of VRAM, {found}" + (f" ({'; '.join(reasons)})" if reasons else "")
+    return Refuse(
+        "no_room", detail, _sum(short.wanted), found, "stop or unpin what holds the GPU, or use a smaller one"
+    )
+
+
+def _candidate(draft: Draft, other: ModelRecord, name: str, short: Short, gpus: GpusSeen) -> Candidate | None:
+    if other.spec.name == name or other.life.state not in (State.AWAKE, State.DRAINING):
+        return None
+    frees: dict[str, Bytes] = {}
+    for uuid in placement(other.spec, other.placed_on, gpus):
+        gpu = find_gpu(gpus, uuid)
+        held = held_bytes(gpu, pids_of(other)) if gpu else None
+        expected = other.footprint.need(uuid) or held or other.footprint.awake.get(uuid) or other.spec.vram_bytes
+        if expected is None and gpu and other.facts and other.facts.gpu_memory_utilization:
+            expected = round(other.facts.gpu_memory_utilization * gpu.total_bytes)
+        frees[uuid] = expected or 0
+    if not any(frees.get(u) for u in short.missing):
+        return None
+    return Candidate(other.spec.name, frees, other.spec.priority, idle_s(other, draft.mono_s))
+
+
+def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str], gpus: GpusSeen) -> tuple[str, bool]:
+    """Why this model cannot be put to sleep now (empty: it can), and whether that passes by itself."""
+    if other.spec.pinned:
+        return "it is pinned", False
+    if other.spec.name in draft.tasks or set(placement(other.spec, other.placed_on, gpus)) & taken:
+        return "a transition is under way", True
+    if not isinstance(other.seen, Known):
+        return "it does not answer", True
+    level, refusal = level_for(draft.world(), other, _wanted_level(draft, other))
+    if level == 0:
+        return refusal, False
+    found = protections(other, draft.mono_s)
+    if other.frees_nothing or (found and not is_busy(other) and "dies of a request" in found[0]):
+        return found[-1], False
+    return (found[0], True) if found else ("", True)
+
+
+def _wanted_level(draft: Draft, record: ModelRecord) -> int:
+    """Under host-RAM pressure a victim is to sleep at level 2 where that is allowed."""
+    pressed = any(
+        r.is_pressure and r.name in draft.memory.below and record.spec.name in r.applies_to
+        for r in draft.settings.rules
+    )
+    return 2 if pressed else 1
+
+
+def _sum(by_gpu: object) -> str:
+    assert isinstance(by_gpu, dict)
+    if len(by_gpu) == 1:
+        return format_size(next(iter(by_gpu.values())))
+    return ", ".join(format_size(b) for b in by_gpu.values()) + " per GPU"
+
+
+def wakes_waiting(draft: Draft) -> list[ModelRecord]:
+    """Sleeping models that are wanted awake and have no task, oldest wish first; what we owe comes last."""
+    wanted = [
+        r
+        for r in draft.models.values()
+        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        and r.spec.name not in draft.tasks
+        and (r.owed_wake or any(w.ask.value == TaskKind.WAKE.value for w in r.waiters))
+    ]
+    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
+
+
+def wished_s(record: ModelRecord) -> float:
+    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=float("inf"))

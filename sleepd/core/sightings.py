@@ -1,0 +1,244 @@
+"""What a look at a server means for what is believed of it: belief + look -> what happened."""
+
+from dataclasses import replace
+
+from sleepd.core.draft import Draft
+from sleepd.core.events import AnswerKind, ModelLooked
+from sleepd.core.life import Fact, Life, State, Weights
+from sleepd.core.memory import held_bytes
+from sleepd.core.model import (
+    Known,
+    Missing,
+    MissingReason,
+    ModelSeen,
+    SleepGauge,
+)
+from sleepd.core.units import format_duration
+from sleepd.core.world import Belief, ModelRecord
+
+LOST_AFTER_POLLS = 3
+"""Polls in a row that must fail before a reading is missing, and a refused connection means the server is gone."""
+
+_GONE = frozenset({MissingReason.REFUSED})
+_PLAIN = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
+
+
+def look_at(draft: Draft, event: ModelLooked) -> None:
+    """Take in one look at a server."""
+    record = draft.models.get(event.model)
+    if record is None:
+        return
+    if record.in_flight != event.in_flight:
+        draft.change(event.model, in_flight=event.in_flight)
+    if isinstance(event.reading, Missing):
+        _missed(draft, event.model, event.reading)
+    elif event.reading.asked_at_s >= record.settled_s:
+        _saw(draft, event.model, event.reading)
+
+
+def _missed(draft: Draft, name: str, reading: Missing) -> None:
+    record = draft.change(name, failed_polls=draft.models[name].failed_polls + 1)
+    if reading.reason in _PLAIN:
+        draft.change(name, seen=reading)
+        draft.fail(name, reading.reason.name.lower(), f"{reading.reason}: {reading.detail}")
+        return
+    if record.failed_polls < LOST_AFTER_POLLS:
+        return
+    draft.change(name, seen=reading)
+    if reading.reason not in _GONE or record.life.state in (State.LOST, State.STOPPED, State.STARTING):
+        if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
+            draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
+        return
+    _lose(draft, name, f"nothing answers at {record.spec.url}: {reading.detail or reading.reason}")
+
+
+def _lose(draft: Draft, name: str, detail: str) -> None:
+    record = draft.models[name]
+    task = draft.tasks.get(name)
+    settled = task is None and record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
+    belief = Belief(record.life, record.incarnation, record.control) if settled else None
+    if task:
+        draft.end_task(task, "server lost")
+    draft.state(name, Fact.LOST)
+    draft.change(name, belief=belief, checking=False, owed_wake=None)
+    draft.fail(name, "lost", detail)
+    for waiter in draft.models[name].waiters:
+        hint = "start the server; it is taken in as soon as it answers"
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
+
+
+def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
+    record = draft.models[name]
+    seen = reading.value
+    record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts)
+    if record.failure and record.failure.code in ("unreachable", "no_dev_mode", "not_vllm", "unauthorized"):
+        draft.change(name, failure=None)
+    if record.life.state is State.LOST:
+        draft.state(name, Fact.FOUND_AGAIN)
+        draft.change(name, failure=None)
+        draft.note("found_again", name, f"{name} answers again at {record.spec.url}")
+    known_as = draft.models[name].incarnation
+    if known_as != seen.facts.incarnation:
+        _meet(draft, name, known_as, seen)
+    if name in draft.tasks:
+        return
+    if draft.models[name].life.state is State.UNKNOWN:
+        _interpret(draft, name, reading)
+    else:
+        _watch(draft, name, reading)
+
+
+def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> None:
+    """Another process answers: what was learned of the old one's memory is void, its sizes stay as a prior."""
+    record = draft.models[name]
+    if known_as is not None:
+        task = draft.tasks.get(name)
+        if task:
+            draft.end_task(task, "the server was restarted")
+        if record.life.state is not State.UNKNOWN:
+            draft.state(name, Fact.RESTARTED)
+        draft.note("restarted", name, f"{name} was restarted (vLLM {seen.facts.version})")
+        record = draft.models[name]
+        record = replace(
+            record,
+            life=Life(State.UNKNOWN, Weights.LOADED),
+            fingerprint=None,
+            footprint=replace(record.footprint, host_pinned=False),
+            failure=None,
+            attempts=0,
+            check_failed="",
+            checking=False,
+            owed_wake=None,
+            frees_nothing=False,
+            belief=None,
+            not_before_s=draft.mono_s,
+        )
+    elif record.belief is not None and record.belief.incarnation != seen.facts.incarnation:
+        record = replace(record, belief=None, fingerprint=None, life=Life(State.UNKNOWN, Weights.LOADED))
+    draft.put(
+        replace(
+            record,
+            incarnation=seen.facts.incarnation,
+            control=None,
+            activity=None,
+            last_active_s=draft.mono_s if known_as is not None or record.belief is None else record.last_active_s,
+        )
+    )
+
+
+def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
+    """Say what an unknown engine is doing, from the belief of a former run, its counters and its own word."""
+    seen = reading.value
+    if seen.is_sleeping is None:
+        return
+    record = draft.models[name]
+    fact = interpret(record, seen)
+    if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
+        draft.change(name, life=_life_found(record, fact))
+    draft.change(name, belief=None, control=seen.control, activity=seen.activity)
+    draft.state(name, fact)
+    if fact is Fact.FOUND_PAUSED:
+        _hold_down(draft, name, "somebody else paused it")
+    draft.change(name, reason=_found_reason(fact))
+
+
+def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
+    """belief + look -> the found_* fact. A belief counts only of the same incarnation with unmoved counters."""
+    belief, release = record.belief, seen.facts.release or (0, 0)
+    held = belief and belief.incarnation == seen.facts.incarnation and belief.incarnation is not None
+    if belief and held and (belief.control == seen.control or seen.control is None):
+        if not seen.is_sleeping and belief.life == Life(State.AWAKE, Weights.LOADED):
+            return Fact.FOUND_AWAKE
+        if seen.is_sleeping and belief.life.state is State.ASLEEP_L1:
+            return Fact.FOUND_ASLEEP_L1
+        if seen.is_sleeping and belief.life.state is State.ASLEEP_L2:
+            return Fact.FOUND_ASLEEP_L2
+    if not seen.is_sleeping:
+        untouched = seen.control is not None and not seen.control.any()
+        return Fact.FOUND_AWAKE if untouched else Fact.FOUND_AWAKE_DOUBTFUL
+    if release >= (0, 17) and seen.gauge in (SleepGauge.AWAKE, SleepGauge.NONE_SET):
+        return Fact.FOUND_PAUSED
+    return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED else Fact.FOUND_ASLEEP_L1
+
+
+def _life_found(record: ModelRecord, fact: Fact) -> Life:
+    """The weights to believe on finding it so: what was believed where that fits, else doubt (asleep) or loaded."""
+    belief = record.belief
+    if fact is Fact.FOUND_AWAKE:
+        return Life(State.UNKNOWN, Weights.LOADED)
+    level = State.ASLEEP_L1 if fact is Fact.FOUND_ASLEEP_L1 else State.ASLEEP_L2
+    if belief and belief.life.state is level:
+        return Life(State.UNKNOWN, belief.life.weights)
+    return Life(State.UNKNOWN, Weights.DOUBTFUL)
+
+
+def _found_reason(fact: Fact) -> str:
+    return {
+        Fact.FOUND_AWAKE: "found awake",
+        Fact.FOUND_AWAKE_DOUBTFUL: "somebody slept or woke it before; its weights are to be proven first",
+        Fact.FOUND_ASLEEP_L1: "found asleep",
+        Fact.FOUND_ASLEEP_L2: "found asleep at level 2",
+        Fact.FOUND_PAUSED: "somebody else paused it: hands off",
+    }[fact]
+
+
+def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
+    """Between tasks: count use as activity, and notice hands that are not ours."""
+    record, seen = draft.models[name], reading.value
+    settled = record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
+    if settled and seen.control is not None and record.control is not None and seen.control != record.control:
+        draft.state(name, Fact.FOREIGN_CHANGE)
+        _hold_down(draft, name, "somebody else slept or woke it")
+        return
+    if record.life.state is State.AWAKE:
+        if seen.is_sleeping:
+            draft.state(name, Fact.CONTRADICTED)
+            draft.change(name, reason="believed awake, but it says it sleeps")
+            return
+        used = record.activity is not None and seen.activity is not None and seen.activity != record.activity
+        if used or seen.running or seen.waiting or record.in_flight:
+            draft.change(name, last_active_s=reading.at_s)
+        if record.reason == "found awake" and (used or seen.running):
+            draft.change(name, reason="in use")
+    draft.change(
+        name,
+        activity=seen.activity or record.activity,
+        control=seen.control if record.control is None else record.control,
+    )
+
+
+def _hold_down(draft: Draft, name: str, what: str) -> None:
+    hold_s = draft.settings.foreign_hold_down_s
+    draft.change(
+        name,
+        hold_down_until_s=draft.mono_s + hold_s,
+        checking=False,
+        owed_wake=None,
+        reason=f"{what}: hands off for {format_duration(hold_s)}",
+    )
+    draft.note("foreign", name, f"{what}: {name} is left alone for {format_duration(hold_s)}")
+
+
+def let_go(draft: Draft, name: str) -> None:
+    """End a hold-down that ran out: the model is looked at anew."""
+    record = draft.models[name]
+    if record.life.state is State.FOREIGN and draft.mono_s >= record.hold_down_until_s:
+        draft.state(name, Fact.LET_GO)
+        draft.change(name, seen=Missing(MissingReason.NOT_YET), belief=None, settled_s=draft.mono_s)
+
+
+def place(draft: Draft) -> None:
+    """Learn from a reading with process lists on which GPUs each server holds memory."""
+    if not isinstance(draft.gpus, Known):
+        return
+    for name, record in draft.models.items():
+        pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
+        if not pids:
+            continue
+        held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
+        if not held:
+            continue
+        if set(held) != set(record.placed_on):
+            draft.change(name, placed_on=tuple(held))
+        if record.life.state is State.AWAKE and name not in draft.tasks and held != record.footprint.awake:
+            draft.change(name, footprint=replace(record.footprint, awake=held))

@@ -1,0 +1,201 @@
+"""Tasks: begun, carried to their next step, ended. How steps end is taken in by core/progress.py."""
+
+from dataclasses import replace
+
+from sleepd.core.dialect import capabilities
+from sleepd.core.draft import Draft
+from sleepd.core.events import AnswerKind
+from sleepd.core.learn import learn_duration
+from sleepd.core.life import Fact, State, Weights
+from sleepd.core.model import Cause, CauseKind
+from sleepd.core.orders import intent_of, order_of, uuids_of
+from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.units import Seconds
+from sleepd.core.world import HOST_LOCK, AskKind, LastWake, Phase, Task, TaskKind, proof_key
+
+
+def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
+    """Shut the gate and start putting an awake model to sleep."""
+    record = draft.state(name, Fact.SLEEP_CHOSEN)
+    wanted = record.fingerprint is None and record.facts is not None and record.facts.generates
+    claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
+    plan = plan_sleep(level, fingerprint_wanted=wanted)
+    task = _create(draft, Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims))
+    if parent:
+        task = draft.put_task(replace(task, parent=parent.id))
+    draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=cause.kind is CauseKind.CHECK)
+    _tell_begun(draft, task)
+    return carry_on(draft, task)
+
+
+def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) -> Task:
+    """Start waking a sleeping model. Its memory may have to be made free first: see core/choices.py."""
+    record = draft.models[name]
+    assert record.facts is not None
+    level = 2 if record.life.state is State.ASLEEP_L2 else 1
+    caps = capabilities(record.facts, fenced=record.spec.fenced)
+    plan = plan_wake(
+        level, caps, doubtful=record.life.weights is not Weights.OFFLOADED, known=record.fingerprint is not None
+    )
+    task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims))
+    draft.change(name, reason=f"waking: {describe(cause)}")
+    _tell_begun(draft, task)
+    return task
+
+
+def begin_proof(draft: Draft, name: str) -> None:
+    """Settle doubt about an awake engine whose gate is shut, or give up where nothing can settle it."""
+    record = draft.models[name]
+    assert record.facts is not None
+    caps = capabilities(record.facts, fenced=record.spec.fenced)
+    if record.fingerprint is None and caps.level2_unsafe:
+        draft.state(name, Fact.GAVE_UP)
+        detail = f"somebody slept and woke it before, and its weights cannot be proven ({caps.level2_unsafe})"
+        draft.fail(name, "doubtful", f"{detail}: restart the server")
+        return
+    cause = Cause(CauseKind.RECOVERY, "doubt")
+    claims = frozenset({*uuids_of(draft, record), HOST_LOCK})
+    plan = plan_prove(reload=record.fingerprint is None)
+    task = _create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s, claims=claims))
+    carry_on(draft, task)
+
+
+def _create(draft: Draft, task: Task) -> Task:
+    task = draft.put_task(replace(task, id=draft.next_task))
+    draft.next_task += 1
+    return task
+
+
+def _tell_begun(draft: Draft, task: Task) -> None:
+    verb = f"going to sleep at level {task.level}" if task.kind is TaskKind.SLEEP else "waking"
+    data = {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "level": task.level}
+    draft.note("task_begun", task.model, f"{task.model} is {verb}: {describe(task.cause)}", data)
+
+
+def carry_on(draft: Draft, task: Task) -> Task:
+    """Order the task's current step, stating what is true from the moment its call leaves."""
+    name = task.model
+    step = task.plan.steps[task.cursor]
+    if task.phase is not Phase.FENCE:
+        record = draft.models[name]
+        if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+            draft.state(name, Fact.WAKE_CHOSEN)
+        if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
+            draft.state(name, Fact.RELOAD_CHOSEN)
+        task = replace(task, intent=intent_of(draft, draft.models[name]))
+        if step.issued is not None:
+            draft.state(name, step.issued)
+    task = draft.put_task(replace(task, running=True, resume_s=None))
+    draft.command(order_of(draft, task))
+    return task
+
+
+def step_on(draft: Draft, task: Task) -> None:
+    """Go to the next step, or end the task where none is left."""
+    task = draft.put_task(replace(task, cursor=task.cursor + 1))
+    if task.cursor < len(task.plan.steps):
+        carry_on(draft, task)
+    elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+        fell_asleep(draft, task)
+    else:
+        _woke(draft, task)
+
+
+def give_up(draft: Draft, task: Task, code: str, detail: str) -> None:
+    """End a task whose model is not to be used: everybody is told, and victims are owed their wake."""
+    name = task.model
+    draft.end_task(task, f"failed: {detail}")
+    if draft.models[name].checking:
+        draft.change(name, check_failed=detail, checking=False, owed_wake=None)
+    draft.fail(name, code, detail, task.plan.steps[min(task.cursor, len(task.plan.steps) - 1)].verb)
+    refuse_all(draft, name, "engine_failed", detail)
+    restore_victims(draft, task)
+
+
+def refuse_all(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:
+    """Tell everybody who waits for the model that it did not work."""
+    for waiter in draft.models[name].waiters:
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
+
+
+def restore_victims(draft: Draft, task: Task) -> None:
+    """A wake failed for good: those that made room for it are owed their own."""
+    for victim in task.slept:
+        if draft.models[victim].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+            draft.change(victim, owed_wake=Cause(CauseKind.RECOVERY, task.model))
+
+
+def fell_asleep(draft: Draft, task: Task) -> None:
+    name = task.model
+    record = draft.models[name]
+    put_back = task.kind is TaskKind.WAKE
+    draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}")
+    draft.change(name, attempts=record.attempts if put_back else 0)
+    if put_back:
+        refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
+        restore_victims(draft, task)
+        return
+    draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
+    if record.checking:
+        draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
+    level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.SLEEP:
+            draft.answer(name, waiter, AnswerKind.DONE, task_id=task.id, level=level)
+
+
+def _woke(draft: Draft, task: Task) -> None:
+    """End of a wake or a proof: without doubt the gate opens; a resumed sleep tells its failure."""
+    name = task.model
+    record = draft.models[name]
+    if record.life.state is State.PROVING and record.life.weights is not Weights.LOADED:
+        # Awake, but nothing showed yet that its memory holds what it should: begin_proof comes next.
+        draft.end_task(task, "awake, its weights are to be proven")
+        draft.change(name, reason="its weights are to be proven before it serves")
+        return
+    if record.life.state is State.PROVING:
+        draft.state(name, Fact.NOT_PROVABLE)
+    took_s: Seconds = draft.mono_s - task.started_s
+    draft.end_task(task, "awake")
+    if task.kind is TaskKind.WAKE:
+        learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
+    if task.kind is TaskKind.SLEEP:
+        refuse_sleepers(draft, name)
+    else:
+        draft.change(name, failure=None, attempts=0)
+    _note_check(draft, name)
+    draft.change(
+        name,
+        last_active_s=draft.mono_s,
+        owed_wake=None,
+        last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
+        reason=f"awake: {describe(task.cause)}",
+    )
+
+
+def refuse_sleepers(draft: Draft, name: str) -> None:
+    failure = draft.models[name].failure
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.SLEEP:
+            detail = failure.detail if failure else "it could not be put to sleep"
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+
+
+def _note_check(draft: Draft, name: str) -> None:
+    record = draft.models[name]
+    if not record.checking or record.facts is None:
+        return
+    draft.prove(proof_key(record.facts))
+    draft.change(name, checking=False)
+    draft.note("level2_proven", name, f"{name} came back right from level 2: it may be chosen from now on")
+
+
+def describe(cause: Cause) -> str:
+    """The cause as a person would say it."""
+    return {
+        CauseKind.RULE: f"rule {cause.who}",
+        CauseKind.OPERATOR: f"asked for by {cause.who}",
+        CauseKind.VICTIM: f"makes room for {cause.who}",
+        CauseKind.CHECK: "checks that level 2 works",
+        CauseKind.RECOVERY: f"put back after {cause.who}",
+    }[cause.kind]

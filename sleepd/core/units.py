@@ -1,0 +1,81 @@
+"""Bytes and seconds: parsing what operators write, printing what they read.
+
+`parse_x(format_x(v)) == v` holds for every value the formatters can express exactly (a property test).
+"""
+
+import re
+from typing import TypeAlias
+
+Bytes: TypeAlias = int
+Seconds: TypeAlias = float
+MonotonicS: TypeAlias = float
+"""Seconds on the daemon's monotonic clock; comparable only within one daemon process."""
+WallS: TypeAlias = float
+"""Seconds since the Unix epoch."""
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)")
+_SIZE_FACTOR = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION_FACTOR = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+class UnitError(ValueError):
+    """The text is no size, duration or share. Its message says what was wanted and what was found."""
+
+
+def parse_size(text: str) -> Bytes:
+    """Return the bytes that text such as "24GiB" or "512MiB" means.
+
+    Raises UnitError. Decimal units (GB) are refused, as they are mostly a mistake for binary ones.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise UnitError(f'wanted a size such as "24GiB" or "512MiB", found {text!r}')
+    return round(float(found[1]) * _SIZE_FACTOR[found[2]])
+
+
+def parse_duration(text: str) -> Seconds:
+    """Return the seconds that text such as "90s", "5m" or "1h30m" means. Raises UnitError."""
+    stripped = text.strip()
+    total, end = 0.0, 0
+    for part in _DURATION_PART.finditer(stripped):
+        if part.start() != end:
+            break
+        total += float(part[1]) * _DURATION_FACTOR[part[2]]
+        end = part.end()
+    if not stripped or end != len(stripped):
+        raise UnitError(f'wanted a duration such as "90s", "5m" or "1h30m", found {text!r}')
+    return total
+
+
+def parse_share(text: str) -> float:
+    """Return the share between 0 and 1 that text such as "10%" means. Raises UnitError."""
+    found = _SHARE.fullmatch(text.strip())
+    if not found or float(found[1]) > 100:
+        raise UnitError(f'wanted a share such as "10%" (0% to 100%), found {text!r}')
+    return float(found[1]) / 100
+
+
+def format_size(value: Bytes) -> str:
+    """Return a size for people: the largest unit that keeps it at or above 1, one decimal where it is not whole."""
+    for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if abs(value) >= factor:
+            number = f"{value / factor:.1f}"
+            return f"{number.removesuffix('.0')}{unit}"
+    return f"{value}B"
+
+
+def format_duration(value: Seconds) -> str:
+    """Return a duration for people, in at most two units, rounded to the smaller one: "0.3s", "45s", "4m10s"."""
+    if value < 10 and value != int(value):
+        return f"{value:.1f}s" if value >= 0.05 else f"{value * 1000:.0f}ms"
+    whole = round(value)
+    for big, big_s, small, small_s in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= big_s:
+            count, rest = divmod(whole, big_s)
+            rest //= small_s
+            return f"{count}{big}{rest}{small}" if rest else f"{count}{big}"
+    return f"{whole}s"

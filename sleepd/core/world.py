@@ -1,0 +1,194 @@
+"""The world: everything the daemon believes, as one immutable value that only `step` replaces."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import (
+    Activity,
+    Cause,
+    ControlCounts,
+    EngineFacts,
+    Failure,
+    Fingerprint,
+    Footprint,
+    GpusSeen,
+    HostSeen,
+    Missing,
+    MissingReason,
+    ModelSeen,
+    ModelSpec,
+    Reading,
+    Settings,
+)
+from sleepd.core.plan import Plan
+from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
+
+HOST_LOCK = "host"
+"""The claim that every level 1 sleep and every reload takes beside its GPUs: both move weights through host RAM."""
+
+WAITERS_LIMIT = 1024
+"""Callers that may wait for one model; one more is refused."""
+
+
+class TaskKind(StrEnum):
+    SLEEP = "sleep"
+    WAKE = "wake"
+    PROVE = "prove"
+
+
+class Phase(StrEnum):
+    """DO goes forward; UNDO puts half-done work back; FENCE finds out what an unanswered call did."""
+
+    DO = "do"
+    UNDO = "undo"
+    FENCE = "fence"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What was true when a step's call left: what recovery compares with what it finds afterwards."""
+
+    incarnation: str | None
+    control: ControlCounts | None
+    used_by_gpu: Mapping[str, Bytes] = field(default_factory=dict)
+    wall_s: WallS = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One sleep, wake or proof in progress. `cursor` is the step now running; `victims` sleep before it starts.
+
+    `claims` are GPU uuids and HOST_LOCK, taken all in one turn; a victim's task runs under its parent's claims.
+    """
+
+    id: int
+    model: str
+    kind: TaskKind
+    level: int
+    cause: Cause
+    plan: Plan
+    started_s: MonotonicS
+    cursor: int = 0
+    phase: Phase = Phase.DO
+    attempt: int = 0
+    claims: frozenset[str] = frozenset()
+    parent: int | None = None
+    victim: str | None = None
+    slept: tuple[str, ...] = ()
+    """Victims this task has put to sleep: they are woken again should it fail."""
+    intent: Intent | None = None
+    resume_s: MonotonicS | None = None
+    """Set while the task pauses before its next attempt; no step runs meanwhile."""
+    running: bool = False
+    """A step's call is out: its end is awaited."""
+
+
+class AskKind(StrEnum):
+    WAKE = "wake"
+    SLEEP = "sleep"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A caller who gets exactly one answer, at `deadline_s` at the latest."""
+
+    id: int
+    ask: AskKind
+    cause: Cause
+    asked_s: MonotonicS
+    deadline_s: MonotonicS
+    level: int = 0
+    force: bool = False
+    drain_until_s: MonotonicS = 0.0
+    silent: bool = False
+    """Its answer went out when it was accepted; only its wish is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastWake:
+    seconds: Seconds
+    action: str
+    ok: bool
+    task_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the state database said of the same incarnation; a first look confirms or voids it."""
+
+    life: Life
+    incarnation: str | None
+    control: ControlCounts | None
+    asleep_since_s: MonotonicS = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Everything believed of one model. `settled_s`: readings asked before it prove nothing about the model."""
+
+    spec: ModelSpec
+    life: Life = Life(State.UNKNOWN, Weights.DOUBTFUL)
+    since_s: MonotonicS = 0.0
+    since_wall_s: WallS = 0.0
+    seen: Reading[ModelSeen] = Missing(MissingReason.NOT_YET)
+    failed_polls: int = 0
+    facts: EngineFacts | None = None
+    incarnation: str | None = None
+    belief: Belief | None = None
+    control: ControlCounts | None = None
+    activity: Activity | None = None
+    in_flight: int = 0
+    last_active_s: MonotonicS = 0.0
+    awake_since_s: MonotonicS = 0.0
+    settled_s: MonotonicS = 0.0
+    placed_on: tuple[str, ...] = ()
+    """GPU uuids where its processes were seen holding memory."""
+    waiters: tuple[Waiter, ...] = ()
+    fingerprint: Fingerprint | None = None
+    footprint: Footprint = Footprint()
+    failure: Failure | None = None
+    attempts: int = 0
+    not_before_s: MonotonicS = 0.0
+    """No rule starts a transition before this moment: after a failure or an overtaken drain."""
+    hold_down_until_s: MonotonicS = 0.0
+    frees_nothing: bool = False
+    checking: bool = False
+    """A level 2 check (sleep at level 2, wake with reload, compare) is under way."""
+    check_failed: str = ""
+    owed_wake: Cause | None = None
+    """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
+    last_wake: LastWake | None = None
+    reason: str = "not looked at yet"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorMemory:
+    """What rules remember between turns, keyed by (rule, model); "" stands for the host."""
+
+    held_since_s: Mapping[tuple[str, str], MonotonicS] = field(default_factory=dict)
+    below: frozenset[str] = frozenset()
+    """Rules whose threshold was crossed and has not let go yet."""
+    told: frozenset[str] = frozenset()
+    """What was said once and need not be said again until it changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    settings: Settings
+    models: Mapping[str, ModelRecord]
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """Running tasks by model name: a model has at most one."""
+    gpus: Reading[GpusSeen] = Missing(MissingReason.NOT_YET)
+    host: Reading[HostSeen] = Missing(MissingReason.NOT_YET)
+    memory: DetectorMemory = DetectorMemory()
+    proven: frozenset[str] = frozenset()
+    """Engines (release and arguments) whose level 2 cycle was checked and passed."""
+    next_task: int = 1
+    stopping: bool = False
+
+
+def proof_key(facts: EngineFacts) -> str:
+    """What a passed level 2 check is remembered under: release, model and arguments."""
+    return f"{facts.version} {facts.model_path} {facts.arguments_hash}"

@@ -1,0 +1,177 @@
+"""The only writer: one batch of events, one step, one commit, then the world and its commands are published."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    CallerGone,
+    Command,
+    Event,
+    GateEmptied,
+    LookNow,
+    Note,
+    OpenGate,
+    ResetAsked,
+    RunStep,
+    SleepAsked,
+    StepOrder,
+    Stopping,
+    Tick,
+    Turn,
+    WakeAsked,
+)
+from sleepd.core.machine import next_deadline, step
+from sleepd.core.model import Now
+from sleepd.core.world import World
+from sleepd.engine.gate import Gates
+from sleepd.engine.observer import Observer
+from sleepd.engine.runner import Runner, cancelled
+from sleepd.ports import Clock, Store, StoreFailed, Vllm
+
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
+RETRY_COMMIT_S = 1.0
+BEAT_S = 5.0
+"""At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
+
+
+class Loop:
+    """Owns the world. Everything reaches it as an event; nothing else replaces the world."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        clock: Clock,
+        store: Store,
+        runner: Runner,
+        gates: Gates,
+        server: Callable[[str], Vllm],
+        tell: Callable[[Sequence[Note], Now], None],
+        beat: Callable[[World], None],
+    ) -> None:
+        self.world = world
+        self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
+        self._server, self._tell, self._beat = server, tell, beat
+        self._events: list[Event] = []
+        self._wakeup = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._steps: set[asyncio.Task[None]] = set()
+        self._next_waiter = 1
+        self._observer: Observer | None = None
+        gates.when_emptied(lambda model: self.submit(GateEmptied(model)))
+
+    def observe_with(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def now(self) -> Now:
+        return self._clock.now()
+
+    def submit(self, event: Event) -> None:
+        """Add an event to the next batch."""
+        self._events.append(event)
+        self._wakeup.set()
+
+    def in_flight(self, model: str) -> int:
+        return self._gates.of(model).in_flight
+
+    async def ask(self, make: Callable[[int], Ask]) -> Answer:
+        """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
+        waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
+        ask = make(waiter)
+        self._answers[waiter] = asyncio.get_running_loop().create_future()
+        self.submit(ask)
+        try:
+            return await self._answers[waiter]
+        except asyncio.CancelledError:
+            self.submit(CallerGone(waiter, ask.model))
+            raise
+        finally:
+            self._answers.pop(waiter, None)
+
+    async def run(self) -> None:
+        """Turn until cancelled."""
+        while True:
+            await self._wait()
+            self._wakeup.clear()
+            events, self._events = self._events or [Tick()], []
+            await self.turn(events)
+
+    async def _wait(self) -> None:
+        """Wait for an event, the next deadline or the beat, whichever comes first."""
+        if self._events:
+            return
+        now_s = self._clock.now().mono_s
+        due_s = next_deadline(self.world, now_s)
+        left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now_s)
+        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
+        woken = asyncio.ensure_future(self._wakeup.wait())
+        try:
+            await asyncio.wait((sleeping, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            woken.cancel()
+
+    async def turn(self, events: Sequence[Event]) -> None:
+        """Decide, record, publish. A batch that cannot be recorded is dropped: its world never was."""
+        now = self._clock.now()
+        turn = step(self.world, events, now)
+        for model in turn.shut:
+            self._gates.of(model).open = False
+        if turn.records:
+            try:
+                await self._store.commit(turn.records)
+            except StoreFailed as failure:
+                self._drop(events, turn, str(failure), now)
+                return
+        self.world = turn.world
+        self._tell(turn.notes, now)
+        for command in turn.commands:
+            self._carry_out(command)
+        if self._observer is not None:
+            self._observer.follow()
+        self._beat(self.world)
+
+    def _drop(self, events: Sequence[Event], turn: Turn, detail: str, now: Now) -> None:
+        """Reopen what the turn had shut, tell its callers, and keep what must not be lost: how steps ended."""
+        for model in turn.shut:
+            self._gates.of(model).open = True
+        for event in events:
+            if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+                hint = "make room on the disk of [daemon] state_dir; nothing was done"
+                refused = Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable", detail=detail, hint=hint)
+                self._carry_out(refused)
+        kept = [e for e in events if not isinstance(e, WakeAsked | SleepAsked | ResetAsked | Tick)]
+        self._tell([Note("not_recordable", "", detail)], now)
+        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._submit_all, kept)
+
+    def _submit_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.submit(event)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, RunStep):
+            task = asyncio.create_task(self._run_step(command.order), name=f"step {command.order.model}")
+            self._steps.add(task)
+            task.add_done_callback(self._steps.discard)
+        elif isinstance(command, OpenGate):
+            self._gates.of(command.model).open = True
+        elif isinstance(command, Answer):
+            future = self._answers.get(command.waiter)
+            if future is not None and not future.done():
+                future.set_result(command)
+        elif isinstance(command, LookNow) and self._observer is not None:
+            self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
+
+    async def _run_step(self, order: StepOrder) -> None:
+        self.submit(await self._runner.run(order, self._server(order.model)))
+
+    async def stop(self) -> None:
+        """Let no new task begin, give up on answers, and leave running calls to the next start's recovery."""
+        await self.turn([Stopping()])
+        for waiter, future in list(self._answers.items()):
+            if not future.done():
+                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail="the daemon was stopped"))
+        await asyncio.gather(*(cancelled(task) for task in list(self._steps)))

@@ -1,0 +1,106 @@
+"""Looks at servers, GPUs and host RAM at their cadence. Each source has at most one request outstanding."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
+from sleepd.core.machine import asks_sleeping, poll_after_s, wants_processes
+from sleepd.core.world import World
+from sleepd.engine.runner import cancelled
+from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+
+LOOK_TIMEOUT_S = 5.0
+"""A poll that takes longer counts as failed; three in a row make the reading missing."""
+NUDGED_LOOK_S = 0.05
+"""Looks asked for at once still keep this distance, so that a reading that stays missing is not hammered."""
+
+
+class Sink(Protocol):
+    """Where observations go, and the world they are made for."""
+
+    @property
+    def world(self) -> World: ...
+
+    def submit(self, event: Event) -> None: ...
+
+    def in_flight(self, model: str) -> int: ...
+
+
+class Observer:
+    """One loop per source; a blocked server delays nobody but itself."""
+
+    def __init__(self, sink: Sink, clock: Clock, gpus: Gpus, host: HostMemory, server: Callable[[str], Vllm]) -> None:
+        self._sink, self._clock = sink, clock
+        self._gpus, self._host, self._server = gpus, host, server
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._nudges: dict[str, asyncio.Event] = {}
+
+    def start(self) -> None:
+        self._spawn("gpus", self._watch_gpus)
+        self._spawn("host", self._watch_host)
+        self.follow()
+
+    def follow(self) -> None:
+        """Watch the models of the current world, and no others."""
+        wanted = {f"model:{name}" for name in self._sink.world.models}
+        for key in [k for k in self._loops if k.startswith("model:") and k not in wanted]:
+            self._loops.pop(key).cancel()
+            self._nudges.pop(key, None)
+        for key in wanted - self._loops.keys():
+            self._spawn(key, partial(self._watch_model, key.removeprefix("model:")))
+
+    def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False) -> None:
+        """Look at once instead of at the next poll."""
+        keys = [f"model:{model}"] if model else []
+        keys += ["gpus"] if gpus else []
+        keys += ["host"] if host else []
+        for key in keys:
+            if key in self._nudges:
+                self._nudges[key].set()
+
+    async def stop(self) -> None:
+        loops, self._loops = list(self._loops.values()), {}
+        await asyncio.gather(*(cancelled(task) for task in loops))
+
+    def _spawn(self, key: str, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._nudges[key] = asyncio.Event()
+        self._loops[key] = asyncio.create_task(watch(), name=f"observer {key}")
+
+    async def _watch_model(self, name: str) -> None:
+        while name in self._sink.world.models:
+            record = self._sink.world.models[name]
+            asked_s = self._clock.now().mono_s
+            if name not in self._sink.world.tasks or not self._sink.world.tasks[name].running:
+                reading = await self._server(name).look(ask_sleeping=asks_sleeping(record), timeout_s=LOOK_TIMEOUT_S)
+                self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name)))
+            record = self._sink.world.models.get(name, record)
+            await self._rest(f"model:{name}", poll_after_s(record, self._sink.world.settings), asked_s)
+
+    async def _watch_gpus(self) -> None:
+        while True:
+            asked_s = self._clock.now().mono_s
+            reading = await self._gpus.read(processes=wants_processes(self._sink.world))
+            self._sink.submit(GpusLooked(reading))
+            await self._rest("gpus", self._sink.world.settings.poll_every_s, asked_s)
+
+    async def _watch_host(self) -> None:
+        while True:
+            asked_s = self._clock.now().mono_s
+            self._sink.submit(HostLooked(await self._host.read()))
+            await self._rest("host", self._sink.world.settings.poll_every_s, asked_s)
+
+    async def _rest(self, key: str, after_s: float, asked_s: float) -> None:
+        """Wait until the next poll is due, or somebody nudges."""
+        nudge = self._nudges[key]
+        left_s = max(0.0, asked_s + after_s - self._clock.now().mono_s)
+        sleeping = asyncio.ensure_future(self._clock.sleep(left_s))
+        nudged = asyncio.ensure_future(nudge.wait())
+        try:
+            await asyncio.wait((sleeping, nudged), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleeping, nudged):
+                task.cancel()
+        nudge.clear()
+        await self._clock.sleep(max(0.0, asked_s + NUDGED_LOOK_S - self._clock.now().mono_s))

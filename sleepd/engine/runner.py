@@ -1,0 +1,47 @@
+"""Carries out one step of one plan: drives the core's procedure with real calls and readings."""
+
+import asyncio
+from typing import Any
+
+from sleepd.core.events import StepEnded, StepOrder
+from sleepd.core.procedure import Ask, Call, Complete, Got, Look, Pause, ReadGpus, perform
+from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+
+
+class Runner:
+    """Runs steps. Reports are events like any other; it decides nothing."""
+
+    def __init__(self, clock: Clock, gpus: Gpus, host: HostMemory) -> None:
+        self._clock, self._gpus, self._host = clock, gpus, host
+
+    async def run(self, order: StepOrder, server: Vllm) -> StepEnded:
+        """Return how the step ended. Awaits the procedure's calls, each with a time limit of its own."""
+        procedure = perform(order, self._clock.now().mono_s)
+        try:
+            ask = next(procedure)
+            while True:
+                value = await self._answer(ask, server)
+                ask = procedure.send(Got(value, self._clock.now().mono_s))
+        except StopIteration as stop:
+            end, evidence = stop.value
+            return StepEnded(order.model, order.task_id, order.cursor, end, evidence)
+
+    async def _answer(self, ask: Ask, server: Vllm) -> Any:
+        if isinstance(ask, Call):
+            return await server.call(ask.verb, timeout_s=ask.timeout_s, mode_parameter=ask.mode_parameter)
+        if isinstance(ask, Look):
+            return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s)
+        if isinstance(ask, Complete):
+            return await server.complete(ask.prompt, api_name=ask.api_name, timeout_s=ask.timeout_s)
+        if isinstance(ask, ReadGpus):
+            return await self._gpus.read(processes=True)
+        if isinstance(ask, Pause):
+            await self._clock.sleep(ask.seconds)
+            return None
+        return await self._host.read()
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it ended, whatever it ended with."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""What the engine needs of the outside world, as protocols. Adapters and the simulator implement them.
+
+None of these raises for what the outside does wrong: failures are values (`Missing`, `NoAnswer`), so that a wire
+fault cannot unwind a decision. All are awaited on the loop thread and never block it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
+from sleepd.core.events import Record, Saved
+from sleepd.core.model import GpusSeen, HostSeen, ModelSeen, ModelSpec, Now, Reading
+from sleepd.core.plan import Verb
+from sleepd.core.units import Seconds
+
+__all__ = [
+    "Answered",
+    "CallResult",
+    "Clock",
+    "Gpus",
+    "HostMemory",
+    "NoAnswer",
+    "NoAnswerKind",
+    "Notifier",
+    "ProbeAnswer",
+    "ProbeResult",
+    "Store",
+    "StoreFailed",
+    "Vllm",
+    "VllmFactory",
+]
+
+
+class Clock(Protocol):
+    def now(self) -> Now: ...
+
+    async def sleep(self, seconds: Seconds) -> None: ...
+
+
+class Vllm(Protocol):
+    """One vLLM server. One instance per model; calls may overlap."""
+
+    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds) -> Reading[ModelSeen]:
+        """Return counters and gauges, the facts (asked anew when the incarnation changed), the pids.
+
+        Waits `timeout_s` at most. `ask_sleeping` adds GET /is_sleeping, which blocks behind engine calls.
+        """
+        ...
+
+    async def call(self, verb: Verb, *, timeout_s: Seconds, mode_parameter: bool) -> CallResult:
+        """Send the one control call of this verb on a fresh connection, never twice."""
+        ...
+
+    async def complete(self, prompt: str, *, api_name: str, timeout_s: Seconds) -> ProbeResult:
+        """Return the greedy continuation of `prompt` as at most 8 token texts."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class VllmFactory(Protocol):
+    def __call__(self, spec: ModelSpec) -> Vllm: ...
+
+
+class Gpus(Protocol):
+    async def read(self, *, processes: bool) -> Reading[GpusSeen]:
+        """Return every GPU; with `processes` also who holds how much (dear: asked only around transitions)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class HostMemory(Protocol):
+    async def read(self) -> Reading[HostSeen]: ...
+
+
+class Store(Protocol):
+    async def load(self) -> Saved: ...
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        """Make all records durable, or none and raise StoreFailed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StoreFailed(Exception):
+    """Records could not be made durable; nothing of the batch was kept. The message names the file and the cause."""
+
+
+class Notifier(Protocol):
+    """The service manager's ear (sd_notify). Every method is cheap and never fails."""
+
+    def ready(self) -> None: ...
+    def status(self, text: str) -> None: ...
+    def watchdog(self) -> None: ...
+    def reloading(self) -> None: ...
+    def stopping(self) -> None: ...

@@ -1,0 +1,25 @@
+"""A state database in memory, for shells without a disk: the same records, all of a batch or none."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
+
+
+def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
+    """What the database holds after these records."""
+    models, tasks, proven = dict(saved.models), dict(saved.tasks), set(saved.proven)
+    next_task = saved.next_task
+    for record in records:
+        if isinstance(record, ModelSaved):
+            models[record.name] = record
+        elif isinstance(record, TaskSaved):
+            tasks[record.task.model] = record.task
+            next_task = max(next_task, record.task.id + 1)
+        elif isinstance(record, TaskEnded):
+            if record.task.model in tasks and tasks[record.task.model].id == record.task.id:
+                del tasks[record.task.model]
+            next_task = max(next_task, record.task.id + 1)
+        elif isinstance(record, EngineProven):
+            proven.add(record.key)
+    return replace(saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task)

@@ -1,0 +1,162 @@
+"""The daemon's side of a simulated server in virtual time: the same calls as over HTTP, answered by callback."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
+from sleepd.core.model import (
+    Activity,
+    CallCount,
+    ControlCounts,
+    EngineFacts,
+    Known,
+    Missing,
+    MissingReason,
+    ModelSeen,
+    Reading,
+    SleepGauge,
+)
+from sleepd.core.plan import Verb
+from sleepd.core.units import Seconds
+from sleepd.sim.virtual_time import VirtualTime
+from sleepd.sim.vllm import SimEngine
+from sleepd.sim.vllm_types import EngineSnapshot, HttpRequest, SimAnswer, SimDropped, SimReply
+
+_QUERY: dict[Verb, tuple[str, tuple[tuple[str, str], ...], Any]] = {
+    Verb.SLEEP_L1: ("/sleep", (("level", "1"),), None),
+    Verb.SLEEP_L2: ("/sleep", (("level", "2"),), None),
+    Verb.RESLEEP_L1: ("/sleep", (("level", "1"), ("mode", "keep")), None),
+    Verb.RESLEEP_L2: ("/sleep", (("level", "2"), ("mode", "keep")), None),
+    Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
+    Verb.WAKE: ("/wake_up", (), None),
+    Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
+    Verb.WAKE_KV: ("/wake_up", (("tags", "kv_cache"),), None),
+    Verb.RELOAD: ("/collective_rpc", (), {"method": "reload_weights"}),
+    Verb.RESET_PREFIX: ("/reset_prefix_cache", (), None),
+}
+
+_GAUGES = {
+    "awake": SleepGauge.AWAKE,
+    "weights_offloaded": SleepGauge.OFFLOADED,
+    "discard_all": SleepGauge.DISCARDED,
+    None: SleepGauge.NONE_SET,
+}
+
+
+class VirtualServer:
+    """One server address: the engine behind it may die and be replaced by another incarnation."""
+
+    def __init__(self, time: VirtualTime, name: str) -> None:
+        self._time, self.name = time, name
+        self.engine: SimEngine | None = None
+        self.pid = 0
+
+    def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
+        """Give `then` the whole answer, or None when none came in time. Streams are not asked for here."""
+        if self.engine is None:
+            self._time.call_later(0.0005, lambda: then(SimDropped(refused=True)))
+            return
+        done = False
+
+        def once(answer: SimAnswer | None) -> None:
+            nonlocal done
+            if not done:
+                done = True
+                pending.cancel()
+                self._time.call_later(0.0005, lambda: then(answer))
+
+        pending = self._time.call_later(timeout_s if math.isfinite(timeout_s) else 1e9, lambda: once(None))
+        self.engine.call(request, once)
+
+    def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
+        path, query, body = _QUERY[verb]
+        if mode and verb in (Verb.SLEEP_L1, Verb.SLEEP_L2):
+            query = (*query, ("mode", "wait"))
+        self.request(HttpRequest("POST", path, query, body), timeout_s, lambda answer: then(_result(answer)))
+
+    def complete(
+        self, prompt: str, timeout_s: Seconds, then: Callable[[ProbeAnswer | Answered | NoAnswer], None]
+    ) -> None:
+        body = {"model": self.name, "prompt": prompt, "max_tokens": 8, "temperature": 0}
+
+        def take(answer: SimAnswer | None) -> None:
+            if isinstance(answer, SimReply) and answer.status == 200:
+                then(ProbeAnswer((answer.body["choices"][0]["text"],)))
+            else:
+                then(_result(answer))
+
+        self.request(HttpRequest("POST", "/v1/completions", (), body), timeout_s, take)
+
+    def look(self, ask_sleeping: bool, timeout_s: Seconds, then: Callable[[Reading[ModelSeen]], None]) -> None:
+        asked_s = self._time.now()
+        engine = self.engine
+        if engine is None or not engine.listening:
+            detail = "connection refused"
+            self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
+            return
+        seen = seen_of(engine, engine.snapshot(), self.pid)
+        if not ask_sleeping:
+            self._time.call_later(0.001, lambda: then(Known(seen, asked_s, self._time.now())))
+            return
+
+        def take(answer: SimAnswer | None) -> None:
+            if answer is None:
+                then(Missing(MissingReason.TIMED_OUT, "/is_sleeping", asked_s))
+            elif not isinstance(answer, SimReply) or answer.status != 200:
+                then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
+            else:
+                fresh = seen_of(engine, engine.snapshot(), self.pid, bool(answer.body["is_sleeping"]))
+                then(Known(fresh, asked_s, self._time.now()))
+
+        self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
+
+
+def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int, is_sleeping: bool | None = None) -> ModelSeen:
+    """What the adapter would have read from this engine's pages."""
+    spec = engine.spec
+    major, minor = spec.version.split(".")[:2]
+    facts = EngineFacts(
+        version=spec.version,
+        release=(int(major), int(minor)),
+        incarnation=f"pst:{snap.process_start_time_s}",
+        served_names=(spec.name,),
+        sleep_mode=True,
+        tensor_parallel=spec.tensor_parallel_size,
+        described=True,
+        checkpoint_bytes=spec.weights_bytes,
+        model_path=spec.model_path or spec.name,
+        gpu_memory_utilization=0.9,
+    )
+    return ModelSeen(
+        facts=facts,
+        is_sleeping=is_sleeping,
+        running=snap.num_requests_running,
+        waiting=snap.num_requests_waiting,
+        activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),
+        control=ControlCounts(_count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc")),
+        gauge=_GAUGES[snap.sleep_state],
+        pids=(pid,),
+    )
+
+
+def _count(snap: EngineSnapshot, handler: str) -> CallCount:
+    ok = failed = 0
+    for (name, _, status), count in snap.http_requests.items():
+        if name == handler:
+            ok, failed = (ok + count, failed) if status == "2xx" else (ok, failed + count)
+    return CallCount(ok, failed)
+
+
+def _result(answer: SimAnswer | None) -> Answered | NoAnswer:
+    if answer is None:
+        return NoAnswer(NoAnswerKind.TIMED_OUT)
+    if isinstance(answer, SimReply):
+        if isinstance(answer.body, dict) and answer.body.get("success") is False:
+            return Answered(409, "prefix cache not reset")
+        text = answer.body if isinstance(answer.body, str) else str((answer.body or {}).get("status", ""))
+        if answer.status >= 400 and isinstance(answer.body, dict):
+            text = str(answer.body.get("error", ""))
+        return Answered(answer.status, text)
+    refused = isinstance(answer, SimDropped) and answer.refused
+    return NoAnswer(NoAnswerKind.REFUSED if refused else NoAnswerKind.BROKEN_OFF, "connection dropped")

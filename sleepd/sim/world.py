@@ -1,0 +1,333 @@
+"""The virtual-time shell: another shell around the same `step` and the same procedures as the daemon's.
+
+It can do what a real shell suffers: fail a commit, die before or after one, lose NVML, have its clock jump.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    CallerGone,
+    Command,
+    Event,
+    GpusLooked,
+    HostLooked,
+    LookNow,
+    ModelLooked,
+    Note,
+    OpenGate,
+    ResetAsked,
+    RunStep,
+    Saved,
+    SleepAsked,
+    StepEnded,
+    StepOrder,
+    Tick,
+    WakeAsked,
+)
+from sleepd.core.machine import asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
+from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
+from sleepd.core.procedure import Ask, Call, Complete, Got, Look, Pause, Procedure, ReadGpus, perform
+from sleepd.core.units import Seconds
+from sleepd.core.world import World
+from sleepd.engine.gate import Gates
+from sleepd.sim.host import SimHost
+from sleepd.sim.memory_store import apply_records
+from sleepd.sim.virtual_server import VirtualServer
+from sleepd.sim.virtual_time import VirtualTime
+
+NVML_S = 0.005
+DISK_S = 0.002
+
+
+@dataclass(slots=True)
+class Upsets:
+    """What goes wrong in the daemon's own surroundings; the scenario sets it, the shell suffers it."""
+
+    fail_commits: int = 0
+    die_before_commit: bool = False
+    die_after_commit: bool = False
+    nvml_missing: bool = False
+    wall_offset_s: Seconds = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened, for closing lines and checks."""
+
+    turns: int = 0
+    commits: int = 0
+    deaths: int = 0
+    steps: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+class VirtualDaemon:
+    """sleepd in virtual time. `die` forgets everything but the database; `start` begins anew from it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        time: VirtualTime,
+        host: SimHost,
+        servers: dict[str, VirtualServer],
+        *,
+        check: Callable[["VirtualDaemon"], None] = lambda daemon: None,
+        tell: Callable[[Note], None] = lambda note: None,
+    ) -> None:
+        self.settings, self.time, self.host, self.servers = settings, time, host, servers
+        self.saved, self.upsets, self.tally = Saved(), Upsets(), Tally()
+        self.gates = Gates()
+        self.world: World = begin(settings, self.saved, self.now()).world
+        self.alive = False
+        self._check, self._tell = check, tell
+        self._epoch = 0
+        self._events: list[Event] = []
+        self._due: Any = None
+        self._turning = False
+        self._nvml_busy = False
+        self._answers: dict[int, Callable[[Answer], None]] = {}
+        self._gone: set[int] = set()
+        self._next_waiter = 1
+
+    def now(self) -> Now:
+        mono_s = 1000.0 + self.time.now()
+        return Now(mono_s, 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+
+    def start(self) -> None:
+        """Begin from what the database holds."""
+        self.alive, self._epoch = True, self._epoch + 1
+        first = begin(self.settings, self.saved, self.now())
+        self.world, self.saved = first.world, apply_records(self.saved, first.records)
+        self._events, self._answers, self._turning, self._nvml_busy = [], {}, False, False
+        self.gates = Gates()
+        for name in self.servers:
+            self._poll_model(name, self._epoch)
+        self._poll_gpus(self._epoch)
+        self._wake_at(0.0)
+
+    def die(self) -> None:
+        """As by SIGKILL: calls that are out go on at the servers, their answers reach nobody."""
+        self.alive, self._epoch = False, self._epoch + 1
+        self.tally.deaths += 1
+        for name in self.servers:
+            self.gates.of(name).open = False
+
+    def ask(self, make: Callable[[int], WakeAsked | SleepAsked | ResetAsked], then: Callable[[Answer], None]) -> int:
+        """Ask something; `then` gets the one answer, unless the daemon dies before."""
+        waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
+        self._answers[waiter] = then
+        self.submit(make(waiter))
+        return waiter
+
+    def leave(self, waiter: int, model: str) -> None:
+        if self._answers.pop(waiter, None) is not None:
+            self._gone.add(waiter)
+            self.submit(CallerGone(waiter, model))
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._answers)
+
+    def submit(self, event: Event) -> None:
+        if self.alive:
+            self._events.append(event)
+            self._wake_at(0.0)
+
+    def _wake_at(self, delay_s: Seconds) -> None:
+        epoch = self._epoch
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self.time.call_later(delay_s, lambda: self._turn(epoch))
+
+    def _turn(self, epoch: int) -> None:
+        if epoch != self._epoch or not self.alive or self._turning:
+            return
+        events, self._events = self._events or [Tick()], []
+        now = self.now()
+        turn = step(self.world, events, now)
+        self.tally.turns += 1
+        for model in turn.shut:
+            self.gates.of(model).open = False
+        if not turn.records:
+            self._publish(turn.world, turn.commands, turn.notes)
+            return
+        if self.upsets.die_before_commit:
+            self.upsets.die_before_commit = False
+            self.die()
+            return
+        if self.upsets.fail_commits > 0:
+            self.upsets.fail_commits -= 1
+            self._drop(events, turn.shut)
+            return
+        self.tally.commits += 1
+        self.saved = apply_records(self.saved, turn.records)
+        if self.upsets.die_after_commit:
+            self.upsets.die_after_commit = False
+            self.die()
+            return
+        self._turning = True
+
+        def committed() -> None:
+            if epoch == self._epoch:
+                self._turning = False
+                self._publish(turn.world, turn.commands, turn.notes)
+
+        self.time.call_later(DISK_S, committed)
+
+    def _drop(self, events: list[Event], shut: tuple[str, ...]) -> None:
+        for model in shut:
+            self.gates.of(model).open = True
+        kept: list[Event] = []
+        for event in events:
+            if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+                self._answer(Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable"))
+            elif not isinstance(event, Tick):
+                kept.append(event)
+        epoch = self._epoch
+
+        def again() -> None:
+            if epoch == self._epoch:
+                for event in kept:
+                    self.submit(event)
+
+        self.time.call_later(1.0, again)
+        self._wake_at(1.0)
+
+    def _publish(self, world: World, commands: tuple[Command, ...], notes: tuple[Note, ...]) -> None:
+        self.world = world
+        for note in notes:
+            self.tally.notes[note.kind] = self.tally.notes.get(note.kind, 0) + 1
+            self._tell(note)
+        for command in commands:
+            self._carry_out(command)
+        self._check(self)
+        if self._events:
+            self._wake_at(0.0)
+            return
+        due_s = next_deadline(self.world, self.now().mono_s)
+        if due_s is not None:
+            self._wake_at(due_s - self.now().mono_s)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, RunStep):
+            self._assert_recorded(command.order)
+            self.tally.steps += 1
+            self._run(command.order)
+        elif isinstance(command, OpenGate):
+            self.gates.of(command.model).open = True
+        elif isinstance(command, Answer):
+            self._answer(command)
+        elif isinstance(command, LookNow):
+            self._look_now(command)
+
+    def _look_now(self, command: LookNow) -> None:
+        epoch, name = self._epoch, command.model
+        if command.gpus and not self._nvml_busy:
+            self.time.call_later(0.05, lambda: self._read_gpus(epoch))
+        if name:
+            then = lambda reading: self._looked(name, reading, epoch)  # noqa: E731
+            ask = asks_sleeping(self.world.models[name])
+            self.time.call_later(0.05, lambda: self.servers[name].look(ask, 5.0, then))
+
+    def _answer(self, answer: Answer) -> None:
+        then = self._answers.pop(answer.waiter, None)
+        left = answer.waiter in self._gone
+        assert then is not None or left or not self.alive, f"caller {answer.waiter} was answered twice"
+        if then is not None:
+            then(answer)
+
+    def _assert_recorded(self, order: StepOrder) -> None:
+        task = self.saved.tasks.get(order.model)
+        recorded = task is not None and task.id == order.task_id and task.cursor == order.cursor
+        assert recorded, f"{order.step.verb} of {order.model} was acted on before it was recorded"
+
+    def _run(self, order: StepOrder) -> None:
+        procedure, epoch = perform(order, self.now().mono_s), self._epoch
+        self._drive(order, procedure, epoch, next(procedure))
+
+    def _drive(self, order: StepOrder, procedure: Procedure, epoch: int, ask: Ask) -> None:
+        def then(value: Any) -> None:
+            if epoch != self._epoch:
+                return
+            try:
+                following = procedure.send(Got(value, self.now().mono_s))
+            except StopIteration as stop:
+                end, evidence = stop.value
+                self.submit(StepEnded(order.model, order.task_id, order.cursor, end, evidence))
+                return
+            self._drive(order, procedure, epoch, following)
+
+        server = self.servers[order.model]
+        if isinstance(ask, Call):
+            server.call(ask.verb, ask.timeout_s, ask.mode_parameter, then)
+        elif isinstance(ask, Look):
+            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)))
+        elif isinstance(ask, Complete):
+            server.complete(ask.prompt, ask.timeout_s, then)
+        elif isinstance(ask, ReadGpus):
+            asked_s = self.now().mono_s
+            self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))
+        elif isinstance(ask, Pause):
+            self.time.call_later(ask.seconds, lambda: then(None))
+        else:
+            then(Known(self.host.see_ram(), self.now().mono_s, self.now().mono_s))
+
+    def _dated(self, reading: Any) -> Any:
+        """The servers' clock starts at 0, the daemon's does not: readings carry the daemon's."""
+        if isinstance(reading, Known):
+            return Known(reading.value, reading.asked_at_s + 1000.0, reading.at_s + 1000.0)
+        return reading
+
+    def _poll_model(self, name: str, epoch: int) -> None:
+        if epoch != self._epoch or name not in self.world.models:
+            return
+        record = self.world.models[name]
+
+        def then(reading: Any) -> None:
+            if epoch != self._epoch:
+                return
+            self._looked(name, reading, epoch)
+            self.time.call_later(poll_after_s(self.world.models[name], self.settings), again)
+
+        def again() -> None:
+            self._poll_model(name, epoch)
+
+        task = self.world.tasks.get(name)
+        if task is not None and task.running:
+            self.time.call_later(self.settings.poll_every_s, again)
+        else:
+            self.servers[name].look(asks_sleeping(record), 5.0, then)
+
+    def _looked(self, name: str, reading: Any, epoch: int) -> None:
+        if epoch == self._epoch:
+            self.submit(ModelLooked(name, self._dated(reading), self.gates.of(name).in_flight))
+
+    def _poll_gpus(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            self._read_gpus(epoch)
+            self.time.call_later(self.settings.poll_every_s, lambda: self._poll_gpus(epoch))
+
+    def _read_gpus(self, epoch: int) -> None:
+        if epoch != self._epoch or self._nvml_busy:
+            return
+        self._nvml_busy = True
+        asked_s, processes = self.now().mono_s, wants_processes(self.world)
+
+        def done() -> None:
+            if epoch == self._epoch:
+                self._nvml_busy = False
+                # Host RAM is read beside: one turn for both keeps the simulation cheap.
+                now_s = self.now().mono_s
+                self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
+                self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes)))
+
+        self.time.call_later(NVML_S, done)
+
+    def _see_gpus(self, asked_s: float, *, processes: bool) -> Any:
+        if self.upsets.nvml_missing:
+            return Missing(MissingReason.UNREADABLE, "NVML: unknown error", asked_s)
+        return Known(self.host.see_gpus(processes=processes), asked_s, self.now().mono_s)
