@@ -32,7 +32,7 @@ START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
 
 
-class ServerFailed(Exception):  # noqa: N818 - a past-tense fact, like the rest of the project's failures
+class ServerFailed(Exception):
     """The server did not do what was asked; the text ends with the last lines of its log."""
 
 
@@ -113,6 +113,11 @@ class RealServer:
         """The API server's process: what a unit's MainPID would be."""
         assert self._process is not None, f"{self.name} was never started"
         return self._process.pid
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the API server's process lives."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """The processes are on their way; wait_healthy says when they answer. What an earlier run left is removed."""

@@ -22,7 +22,7 @@ CALLS = ("sleep", "wake_up", "reload_weights")
 KINDS = ("fail", "hang", "delay")
 
 
-class InjectedFault(RuntimeError):  # noqa: N818 - what happened, not a kind of mistake
+class InjectedFault(RuntimeError):
     """Asked for by the test."""
 
 
