@@ -34,7 +34,7 @@ def find_compiler() -> list[str]:
 
 
 def build(directory: Path, compiler: list[str] | None = None) -> Path:
-    """The library's path in `directory`, built where it is not there yet. Raises BuildFailed with the compiler's words."""
+    """The library's path in `directory`, built if it was not there. Raises BuildFailed, in the compiler's words."""
     library = directory / LIBRARY
     if library.exists() and library.stat().st_mtime >= SOURCE.stat().st_mtime:
         return library

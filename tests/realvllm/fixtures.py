@@ -1,7 +1,7 @@
 """Two real vLLM servers on one make-believe GPU that holds one of them awake and the other asleep, not both awake.
 
-`real_pair` starts them once a session, `real_servers` gives them to a test in a known state, whatever the test before did
-to them, and `real_vllm` is one of them for a whole module.
+`real_pair` starts them once a session, `real_servers` gives them to a test in a known state, whatever the test before
+did to them, and `real_vllm` is one of them for a whole module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["GPU_BYTES", "GPU_UUID", "RealPair", "fake_nvml", "real_pair", "real_
 GPU_BYTES = 5000 * MIB
 GPU_UUID = "GPU-5eed0000-0000-4000-8000-000000000001"
 PROMPT = "Hello"
-SETTLE_LIMIT_S = 10.0
+SETTLE_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,35 @@ class RealPair:
         return self.first, self.second
 
     def settle(self, awake: RealServer | None) -> None:
-        """`awake` is awake with the right weights, the others sleep at level 1, no fault waits; the dead were restarted.
+        """`awake` is awake with the right weights, the other sleeps at level 1, no fault waits.
 
-        Takes about 0.1 s, and 12 s for each server that has to be started again.
+        Takes about 0.1 s, and 12 s for each server that had died or does not obey, and is started again.
         """
         for server in self.servers:
             server.clear_fault()
             if not lay_down(server):
-                server.stop()
+                server.stop(limit_s=SETTLE_LIMIT_S)
         for server in self.servers:
             if not server.is_started:
-                server.start()
-                server.wait_healthy()
-                lay_down(server)
-        if awake is None:
+                self._start(server)
+        if awake is None or self._is_right(awake):
             return
-        if not raise_up(awake):
-            raise ServerFailed(f"{awake.name} could not be woken with the right weights; see {awake.log}")
-        answer = awake.chat(PROMPT)
-        if self.right_answers.setdefault(awake.name, answer) != answer:
-            raise ServerFailed(f"{awake.name} answers {answer!r} instead of {self.right_answers[awake.name]!r}")
+        awake.stop(limit_s=SETTLE_LIMIT_S)
+        self._start(awake)
+        if not self._is_right(awake):
+            raise ServerFailed(f"{awake.name} does not answer right after a fresh start; see {awake.log}")
+
+    def _start(self, server: RealServer) -> None:
+        server.start()
+        server.wait_healthy()
+        lay_down(server)
+
+    def _is_right(self, sleeper: RealServer) -> bool:
+        """The sleeper is awake, and answers as it did at first."""
+        if not raise_up(sleeper):
+            return False
+        answer = sleeper.chat(PROMPT)
+        return self.right_answers.setdefault(sleeper.name, answer) == answer
 
 
 def lay_down(server: RealServer) -> bool:

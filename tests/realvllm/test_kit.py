@@ -173,11 +173,22 @@ def test_a_neighbour_that_grows_during_a_sleep_fails_it(real_servers):
     assert first.used_bytes() == ASLEEP_BYTES
 
 
-def test_a_reload_that_fails_half_way_is_repeated(server, right_answer):
+def test_a_reload_that_fails_between_layers_is_repeated(server, right_answer):
     order(server, "/sleep?level=2")
     order(server, "/wake_up?tags=weights")
-    server.fault("reload_weights after=5")
+    server.fault("reload_weights after=4")
     assert "Input/output error" in refuse(*worker(server, "reload_weights"))
+    order(*worker(server, "reload_weights"))
+    order(server, "/wake_up?tags=kv_cache")
+    assert server.chat(PROMPT) == right_answer
+
+
+def test_a_reload_that_fails_inside_a_merged_layer_is_repeated_twice(server, right_answer):
+    order(server, "/sleep?level=2")
+    order(server, "/wake_up?tags=weights")
+    server.fault("reload_weights after=5")  # gate_proj is read, up_proj is not: vLLM holds both in one layer
+    assert "Input/output error" in refuse(*worker(server, "reload_weights"))
+    assert "has no attribute 'weight_loader'" in refuse(*worker(server, "reload_weights"))
     order(*worker(server, "reload_weights"))
     order(server, "/wake_up?tags=kv_cache")
     assert server.chat(PROMPT) == right_answer
