@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
 .PHONY: test demo lint test-vllm soak bench docs clean
 
+REALVLLM := $(ROOT).cache/realvllm
+
 $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV)"
@@ -27,6 +29,11 @@ test: $(READY)
 
 lint: $(READY)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo
+
+# The installer returns at once when nothing that it installs from has changed. No -n: the tests share two servers.
+test-vllm: $(READY)
+	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m vllm tests
 
 demo: $(READY)
 	@$(BIN)/sleepd demo

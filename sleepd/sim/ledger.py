@@ -28,7 +28,7 @@ _UUID = re.compile(r"\S{1,95}")
 
 
 class OutOfMemory(RuntimeError):
-    """The bytes did not fit, and nothing changed. Reads as vLLM's allocator does (csrc/cumem_allocator.cpp)."""
+    """The bytes did not fit; nothing changed. Reads as vLLM's csrc/cumem_allocator.cpp does on a full GPU."""
 
     def __init__(self, wanted_bytes: int, free_bytes: int, total_bytes: int) -> None:
         super().__init__(
