@@ -149,6 +149,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.L1_CONFIRMED: _S.ASLEEP_L1,
         _F.L2_CONFIRMED: _S.ASLEEP_L2,
         _F.CUT_CHOSEN: _S.SLEEP_PENDING,
+        _F.REFUSED: _S.BROKEN,
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.GAVE_UP: _S.FAILED,
     },

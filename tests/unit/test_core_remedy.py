@@ -4,7 +4,7 @@ import pytest
 
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpuSeen, Known, Missing, MissingReason, ModelSeen
-from sleepd.core.plan import SLEEPS, WAKES, Verb
+from sleepd.core.plan import REPAIRS, WAKES, Verb
 from sleepd.core.remedy import Found, Verdict, failure_code, found_since, judge, nothing_moved
 from sleepd.core.units import GIB
 from sleepd.core.world import Intent
@@ -52,9 +52,26 @@ SLEEP_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("verb", sorted(SLEEPS))
+@pytest.mark.parametrize("verb", [Verb.SLEEP_L1, Verb.SLEEP_L2])
 @pytest.mark.parametrize(("counted", "sleeping", "freed", "verdict"), SLEEP_ROWS)
 def test_an_unanswered_sleep(verb, counted, sleeping, freed, verdict):
+    assert judged(verb, counted, sleeping=sleeping, freed=freed) is verdict
+
+
+@pytest.mark.parametrize("verb", sorted(REPAIRS))
+@pytest.mark.parametrize("freed", [AS_BEFORE, DOWN, UNREADABLE])
+@pytest.mark.parametrize(
+    ("counted", "sleeping", "verdict"),
+    [
+        # It says that it sleeps before a repair as well as after it, and part of its bytes had gone down already.
+        (NONE, True, Verdict.NOT_SENT),
+        (UNREADABLE, True, Verdict.NOT_SENT),
+        (OK, True, Verdict.DONE),
+        (BAD, True, Verdict.FAILED),
+        (OK, False, Verdict.UNCLEAR),
+    ],
+)
+def test_an_unanswered_repair_is_judged_by_its_counter_alone(verb, counted, sleeping, freed, verdict):
     assert judged(verb, counted, sleeping=sleeping, freed=freed) is verdict
 
 
