@@ -4,6 +4,9 @@ A model's *state* says what its server is doing; *weights* says what its memory 
 paths from level 2 to serving without a reload; the second axis closes them (tests/unit/test_life.py searches all
 pairs exhaustively). Facts are past-tense observations; those ending in `_chosen` are our own decisions.
 docs/states.md is generated from the two tables.
+
+A call whose answer was lost has no fact of its own: the state stays until a fence found out what the call did, so
+that no loop through `unknown` runs without a decision of ours.
 """
 
 from dataclasses import dataclass
@@ -60,7 +63,6 @@ class Fact(StrEnum):
     UNANSWERED = "unanswered"
     CUT_CHOSEN = "cut_chosen"
     REFUSED = "refused"
-    OUTCOME_LOST = "outcome_lost"
     MEMORY_BACK = "memory_back"
     WEIGHTS_BLANK = "weights_blank"
     WEIGHTS_RESTORED = "weights_restored"
@@ -147,6 +149,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.L1_CONFIRMED: _S.ASLEEP_L1,
         _F.L2_CONFIRMED: _S.ASLEEP_L2,
         _F.CUT_CHOSEN: _S.SLEEP_PENDING,
+        _F.REFUSED: _S.BROKEN,
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.GAVE_UP: _S.FAILED,
     },
@@ -167,27 +170,22 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.MEMORY_BACK: _S.PROVING,
         _F.REFUSED: _S.BROKEN,
-        _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.WAKING_WEIGHTS: {
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.WEIGHTS_BLANK: _S.RELOADING,
         _F.WEIGHTS_RESTORED: _S.PARTIALLY_AWAKE,
         _F.REFUSED: _S.BROKEN,
-        _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.RELOADING: {
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.WEIGHTS_RELOADED: _S.PARTIALLY_AWAKE,
         _F.REFUSED: _S.BROKEN,
-        # A reload may be repeated, so a lost answer leads back here once; the second time it is refused.
-        _F.OUTCOME_LOST: _S.RELOADING,
     },
     _S.PARTIALLY_AWAKE: {
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.MEMORY_BACK: _S.PROVING,
         _F.REFUSED: _S.BROKEN,
-        _F.OUTCOME_LOST: _S.UNKNOWN,
     },
     _S.PROVING: {
         _F.CONTRADICTED: _S.UNKNOWN,
@@ -195,7 +193,6 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.NOT_PROVABLE: _S.AWAKE,
         _F.ANSWER_WRONG: _S.FAILED,
         _F.RELOAD_CHOSEN: _S.RELOADING,
-        _F.OUTCOME_LOST: _S.UNKNOWN,
         _F.GAVE_UP: _S.FAILED,
     },
     _S.BROKEN: {
@@ -235,7 +232,6 @@ WEIGHTS: dict[Fact, dict[Weights, Weights]] = {
     _F.ANSWER_RIGHT: {_W.DOUBTFUL: _W.LOADED},
     _F.ANSWER_WRONG: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.CONTRADICTED: dict.fromkeys(Weights, _W.DOUBTFUL),
-    _F.OUTCOME_LOST: {_W.LOADED: _W.DOUBTFUL, _W.OFFLOADED: _W.DOUBTFUL, _W.DOUBTFUL: _W.DOUBTFUL},
     _F.FOREIGN_CHANGE: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.FOUND_PAUSED: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.FOUND_AWAKE_DOUBTFUL: dict.fromkeys(Weights, _W.DOUBTFUL),

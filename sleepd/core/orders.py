@@ -1,9 +1,10 @@
 """From a task's current step to the order the runner gets: names, bytes, time limits, nothing decided."""
 
+from collections.abc import Mapping
+
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
-from sleepd.core.life import Weights
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
 from sleepd.core.plan import REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
@@ -73,8 +74,8 @@ def least_freed(draft: Draft, record: ModelRecord) -> Bytes:
     return max(1, round(held * FREED_SHARE))
 
 
-def intent_of(draft: Draft, record: ModelRecord) -> Intent:
-    """What is true now, for recovery to compare with later."""
+def intent_of(draft: Draft, record: ModelRecord, task: Task) -> Intent:
+    """What is true before the task's step is sent, for recovery to compare with later."""
     used: dict[str, Bytes] = {}
     pids = pids_of(record)
     if isinstance(draft.gpus, Known):
@@ -85,8 +86,17 @@ def intent_of(draft: Draft, record: ModelRecord) -> Intent:
             held = held_bytes(gpu, pids) if pids else None
             if held is None and pids:
                 # The last reading came without process lists (they are dear); what it held in this state was learned.
-                learned = record.footprint.awake if record.life.weights is Weights.LOADED else record.footprint.asleep
-                held = learned.get(uuid)
+                held = _learned(record, task).get(uuid)
             if held is not None or not pids:
                 used[uuid] = held if held is not None else gpu.total_bytes - gpu.free_bytes
     return Intent(record.incarnation, record.control, used, draft.now.wall_s)
+
+
+def _learned(record: ModelRecord, task: Task) -> Mapping[str, Bytes]:
+    """What the model holds before this step by what was learned; nothing for the states in between, whose bytes a
+    guess would turn into a false "taken" or "freed"."""
+    verb = task.plan.steps[task.cursor].verb
+    if verb in (Verb.SLEEP_L1, Verb.SLEEP_L2):
+        return record.footprint.awake
+    untouched = record.failure is None and task.attempt == 0
+    return record.footprint.asleep if untouched and verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) else {}

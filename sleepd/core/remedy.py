@@ -7,7 +7,7 @@ from sleepd.core.dialect import Recipe, Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpusSeen, Known, Reading
-from sleepd.core.plan import SLEEPS, WAKES, Verb
+from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Verb
 from sleepd.core.world import Intent
 
 
@@ -64,6 +64,8 @@ def _freed(intent: Intent, after: Reading[GpusSeen] | None, pids: tuple[int, ...
 
 def judge(verb: Verb, found: Found, least_freed: int) -> Verdict:
     """The verdict of the recovery table (docs/architecture.md, "Recovery")."""
+    if verb in REPAIRS:
+        return _judge_repair(found)
     if verb in SLEEPS:
         return _judge_sleep(found, least_freed)
     if verb is Verb.RELOAD:
@@ -78,14 +80,28 @@ def judge(verb: Verb, found: Found, least_freed: int) -> Verdict:
 def _judge_sleep(found: Found, least_freed: int) -> Verdict:
     # Where bytes cannot be read, the counted success of the call stands in for them.
     down = found.freed >= least_freed if found.freed is not None else bool(found.ok)
+    if found.failed:
+        # First of all: a failed sleep leaves the scheduler paused (0.17+) and part of the memory unmapped, which
+        # together look like a sleep.
+        return Verdict.FAILED
     if found.is_sleeping and down:
         return Verdict.DONE
-    if found.failed:
-        return Verdict.FAILED
     if found.is_sleeping:
         # Paused, nothing freed: a drain that waits for its moment. Sent it was, or it would not be paused.
         return Verdict.PENDING if not found.ok else Verdict.FAILED
-    return Verdict.NOT_SENT if not found.ok and not down else Verdict.UNCLEAR
+    told = found.ok is not None or found.freed is not None
+    return Verdict.NOT_SENT if told and not found.ok and not down else Verdict.UNCLEAR
+
+
+def _judge_repair(found: Found) -> Verdict:
+    """A repair starts from an engine that is paused with part of its memory gone, and never drains (`mode=keep`), so
+    only its handler's counter tells. Releases that allow one skip what is done already (0.28+, cumem.py): where the
+    counter says nothing, it is sent again."""
+    if found.failed:
+        return Verdict.FAILED
+    if not found.ok:
+        return Verdict.NOT_SENT
+    return Verdict.DONE if found.is_sleeping else Verdict.UNCLEAR
 
 
 def _judge_wake(verb: Verb, found: Found) -> Verdict:

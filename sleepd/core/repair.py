@@ -8,7 +8,7 @@ from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
-from sleepd.core.plan import SLEEPS, Verb, plan_resume, redirect, step_of
+from sleepd.core.plan import REPAIRS, SLEEPS, Verb, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
 from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
@@ -27,8 +27,11 @@ _RETRY_FACT = {
 _PUT_BACK = {1: Verb.WORKER_SLEEP_L1, 2: Verb.RESLEEP_L2}
 
 
-def repair(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A call was refused, or succeeded without its effect: state it, then do what the recipe allows."""
+def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None = None) -> None:
+    """A call was refused, or succeeded without its effect: state it, then do what the recipe allows.
+
+    `unmoved`: whether its bytes are as they were before the call, where somebody else than the step measured that.
+    """
     name, verb, evidence = task.model, task.plan.steps[task.cursor].verb, event.evidence
     record = draft.models[name]
     if verb is Verb.RESET_PREFIX and record.life.state is State.PROVING:
@@ -43,7 +46,7 @@ def repair(draft: Draft, task: Task, event: StepEnded) -> None:
     if record.life.state is not State.BROKEN:
         draft.state(name, Fact.REFUSED)
     if verb in SLEEPS:
-        _repair_sleep(draft, task, verb, event)
+        _repair_sleep(draft, task, verb, event, unmoved)
     else:
         _repair_wake(draft, task, verb, event)
 
@@ -52,11 +55,11 @@ def _still(draft: Draft, record: ModelRecord, evidence: Evidence) -> bool:
     return nothing_moved(evidence, uuids_of(draft, record), pids_of(record), least_freed(draft, record))
 
 
-def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
+def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded, unmoved: bool | None) -> None:
     name = task.model
     record = draft.models[name]
     first = verb in (Verb.SLEEP_L1, Verb.SLEEP_L2)
-    if first and _still(draft, record, event.evidence):
+    if first and (_still(draft, record, event.evidence) if unmoved is None else unmoved):
         seen = event.evidence.seen
         claims_sleep = isinstance(seen, Known) and seen.value.is_sleeping is True
         if event.end is StepEnd.UNPROVEN and claims_sleep:
@@ -144,11 +147,13 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         return
     pids = seen.value.pids or pids_of(record)
     found = found_since(verb, task.intent, event.evidence, pids)
-    verdict = judge(verb, found, least_freed(draft, record)) if found else Verdict.UNCLEAR
+    least = least_freed(draft, record)
+    verdict = judge(verb, found, least) if found else Verdict.UNCLEAR
     draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
     if verb in SLEEPS:
-        _settle_sleep(draft, task, verdict, event)
+        unmoved = found is not None and found.freed is not None and abs(found.freed) < least
+        _settle_sleep(draft, task, verdict, event, unmoved)
     else:
         _settle_wake(draft, task, verdict, event)
 
@@ -165,8 +170,8 @@ def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
     give_up(draft, task, "wedged", f"the engine does not answer ({event.evidence.detail}): restart the server")
 
 
-def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
-    name = task.model
+def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, unmoved: bool) -> None:
+    name, verb = task.model, task.plan.steps[task.cursor].verb
     state = draft.models[name].life.state
     if verdict is Verdict.DONE:
         done = task.plan.steps[task.cursor].done
@@ -178,6 +183,13 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) 
             draft.state(name, Fact.UNANSWERED)
         draft.change(name, reason="its sleep waits for requests that reach it directly")
         draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=draft.mono_s + PENDING_PAUSE_S))
+    elif verdict is Verdict.NOT_SENT and verb in REPAIRS:
+        draft.state(name, Fact.REFUSED)
+        if task.attempt < draft.settings.retries:
+            draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
+            carry_on(draft, replace(task, attempt=task.attempt + 1))
+        else:
+            _restart(draft, task)
     elif verdict is Verdict.NOT_SENT:
         record = draft.models[name]
         belief = Belief(Life(State.AWAKE, Weights.LOADED), record.incarnation, record.control)
@@ -186,10 +198,12 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) 
         draft.end_task(task, "never carried out")
         refuse_sleepers(draft, name)
     else:
-        if state is State.SLEEP_PENDING:
+        if verdict is Verdict.UNCLEAR:
             draft.state(name, Fact.CONTRADICTED)
             draft.state(name, Fact.FOUND_MIDWAY)
-        repair(draft, task, replace(event, end=StepEnd.REFUSED))
+        detail = event.evidence.detail or f"the answer to '{verb}' was lost and what it did is {verdict}"
+        refused = replace(event, end=StepEnd.REFUSED, evidence=replace(event.evidence, detail=detail))
+        repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:

@@ -82,7 +82,7 @@ def carry_on(draft: Draft, task: Task) -> Task:
             draft.state(name, Fact.WAKE_CHOSEN)
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
-        task = replace(task, intent=intent_of(draft, draft.models[name]))
+        task = replace(task, intent=intent_of(draft, draft.models[name], task))
         if step.issued is not None:
             draft.state(name, step.issued)
     task = draft.put_task(replace(task, running=True, resume_s=None))

@@ -4,6 +4,7 @@
 """
 
 import re
+from decimal import Decimal
 from typing import TypeAlias
 
 Bytes: TypeAlias = int
@@ -22,6 +23,11 @@ _DURATION_FACTOR = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
+SIZE_LIMIT: Bytes = 1 << 63
+"""What SQLite, NVML and the kernel count in; nothing larger is meant seriously."""
+DURATION_LIMIT_S: Seconds = 36500 * 86400.0
+
+
 class UnitError(ValueError):
     """The text is no size, duration or share. Its message says what was wanted and what was found."""
 
@@ -34,7 +40,10 @@ def parse_size(text: str) -> Bytes:
     found = _SIZE.fullmatch(text.strip())
     if not found:
         raise UnitError(f'wanted a size such as "24GiB" or "512MiB", found {text!r}')
-    return round(float(found[1]) * _SIZE_FACTOR[found[2]])
+    value = round(Decimal(found[1]) * _SIZE_FACTOR[found[2]])
+    if value >= SIZE_LIMIT:
+        raise UnitError(f"wanted a size below {format_size(SIZE_LIMIT)}, found {text!r}")
+    return value
 
 
 def parse_duration(text: str) -> Seconds:
@@ -48,6 +57,8 @@ def parse_duration(text: str) -> Seconds:
         end = part.end()
     if not stripped or end != len(stripped):
         raise UnitError(f'wanted a duration such as "90s", "5m" or "1h30m", found {text!r}')
+    if total > DURATION_LIMIT_S:
+        raise UnitError(f"wanted a duration of at most {format_duration(DURATION_LIMIT_S)}, found {text!r}")
     return total
 
 
@@ -75,7 +86,6 @@ def format_duration(value: Seconds) -> str:
     whole = round(value)
     for big, big_s, small, small_s in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
         if whole >= big_s:
-            count, rest = divmod(whole, big_s)
-            rest //= small_s
+            count, rest = divmod(round(whole / small_s), big_s // small_s)
             return f"{count}{big}{rest}{small}" if rest else f"{count}{big}"
     return f"{whole}s"

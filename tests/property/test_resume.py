@@ -1,0 +1,185 @@
+"""Every prefix of every plan resumes: the daemon is killed at each commit and around each call, and begins again.
+
+Afterwards nothing was given up, no engine was harmed, and each model is woken on demand and answers right.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual_rig import Death, Rig
+
+from sleepd.core.dialect import capabilities
+from sleepd.core.events import AnswerKind
+from sleepd.core.life import State
+from sleepd.core.model import EngineFacts
+from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, plan_wake, redirect, remaining, step_of
+from sleepd.core.units import GIB
+from sleepd.sim.vllm_faults import Fault
+
+FIRST_GENERATION, RESUMES_EARLY, HELD, STAGED = "0.16.0", "0.22.1", "0.28.0", "0.32.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One task to be interrupted. `faults` strike engine a during it."""
+
+    what: str
+    version: str
+    faults: tuple[Fault, ...] = ()
+
+    def __str__(self) -> str:
+        faults = "".join(f", {f.kind}{' ' + f.path if f.path else ''}" for f in self.faults)
+        return f"{self.what} {self.version}{faults}"
+
+    def prepare(self) -> Rig:
+        """A daemon that has found its models, with everything before the task done."""
+        level2 = self.what.endswith("2")
+        two = self.what == "victim"
+        rig = Rig(
+            self.version, ("a", "b") if two else ("a",), 2 if level2 else 1, kv_bytes=40 * GIB if two else 14 * GIB
+        )
+        rig.boot("a")
+        rig.start()
+        if level2:
+            # The first idle moment is used to check level 2; from then on it may be chosen.
+            assert rig.until(lambda: any(n.kind == "level2_proven" for n in rig.notes))
+        assert rig.until(lambda: rig.state("a") is State.AWAKE)
+        if self.what != "sleep1":
+            assert self._done(rig, rig.sleep("a", 2 if level2 else 1))
+        if two:
+            rig.boot("b")
+            assert rig.until(lambda: rig.state("b") is State.AWAKE)
+        rig.arm("a", *self.faults)
+        return rig
+
+    def begin(self, rig: Rig) -> list:
+        return rig.sleep("a", 1) if self.what == "sleep1" else rig.wake("a")
+
+    @staticmethod
+    def _done(rig: Rig, answers: list) -> bool:
+        return rig.until(lambda: bool(answers)) and answers[0].kind is AnswerKind.DONE
+
+
+FAIL_WAKE_ONCE = (Fault("fail_wake", blocks=2),)
+FAIL_WAKE_ALWAYS = (Fault("fail_wake", blocks=2, times=9),)
+COURSES = [
+    *(Course("sleep1", v) for v in (FIRST_GENERATION, RESUMES_EARLY, HELD, STAGED)),
+    *(Course("wake1", v) for v in (FIRST_GENERATION, RESUMES_EARLY, HELD, STAGED)),
+    *(Course("wake2", v) for v in (RESUMES_EARLY, HELD, STAGED)),
+    *(Course("victim", v) for v in (FIRST_GENERATION, STAGED)),
+    *(Course("wake1", v, FAIL_WAKE_ONCE) for v in (HELD, STAGED)),
+    *(Course("wake2", v, FAIL_WAKE_ONCE) for v in (HELD, STAGED)),
+    Course("wake1", STAGED, FAIL_WAKE_ALWAYS),
+    Course("victim", STAGED, FAIL_WAKE_ONCE),
+    Course("wake2", RESUMES_EARLY, (Fault("fail_reload"),)),
+    Course("wake2", STAGED, (Fault("fail_reload"),)),
+    Course("sleep1", RESUMES_EARLY, (Fault("fail_sleep", blocks=0),)),
+    Course("sleep1", HELD, (Fault("fail_sleep", blocks=3),)),
+    Course("sleep1", STAGED, (Fault("fail_sleep", blocks=3),)),
+    Course("sleep1", STAGED, (Fault("lose_before", "/sleep"),)),
+    Course("sleep1", STAGED, (Fault("lose_after", "/sleep"),)),
+    Course("sleep1", STAGED, (Fault("fail_sleep", blocks=3), Fault("lose_after", "/sleep"))),
+    Course("sleep1", STAGED, (Fault("fail_sleep", blocks=3), Fault("lose_before", "/sleep", skip=1))),
+    Course("sleep1", STAGED, (Fault("fail_sleep", blocks=3), Fault("lose_after", "/sleep", skip=1))),
+    *(Course("wake1", v, (Fault("lose_before", "/wake_up"),)) for v in (RESUMES_EARLY, STAGED)),
+    *(Course("wake1", v, (Fault("lose_after", "/wake_up"),)) for v in (RESUMES_EARLY, STAGED)),
+    *(Course("wake2", v, (Fault("lose_before", "/wake_up", skip=1),)) for v in (RESUMES_EARLY, STAGED)),
+    *(Course("wake2", v, (Fault("lose_after", "/wake_up", skip=1),)) for v in (RESUMES_EARLY, STAGED)),
+    Course("wake2", STAGED, (Fault("lose_after", "/collective_rpc"),)),
+    Course("wake2", STAGED, (Fault("lose_before", "/collective_rpc"),)),
+]
+
+
+def deaths_of(course: Course) -> Iterator[Death]:
+    """Every moment worth dying at, counted out on an undisturbed run."""
+    rig = course.prepare()
+    rig.count_from_here(None)
+    course.begin(rig)
+    rig.run(60.0)
+    assert rig.until(rig.settled)
+    commits, calls = rig.commits_and_calls()
+    assert commits >= 2
+    assert calls >= 1
+    for n in range(1, commits + 1):
+        yield Death("before commit", n)
+        yield Death("after commit", n)
+    for n in range(1, calls + 1):
+        for late_s in (0.0, 0.3, 3.0):
+            yield Death("call", n, late_s)
+
+
+@pytest.mark.parametrize("course", COURSES, ids=str)
+def test_a_task_cut_off_anywhere_is_gone_on_with(course):
+    for death in [None, *deaths_of(course)]:
+        rig = course.prepare()
+        rig.count_from_here(death)
+        course.begin(rig)
+        told = f"{course}, death {death}"
+        if death is not None:
+            rig.die_and_revive()
+        rig.run(60.0)
+        assert rig.until(rig.settled), f"{told}: {rig.daemon.world.tasks} {[rig.record(n) for n in rig.names]}"
+        for name in rig.names:
+            rig.engine(name).disarm()
+        assert rig.gave_up() == [], told
+        for name in rig.names:
+            rig.check_usable(name)
+        assert rig.host.refused == 0, f"{told}: an out-of-memory reached an engine"
+
+
+@pytest.mark.parametrize(
+    ("what", "goal"), [("sleep1", State.ASLEEP_L1), ("wake1", State.AWAKE), ("wake2", State.AWAKE)]
+)
+def test_a_task_whose_call_went_out_reaches_its_goal(what, goal):
+    course = Course(what, STAGED)
+    # A sleep first takes the known answer and confirms idleness; a wake's first call is the wake.
+    sent = 3 if what == "sleep1" else 1
+    for death in [d for d in deaths_of(course) if d.where == "call" and d.n >= sent and d.late_s]:
+        rig = course.prepare()
+        rig.count_from_here(death)
+        course.begin(rig)
+        rig.die_and_revive()
+        assert rig.until(rig.settled)
+        assert rig.state("a") is goal, death
+
+
+# --- plans as data -----------------------------------------------------------------------------------------------
+
+
+def plans():
+    release = st.sampled_from([(0, 10), (0, 16), (0, 22), (0, 27), (0, 28), (0, 32)])
+    caps = release.map(lambda r: capabilities(EngineFacts(f"{r[0]}.{r[1]}.0", r, "pst:1", described=True), fenced=True))
+    sleeps = st.builds(
+        lambda level, wanted: plan_sleep(level, fingerprint_wanted=wanted), st.sampled_from([1, 2]), st.booleans()
+    )
+    wakes = st.builds(
+        lambda level, c, doubtful, known: plan_wake(level, c, doubtful=doubtful, known=known),
+        st.sampled_from([1, 2]),
+        caps,
+        st.booleans(),
+        st.booleans(),
+    )
+    return sleeps | wakes | st.builds(lambda reload: plan_prove(reload=reload), st.booleans())
+
+
+BOUNDED = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+
+
+@BOUNDED
+@given(plans(), st.integers(0, 9))
+def test_what_remains_after_any_prefix_completes_the_plan(plan: Plan, done: int):
+    assert (*plan.steps[:done], *remaining(plan, done).steps) == plan.steps
+    assert remaining(remaining(plan, done), 1) == remaining(plan, done + 1)
+
+
+@BOUNDED
+@given(plans(), st.integers(0, 9), st.lists(st.sampled_from(list(Verb)), max_size=3))
+def test_a_redirected_plan_keeps_what_was_done(plan: Plan, done: int, verbs: list[Verb]):
+    done = min(done, len(plan.steps))
+    steps = tuple(step_of(v) for v in verbs)
+    changed = redirect(plan, done, *steps)
+    assert changed.steps[:done] == plan.steps[:done]
+    assert remaining(changed, done).steps == steps
