@@ -55,7 +55,7 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
     verb = task.plan.steps[task.cursor].verb
     if verb in OBSERVES:
         _not_observed(draft, task, event)
-    elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+    elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF) or _unseen(event):
         if verb in SLEEPS and draft.models[task.model].life.state is State.FALLING_ASLEEP:
             draft.state(task.model, Fact.UNANSWERED)
         detail = f"no answer to '{verb}' ({event.evidence.detail}); finding out what it did"
@@ -64,6 +64,13 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
         carry_on(draft, replace(task, phase=Phase.FENCE))
     else:
         repair(draft, task, event)
+
+
+def _unseen(event: StepEnded) -> bool:
+    """Whether only a missing GPU reading kept a sleep from being proven: that contradicts nothing, it waits."""
+    seen, after = event.evidence.seen, event.evidence.gpus_after
+    asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
+    return event.end is StepEnd.UNPROVEN and asleep and not isinstance(after, Known)
 
 
 def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:

@@ -145,6 +145,10 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         # Another process: the next look voids the task.
         draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
         return
+    if verb in SLEEPS and not isinstance(event.evidence.gpus_after, Known):
+        # Whether memory was given back cannot be seen now; it can later.
+        draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
+        return
     pids = seen.value.pids or pids_of(record)
     found = found_since(verb, task.intent, event.evidence, pids)
     least = least_freed(draft, record)
