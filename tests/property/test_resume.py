@@ -46,7 +46,7 @@ class Course:
         if level2:
             # The first idle moment is used to check level 2; from then on it may be chosen.
             assert rig.until(lambda: any(n.kind == "level2_proven" for n in rig.notes))
-        assert rig.until(lambda: rig.state("a") is State.AWAKE)
+        assert rig.until(lambda: rig.state("a") is State.AWAKE and bool(rig.record("a").footprint.awake))
         if self.what != "sleep1":
             assert self._done(rig, rig.sleep("a", 2 if level2 else 1))
         if two:
@@ -98,7 +98,7 @@ def deaths_of(course: Course) -> Iterator[Death]:
     rig = course.prepare()
     rig.count_from_here(None)
     course.begin(rig)
-    rig.run(60.0)
+    rig.run(2.0)
     assert rig.until(rig.settled)
     commits, calls = rig.commits_and_calls()
     assert commits >= 2
@@ -120,7 +120,7 @@ def test_a_task_cut_off_anywhere_is_gone_on_with(course):
         told = f"{course}, death {death}"
         if death is not None:
             rig.die_and_revive()
-        rig.run(60.0)
+        rig.run(2.0)
         assert rig.until(rig.settled), f"{told}: {rig.daemon.world.tasks} {[rig.record(n) for n in rig.names]}"
         for name in rig.names:
             rig.engine(name).disarm()
