@@ -197,8 +197,13 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
         detail = f"{name} is not ready yet; the task goes on"
         draft.answer(name, waiter, AnswerKind.TIMED_OUT, task_id=task.id, problem="timeout", detail=detail)
         return
-    problem = "no_room" if record.reason.startswith("waits for") else "engine_failed"
-    draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=f"{name} {record.reason}")
+    problem = "engine_failed"
+    if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+        room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
+        problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
+    elif waiter.ask is AskKind.SLEEP:
+        problem = "busy"
+    draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=f"{name}: {record.reason}")
 
 
 def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
