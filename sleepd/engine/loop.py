@@ -36,6 +36,9 @@ RETRY_COMMIT_S = 1.0
 BEAT_S = 5.0
 """At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
 
+STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
+ASK_AGAIN = "ask again once it runs"
+
 
 class Loop:
     """Owns the world. Everything reaches it as an event; nothing else replaces the world."""
@@ -173,5 +176,5 @@ class Loop:
         await self.turn([Stopping()])
         for waiter, future in list(self._answers.items()):
             if not future.done():
-                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail="the daemon was stopped"))
+                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN))
         await asyncio.gather(*(cancelled(task) for task in list(self._steps)))
