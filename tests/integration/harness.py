@@ -255,6 +255,13 @@ class Daemon(_Process):
         except AssertionError as error:
             raise AssertionError(f"{error}: {last}") from None
 
+    def watch_use(self, server: Server) -> str:
+        """Return a direct request's answer, once the daemon has seen that there was one (at its next poll)."""
+        began_s = time.monotonic()
+        text = server.complete()
+        wait_until(lambda: self.model(server.name)["idle_s"] < time.monotonic() - began_s, "the request to be seen")
+        return text
+
     def ask(self, method: str, target: str, body: Any = None, *, limit_s: float = WAIT_LIMIT_S) -> Answer:
         return send(self.path, method, target, body, limit_s=limit_s)
 

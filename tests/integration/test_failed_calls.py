@@ -88,9 +88,9 @@ def test_a_failed_sleep_that_released_nothing_is_resumed(host: Host) -> None:
     assert a.complete() == before
 
 
-@pytest.mark.parametrize("fault", ["lose_after", "lose_before"])
-@pytest.mark.parametrize("which", ["sleep", "wake"])
+@pytest.mark.parametrize(("which", "fault"), [("sleep", "lose_after"), ("wake", "lose_after"), ("wake", "lose_before")])
 def test_a_lost_answer_is_settled_by_looking(host: Host, which: str, fault: str) -> None:
+    """Carried out or not, the call is in effect exactly once afterwards."""
     daemon, a, before = start(host, "0.32.0")
     if which == "wake":
         daemon.client.sleep("a")
@@ -98,21 +98,32 @@ def test_a_lost_answer_is_settled_by_looking(host: Host, which: str, fault: str)
     answer = daemon.ask("POST", f"/v1/models/a/{which}", {"timeout_s": 20})
     assert answer.status == 200, answer
     daemon.events.await_one("unanswered", "a")
-    path = "/sleep" if which == "sleep" else "/wake_up"
-    assert a.calls(path) == {"2xx": 1}
+    assert a.calls("/sleep" if which == "sleep" else "/wake_up") == {"2xx": 1}
     assert a.held_bytes() == (ASLEEP_BYTES if which == "sleep" else AWAKE_BYTES)
     daemon.client.wake("a")
     assert a.complete() == before
 
 
-def test_a_wake_that_restores_garbage_is_quarantined_not_served(host: Host) -> None:
-    """Level 1 opens the gate on the wake; level 2 proves first: a wrong reload never counts as awake."""
+def test_a_sleep_that_never_reached_the_engine_leaves_it_awake(host: Host) -> None:
+    daemon, a, before = start(host, "0.32.0")
+    a.arm("lose_before")
+    answer = daemon.ask("POST", "/v1/models/a/sleep", {"timeout_s": 20})
+    assert (answer.status, answer.data["kind"]) == (503, "engine_failed")
+    assert "never carried out" in answer.data["detail"]
+    daemon.events.await_one("found_out", "a")
+    daemon.await_model("a", state="awake")
+    assert a.calls("/sleep") == {}
+    assert a.complete() == before
+
+
+def test_a_failed_reload_is_repeated_before_anything_is_served(host: Host) -> None:
     host.configure("a", a={"max_level": 2})
     (a,) = host.start_servers("a")
-    daemon = host.start_daemon()
+    before, daemon = a.complete(), host.start_daemon()
     wait_until(lambda: daemon.events.of("level2_proven", "a"), "the checked cycle")
     daemon.client.sleep("a", level=2)
-    a.arm("fail_reload", times=2)
+    a.arm("fail_reload")
     answer = daemon.ask("POST", "/v1/models/a/wake", {"timeout_s": 20})
     assert answer.status == 200
-    assert a.calls("/collective_rpc") == {"2xx": 2, "5xx": 2}
+    assert a.calls("/collective_rpc") == {"2xx": 2, "5xx": 1}
+    assert a.complete() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, Daemon, Host, Server
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, GPU_BYTES, Daemon, Host, Server, wait_until
 
 
 def start_two_that_do_not_fit(host: Host) -> tuple[Daemon, Server, Server]:
@@ -24,13 +24,19 @@ def assert_no_call_failed(*servers: Server) -> None:
         assert server.state()["alive"]
 
 
+def await_free(daemon: Daemon, free_bytes: int) -> None:
+    """A reading admits or refuses for half a second: wait until the daemon has read what is true now."""
+    gpu = "what the GPU has free to be read"
+    wait_until(lambda: daemon.client.status().body["gpus"][0]["free_bytes"] == free_bytes, gpu)
+
+
 def test_waking_one_puts_the_other_to_sleep_first(host: Host) -> None:
     host.configure("a", "b")
     daemon, a, b = start_two_that_do_not_fit(host)
-    right = {"b": b.complete()}
+    right = {"b": daemon.watch_use(b)}
 
     assert daemon.client.wake("a").status == 200
-    right["a"] = a.complete()
+    right["a"] = daemon.watch_use(a)
     assert (a.held_bytes(), b.held_bytes()) == (AWAKE_BYTES, ASLEEP_BYTES)
     assert daemon.events.await_one("victim", "a")["data"]["victim"] == "b"
     began = [e["model"] for e in daemon.events.of("task_begun") if e["data"]["cause"] != "operator:root"]
@@ -38,7 +44,7 @@ def test_waking_one_puts_the_other_to_sleep_first(host: Host) -> None:
 
     for name, server, other in (("b", b, a), ("a", a, b), ("b", b, a)):
         assert daemon.client.wake(name).status == 200
-        assert server.complete() == right[name]
+        assert daemon.watch_use(server) == right[name]
         assert other.held_bytes() == ASLEEP_BYTES
     assert_no_call_failed(a, b)
 
@@ -75,9 +81,11 @@ def test_memory_that_a_stranger_holds_is_counted(host: Host) -> None:
     daemon.client.sleep("a")
     stranger = os.getpid()
     host.ledger.claim(0, stranger, 50 * GIB)
+    await_free(daemon, GPU_BYTES - 50 * GIB - ASLEEP_BYTES)
     answer = daemon.ask("POST", "/v1/models/a/wake", {"timeout_s": 5})
     assert (answer.status, answer.data["kind"]) == (409, "no_room")
     assert a.calls("/wake_up") == {}
     host.ledger.claim(0, stranger, 0)
+    await_free(daemon, GPU_BYTES - ASLEEP_BYTES)
     assert daemon.client.wake("a").status == 200
     assert_no_call_failed(a)
