@@ -41,6 +41,9 @@ from sleepd.engine.runner import Runner
 from sleepd.obs import log
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, StoreFailed, Vllm
 
+TAKEN_WITHIN_S = 5.0
+"""How long a reload waits for the turn that takes the new settings; a disk that is full delays it further."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -118,6 +121,8 @@ class Service:
         self._config = config
         assert self._loop is not None
         self._loop.submit(SettingsChanged(config.settings))
+        # The answer is a promise: who adds a model and asks for it next must find it.
+        await self._loop.until(lambda world: world.settings is self._config.settings, TAKEN_WITHIN_S)
         if self._api is not None:
             self._api.grant(config.service.roles)
         self._tell([Note("reloaded", "", "; ".join(changed) or "reloaded, nothing changed")], self.now())
