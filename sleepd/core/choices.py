@@ -21,7 +21,7 @@ from sleepd.core.policy import (
 )
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
-from sleepd.core.sightings import let_go
+from sleepd.core.sightings import START_HINT, let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, refuse_all, restore_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
@@ -216,7 +216,7 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)
     elif state is State.LOST:
         detail = record.failure.detail if record.failure else "nothing answers"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
     elif state is State.FOREIGN:
         detail = f"{name} is held by somebody else: {record.reason}"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
