@@ -207,7 +207,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
-    name, verb = task.model, task.plan.steps[task.cursor].verb
+    name = task.model
     if verdict is Verdict.DONE:
         done = task.plan.steps[task.cursor].done
         if done is not None:
