@@ -36,7 +36,8 @@ def awake_for(idle):
         (record(), (nap(applies_to=frozenset({"b"})),), "no rule applies to it"),
         (record(spec={"max_level": 0}), (nap(),), "stays awake: max_level = 0 keeps it awake"),
         (record(seen=Missing(MissingReason.TIMED_OUT)), (nap(),), "no rule can hold: no answer in time"),
-        (record(life=ASLEEP, reason="asleep: rule nap"), (nap(),), "a is asleep: asleep: rule nap"),
+        (record(life=ASLEEP, reason="found asleep"), (nap(),), "a is asleep: found asleep"),
+        (record(life=ASLEEP, reason="asleep: rule nap"), (nap(),), "a is asleep: rule nap"),
     ],
 )
 def test_the_verdict_in_one_sentence(of, rules, said):
