@@ -142,9 +142,13 @@ def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
 
 
 def _wait(draft: Draft, name: str, room: WaitFor) -> None:
+    reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-    if draft.models[name].reason != f"waits for {room.reason}":
+        # A reading that merely grew old says nothing new about what it waits for.
+        if reason.startswith("waits for"):
+            return
+    if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
 
 
