@@ -5,8 +5,8 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -30,7 +30,7 @@ from sleepd.core.events import Answer, Note, SettingsChanged
 from sleepd.core.explain import eta_s, explain, next_action, reason
 from sleepd.core.life import State
 from sleepd.core.machine import begin
-from sleepd.core.model import Known, Now, Settings
+from sleepd.core.model import Known, Now, Rule, Settings
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS, format_size
 from sleepd.core.world import World
@@ -40,6 +40,9 @@ from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner
 from sleepd.obs import log
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, StoreFailed, Vllm
+
+TAKEN_WITHIN_S = 5.0
+"""How long a reload waits for the turn that takes the new settings; a disk that is full delays it further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class Service:
         self._config = config
         assert self._loop is not None
         self._loop.submit(SettingsChanged(config.settings))
+        # The answer is a promise: who adds a model and asks for it next must find it.
+        await self._loop.until(lambda world: world.settings is self._config.settings, TAKEN_WITHIN_S)
         if self._api is not None:
             self._api.grant(config.service.roles)
         self._tell([Note("reloaded", "", "; ".join(changed) or "reloaded, nothing changed")], self.now())
@@ -216,7 +221,12 @@ def _changes(old: Config, new: Config) -> tuple[str, ...]:
     rules_before, rules_after = {r.name: r for r in old.settings.rules}, {r.name: r for r in new.settings.rules}
     changed += [f"rule {n} added" for n in rules_after if n not in rules_before]
     changed += [f"rule {n} removed" for n in rules_before if n not in rules_after]
-    changed += [f"rule {n} changed" for n in rules_after if n in rules_before and rules_after[n] != rules_before[n]]
+    both = before.keys() & after.keys()
+    changed += [
+        f"rule {n} changed"
+        for n in rules_after
+        if n in rules_before and _for_models(rules_after[n], both) != _for_models(rules_before[n], both)
+    ]
     if _limits(old.settings) != _limits(new.settings):
         changed.append("limits and polling changed")
     if old.service.roles != new.service.roles:
@@ -228,6 +238,11 @@ def _changes(old: Config, new: Config) -> tuple[str, ...]:
         if getattr(old.service, key) != getattr(new.service, key)
     ]
     return tuple(changed)
+
+
+def _for_models(rule: Rule, models: Set[str]) -> Rule:
+    """The rule as these models know it: one that came or went changes no rule, though "*" now means others."""
+    return replace(rule, applies_to=rule.applies_to & models)
 
 
 def _limits(settings: Settings) -> tuple[object, ...]:

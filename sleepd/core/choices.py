@@ -21,7 +21,7 @@ from sleepd.core.policy import (
 )
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
-from sleepd.core.sightings import let_go
+from sleepd.core.sightings import START_HINT, let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, refuse_all, restore_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
@@ -142,9 +142,13 @@ def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
 
 
 def _wait(draft: Draft, name: str, room: WaitFor) -> None:
+    reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-    if draft.models[name].reason != f"waits for {room.reason}":
+        # A reading that merely grew old says nothing new about what it waits for.
+        if reason.startswith("waits for"):
+            return
+    if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
 
 
@@ -197,8 +201,13 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
         detail = f"{name} is not ready yet; the task goes on"
         draft.answer(name, waiter, AnswerKind.TIMED_OUT, task_id=task.id, problem="timeout", detail=detail)
         return
-    problem = "no_room" if record.reason.startswith("waits for") else "engine_failed"
-    draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=f"{name} {record.reason}")
+    problem = "engine_failed"
+    if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+        room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
+        problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
+    elif waiter.ask is AskKind.SLEEP:
+        problem = "busy"
+    draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=f"{name}: {record.reason}")
 
 
 def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
@@ -211,7 +220,7 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)
     elif state is State.LOST:
         detail = record.failure.detail if record.failure else "nothing answers"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
     elif state is State.FOREIGN:
         detail = f"{name} is held by somebody else: {record.reason}"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)

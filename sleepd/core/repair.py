@@ -205,13 +205,13 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         if verdict is Verdict.UNCLEAR:
             draft.state(name, Fact.CONTRADICTED)
             draft.state(name, Fact.FOUND_MIDWAY)
-        detail = event.evidence.detail or f"the answer to '{verb}' was lost and what it did is {verdict}"
+        detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         refused = replace(event, end=StepEnd.REFUSED, evidence=replace(event.evidence, detail=detail))
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
-    name, verb = task.model, task.plan.steps[task.cursor].verb
+    name = task.model
     if verdict is Verdict.DONE:
         done = task.plan.steps[task.cursor].done
         if done is not None:
@@ -220,6 +220,6 @@ def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -
     elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
         carry_on(draft, replace(task, attempt=task.attempt + 1))
     else:
-        detail = event.evidence.detail or f"the answer to '{verb}' was lost and what it did is {verdict}"
+        detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         evidence = replace(event.evidence, detail=detail, gpus_before=None)
         repair(draft, task, replace(event, end=StepEnd.REFUSED, evidence=evidence))

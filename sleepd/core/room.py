@@ -48,6 +48,9 @@ class WaitFor:
     reason: str
     gpus: frozenset[str] = frozenset()
     look: bool = False
+    """A reading would settle it: it is asked for at once."""
+    problem: str = "no_room"
+    """What a caller is told whose time ran out while waiting for this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     """Decide for a sleeping model that is wanted awake. `task_id`: the wake already holding claims for it."""
     record = draft.models[name]
     if not isinstance(draft.gpus, Known):
-        return WaitFor(f"GPU memory is not known: {draft.gpus.reason} {draft.gpus.detail}".strip(), look=True)
+        missing = f"a reading of GPU memory ({draft.gpus.detail or draft.gpus.reason})"
+        return WaitFor(missing, look=True, problem="blind")
     if not isinstance(record.seen, Known):
-        return WaitFor("the server does not answer")
+        return WaitFor(f"the server's answer ({record.seen.detail or record.seen.reason})", problem="engine_failed")
     gpus = draft.gpus.value
     uuids = frozenset(placement(record.spec, record.placed_on, gpus))
     claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())

@@ -18,6 +18,7 @@ from sleepd.core.world import Belief, ModelRecord
 
 LOST_AFTER_POLLS = 3
 """Polls in a row that must fail before a reading is missing, and a refused connection means the server is gone."""
+START_HINT = "start the server; it is taken in as soon as it answers"
 
 _GONE = frozenset({MissingReason.REFUSED})
 _PLAIN = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
@@ -63,8 +64,7 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
     draft.change(name, belief=belief, checking=False, owed_wake=None)
     draft.fail(name, "lost", detail)
     for waiter in draft.models[name].waiters:
-        hint = "start the server; it is taken in as soon as it answers"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
 
 
 def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:

@@ -174,10 +174,11 @@ def _woke(draft: Draft, task: Task) -> None:
 
 
 def refuse_sleepers(draft: Draft, name: str) -> None:
-    failure = draft.models[name].failure
-    for waiter in draft.models[name].waiters:
+    """Tell those who wanted it asleep that it is not, and why: the failure, else the reason it is as it is."""
+    record = draft.models[name]
+    for waiter in record.waiters:
         if waiter.ask is AskKind.SLEEP:
-            detail = failure.detail if failure else "it could not be put to sleep"
+            detail = record.failure.detail if record.failure else f"{name} does not sleep: {record.reason}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
 
 

@@ -1,6 +1,7 @@
 """The only writer: one batch of events, one step, one commit, then the world and its commands are published."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -36,6 +37,9 @@ RETRY_COMMIT_S = 1.0
 BEAT_S = 5.0
 """At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
 
+STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
+ASK_AGAIN = "ask again once it runs"
+
 
 class Loop:
     """Owns the world. Everything reaches it as an event; nothing else replaces the world."""
@@ -56,7 +60,7 @@ class Loop:
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
         self._server, self._tell, self._beat = server, tell, beat
         self._events: list[Event] = []
-        self._wakeup = asyncio.Event()
+        self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._steps: set[asyncio.Task[None]] = set()
         self._next_waiter = 1
@@ -73,6 +77,14 @@ class Loop:
         """Add an event to the next batch."""
         self._events.append(event)
         self._wakeup.set()
+
+    async def until(self, holds: Callable[[World], bool], timeout_s: float) -> bool:
+        """Return whether a published world came to be so within `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not holds(self.world):
+                    await self._published.wait()
+        return holds(self.world)
 
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
@@ -127,6 +139,8 @@ class Loop:
                 self._drop(events, turn, str(failure), now)
                 return
         self.world = turn.world
+        self._published.set()
+        self._published = asyncio.Event()
         self._tell(turn.notes, now)
         for command in turn.commands:
             self._carry_out(command)
@@ -173,5 +187,5 @@ class Loop:
         await self.turn([Stopping()])
         for waiter, future in list(self._answers.items()):
             if not future.done():
-                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail="the daemon was stopped"))
+                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN))
         await asyncio.gather(*(cancelled(task) for task in list(self._steps)))

@@ -4,7 +4,7 @@ Afterwards nothing was given up, no engine was harmed, and each model is woken o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -43,11 +43,14 @@ class Course:
         )
         rig.boot("a")
         rig.start()
+        if self.what == "check2":
+            rig.arm("a", *self.faults)
+            return rig
         if level2:
             # The first idle moment is used to check level 2; from then on it may be chosen.
             assert rig.until(lambda: any(n.kind == "level2_proven" for n in rig.notes))
-        assert rig.until(lambda: rig.state("a") is State.AWAKE)
-        if self.what != "sleep1":
+        assert rig.until(lambda: rig.state("a") is State.AWAKE and bool(rig.record("a").footprint.awake))
+        if not self.what.startswith("sleep"):
             assert self._done(rig, rig.sleep("a", 2 if level2 else 1))
         if two:
             rig.boot("b")
@@ -55,8 +58,13 @@ class Course:
         rig.arm("a", *self.faults)
         return rig
 
-    def begin(self, rig: Rig) -> list:
-        return rig.sleep("a", 1) if self.what == "sleep1" else rig.wake("a")
+    def begin(self, rig: Rig) -> None:
+        if self.what == "check2":
+            return
+        if self.what.startswith("sleep"):
+            rig.sleep("a", int(self.what.removeprefix("sleep")))
+        else:
+            rig.wake("a")
 
     @staticmethod
     def _done(rig: Rig, answers: list) -> bool:
@@ -72,6 +80,11 @@ COURSES = [
     *(Course("victim", v) for v in (FIRST_GENERATION, STAGED)),
     *(Course("wake1", v, FAIL_WAKE_ONCE) for v in (HELD, STAGED)),
     *(Course("wake2", v, FAIL_WAKE_ONCE) for v in (HELD, STAGED)),
+    *(Course("sleep2", v) for v in (RESUMES_EARLY, HELD, STAGED)),
+    *(Course("check2", v) for v in (RESUMES_EARLY, STAGED)),
+    # The second call to wake is the kv stage.
+    *(Course("wake2", v, (Fault("fail_wake", blocks=2, skip=1),)) for v in (HELD, STAGED)),
+    Course("wake2", STAGED, (Fault("fail_wake", blocks=2, skip=1, times=9),)),
     Course("wake1", STAGED, FAIL_WAKE_ALWAYS),
     Course("victim", STAGED, FAIL_WAKE_ONCE),
     Course("wake2", RESUMES_EARLY, (Fault("fail_reload"),)),
@@ -98,7 +111,7 @@ def deaths_of(course: Course) -> Iterator[Death]:
     rig = course.prepare()
     rig.count_from_here(None)
     course.begin(rig)
-    rig.run(60.0)
+    rig.run(2.0)
     assert rig.until(rig.settled)
     commits, calls = rig.commits_and_calls()
     assert commits >= 2
@@ -120,7 +133,7 @@ def test_a_task_cut_off_anywhere_is_gone_on_with(course):
         told = f"{course}, death {death}"
         if death is not None:
             rig.die_and_revive()
-        rig.run(60.0)
+        rig.run(2.0)
         assert rig.until(rig.settled), f"{told}: {rig.daemon.world.tasks} {[rig.record(n) for n in rig.names]}"
         for name in rig.names:
             rig.engine(name).disarm()
@@ -144,6 +157,48 @@ def test_a_task_whose_call_went_out_reaches_its_goal(what, goal):
         rig.die_and_revive()
         assert rig.until(rig.settled)
         assert rig.state("a") is goal, death
+
+
+FAULTS = st.builds(
+    Fault,
+    st.sampled_from(["lose_before", "lose_after", "slow"]),
+    st.sampled_from(["/sleep", "/wake_up", "/collective_rpc", "/reset_prefix_cache"]),
+    seconds=st.sampled_from([0.2, 5.0]),
+    skip=st.integers(0, 1),
+)
+DEATHS = st.builds(
+    Death,
+    st.sampled_from(["before commit", "after commit", "call"]),
+    st.integers(1, 4),
+    st.sampled_from([0.0, 0.3, 3.0]),
+)
+
+
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@given(
+    st.sampled_from([c for c in COURSES if not c.faults]),
+    st.lists(FAULTS, max_size=2),
+    st.lists(DEATHS, min_size=1, max_size=3),
+)
+def test_a_daemon_that_dies_again_and_again_still_ends_well(course, faults, deaths):
+    """Answers lost on top of it: no call of ours is ever refused by the engine here, so nothing may be given up."""
+    rig = replace(course, faults=tuple(faults)).prepare()
+    for i, death in enumerate(deaths):
+        rig.count_from_here(death)
+        if i == 0:
+            course.begin(rig)
+        if not rig.until(lambda: not rig.daemon.alive, 20.0):
+            rig.spare()
+            break
+        rig.run(1.0)
+        rig.daemon.start()
+    rig.run(2.0)
+    assert rig.until(rig.settled)
+    rig.engine("a").disarm()
+    assert rig.gave_up() == []
+    for name in rig.names:
+        rig.check_usable(name)
+    assert rig.host.refused == 0
 
 
 # --- plans as data -----------------------------------------------------------------------------------------------

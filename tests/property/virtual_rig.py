@@ -133,6 +133,11 @@ class Rig:
             self.daemon.upsets.die_after_commit = self.death.where == "after commit"
             self.death = None
 
+    def spare(self) -> None:
+        """The daemon lives on: nothing came that it was to die of."""
+        self.death = None
+        self.daemon.upsets.die_before_commit = self.daemon.upsets.die_after_commit = False
+
     def die_and_revive(self) -> None:
         """The daemon met its death, and its supervisor started it again a second later."""
         assert self.until(lambda: not self.daemon.alive, 60.0), "the death it was to die never came"

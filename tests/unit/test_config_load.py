@@ -143,7 +143,7 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
         ('[api.roles]\nviewer = ["two words"]\n', "wanted a user name"),
         (f'[api]\nsocket = "/{"x" * 120}"\n', "at most 107 bytes"),
         ('[gpu]\nbackend = "none"\n', "sleepd.toml:2: [gpu] backend: wanted 'nvml', found \"none\""),
-        (f'[gpu]\nmargin = "{"9" * 400}GiB"\n', "wanted at most 1024TiB"),
+        (f'[gpu]\nmargin = "{"9" * 400}GiB"\n', "wanted a size below"),
         ("[recovery]\nretries = 11\n", "wanted at most 10, found 11"),
         ("[recovery]\nretries = true\n", "wanted a whole number, found true"),
         ('[models.Chat]\nurl = "http://127.0.0.1:1"\n', "wanted a model name"),

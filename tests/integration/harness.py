@@ -1,0 +1,350 @@
+"""A make-believe host on which the real `sleepd run` drives real `sleepd fake-vllm` processes.
+
+Everything is a process of its own on unix sockets below one short directory: GPUs are a ledger that the servers write
+and that a stand-in for libnvidia-ml.so.1 reads, host RAM is a /proc of files. Readiness is told, never guessed: a
+server prints a line, the daemon sends READY=1.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sleepd.client import Client, DaemonUnreachable
+from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
+from tests.integration.wire import Answer, send
+
+T = TypeVar("T")
+
+GIB = 1 << 30
+GPU_BYTES = 80 * GIB
+AWAKE_BYTES = 47 * GIB
+"""What one server of these tests holds: 16 GiB of weights, 30 of KV cache, 1 that stays while it sleeps."""
+ASLEEP_BYTES = 1 * GIB
+RAM_BYTES = 256 * GIB
+START_LIMIT_S = 20.0
+WAIT_LIMIT_S = 15.0
+PROMPT = "Tell me about tides."
+SERVER_OPTIONS = (
+    *("--weights", "16GiB", "--kv", "30GiB", "--residual", "1GiB"),
+    *("--sleep-seconds", "0.05", "--wake-seconds", "0.05", "--reload-seconds", "0.05"),
+)
+_SLEEPD = (sys.executable, "-m", "sleepd.cli.daemon")
+
+
+def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
+    """Return the first true value of `look`. Raises AssertionError naming `what` after `limit_s`."""
+    deadline_s = time.monotonic() + limit_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline_s, f"waited {limit_s:g} s for {what}; last seen: {found!r}"
+        time.sleep(0.02)
+
+
+class _Process:
+    """A child process whose words go to a log file; it can be killed, ended, and is never left behind."""
+
+    def __init__(self, arguments: tuple[str, ...], log: Path, environ: Mapping[str, str], *, told: bool) -> None:
+        self.log = log
+        with log.open("ab") as sink:
+            self.child = subprocess.Popen(
+                [*_SLEEPD, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if told else sink,
+                stderr=sink,
+                env={**os.environ, **environ},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def kill(self) -> None:
+        """End it as the OOM killer would."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """End it as systemd would, and return its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def wait(self, limit_s: float = WAIT_LIMIT_S) -> int:
+        """Return the exit status of a process that ends by itself."""
+        return self.child.wait(limit_s)
+
+    def words(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.child.poll() is None:
+            self.child.send_signal(number)
+        try:
+            return self.child.wait(WAIT_LIMIT_S)
+        finally:
+            if self.child.poll() is None:
+                self.child.kill()
+                self.child.wait()
+            if self.child.stdout is not None:
+                self.child.stdout.close()
+
+
+class Server(_Process):
+    """One simulated vLLM server, answering when made."""
+
+    def __init__(self, host: Host, name: str, version: str, options: tuple[str, ...]) -> None:
+        self.name, self.path, self._control = name, host.root / f"{name}.sock", host.root / f"{name}.ctl"
+        self._host = host
+        where = ("--uds", str(self.path), "--control-uds", str(self._control), "--ledger", str(host.ledger.directory))
+        arguments = ("fake-vllm", *where, "--gpu", "0", "--name", name, "--version", version, *options)
+        for stale in (self.path, self._control):
+            stale.unlink(missing_ok=True)
+        super().__init__(arguments, host.root / f"{name}.log", {}, told=True)
+
+    def await_ready(self) -> None:
+        """Return when it has printed that it listens."""
+        assert self.child.stdout is not None
+        ready, _, _ = select.select([self.child.stdout], [], [], START_LIMIT_S)
+        line = self.child.stdout.readline() if ready else b""
+        assert line.startswith(b"sleepd fake-vllm:"), f"server {self.name} did not start: {self.words()}"
+
+    def ask(self, method: str, target: str, body: Any = None) -> Answer:
+        """As a person with curl would: past the daemon."""
+        return send(self.path, method, target, body)
+
+    def complete(self, prompt: str = PROMPT) -> str:
+        """Return the greedy answer of whoever uses the server directly."""
+        body = {"model": self.name, "prompt": prompt, "max_tokens": 8, "temperature": 0}
+        answer = self.ask("POST", "/v1/completions", body)
+        assert answer.status == 200, answer
+        return str(answer.data["choices"][0]["text"])
+
+    def arm(self, kind: str, **fault: Any) -> None:
+        """Let the next fitting call go wrong (docs/fake-vllm.md, "Faults")."""
+        answer = send(self._control, "POST", "/fake/fault", {"kind": kind, **fault})
+        assert answer.status == 200, answer
+
+    def release(self) -> None:
+        """Let a hanging call go on."""
+        send(self._control, "POST", "/fake/release")
+
+    def state(self) -> dict[str, Any]:
+        """What is true inside, whatever the server says."""
+        found = send(self._control, "GET", "/fake/state").data
+        assert isinstance(found, dict)
+        return found
+
+    def held_bytes(self) -> int:
+        return self._host.gpu().used_by_pid.get(self.pid, 0)
+
+    def calls(self, path: str) -> dict[str, int]:
+        """How often a handler answered, by status class: {"2xx": 1}."""
+        marker, counts = f'handler="{path}"', {}
+        for line in self.ask("GET", "/metrics").text.splitlines():
+            if line.startswith("http_requests_total{") and marker in line:
+                counts[line.partition('status="')[2][:3]] = int(float(line.rpartition(" ")[2]))
+        return counts
+
+
+class Events:
+    """Everything the daemon tells on /v1/events, read by a thread of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.all: list[dict[str, Any]] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._follow, args=(Client(path),), daemon=True)
+        self._thread.start()
+
+    def _follow(self, client: Client) -> None:
+        try:
+            for event in client.events():
+                with self._news:
+                    self.all.append(event)
+                    self._news.notify_all()
+        except DaemonUnreachable:
+            return
+
+    def await_one(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
+        """Return the first event of this kind (with these data), once it is told."""
+
+        def found() -> dict[str, Any] | None:
+            return next(iter(self.of(kind, model, **data)), None)
+
+        with self._news:
+            self._news.wait_for(lambda: found() is not None, WAIT_LIMIT_S)
+        event = found()
+        assert event is not None, f"no event {kind} {model or ''} {data}: {[e.get('text') for e in self.all]}"
+        return event
+
+    def of(self, kind: str, model: str | None = None, **data: Any) -> list[dict[str, Any]]:
+        return [
+            e
+            for e in list(self.all)
+            if e["kind"] == kind
+            and model in (None, e.get("model"))
+            and all(e.get("data", {}).get(k) == v for k, v in data.items())
+        ]
+
+    def join(self) -> None:
+        self._thread.join(5.0)
+
+
+class Daemon(_Process):
+    """One real `sleepd run`."""
+
+    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+        self.path = host.socket
+        self.client = Client(self.path, timeout_s=WAIT_LIMIT_S)
+        self._ear_path = host.root / f"notify{host.next_number()}"
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ear.bind(str(self._ear_path))
+        self.heard: list[str] = []
+        self._events: Events | None = None
+        environ = {**host.nvml, "NOTIFY_SOCKET": str(self._ear_path), **environ}
+        super().__init__(("run", "--config", str(host.etc)), host.root / "sleepd.log", environ, told=False)
+
+    def hear(self, wanted: str, limit_s: float = WAIT_LIMIT_S) -> str:
+        """Return the first datagram from now on that has a line beginning with `wanted`."""
+        deadline_s = time.monotonic() + limit_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            self._ear.settimeout(min(left_s, 0.2))
+            try:
+                message = self._ear.recv(65536).decode()
+            except TimeoutError:
+                assert self.child.poll() is None, f"sleepd ended with {self.child.returncode}: {self.words()}"
+                continue
+            self.heard.append(message)
+            if any(line.startswith(wanted) for line in message.splitlines()):
+                return message
+        raise AssertionError(f"never heard {wanted!r}: {self.heard}")
+
+    def await_ready(self) -> None:
+        """Return when it has told that it is ready and every model was looked at."""
+        self.hear("READY=1", START_LIMIT_S)
+        wait_until(lambda: send(self.path, "GET", "/readyz").status == 200, "every model to be looked at")
+
+    @property
+    def events(self) -> Events:
+        if self._events is None:
+            self._events = Events(self.path)
+        return self._events
+
+    def model(self, name: str) -> dict[str, Any]:
+        return self.client.model(name).body
+
+    def await_model(self, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
+        """Return the model as the API shows it, once all these fields are so."""
+
+        def so() -> dict[str, Any] | None:
+            found = self.model(name)
+            last.update(found)
+            return found if all(found[key] == value for key, value in wanted.items()) else None
+
+        last: dict[str, Any] = {}
+        try:
+            return wait_until(so, f"{name} to be {wanted}", limit_s) or {}
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {last}") from None
+
+    def watch_use(self, server: Server) -> str:
+        """Return a direct request's answer, once the daemon has seen that there was one (at its next poll)."""
+        began_s = time.monotonic()
+        text = server.complete()
+        wait_until(lambda: self.model(server.name)["idle_s"] < time.monotonic() - began_s, "the request to be seen")
+        return text
+
+    def ask(self, method: str, target: str, body: Any = None, *, limit_s: float = WAIT_LIMIT_S) -> Answer:
+        return send(self.path, method, target, body, limit_s=limit_s)
+
+    def _end(self, number: signal.Signals) -> int:
+        try:
+            return super()._end(number)
+        finally:
+            self._ear.close()
+            self._ear_path.unlink(missing_ok=True)
+            if self._events is not None:
+                self._events.join()
+
+
+class Host:
+    """The machine: GPUs, RAM, servers, and the daemon that looks after them. `close` leaves nothing behind."""
+
+    def __init__(self, root: Path, library: Path) -> None:
+        self.root, self.etc, self.socket = root, root / "etc", root / "s.sock"
+        self.ledger = Ledger.create(root / "gpus", [LedgerGpu("GPU-0000", GPU_BYTES)])
+        self.nvml = {"LD_LIBRARY_PATH": str(library.parent), "SLEEPD_FAKE_NVML": str(self.ledger.directory)}
+        self.processes: list[_Process] = []
+        self._number = 0
+        self.etc.mkdir()
+        (root / "proc" / "pressure").mkdir(parents=True)
+        self.set_ram(200 * GIB)
+
+    def set_ram(self, available_bytes: int) -> None:
+        """Let the kernel's files say that this much of 256 GiB is available."""
+        meminfo = self.root / "proc" / "meminfo"
+        scratch = meminfo.with_suffix(".new")
+        scratch.write_text(f"MemTotal: {RAM_BYTES // 1024} kB\nMemAvailable: {available_bytes // 1024} kB\n")
+        scratch.replace(meminfo)
+        (self.root / "proc" / "pressure" / "memory").write_text(
+            "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+        )
+
+    def gpu(self) -> LedgerUse:
+        return self.ledger.read()[0]
+
+    def configure(self, *models: str, idle: str = "1h", extra: str = "", **model_keys: Mapping[str, Any]) -> None:
+        """Write the configuration: these models with short times, a nap rule, and whatever `extra` TOML says."""
+        lines = [
+            *("[daemon]", f'state_dir = "{self.root}/state"', 'poll_every = "100ms"'),
+            *("[api]", f'socket = "{self.socket}"'),
+            *("[host]", 'reserve = "8GiB"', f'proc_root = "{self.root}/proc"'),
+            *("[model_defaults]", 'gpus = ["0"]', 'min_awake = "0s"', 'host_ram = "16GiB"'),
+        ]
+        for name in models:
+            keys = {"url": f"unix:{self.root}/{name}.sock", **model_keys.get(name, {})}
+            lines += [f"[models.{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+        lines += ["[[rules]]", 'name = "nap"', f'when = {{ idle = "{idle}" }}', "then = { sleep = 1 }"]
+        (self.etc / "sleepd.toml").write_text("\n".join([*lines, extra, ""]))
+
+    def start_servers(self, *names: str, version: str = "0.32.0", options: tuple[str, ...] = ()) -> list[Server]:
+        """Return servers that answer; they start at the same time."""
+        servers = [Server(self, name, version, (*SERVER_OPTIONS, *options)) for name in names]
+        self.processes += servers
+        for server in servers:
+            server.await_ready()
+        return servers
+
+    def start_daemon(self, *, ready: bool = True, **environ: str) -> Daemon:
+        """Return the daemon, by default once it has looked at every model."""
+        daemon = Daemon(self, environ)
+        self.processes.append(daemon)
+        if ready:
+            daemon.await_ready()
+        return daemon
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        for path in sorted(self.root.glob("*.log")):
+            yield path.name, path.read_text(errors="replace")[-20_000:]
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | list) else f'"{value}"'
