@@ -99,10 +99,6 @@ class Events:
         assert found, f"no event {kind} {model or ''} {data}: {[event.get('text') for event in self.all]}"
         return found[0]
 
-    def place(self, kind: str, model: str, **data: Any) -> int:
-        """Where in the order of all events the first such one is."""
-        return self.all.index(self.await_one(kind, model, **data))
-
     def join(self) -> None:
         self._thread.join(5.0)
 
@@ -190,9 +186,9 @@ class DaemonHost:
     def __init__(self, pair: RealPair, nvml: Path) -> None:
         self.pair = pair
         self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the socket's sake
-        self._environ = {
-            name: value for name, value in os.environ.items() if name.startswith("SLEEPD__")
-        } | fool(pair.ledger.directory, nvml)
+        self._environ = {name: value for name, value in os.environ.items() if name.startswith("SLEEPD__")} | fool(
+            pair.ledger.directory, nvml
+        )
         self._daemons: list[Daemon] = []
         for directory in ("etc", "proc"):
             (self.root / directory).mkdir()

@@ -23,8 +23,12 @@ def test_waking_one_puts_the_other_to_sleep_first(host: DaemonHost) -> None:
         assert wanted.chat(PROMPT) == host.pair.right_answers[wanted.name]
         room = daemon.events.await_one("victim", wanted.name)
         assert room["text"] == f"{other.name} makes room for {wanted.name}"
-        asleep = daemon.events.place("state", other.name, fact="l1_confirmed")
-        assert asleep < daemon.events.place("state", wanted.name, fact="memory_back")
+        moved = daemon.events.of("state", fact="l1_confirmed") + daemon.events.of("state", fact="wake_chosen")
+        # Ids are "<epoch>-<n>".
+        assert [event["model"] for event in sorted(moved, key=lambda e: int(e["id"].split("-")[1]))][-2:] == [
+            other.name,
+            wanted.name,
+        ]
     for server in host.pair.servers:
         assert "out of memory" not in server.read_log()[logged[server.name] :]
 

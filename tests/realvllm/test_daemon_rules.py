@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, SHORT_BYTES, DaemonHost, wait_until
+from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, SHORT_BYTES, DaemonHost
 from tests.realvllm.fixtures import PROMPT
 
 pytestmark = pytest.mark.vllm
