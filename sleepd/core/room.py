@@ -174,7 +174,7 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
     if level == 0:
         return refusal, False
     if other.frees_nothing:
-        return "sleeping frees nothing there", False
+        return "sleeping frees nothing on this server", False
     if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
         return unsafe, False
     found = protections(other, draft.mono_s)
