@@ -22,7 +22,7 @@ from sleepd.core.policy import (
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
 from sleepd.core.sightings import START_HINT, let_go
-from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, refuse_all, restore_victims
+from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
 BARRED_AFTER_S = 5.0
@@ -85,6 +85,7 @@ def _make_room(draft: Draft, task: Task) -> None:
         draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
     elif isinstance(room, WaitFor):
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
+        draft.change(name, made_room=task.slept)
         draft.end_task(task, f"waits for {room.reason}")
         _wait(draft, name, room)
     else:
@@ -191,6 +192,11 @@ def serve_callers(draft: Draft) -> None:
             failure = draft.models[name].failure
             detail = failure.detail if failure else "it failed"
             refuse_all(draft, name, "failed", detail, f"when the cause is gone: sleepctl reset {name}")
+        record = draft.models[name]
+        if record.made_room and name not in draft.tasks and not any(w.ask is AskKind.WAKE for w in record.waiters):
+            # Nobody waits any more for what others made room for.
+            owe_wakes(draft, record.made_room, name)
+            draft.change(name, made_room=())
 
 
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.memory import (
@@ -19,7 +20,7 @@ from sleepd.core.memory import (
 )
 from sleepd.core.model import GpusSeen, Known
 from sleepd.core.orders import pids_of
-from sleepd.core.policy import idle_s, is_busy, level_for, protections
+from sleepd.core.policy import idle_s, level_for, protections
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind
 
@@ -176,9 +177,11 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
     level, refusal = level_for(draft.world(), other, _wanted_level(draft, other))
     if level == 0:
         return refusal, False
+    if other.frees_nothing:
+        return "sleeping frees nothing on this server", False
+    if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
+        return unsafe, False
     found = protections(other, draft.mono_s)
-    if other.frees_nothing or (found and not is_busy(other) and "dies of a request" in found[0]):
-        return found[-1], False
     return (found[0], True) if found else ("", True)
 
 

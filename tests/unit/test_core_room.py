@@ -93,16 +93,16 @@ def test_under_host_pressure_the_victim_goes_as_deep_as_it_may():
 
 
 @pytest.mark.parametrize(
-    ("reading", "said"),
+    ("reading", "said", "problem"),
     [
-        (Missing(MissingReason.UNREADABLE, "NVML"), "GPU memory is not known: unreadable NVML"),
-        (gpus(40 * GIB, age_s=FRESH_S + 0.01), "a fresh reading of GPU memory"),
+        (Missing(MissingReason.UNREADABLE, "NVML"), "a reading of GPU memory (NVML)", "blind"),
+        (gpus(40 * GIB, age_s=FRESH_S + 0.01), "a fresh reading of GPU memory", "no_room"),
     ],
 )
-def test_no_reading_and_an_old_one_admit_nothing_and_are_asked_for(reading, said):
+def test_no_reading_and_an_old_one_admit_nothing_and_are_asked_for(reading, said, problem):
     found = ask(replace(world(sleeper()), gpus=reading))
     assert isinstance(found, WaitFor)
-    assert found.reason == said
+    assert (found.reason, found.problem) == (said, problem)
     assert found.look
 
 
@@ -114,7 +114,7 @@ def test_a_reading_from_before_a_neighbour_moved_is_old():
 
 def test_a_silent_server_is_waited_for():
     found = ask(world(sleeper(seen=Missing(MissingReason.TIMED_OUT))))
-    assert found == WaitFor("the server does not answer")
+    assert found == WaitFor("the server's answer (no answer in time)", problem="engine_failed")
 
 
 def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
