@@ -16,6 +16,8 @@ from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
 PENDING_PAUSE_S = 2.0
+CACHE_IS_HELD = 409
+"""The adapter's word for a 200 with `"success": false` from /reset_prefix_cache."""
 
 _RETRY_FACT = {
     Verb.WAKE: Fact.RETRY_WAKE_CHOSEN,
@@ -38,6 +40,11 @@ def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None =
         # After the wake it is belt and braces: the sleep itself emptied the cache.
         draft.note("prefix_cache", name, f"{name} kept its prefix cache: {evidence.detail}")
         step_on(draft, task)
+        return
+    if verb is Verb.RESET_PREFIX and task.kind is TaskKind.PROVE and evidence.status == CACHE_IS_HELD:
+        # The engine is awake and in direct use: nothing failed, the first gap between requests will do.
+        draft.change(name, reason="its prefix cache is to be emptied before it serves, and requests hold it")
+        draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
         return
     told = evidence.detail or "200, but its effect was not observed"
     detail = f"'{verb}' failed: {told}" + (f" (status {evidence.status})" if evidence.status else "")

@@ -49,9 +49,10 @@ def test_direct_traffic_keeps_it_awake(host: DaemonHost) -> None:
     first = host.pair.first
     host.configure(NAP)
     daemon = host.start()
+    daemon.await_model("tiny-1", state="awake")
     with ThreadPoolExecutor() as pool:
         long = pool.submit(first.chat, PROMPT, max_tokens=50, pace_ms=50)
-        daemon.await_model("tiny-1", state="awake", running=1)
+        daemon.await_model("tiny-1", running=1)
         explained = daemon.client.explain("tiny-1").body
         assert "it is in use" in explained["protections"]
         assert [c["found"] for r in explained["rules"] if r["rule"] == "nap" for c in r["conditions"]] == ["in use"]

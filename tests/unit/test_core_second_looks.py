@@ -121,3 +121,18 @@ def test_who_asks_for_an_awake_model_that_went_silent_is_told_so() -> None:
     silent = Missing(MissingReason.TIMED_OUT, "no answer within 5 s")
     gone = record("a", AWAKE, seen=silent, failed_polls=3, failure=Failure("unreachable", "a does not answer", ""))
     assert answers(step(world(gone), [wake_asked()], NOW)) == [(AnswerKind.REFUSED, "engine_failed")]
+
+
+def test_requests_that_hold_the_prefix_cache_of_an_engine_to_be_proven_are_waited_for() -> None:
+    """Direct traffic after a reload: the cache is emptied in the first gap, and nothing has failed until then."""
+    plan = plan_prove(reload=True)
+    cursor = next(i for i, s in enumerate(plan.steps) if s.verb is Verb.RESET_PREFIX)
+    doubtful = record("a", Life(State.PARTIALLY_AWAKE, Weights.DOUBTFUL), fingerprint=None)
+    made = proving(doubtful, plan, cursor)
+    held = StepEnded("a", 1, cursor, StepEnd.REFUSED, Evidence(409, "held by requests", seen=seen()))
+    for _ in range(10):
+        turn = step(made, [held], NOW)
+        found = turn.world.models["a"]
+        assert (found.life.state, found.failure) == (State.PARTIALLY_AWAKE, None)
+        made = step(turn.world, [], later(5.0)).world
+        assert made.tasks["a"].running
