@@ -28,4 +28,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()
     host = getattr(item, "funcargs", {}).get("host")
     if report.when == "call" and report.failed and isinstance(host, DaemonHost):
-        report.sections.append(("log of sleepd", host.told()[-20_000:]))
+        report.sections.append(("log of sleepd", host.read_log()[-20_000:]))

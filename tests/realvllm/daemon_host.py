@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,46 +62,6 @@ def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) 
     return found
 
 
-class Events:
-    """Everything one daemon told on /v1/events, read by a thread of its own until the daemon ends."""
-
-    def __init__(self, client: Client) -> None:
-        self.all: list[dict[str, Any]] = []
-        self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._follow, args=(client,), daemon=True)
-        self._thread.start()
-
-    def _follow(self, client: Client) -> None:
-        try:
-            for event in client.events():
-                with self._news:
-                    self.all.append(event)
-                    self._news.notify_all()
-        except DaemonUnreachable:
-            return
-
-    def of(self, kind: str, model: str | None = None, **data: Any) -> list[dict[str, Any]]:
-        """Every event so far of this kind, of this model (None: any), with these data."""
-        return [
-            event
-            for event in list(self.all)
-            if event["kind"] == kind
-            and model in (None, event.get("model"))
-            and all(event.get("data", {}).get(key) == value for key, value in data.items())
-        ]
-
-    def await_one(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
-        """Return the first such event, once it is told. Raises AssertionError after WAIT_LIMIT_S."""
-        with self._news:
-            self._news.wait_for(lambda: self.of(kind, model, **data), WAIT_LIMIT_S)
-        found = self.of(kind, model, **data)
-        assert found, f"no event {kind} {model or ''} {data}: {[event.get('text') for event in self.all]}"
-        return found[0]
-
-    def join(self) -> None:
-        self._thread.join(5.0)
-
-
 class Daemon:
     """One process `sleepd run`, answering on its socket once made."""
 
@@ -111,7 +70,7 @@ class Daemon:
         with (root / "sleepd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sleepd.cli.daemon", "run", "--config", str(root / "etc")],
-                env={**os.environ, **environ},
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -121,7 +80,20 @@ class Daemon:
         except AssertionError:
             self.end(signal.SIGKILL)
             raise
-        self.events = Events(self.client)
+
+    def told(self, kind: str, model: str | None = None, **data: Any) -> list[dict[str, Any]]:
+        """Every event on record of this kind, of this model (None: any), with these data, in their order."""
+        return [
+            event
+            for event in self.client.events(follow=False)
+            if event["kind"] == kind
+            and model in (None, event["model"])
+            and all(event["data"].get(key) == value for key, value in data.items())
+        ]
+
+    def await_told(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
+        """Return the first such event, once it is told."""
+        return wait_until(lambda: self.told(kind, model, **data), f"event {kind} {model or ''} {data}")[0]
 
     def _is_answering(self) -> bool:
         assert self._process.poll() is None, f"sleepd ended with status {self._process.returncode}"
@@ -163,9 +135,6 @@ class Daemon:
             return problem
         raise AssertionError(f"{verb} {name} was granted: {answer}")
 
-    def explain(self, name: str) -> str:
-        return str(self.client.explain(name).body["verdict"])
-
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit status, the process ended by this signal or within 5 s by SIGKILL."""
         if self._process.poll() is None:
@@ -175,9 +144,6 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
-        finally:
-            if hasattr(self, "events"):
-                self.events.join()
 
 
 class DaemonHost:
@@ -186,9 +152,8 @@ class DaemonHost:
     def __init__(self, pair: RealPair, nvml: Path) -> None:
         self.pair = pair
         self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the socket's sake
-        self._environ = {name: value for name, value in os.environ.items() if name.startswith("SLEEPD__")} | fool(
-            pair.ledger.directory, nvml
-        )
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SLEEPD_")}
+        self._environ = kept | fool(pair.ledger.directory, nvml)
         self._daemons: list[Daemon] = []
         for directory in ("etc", "proc"):
             (self.root / directory).mkdir()
@@ -218,7 +183,7 @@ class DaemonHost:
             wait_until(lambda name=server.name: daemon.model(name)["state"] != "unknown", f"{server.name} to be seen")
         return daemon
 
-    def told(self) -> str:
+    def read_log(self) -> str:
         """What the daemons logged."""
         log = self.root / "sleepd.log"
         return log.read_text(errors="replace") if log.exists() else ""

@@ -36,7 +36,7 @@ def test_a_killed_server_is_told_and_taken_in_again(host: DaemonHost) -> None:
     first.wait_healthy()
     back = daemon.await_model("tiny-1", state="awake")
     assert (back["failure"], back["reason"]) == (None, "found awake")
-    daemon.events.await_one("restarted", "tiny-1")
+    daemon.await_told("restarted", "tiny-1")
     daemon.sleep("tiny-1")
     assert first.used_bytes() == ASLEEP_BYTES
     daemon.wake("tiny-1")
@@ -67,7 +67,7 @@ def test_a_daemon_killed_in_a_level_2_wake_never_lets_noise_be_served(host: Daem
     first = host.pair.first
     host.configure(tiny_1={"max_level": 2})
     daemon = host.start()
-    daemon.events.await_one("level2_proven", "tiny-1")
+    daemon.await_told("level2_proven", "tiny-1")
     daemon.sleep("tiny-1", level=2)
     first.fault("delay wake_up after=2 s=1")
     daemon.client.wake("tiny-1", wait=False)

@@ -27,7 +27,7 @@ def test_failed_sleeps_are_finished(host: DaemonHost) -> None:
         assert daemon.wake("tiny-1")["model"]["failure"] is None
         assert first.used_bytes() == AWAKE_BYTES
         assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
-    told = [event["text"] for event in daemon.events.of("failure", "tiny-1")]
+    told = [event["text"] for event in daemon.told("failure", "tiny-1")]
     assert len(told) == 2
     assert all("out of memory" in text for text in told), told
 
@@ -59,3 +59,19 @@ def test_a_wake_that_may_not_be_repeated_is_put_back(host: DaemonHost) -> None:
     assert (put_back["state"], put_back["level"], first.used_bytes()) == ("asleep", 1, ASLEEP_BYTES)
     assert daemon.wake("tiny-1")["model"]["failure"] is None
     assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
+
+
+def test_a_failed_reload_is_repeated_before_anything_is_served(host: DaemonHost) -> None:
+    """Broken off inside a merged layer: vLLM's first repetition fails on what the first try left, the second works."""
+    first = host.pair.first
+    host.configure(tiny_1={"max_level": 2})
+    daemon = host.start()
+    daemon.await_told("level2_proven", "tiny-1")
+    daemon.sleep("tiny-1", level=2)
+    first.fault("reload_weights after=5")
+    assert daemon.wake("tiny-1")["model"]["failure"] is None
+    assert (first.fault_is_waiting, first.used_bytes()) == (False, AWAKE_BYTES)
+    assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
+    told = [event["text"] for event in daemon.told("failure", "tiny-1")]
+    assert len(told) == 2
+    assert all("'reload weights' failed" in text for text in told), told

@@ -21,14 +21,10 @@ def test_waking_one_puts_the_other_to_sleep_first(host: DaemonHost) -> None:
         assert daemon.wake(wanted.name)["model"]["state"] == "awake"
         assert (wanted.used_bytes(), other.used_bytes()) == (AWAKE_BYTES, ASLEEP_BYTES)
         assert wanted.chat(PROMPT) == host.pair.right_answers[wanted.name]
-        room = daemon.events.await_one("victim", wanted.name)
+        room = daemon.await_told("victim", wanted.name)
         assert room["text"] == f"{other.name} makes room for {wanted.name}"
-        moved = daemon.events.of("state", fact="l1_confirmed") + daemon.events.of("state", fact="wake_chosen")
-        # Ids are "<epoch>-<n>".
-        assert [event["model"] for event in sorted(moved, key=lambda e: int(e["id"].split("-")[1]))][-2:] == [
-            other.name,
-            wanted.name,
-        ]
+        moves = [e for e in daemon.told("state") if e["data"]["fact"] in ("l1_confirmed", "wake_chosen")]
+        assert [event["model"] for event in moves[-2:]] == [other.name, wanted.name]
     for server in host.pair.servers:
         assert "out of memory" not in server.read_log()[logged[server.name] :]
 

@@ -34,7 +34,7 @@ def test_idle_falls_asleep_by_rule_and_the_socket_wakes_it(host: DaemonHost) -> 
     daemon = host.start()
     daemon.await_model("tiny-1", state="asleep", level=1)
     assert (first.used_bytes(), first.is_sleeping()) == (ASLEEP_BYTES, True)
-    rule = daemon.events.await_one("rule", "tiny-1")
+    rule = daemon.await_told("rule", "tiny-1")
     assert rule["text"] == "rule nap puts tiny-1 to sleep at level 1"
     assert daemon.model("tiny-1")["reason"] == "asleep: rule nap"
 
@@ -61,7 +61,7 @@ def test_direct_traffic_keeps_it_awake(host: DaemonHost) -> None:
         first.chat(PROMPT)
         time.sleep(NAP_AFTER_S / 2)
     assert daemon.model("tiny-1")["state"] == "awake"
-    assert daemon.events.of("rule", "tiny-1") == []
+    assert daemon.told("rule", "tiny-1") == []
     daemon.await_model("tiny-1", state="asleep", level=1)
     assert first.used_bytes() == ASLEEP_BYTES
 
@@ -70,11 +70,11 @@ def test_short_ram_means_level_2_and_its_wake_reads_the_weights_anew(host: Daemo
     first = host.pair.first
     host.configure(LATE_NAP, RAM_PRESSURE, tiny_1={"max_level": 2})
     daemon = host.start()
-    daemon.events.await_one("level2_proven", "tiny-1")  # the checked cycle of its first idle moment
+    daemon.await_told("level2_proven", "tiny-1")  # the checked cycle of its first idle moment
     assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
 
     host.set_available_ram(SHORT_BYTES)
-    daemon.events.await_one("pressure")
+    daemon.await_told("pressure")
     daemon.await_model("tiny-1", state="asleep", level=2)
     assert first.used_bytes() == ASLEEP_BYTES
     assert daemon.model("tiny-1")["reason"] == "asleep: rule host-ram-pressure"
