@@ -1,4 +1,4 @@
-"""What is wrong is told once, clearly: what was wanted, what was found, what to do. Other models go on being managed."""
+"""What is wrong is told once: what was wanted, what was found, what to do. Other models go on being managed."""
 
 from __future__ import annotations
 
