@@ -112,7 +112,9 @@ class VllmServer:
         return read_page(body)
 
     async def _discover(self, incarnation: str | None) -> EngineFacts:
-        self._filtered = True
+        if self._facts is not None:
+            # Another process than before: it may be a release that filters.
+            self._filtered = True
         version = _member(await self._get_json("/version"), "version")
         if not isinstance(version, str):
             raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
@@ -249,10 +251,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _parse(body: bytes) -> Any:
+    """The JSON, or None: of no JSON, of one too deep to be an answer, of half characters that nothing could record."""
     try:
-        return json.loads(body)
-    except ValueError:
+        parsed = json.loads(body)
+        if b"\\ud" in body.lower():
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
+    return parsed
 
 
 def _is_table(value: Any) -> bool:
