@@ -120,18 +120,16 @@ child.kill(); child.wait()
 
 
 @pytest.mark.parametrize("unix", [False, True])
-async def test_pids_of_who_listens_at_the_address_and_its_children(tmp_path: Path, unix: bool) -> None:
+def test_pids_of_who_listens_at_the_address_and_its_children(tmp_path: Path, unix: bool) -> None:
     path = str(tmp_path / "s") if unix else ""
-    with subprocess.Popen(
-        [sys.executable, "-c", _LISTENER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as listener:
+    command = [sys.executable, "-c", _LISTENER, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
         assert listener.stdout is not None
         child, *port = listener.stdout.readline().split()
-        url = f"unix:{path}" if unix else f"http://127.0.0.1:{port[0]}"
-        found = await ProcessFinder(tmp_path).find(ModelSpec("a", url))
-        assert set(found) == {listener.pid, int(child)}
+        spec = ModelSpec("a", f"unix:{path}" if unix else f"http://127.0.0.1:{port[0]}")
+        assert set(asyncio.run(ProcessFinder(tmp_path).find(spec))) == {listener.pid, int(child)}
         listener.communicate("")
-    assert await ProcessFinder(tmp_path).find(ModelSpec("a", url)) == ()
+    assert asyncio.run(ProcessFinder(tmp_path).find(spec)) == ()
 
 
 async def test_what_cannot_be_seen_is_empty(tmp_path: Path) -> None:
@@ -174,8 +172,11 @@ def test_one_daemon_per_state_directory(tmp_path: Path) -> None:
 
 
 def test_a_killed_daemon_leaves_no_lock_behind(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from sleepd.adapters.instance_lock import InstanceLock as L; l = L(Path({str(tmp_path)!r})); l.acquire(); import os; os.kill(os.getpid(), 9)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    code = (
+        "import os, sys; from pathlib import Path; from sleepd.adapters.instance_lock import InstanceLock;"
+        "lock = InstanceLock(Path(sys.argv[1])); lock.acquire(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
     lock = InstanceLock(tmp_path)
     lock.acquire()
     lock.release()
