@@ -108,26 +108,31 @@ class VllmServer:
             self._filtered = False
         status, body = await self._get("/metrics")
         if status != 200:
-            raise _Refusal(MissingReason.NOT_VLLM, f"wanted a metrics page at {self._base}/metrics, found {status}")
+            raise _Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
 
     async def _discover(self, incarnation: str | None) -> EngineFacts:
-        self._filtered = True
+        if self._facts is not None:
+            # Another process than before: it may be a release that filters.
+            self._filtered = True
         version = _member(await self._get_json("/version"), "version")
         if not isinstance(version, str):
-            wanted = f"wanted vLLM's /version at {self._base}, found something else"
-            raise _Refusal(MissingReason.NOT_VLLM, f"{wanted}; check url of [models.{self._spec.name}]")
+            raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
         models = await self._get_json("/v1/models")
         info = await self._get_json("/server_info", [("config_format", "json")])
         return await asyncio.to_thread(facts_of, version, incarnation, models, info)
 
+    def _other(self, wanted: str, found: str) -> str:
+        return f"wanted {wanted} of {self._spec.url}, found {found}; check url in [models.{self._spec.name}]"
+
     async def _ask_sleeping(self) -> bool:
         status, body = await self._get("/is_sleeping")
         if status == 404:
-            detail = "/is_sleeping is not there; set VLLM_SERVER_DEV_MODE=1 in the server's environment"
+            detail = "wanted /is_sleeping, found status 404; start the server with VLLM_SERVER_DEV_MODE=1"
             raise _Refusal(MissingReason.NO_DEV_MODE, detail)
         if status in (401, 403):
-            raise _Refusal(MissingReason.UNAUTHORIZED, f"/is_sleeping answers {status}")
+            detail = f"wanted /is_sleeping without a key, found status {status}; let the daemon reach the server itself"
+            raise _Refusal(MissingReason.UNAUTHORIZED, detail)
         answer = _member(_parse(body), "is_sleeping")
         if status != 200 or not isinstance(answer, bool):
             wanted = 'wanted {"is_sleeping": true or false}'
@@ -246,10 +251,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _parse(body: bytes) -> Any:
+    """The JSON, or None: of no JSON, of one too deep to be an answer, of half characters that nothing could record."""
     try:
-        return json.loads(body)
-    except ValueError:
+        parsed = json.loads(body)
+        if b"\\ud" in body.lower():
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
+    return parsed
 
 
 def _is_table(value: Any) -> bool:
@@ -265,4 +274,7 @@ def _start(body: bytes) -> str:
 
 
 def _short(error: Exception) -> str:
+    """The cause alone: aiohttp repeats the address, and says "ssl:default" of a connection without TLS."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0][:TEXT_LIMIT]
