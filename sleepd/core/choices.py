@@ -6,7 +6,7 @@ from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.policy import (
@@ -227,7 +227,11 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
     state = record.life.state
-    if state is State.AWAKE:
+    if state is State.AWAKE and isinstance(record.seen, Missing) and record.failure is not None:
+        # Last seen awake, but it does not answer any more: nobody is sent there.
+        detail = record.failure.detail
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    elif state is State.AWAKE:
         last = record.last_wake
         task_id = last.task_id if last is not None and record.awake_since_s >= waiter.asked_s else None
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)

@@ -263,7 +263,12 @@ def asks_sleeping(record: ModelRecord) -> bool:
 
 
 def wants_processes(world: World) -> bool:
-    """Whether the next GPU reading needs process lists, which hold a driver-wide lock: only to place new servers."""
+    """Whether the next GPU reading needs process lists, which hold a driver-wide lock.
+
+    Only to place new servers, and to see what a half-done wake holds already: that much its repetition need not find.
+    """
+    if any(world.models[name].life.state is State.BROKEN for name in world.tasks):
+        return True
     return any(
         isinstance(r.seen, Known)
         and bool(r.seen.value.pids)

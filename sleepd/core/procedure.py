@@ -183,7 +183,8 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
     result = got.value
     if isinstance(result, ProbeAnswer):
         seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
-        evidence = Evidence(200, "", started_s, got.mono_s, seen=seen, answer=result.tokens)
+        detail = "" if result.tokens else "its likeliest first tokens are too close to tell apart"
+        evidence = Evidence(200, detail, started_s, got.mono_s, seen=seen, answer=result.tokens)
         return (StepEnd.DONE if result.tokens else StepEnd.NOT_PROVABLE), evidence
     evidence = _evidence(result, started_s, got.mono_s)
     if isinstance(result, Answered) and result.status in (400, 401, 404, 405, 422, 501):
@@ -208,7 +209,7 @@ def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
             found = "the server does not tell its running requests (--disable-log-stats)"
         return StepEnd.BUSY, replace(evidence, detail=found)
     if order.activity is not None and look.activity != order.activity:
-        return StepEnd.BUSY, replace(evidence, detail="requests came while its gate was shut")
+        return StepEnd.BUSY, replace(evidence, detail="a request reached it since the last look")
     return StepEnd.DONE, evidence
 
 

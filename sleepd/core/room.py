@@ -98,7 +98,11 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return Go(claims)
     if isinstance(verdict, Blind):
         return WaitFor(f"{verdict.wanted} is missing", uuids, look=True)
-    return _room_by_victims(draft, name, verdict, claims, taken)
+    room = _room_by_victims(draft, name, verdict, claims, taken)
+    if isinstance(room, Refuse) and draft.gpus.asked_at_s < _first_wished_s(record):
+        # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
+        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+    return room
 
 
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
@@ -207,6 +211,11 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
         and (r.owed_wake or any(w.ask.value == TaskKind.WAKE.value for w in r.waiters))
     ]
     return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
+
+
+def _first_wished_s(record: ModelRecord) -> float:
+    """When the first of those who wait asked; 0 where nobody does."""
+    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=0.0)
 
 
 def wished_s(record: ModelRecord) -> float:
