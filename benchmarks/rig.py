@@ -123,13 +123,18 @@ def _first_line(running: subprocess.Popen[str]) -> str:
     return line.strip()
 
 
-def fool_nvml(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Return a new ledger of one 80 GiB GPU, and the environment in which NVML is the stand-in that reads it."""
-    ledger = folder / "ledger"
-    Ledger.create(ledger, [LedgerGpu("GPU-bench-0", 80 * GIB)])
-    build = [sys.executable, str(ROOT / "tests" / "fakenvml" / "build.py"), str(folder / "nvml")]
-    library = Path(subprocess.run(build, check=True, capture_output=True, text=True, timeout=300).stdout.strip())
-    return ledger, {"LD_LIBRARY_PATH": str(library.parent), "SLEEPD_FAKE_NVML": str(ledger)}
+@contextmanager
+def fooled_nvml() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A new ledger of one 80 GiB GPU, and the environment in which NVML is the stand-in that reads it.
+
+    In memory: the simulated server maps by writing there, and a GPU is no disk.
+    """
+    with scratch(Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None) as folder:
+        ledger = folder / "ledger"
+        Ledger.create(ledger, [LedgerGpu("GPU-bench-0", 80 * GIB)])
+        build = [sys.executable, str(ROOT / "tests" / "fakenvml" / "build.py"), str(folder / "nvml")]
+        library = Path(subprocess.run(build, check=True, capture_output=True, text=True, timeout=300).stdout.strip())
+        yield ledger, {"LD_LIBRARY_PATH": str(library.parent), "SLEEPD_FAKE_NVML": str(ledger)}
 
 
 def configuration(url: str, state: Path, api: Path, poll_every: str, max_level: int, vram: str, gpu: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import commit_costs, describe_machine, fdatasync_costs, filesystem_of, in_ms, percentile
-from rig import MODEL, Failed, Wire, configuration, daemon, fake_server, fool_nvml, model, scratch, wait_until
+from rig import MODEL, Failed, Wire, configuration, daemon, fake_server, fooled_nvml, model, scratch, wait_until
 
 from sleepd.core.orders import PROBE_PROMPT
 
@@ -50,6 +50,7 @@ class Turns:
         self._api.demand("POST", f"/v1/models/{MODEL}/sleep", {"level": self._level})
         # Anywhere between two readings of GPU memory, so that old and new readings come as often as in real life.
         time.sleep(self._poll_s * self._random.uniform(0.5, 1.5))
+        self._see(asleep=True)
         answer: dict[str, Any] = {}
         took_s = timed(lambda: answer.update(self._api.demand("POST", f"/v1/models/{MODEL}/wake", {})))
         if answer["model"]["state"] != "awake" or answer["task"] is None:
@@ -61,6 +62,7 @@ class Turns:
         since = model(self._api)["since"]
         time.sleep(self._poll_s * self._random.uniform(0.0, 0.2))
         self._server.demand("POST", f"/sleep?level={self._level}")
+        self._see(asleep=True)
         took_s = timed(self._wake_l1 if self._level == 1 else self._wake_l2)
 
         def taken_back() -> bool:
@@ -72,21 +74,22 @@ class Turns:
 
     def _wake_l1(self) -> None:
         self._server.demand("POST", "/wake_up")
-        self._see_awake()
+        self._see(asleep=False)
 
     def _wake_l2(self) -> None:
         self._server.demand("POST", "/wake_up?tags=weights")
         self._server.demand("POST", "/collective_rpc", {"method": "reload_weights"})
         self._server.demand("POST", "/reset_prefix_cache")
         self._server.demand("POST", "/wake_up?tags=kv_cache")
-        self._see_awake()
+        self._see(asleep=False)
         asked = {"model": self._name, "prompt": PROBE_PROMPT, "max_tokens": 8, "temperature": 0, "seed": 0}
         self._server.demand("POST", "/v1/completions", {**asked, "logprobs": 2})
 
-    def _see_awake(self) -> None:
+    def _see(self, *, asleep: bool) -> None:
+        """Ask the server. Before either wake too: neither is to pay for a server that was paged out of the caches."""
         found = self._server.demand("GET", "/is_sleeping")
-        if found != {"is_sleeping": False}:
-            raise Failed(f"wanted a server that is awake, found {found}")
+        if found != {"is_sleeping": asleep}:
+            raise Failed(f"wanted a server that is {'asleep' if asleep else 'awake'}, found {found}")
 
 
 def measure(turns: Turns, rounds: int) -> Samples:
@@ -124,8 +127,7 @@ def run(options: argparse.Namespace, folder: Path) -> bool:
     print(f"  SQLite commit        {in_ms(commit_costs(folder))}", flush=True)
     if options.url:
         return measure_at(options, options.url, folder, {})
-    ledger, env = fool_nvml(folder)
-    with fake_server(ledger) as url:
+    with fooled_nvml() as (ledger, env), fake_server(ledger) as url:
         return measure_at(options, url, folder, env)
 
 
