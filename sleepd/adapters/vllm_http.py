@@ -57,6 +57,7 @@ class VllmServer:
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
         self._looking: aiohttp.ClientSession | None = None
+        self._calling: aiohttp.ClientSession | None = None
         self._facts: EngineFacts | None = None
         self._pids: tuple[int, ...] = ()
         self._process: Process | None = None
@@ -88,16 +89,24 @@ class VllmServer:
             return Missing(MissingReason.UNREACHABLE, _short(error), asked_s)
 
     async def _look(self, ask_sleeping: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
-        scrape = await self._scrape()
-        incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
-        facts = self._facts
-        if facts is None or facts.incarnation != incarnation:
-            limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
-            facts = await self._discover(incarnation)
-            self._pids = await self._processes.find(self._spec)
-            self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
-            ask_sleeping = True
-        is_sleeping = await self._ask_sleeping() if ask_sleeping else None
+        # Both at once: what a wake waits for is the slower of the two, not their sum.
+        asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
+        try:
+            scrape = await self._scrape()
+            incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
+            facts = self._facts
+            if facts is None or facts.incarnation != incarnation:
+                limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
+                facts = await self._discover(incarnation)
+                self._pids = await self._processes.find(self._spec)
+                self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
+                is_sleeping: bool | None = await self._ask_sleeping()
+            else:
+                is_sleeping = await asking if asking else None
+        finally:
+            if asking:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -186,21 +195,24 @@ class VllmServer:
         return ProbeAnswer(certain_tokens(_parse(raw))) if status == 200 else Answered(status, _start(raw))
 
     async def close(self) -> None:
-        if self._looking is not None:
-            await self._looking.close()
-            self._looking = None
+        for session in (self._looking, self._calling):
+            if session is not None:
+                await session.close()
+        self._looking = self._calling = None
 
     # the wire
 
     async def _post(
         self, path: str, query: tuple[tuple[str, str], ...], body: dict[str, Any] | None, timeout_s: Seconds
     ) -> tuple[int, bytes] | NoAnswer:
+        if self._calling is None:
+            self._calling = aiohttp.ClientSession(connector=self._connector(fresh=True))
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
+        url = self._base / path[1:]
         try:
-            async with (
-                aiohttp.ClientSession(connector=self._connector(fresh=True), timeout=timeout) as session,
-                session.post(self._base / path[1:], params=query, json=body, allow_redirects=False) as response,
-            ):
+            async with self._calling.post(
+                url, params=query, json=body, allow_redirects=False, timeout=timeout
+            ) as response:
                 return response.status, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             return NoAnswer(NoAnswerKind.REFUSED, _short(error))
