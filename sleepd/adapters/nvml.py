@@ -79,7 +79,7 @@ class NvmlGpus:
     def _failed(self, error: Exception, asked_s: float) -> Missing:
         self._devices = None
         self._retry_at_s = asked_s + RETRY_AFTER_S
-        advice = _ADVICE.get(getattr(error, "value", None) or 0, "nvidia-smi tells more")
+        advice = _ADVICE.get(getattr(error, "value", None) or 0, "nvidia-smi -L tells more")
         self._last_error = f"NVML: {error}; {advice}"
         return self._missing(MissingReason.UNREADABLE, self._last_error, asked_s)
 
@@ -101,7 +101,7 @@ def _open_devices() -> tuple[_Device, ...]:
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
     if not handles:
-        raise NoGpu("found no GPU")
+        raise NoGpu("wanted at least one GPU, found none")
     return tuple(_Device(h, str(pynvml.nvmlDeviceGetUUID(h)), i) for i, h in enumerate(handles))
 
 

@@ -57,6 +57,7 @@ class VllmServer:
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
         self._looking: aiohttp.ClientSession | None = None
+        self._calling: aiohttp.ClientSession | None = None
         self._facts: EngineFacts | None = None
         self._pids: tuple[int, ...] = ()
         self._process: Process | None = None
@@ -88,16 +89,24 @@ class VllmServer:
             return Missing(MissingReason.UNREACHABLE, _short(error), asked_s)
 
     async def _look(self, ask_sleeping: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
-        scrape = await self._scrape()
-        incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
-        facts = self._facts
-        if facts is None or facts.incarnation != incarnation:
-            limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
-            facts = await self._discover(incarnation)
-            self._pids = await self._processes.find(self._spec)
-            self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
-            ask_sleeping = True
-        is_sleeping = await self._ask_sleeping() if ask_sleeping else None
+        # Both at once: what a wake waits for is the slower of the two, not their sum.
+        asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
+        try:
+            scrape = await self._scrape()
+            incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
+            facts = self._facts
+            if facts is None or facts.incarnation != incarnation:
+                limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
+                facts = await self._discover(incarnation)
+                self._pids = await self._processes.find(self._spec)
+                self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
+                is_sleeping: bool | None = await self._ask_sleeping()
+            else:
+                is_sleeping = await asking if asking else None
+        finally:
+            if asking:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -121,26 +130,31 @@ class VllmServer:
             self._filtered = False
         status, body = await self._get("/metrics")
         if status != 200:
-            raise _Refusal(MissingReason.NOT_VLLM, f"wanted a metrics page at {self._base}/metrics, found {status}")
+            raise _Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
 
     async def _discover(self, incarnation: str | None) -> EngineFacts:
-        self._filtered = True
+        if self._facts is not None:
+            # Another process than before: it may be a release that filters.
+            self._filtered = True
         version = _member(await self._get_json("/version"), "version")
         if not isinstance(version, str):
-            wanted = f"wanted vLLM's /version at {self._base}, found something else"
-            raise _Refusal(MissingReason.NOT_VLLM, f"{wanted}; check url of [models.{self._spec.name}]")
+            raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
         models = await self._get_json("/v1/models")
         info = await self._get_json("/server_info", [("config_format", "json")])
         return await asyncio.to_thread(facts_of, version, incarnation, models, info)
 
+    def _other(self, wanted: str, found: str) -> str:
+        return f"wanted {wanted} of {self._spec.url}, found {found}; check url in [models.{self._spec.name}]"
+
     async def _ask_sleeping(self) -> bool:
         status, body = await self._get("/is_sleeping")
         if status == 404:
-            detail = "/is_sleeping is not there; set VLLM_SERVER_DEV_MODE=1 in the server's environment"
+            detail = "wanted /is_sleeping, found status 404; start the server with VLLM_SERVER_DEV_MODE=1"
             raise _Refusal(MissingReason.NO_DEV_MODE, detail)
         if status in (401, 403):
-            raise _Refusal(MissingReason.UNAUTHORIZED, f"/is_sleeping answers {status}")
+            detail = f"wanted /is_sleeping without a key, found status {status}; let the daemon reach the server itself"
+            raise _Refusal(MissingReason.UNAUTHORIZED, detail)
         answer = _member(_parse(body), "is_sleeping")
         if status != 200 or not isinstance(answer, bool):
             wanted = 'wanted {"is_sleeping": true or false}'
@@ -181,21 +195,24 @@ class VllmServer:
         return ProbeAnswer(certain_tokens(_parse(raw))) if status == 200 else Answered(status, _start(raw))
 
     async def close(self) -> None:
-        if self._looking is not None:
-            await self._looking.close()
-            self._looking = None
+        for session in (self._looking, self._calling):
+            if session is not None:
+                await session.close()
+        self._looking = self._calling = None
 
     # the wire
 
     async def _post(
         self, path: str, query: tuple[tuple[str, str], ...], body: dict[str, Any] | None, timeout_s: Seconds
     ) -> tuple[int, bytes] | NoAnswer:
+        if self._calling is None:
+            self._calling = aiohttp.ClientSession(connector=self._connector(fresh=True))
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
+        url = self._base / path[1:]
         try:
-            async with (
-                aiohttp.ClientSession(connector=self._connector(fresh=True), timeout=timeout) as session,
-                session.post(self._base / path[1:], params=query, json=body, allow_redirects=False) as response,
-            ):
+            async with self._calling.post(
+                url, params=query, json=body, allow_redirects=False, timeout=timeout
+            ) as response:
                 return response.status, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             return NoAnswer(NoAnswerKind.REFUSED, _short(error))
@@ -259,10 +276,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _parse(body: bytes) -> Any:
+    """The JSON, or None: of no JSON, of one too deep to be an answer, of half characters that nothing could record."""
     try:
-        return json.loads(body)
-    except ValueError:
+        parsed = json.loads(body)
+        if b"\\ud" in body.lower():
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
+    return parsed
 
 
 def _is_table(value: Any) -> bool:
@@ -278,4 +299,7 @@ def _start(body: bytes) -> str:
 
 
 def _short(error: Exception) -> str:
+    """The cause alone: aiohttp repeats the address, and says "ssl:default" of a connection without TLS."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0][:TEXT_LIMIT]

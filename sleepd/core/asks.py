@@ -5,9 +5,10 @@ from dataclasses import replace
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.life import LEVEL, Fact, State
+from sleepd.core.memory import unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
-from sleepd.core.policy import is_busy, level2_refusal, level_for
+from sleepd.core.policy import is_busy, level1_refusal, level2_refusal, level_for
 from sleepd.core.room import claimed
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter
@@ -86,8 +87,10 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return no("needs_wake", f"{name} is asleep at level {level}, {ask.level} is deeper", hint)
     if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN:
         return None if level else no("engine_failed", f"{name} is {state.replace('_', ' ')}: {record.reason}")
-    if not isinstance(record.seen, Known) or not isinstance(draft.gpus, Known) or not uuids_of(draft, record):
-        return no("blind", f"{name} or its GPUs cannot be read, so a sleep could not be proven")
+    if unseen := _unseen(draft, record):
+        return no("blind", f"a sleep of {name} could not be proven: {unseen}")
+    if unsafe := level1_refusal(record):
+        return no("level_unsafe", f"{name} stays awake: {unsafe}")
     if record.spec.pinned and not ask.force:
         return no("pinned", f"{name} is pinned", "unpin it in its configuration, or use force (admin)")
     if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
@@ -99,6 +102,15 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
     if is_busy(record) and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
     return None
+
+
+def _unseen(draft: Draft, record: ModelRecord) -> str:
+    """What cannot be seen of the model or its GPUs, as a sentence; empty where a sleep can be proven."""
+    if not isinstance(record.seen, Known):
+        return f"the server cannot be read: {record.seen.reason}: {record.seen.detail}".rstrip(": ")
+    if not isinstance(draft.gpus, Known):
+        return f"GPU memory cannot be read: {draft.gpus.reason}: {draft.gpus.detail}".rstrip(": ")
+    return "" if uuids_of(draft, record) else unplaced(record, draft.gpus.value)
 
 
 def begin_asked_sleeps(draft: Draft) -> None:

@@ -28,6 +28,8 @@ from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, Task
 BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 LOOK_AGAIN_S = 0.25
+GOES_ON_S = 60.0
+"""A task whose caller ran out of time goes on making room for at least this long; then its wish is over too."""
 
 
 def go_on(draft: Draft) -> None:
@@ -206,6 +208,11 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     if task is not None:
         detail = f"{name} is not ready yet; the task goes on"
         draft.answer(name, waiter, AnswerKind.TIMED_OUT, task_id=task.id, problem="timeout", detail=detail)
+        if task.kind is TaskKind.WAKE and not waiter.silent:
+            # A wake that still makes room lasts as long as somebody wishes it: the promise just made is a wish.
+            promised_s = max(GOES_ON_S, waiter.deadline_s - waiter.asked_s)
+            wish = replace(waiter, silent=True, deadline_s=draft.mono_s + promised_s)
+            draft.change(name, waiters=(*draft.models[name].waiters, wish))
         return
     problem = "engine_failed"
     if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):

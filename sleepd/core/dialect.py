@@ -170,7 +170,7 @@ def remedies(recipe: Recipe, facts: EngineFacts, failed: tuple[Remedy, ...]) -> 
 
 def _level1_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
     if facts.sleep_mode is False:
-        return "the server runs without --enable-sleep-mode"
+        return "the server runs without --enable-sleep-mode: restart it with that"
     if recipe.sleep_needs_fence and not fenced:
         unread = facts.release is None or facts.release > NEWEST_READ
         why = "is not known to this sleepd and may die" if unread else "dies"

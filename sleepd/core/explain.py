@@ -1,8 +1,18 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
 from sleepd.core.life import LEVEL, PUBLIC, State
+from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Now
-from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, level2_refusal, level_for, protections, reports, want_of
+from sleepd.core.policy import (
+    NO_ANSWER_YET,
+    NOT_CHECKED,
+    level1_refusal,
+    level2_refusal,
+    level_for,
+    protections,
+    reports,
+    want_of,
+)
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
@@ -41,7 +51,7 @@ def next_action(world: World, name: str, now: Now) -> NextAction | None:
     record = world.models[name]
     if record.life.state is not State.AWAKE or not isinstance(record.seen, Known) or record.spec.pinned:
         return None
-    if record.spec.max_level == 0 or record.frees_nothing:
+    if record.spec.max_level == 0 or level1_refusal(record) or _unplaced(world, record):
         return None
     pressure = {r.name for r in world.settings.rules if r.is_pressure}
     due = [r for r in reports(world, record, now.mono_s) if r.due_in_s is not None and r.rule not in pressure]
@@ -52,6 +62,12 @@ def next_action(world: World, name: str, now: Now) -> NextAction | None:
     first = min(due, key=lambda r: (r.due_in_s or 0.0, r.rule))
     hold_s = max(record.awake_since_s + record.spec.min_awake_s, record.not_before_s) - now.mono_s
     return NextAction(first.rule, first.action, max(first.due_in_s or 0.0, hold_s, 0.0))
+
+
+def _unplaced(world: World, record: ModelRecord) -> str:
+    if not isinstance(world.gpus, Known) or placement(record.spec, record.placed_on, world.gpus.value):
+        return ""
+    return unplaced(record, world.gpus.value)
 
 
 def eta_s(world: World, name: str, now: Now) -> Seconds | None:
@@ -86,6 +102,7 @@ def _verdict(
         doing, why = PUBLIC[state].replace("_", " "), reason(world, name)
         return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
     want, refusal = want_of(world, record, now.mono_s)
+    refusal = level1_refusal(record) or _unplaced(world, record) or refusal
     if refusal:
         return f"stays awake: {refusal}"
     if want is not None:

@@ -74,12 +74,20 @@ def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tupl
     return tuple(g.uuid for g in found if g) if all(found) else ()
 
 
+def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
+    """Why the model's GPUs are not known, and what to do, as a sentence."""
+    if not record.spec.gpus:
+        return f"which GPUs it uses is not known; set gpus in [models.{record.spec.name}]"
+    there = ", ".join(str(g.index) for g in gpus)
+    asked = ", ".join(record.spec.gpus)
+    return f"gpus = {asked} in [models.{record.spec.name}], but the GPUs here are {there} (nvidia-smi -L)"
+
+
 def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
     """Bytes a wake takes per GPU: learned, else declared, else bounded by the server's own share of the GPU."""
     uuids = placement(record.spec, record.placed_on, gpus)
     if not uuids:
-        asked = ", ".join(record.spec.gpus) or "auto"
-        return Blind(f"which GPUs it uses (gpus = {asked}); set gpus in [models.{record.spec.name}]")
+        return Blind(unplaced(record, gpus))
     needs: dict[str, Bytes] = {}
     for uuid in uuids:
         gpu = find_gpu(gpus, uuid)

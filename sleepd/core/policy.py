@@ -141,13 +141,16 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
         found.append("somebody waits for it")
     if record.not_before_s > now_s:
         found.append(f"the last attempt did not work: next in {format_duration(record.not_before_s - now_s)}")
-    if record.frees_nothing:
-        found.append("sleeping frees nothing on this server: start it with --enable-sleep-mode")
-    if record.facts:
-        unsafe = capabilities(record.facts, fenced=record.spec.fenced).level1_unsafe
-        if unsafe:
-            found.append(unsafe)
+    if unsafe := level1_refusal(record):
+        found.append(unsafe)
     return tuple(found)
+
+
+def level1_refusal(record: ModelRecord) -> str:
+    """Why this engine may not be put to sleep at all, whoever asks; empty where it may."""
+    if record.frees_nothing:
+        return "sleeping frees nothing on this server: start it with --enable-sleep-mode"
+    return capabilities(record.facts, fenced=record.spec.fenced).level1_unsafe if record.facts else ""
 
 
 def level2_refusal(world: World, record: ModelRecord) -> str:

@@ -50,7 +50,8 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
             draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
         return
-    _lose(draft, name, f"nothing answers at {record.spec.url}: {reading.detail or reading.reason}")
+    found = f"nothing answers at {record.spec.url} ({reading.detail or reading.reason})"
+    _lose(draft, name, f"{found}: start the server, or check url in [models.{name}]")
 
 
 def _lose(draft: Draft, name: str, detail: str) -> None:

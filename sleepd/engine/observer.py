@@ -36,14 +36,18 @@ class Observer:
         self._gpus, self._host, self._server = gpus, host, server
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
+        self._watching = False
 
     def start(self) -> None:
+        self._watching = True
         self._spawn("gpus", self._watch_gpus)
         self._spawn("host", self._watch_host)
         self.follow()
 
     def follow(self) -> None:
-        """Watch the models of the current world, and no others."""
+        """Watch the models of the current world, and no others; nobody before the start and after the stop."""
+        if not self._watching:
+            return
         wanted = {f"model:{name}" for name in self._sink.world.models}
         for key in [k for k in self._loops if k.startswith("model:") and k not in wanted]:
             self._loops.pop(key).cancel()
@@ -61,6 +65,7 @@ class Observer:
                 self._nudges[key].set()
 
     async def stop(self) -> None:
+        self._watching = False
         loops, self._loops = list(self._loops.values()), {}
         await asyncio.gather(*(cancelled(task) for task in loops))
 

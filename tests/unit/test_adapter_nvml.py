@@ -1,0 +1,164 @@
+"""NVML: what it tells, how it fails, and that one that hangs hangs nobody else. pynvml's calls are replaced here; the
+integration tests run the real pynvml."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from sleepd.adapters.nvml import RETRY_AFTER_S, NvmlGpus
+from sleepd.core.model import GpuSeen, Known, Missing, MissingReason, Now
+
+TOTAL, FREE = 80 << 30, 30 << 30
+
+
+class StillClock:
+    """A clock that a test moves."""
+
+    mono_s = 1000.0
+
+    def now(self) -> Now:
+        return Now(self.mono_s, 0.0)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+class Driver:
+    """Stands in for the library; `fail` makes a call raise that code."""
+
+    def __init__(self) -> None:
+        self.fail: dict[str, int] = {}
+        self.calls: list[str] = []
+        self.uuids = ["GPU-0", "GPU-1"]
+        self.processes: list[tuple[int, int | None]] = [(10, 5), (11, 7)]
+        self.hang: threading.Event | None = None
+
+    def call(self, name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            self.calls.append(name)
+            if self.hang is not None and name == "nvmlDeviceGetMemoryInfo":
+                self.hang.wait(5.0)
+            if name in self.fail:
+                raise pynvml.NVMLError(self.fail[name])
+            return answer(*args)
+
+        return run
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    driver = Driver()
+
+    def listed(_: int) -> list[Any]:
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in driver.processes]
+
+    answers: dict[str, Callable[..., Any]] = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: len(driver.uuids),
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetUUID": lambda index: driver.uuids[index],
+        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=TOTAL, free=FREE, used=TOTAL - FREE),
+        "nvmlDeviceGetComputeRunningProcesses": listed,
+        "nvmlDeviceGetGraphicsRunningProcesses": lambda _: [],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, driver.call(name, answer))
+    yield driver
+    if driver.hang is not None:
+        driver.hang.set()
+
+
+@pytest.fixture
+async def gpus(driver: Driver) -> Any:
+    gpus = NvmlGpus(StillClock(), deadline_s=0.1)  # type: ignore[arg-type]
+    yield gpus
+    await gpus.close()
+
+
+def missing(reading: Any) -> Missing:
+    assert isinstance(reading, Missing), reading
+    return reading
+
+
+async def test_every_gpu_is_read_and_processes_only_when_asked_for(driver: Driver, gpus: NvmlGpus) -> None:
+    reading = await gpus.read(processes=False)
+    assert isinstance(reading, Known)
+    assert reading.value == (GpuSeen("GPU-0", 0, TOTAL, FREE), GpuSeen("GPU-1", 1, TOTAL, FREE))
+    assert not [call for call in driver.calls if "Processes" in call]
+    reading = await gpus.read(processes=True)
+    assert isinstance(reading, Known)
+    assert reading.value[0].used_by_pid == {10: 5, 11: 7}
+    assert driver.calls.count("nvmlInit") == 1
+
+
+async def test_bytes_that_the_driver_does_not_tell_are_unknown_not_zero(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.processes = [(10, 5), (11, None)]
+    reading = await gpus.read(processes=True)
+    assert isinstance(reading, Known)
+    assert reading.value[0].used_by_pid is None
+    assert reading.value[0].free_bytes == FREE
+
+
+async def test_no_graphics_processes_takes_the_compute_ones_along(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.fail["nvmlDeviceGetGraphicsRunningProcesses"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    reading = await gpus.read(processes=True)
+    assert isinstance(reading, Known)
+    assert reading.value[0].used_by_pid == {10: 5, 11: 7}
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "told"),
+    [
+        ("nvmlInit", pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "install the NVIDIA driver"),
+        ("nvmlInit", pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "modprobe nvidia"),
+        ("nvmlInit", pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "driver was upgraded"),
+        ("nvmlDeviceGetCount", pynvml.NVML_ERROR_NO_PERMISSION, "/dev/nvidiactl"),
+        ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_GPU_IS_LOST, "reboot"),
+        ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_UNKNOWN, "nvidia-smi -L"),
+        ("nvmlDeviceGetUUID", 12345, "nvidia-smi -L"),
+    ],
+)
+async def test_errors_say_what_to_do_and_are_recovered_from(
+    driver: Driver, gpus: NvmlGpus, call: str, code: int, told: str
+) -> None:
+    clock = gpus._clock
+    assert isinstance(clock, StillClock)
+    driver.fail[call] = code
+    failed = missing(await gpus.read(processes=False))
+    assert failed.reason is MissingReason.UNREADABLE
+    assert failed.detail.startswith("NVML: ")
+    assert told in failed.detail
+    begun = driver.calls.count("nvmlInit")
+    driver.fail.clear()
+    assert missing(await gpus.read(processes=False)).detail == failed.detail
+    assert driver.calls.count("nvmlInit") == begun, "initialised again before its time"
+    clock.mono_s += RETRY_AFTER_S + 1
+    assert isinstance(await gpus.read(processes=False), Known)
+
+
+async def test_no_gpu_is_said(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.uuids = []
+    assert "wanted at least one GPU, found none" in missing(await gpus.read(processes=False)).detail
+
+
+async def test_a_call_that_hangs_is_told_once_and_no_other_is_queued_behind_it(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.hang = threading.Event()
+    first = missing(await gpus.read(processes=False))
+    assert (first.reason, first.detail) == (MissingReason.TIMED_OUT, "NVML: no answer in 0.1 s")
+    calls = len(driver.calls)
+    for _ in range(20):
+        again = missing(await gpus.read(processes=False))
+        assert (again.reason, again.detail) == (MissingReason.TIMED_OUT, "NVML: an earlier call has not returned")
+    assert len(driver.calls) == calls
+    hanging = gpus._hanging
+    assert hanging is not None
+    driver.hang.set()
+    driver.hang = None
+    await asyncio.wait_for(asyncio.shield(hanging), 2.0)
+    assert isinstance(await gpus.read(processes=False), Known)

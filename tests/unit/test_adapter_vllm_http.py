@@ -1,0 +1,317 @@
+"""The wire to vLLM: exactly which requests are sent, and what becomes of every kind of answer."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.processes import ProcessFinder
+from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer, certain_tokens
+from sleepd.adapters.vllm_metrics import SERIES
+from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
+from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
+from sleepd.core.plan import Verb
+from tests.adapters.raw_server import Answer, Asked, RawServer, reply, serving
+
+METRICS = (
+    b"process_start_time_seconds 12.5\nvllm:num_requests_running 1\nvllm:num_requests_waiting 2\n"
+    b'http_requests_total{handler="/sleep",status="2xx"} 3\n'
+)
+PAGES: dict[str, Any] = {
+    "/metrics/": METRICS,
+    "/metrics": METRICS,
+    "/version": {"version": "0.32.0"},
+    "/v1/models": {"data": [{"id": "tiny-a"}]},
+    "/server_info": {"vllm_config": {"model_config": {"enable_sleep_mode": True}, "parallel_config": {"x": 1}}},
+    "/is_sleeping": {"is_sleeping": False},
+}
+
+
+class Bench:
+    """A raw server whose pages a test may change, and the adapter that talks to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.pages: dict[str, Any] = dict(PAGES)
+        self.path = path
+        self.vllm = VllmServer(ModelSpec("a", f"unix:{path}"), SystemClock(), ProcessFinder(path.parent))
+        self.raw: RawServer
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.path not in self.pages:
+            return reply({"detail": "Not Found"}, 404)
+        page = self.pages[asked.path]
+        if page is None or (isinstance(page, bytes) and page.startswith((b"HTTP/", b"garbage"))):
+            return page
+        return reply(page)
+
+    async def call(self, verb: Verb, timeout_s: float = 2.0, *, mode: bool = True) -> Answered | NoAnswer:
+        return await self.vllm.call(verb, timeout_s=timeout_s, mode_parameter=mode)
+
+    async def look(self, timeout_s: float = 2.0, *, ask_sleeping: bool = False) -> Any:
+        return await self.vllm.look(ask_sleeping=ask_sleeping, timeout_s=timeout_s)
+
+    def paths(self) -> list[str]:
+        return [asked.path for asked in self.raw.asked]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path / "s")
+    async with serving(bench.path, bench.answer) as bench.raw:
+        yield bench
+        await bench.vllm.close()
+
+
+# control calls
+
+WAIT, KEEP = ("mode", "wait"), ("mode", "keep")
+REQUESTS = {
+    Verb.SLEEP_L1: ("/sleep", (("level", "1"), WAIT), None),
+    Verb.SLEEP_L2: ("/sleep", (("level", "2"), WAIT), None),
+    Verb.RESLEEP_L1: ("/sleep", (("level", "1"), KEEP), None),
+    Verb.RESLEEP_L2: ("/sleep", (("level", "2"), KEEP), None),
+    Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
+    Verb.WAKE: ("/wake_up", (), None),
+    Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
+    Verb.WAKE_KV: ("/wake_up", (("tags", "kv_cache"),), None),
+    Verb.RELOAD: ("/collective_rpc", (), {"method": "reload_weights"}),
+    Verb.RESET_PREFIX: ("/reset_prefix_cache", (), None),
+}
+
+
+@pytest.mark.parametrize("verb", REQUESTS)
+async def test_each_verb_is_one_request_and_exactly_this_one(bench: Bench, verb: Verb) -> None:
+    path, query, body = REQUESTS[verb]
+    bench.pages[path] = {}
+    assert await bench.call(verb) == Answered(200, "")
+    (asked,) = bench.raw.asked
+    assert (asked.method, asked.path, asked.query) == ("POST", path, query)
+    assert (json.loads(asked.body) if asked.body else None) == body
+    assert b"timeout" not in asked.body
+
+
+@pytest.mark.parametrize("verb", [Verb.SLEEP_L1, Verb.RESLEEP_L2])
+async def test_releases_without_the_mode_parameter_are_not_sent_one(bench: Bench, verb: Verb) -> None:
+    bench.pages["/sleep"] = {}
+    await bench.call(verb, mode=False)
+    (asked,) = bench.raw.asked
+    assert [name for name, _ in asked.query] == ["level"]
+
+
+async def test_every_control_call_has_a_connection_of_its_own(bench: Bench) -> None:
+    bench.pages["/wake_up"] = {}
+    await bench.look()
+    await bench.look()
+    looks = {asked.connection for asked in bench.raw.asked}
+    await bench.call(Verb.WAKE)
+    await bench.call(Verb.WAKE)
+    calls = [asked.connection for asked in bench.raw.asked if asked.path == "/wake_up"]
+    assert len(looks) == 1
+    assert len({*looks, *calls}) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (reply({"status": "sleeping", "level": 1}), Answered(200, "sleeping")),
+        (reply(b""), Answered(200, "")),
+        (reply(b"not json"), Answered(200, "")),
+        (reply({"error": {"message": "CUDA Error: out of memory"}}, 500), Answered(500, "CUDA Error: out of memory")),
+        (reply({"detail": "Not Found"}, 404), Answered(404, "Not Found")),
+        (reply(b"Internal Server Error", 500), Answered(500, "Internal Server Error")),
+        (reply(b"x" * 2000, 500), Answered(500, "x" * 500)),
+        (reply(b"[" * 200_000, 500), Answered(500, "[" * 500)),
+        (reply(b'{"detail": "\\ud800"}', 500), Answered(500, '{"detail": "\\ud800"}')),
+        (reply({"error": "odd"}, 400), Answered(400, '{"error": "odd"}')),
+        (reply(b"", 307, "Location: /sleep?level=2"), Answered(307, "")),
+    ],
+)
+async def test_answers(bench: Bench, answer: bytes, wanted: Answered) -> None:
+    bench.pages["/sleep"] = answer
+    assert await bench.call(Verb.SLEEP_L1) == wanted
+    assert bench.paths() == ["/sleep"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage that is no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbut then it ended",
+        b"HTTP/1.1 200 OK\r\n",
+        reply(b"x" * (BODY_LIMIT + 1)),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_broken_off_and_never_asked_for_again(
+    bench: Bench, answer: bytes
+) -> None:
+    bench.pages["/wake_up"] = answer if b"Content-Length: 100" not in answer else answer + b"\r\nConnection: close"
+    result = await bench.call(Verb.WAKE)
+    assert isinstance(result, NoAnswer)
+    assert result.kind is NoAnswerKind.BROKEN_OFF
+    assert result.detail
+    assert bench.paths() == ["/wake_up"]
+
+
+async def test_a_call_without_an_answer_times_out_when_told_and_is_not_repeated(bench: Bench) -> None:
+    bench.pages["/wake_up"] = None
+    began_s = time.monotonic()
+    result = await bench.call(Verb.WAKE, 0.2)
+    assert result == NoAnswer(NoAnswerKind.TIMED_OUT, "no answer within 0.2 s")
+    assert 0.15 < time.monotonic() - began_s < 1.5
+    assert bench.paths() == ["/wake_up"]
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    for url, told in (
+        (f"unix:{tmp_path}/gone", "No such file or directory"),
+        ("http://127.0.0.1:1", "Connect call failed"),
+    ):
+        vllm = VllmServer(ModelSpec("a", url), SystemClock(), ProcessFinder(tmp_path))
+        result = await vllm.call(Verb.WAKE, timeout_s=2.0, mode_parameter=True)
+        assert isinstance(result, NoAnswer)
+        assert result.kind is NoAnswerKind.REFUSED
+        assert told in result.detail
+        assert "ssl" not in result.detail
+        reading = await vllm.look(ask_sleeping=True, timeout_s=2.0)
+        assert isinstance(reading, Missing)
+        assert (reading.reason, reading.detail) == (MissingReason.REFUSED, result.detail)
+        await vllm.close()
+
+
+async def test_a_cache_held_by_requests_is_a_failure_though_the_status_is_200(bench: Bench) -> None:
+    bench.pages["/reset_prefix_cache"] = {"success": False}
+    assert await bench.call(Verb.RESET_PREFIX) == Answered(409, "the prefix cache is held by requests")
+
+
+# looks
+
+
+async def test_a_first_look_asks_for_everything_and_the_next_only_for_the_page(bench: Bench) -> None:
+    reading = await bench.look()
+    assert isinstance(reading, Known)
+    seen = reading.value
+    assert (seen.is_sleeping, seen.running, seen.waiting) == (False, 1, 2)
+    assert seen.control is not None
+    assert seen.control.sleep.ok == 3
+    assert (seen.facts.version, seen.facts.incarnation, seen.facts.sleep_mode) == ("0.32.0", "pst:12.50", True)
+    assert bench.paths() == ["/metrics/", "/version", "/v1/models", "/server_info", "/is_sleeping"]
+    assert bench.raw.asked[0].query == tuple(("name[]", name) for name in SERIES)
+    assert bench.raw.asked[3].query == (("config_format", "json"),)
+    again = await bench.look()
+    assert again.value.is_sleeping is None
+    assert bench.paths()[5:] == ["/metrics/"]
+
+
+async def test_another_process_is_asked_anew(bench: Bench) -> None:
+    await bench.look()
+    bench.pages["/metrics/"] = METRICS.replace(b"12.5", b"99.5")
+    bench.pages["/version"] = {"version": "0.33.0"}
+    seen = (await bench.look()).value
+    assert (seen.facts.incarnation, seen.facts.release, seen.is_sleeping) == ("pst:99.50", (0, 33), False)
+
+
+@pytest.mark.parametrize("filtered", [b"", reply({}, 404)])
+async def test_the_full_page_is_read_where_the_filtered_one_is_empty_or_missing(bench: Bench, filtered: bytes) -> None:
+    bench.pages["/metrics/"] = filtered
+    assert (await bench.look()).value.running == 1
+    await bench.look()
+    assert bench.paths().count("/metrics/") == 1
+    assert bench.paths().count("/metrics") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "reason", "told"),
+    [
+        ("/is_sleeping", reply({}, 404), MissingReason.NO_DEV_MODE, "VLLM_SERVER_DEV_MODE=1"),
+        ("/is_sleeping", reply({}, 401), MissingReason.UNAUTHORIZED, "status 401"),
+        ("/is_sleeping", {"is_sleeping": "yes"}, MissingReason.UNREADABLE, "wanted"),
+        ("/is_sleeping", b"[]", MissingReason.UNREADABLE, "found status 200: []"),
+        ("/version", {"v": 1}, MissingReason.NOT_VLLM, "check url in [models.a]"),
+        ("/version", reply(b"<html>", 200), MissingReason.NOT_VLLM, "check url in [models.a]"),
+        ("/metrics/", b"garbage\r\n\r\n", MissingReason.UNREACHABLE, ""),
+        ("/is_sleeping", None, MissingReason.TIMED_OUT, "no answer within"),
+    ],
+)
+async def test_looks_that_tell_nothing(bench: Bench, path: str, page: Any, reason: MissingReason, told: str) -> None:
+    await bench.look()
+    bench.pages[path] = page
+    bench.vllm._facts = None if path == "/version" else bench.vllm._facts
+    reading = await bench.look(0.3, ask_sleeping=True)
+    assert isinstance(reading, Missing)
+    assert reading.reason is reason
+    assert told in reading.detail
+
+
+async def test_a_blocked_is_sleeping_does_not_hinder_a_plain_look(bench: Bench) -> None:
+    """vLLM answers /is_sleeping behind the engine call that runs; the metrics page comes from the API server."""
+    await bench.look()
+    bench.pages["/is_sleeping"] = None
+    blocked = asyncio.create_task(bench.look(0.5, ask_sleeping=True))
+    await asyncio.sleep(0)
+    assert isinstance(await bench.look(0.4), Known)
+    assert isinstance(await blocked, Missing)
+
+
+async def test_a_server_that_describes_nothing_is_still_seen(bench: Bench) -> None:
+    del bench.pages["/server_info"], bench.pages["/v1/models"]
+    seen = (await bench.look()).value
+    assert not seen.facts.described
+    assert seen.facts.served_names == ()
+
+
+# the probe
+
+
+def completion(*ranked: tuple[str, dict[str, float]]) -> dict[str, Any]:
+    logprobs = {"tokens": [token for token, _ in ranked], "top_logprobs": [top for _, top in ranked]}
+    return {"choices": [{"text": "".join(token for token, _ in ranked), "logprobs": logprobs}]}
+
+
+SURE, CLOSE = {" six": -0.1, " nine": -4.0}, {" seven": -0.5, " ten": -0.9}
+
+
+async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(bench: Bench) -> None:
+    bench.pages["/v1/completions"] = completion((" six", SURE), (" seven", CLOSE), (" eight", SURE))
+    assert await bench.vllm.complete("five,", api_name="tiny-a", timeout_s=2.0) == ProbeAnswer((" six",))
+    (asked,) = bench.raw.asked
+    assert json.loads(asked.body) == {
+        "model": "tiny-a",
+        "prompt": "five,",
+        "max_tokens": 8,
+        "temperature": 0,
+        "seed": 0,
+        "logprobs": 2,
+    }
+
+
+async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
+    bench.pages["/v1/completions"] = reply({"error": {"message": "no"}}, 400)
+    refused = await bench.vllm.complete("x", api_name="a", timeout_s=2.0)
+    assert isinstance(refused, Answered)
+    assert refused.status == 400
+    bench.pages["/v1/completions"] = None
+    lost = await bench.vllm.complete("x", api_name="a", timeout_s=0.1)
+    assert isinstance(lost, NoAnswer)
+    assert lost.kind is NoAnswerKind.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {"choices": []},
+        {"choices": [{"logprobs": None}]},
+        {"choices": [{"logprobs": {"tokens": "x", "top_logprobs": []}}]},
+        completion((" six", {" six": -0.1})),
+        {"choices": [{"logprobs": {"tokens": [1], "top_logprobs": [SURE]}}]},
+        {"choices": [{"logprobs": {"tokens": [" a"], "top_logprobs": [None]}}]},
+    ],
+)
+def test_nothing_certain_in_odd_completions(answer: Any) -> None:
+    assert certain_tokens(answer) == ()
