@@ -24,7 +24,7 @@ from sleepd.core.events import (
 from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
 from sleepd.core.units import MonotonicS, Seconds, WallS
-from sleepd.core.world import DetectorMemory, ModelRecord, Task, Waiter, World
+from sleepd.core.world import DetectorMemory, ModelRecord, Task, TaskKind, Waiter, World
 
 ACTIVITY_GRAIN_S = 60.0
 """Last use is made durable in steps of this size, rounded up: a busy model must not cost a commit a second."""
@@ -108,12 +108,13 @@ class Draft:
 
     def end_task(self, task: Task, outcome: str) -> None:
         del self.tasks[task.model]
+        took_s = round(self.mono_s - task.started_s, 3)
         self._ended.append(TaskEnded(task, outcome, self.now.wall_s))
         self.note(
             "task_ended",
             task.model,
-            f"{task.kind} of {task.model} ended: {outcome}",
-            {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": self.mono_s - task.started_s},
+            f"{'proof' if task.kind is TaskKind.PROVE else task.kind} of {task.model} ended: {outcome}",
+            {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": took_s},
         )
         # Its claims are free: whoever waits for these GPUs may go on.
         self.touched.update(name for name, r in self.models.items() if r.waiters or r.owed_wake)
