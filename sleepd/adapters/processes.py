@@ -5,13 +5,35 @@ takes the same user or root. Sources: kernel cgroup-v2 doc (cgroup.procs), vLLM'
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
 from sleepd.core.model import ModelSpec
+
+SAME_START_S = 1.0
+"""A process's start reaches us as ticks since boot plus the time of boot, by two libraries that both round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, told from a later one of the same pid by when it started."""
+
+    pid: int
+    created_s: float
+
+    def is_running(self) -> bool:
+        """Whether it lives; a zombie has ended. One read in /proc."""
+        try:
+            found = psutil.Process(self.pid)
+            return found.create_time() == self.created_s and found.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:
+            return True
 
 
 class ProcessFinder:
@@ -22,6 +44,10 @@ class ProcessFinder:
 
     async def find(self, spec: ModelSpec) -> tuple[int, ...]:
         return await asyncio.to_thread(self._find, spec)
+
+    async def find_started(self, pids: Sequence[int], started_s: float) -> Process | None:
+        """Return which of these processes started then (seconds since the epoch); None where none can be seen."""
+        return await asyncio.to_thread(_find_started, pids, started_s)
 
     def _find(self, spec: ModelSpec) -> tuple[int, ...]:
         found: set[int] = set()
@@ -42,6 +68,17 @@ class ProcessFinder:
                     yield from (p for p in self._cgroup_root.glob(pattern) if p.is_dir())
         except (OSError, ValueError):
             return
+
+
+def _find_started(pids: Sequence[int], started_s: float) -> Process | None:
+    for pid in pids:
+        try:
+            created_s = psutil.Process(pid).create_time()
+        except psutil.Error:
+            continue
+        if abs(created_s - started_s) < SAME_START_S:
+            return Process(pid, created_s)
+    return None
 
 
 def _members(directory: Path) -> Iterator[int]:

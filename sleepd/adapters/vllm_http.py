@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from sleepd.adapters.processes import ProcessFinder
+from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.vllm_facts import facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
@@ -26,6 +26,9 @@ from sleepd.ports import Clock
 BODY_LIMIT = 4 << 20
 TEXT_LIMIT = 500
 CONNECT_S = 5.0
+FIRST_LOOK_S = 30.0
+ENDED_LOOK_S = 1.0
+"""How long a server whose process has ended may take: only another one, in its place, would answer at all."""
 PROBE_TOKENS = 8
 LEAST_GAP_NATS = 1.0
 """Where the runner-up is closer than this, another batch shape may tip the balance: the answer is cut there."""
@@ -54,21 +57,30 @@ class VllmServer:
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
         self._looking: aiohttp.ClientSession | None = None
+        self._calling: aiohttp.ClientSession | None = None
         self._facts: EngineFacts | None = None
         self._pids: tuple[int, ...] = ()
+        self._process: Process | None = None
         self._filtered = True
 
     async def look(self, *, ask_sleeping: bool, timeout_s: Seconds) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping. Waits `timeout_s` at most.
 
         A first look at an incarnation always asks /is_sleeping and takes longer: /server_info needs seconds once.
+        An API server that was killed leaves its listening socket to EngineCore, which is forked after it was bound
+        (vllm 0.32.0, entrypoints/launchers/launcher.py, setup_server): connections are taken and never answered.
         """
         asked_s = self._clock.now().mono_s
+        ended = self._process is not None and not self._process.is_running()
+        limit_s = min(timeout_s, ENDED_LOOK_S) if ended else timeout_s
         try:
-            async with asyncio.timeout(timeout_s if self._facts else max(timeout_s, 30.0)):
-                return await self._look(ask_sleeping, asked_s)
+            async with asyncio.timeout(limit_s) as limit:
+                return await self._look(ask_sleeping, asked_s, limit)
         except TimeoutError:
-            return Missing(MissingReason.TIMED_OUT, f"no answer within {timeout_s:g} s", asked_s)
+            if ended and self._process is not None:
+                detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
+                return Missing(MissingReason.REFUSED, detail, asked_s)
+            return Missing(MissingReason.TIMED_OUT, f"no answer within {limit_s:g} s", asked_s)
         except _Refusal as refusal:
             return Missing(refusal.reason, refusal.detail, asked_s)
         except (aiohttp.ClientConnectorError, FileNotFoundError) as error:
@@ -76,15 +88,25 @@ class VllmServer:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Missing(MissingReason.UNREACHABLE, _short(error), asked_s)
 
-    async def _look(self, ask_sleeping: bool, asked_s: float) -> Known[ModelSeen]:
-        scrape = await self._scrape()
-        incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
-        facts = self._facts
-        if facts is None or facts.incarnation != incarnation:
-            facts = await self._discover(incarnation)
-            self._pids = await self._processes.find(self._spec)
-            ask_sleeping = True
-        is_sleeping = await self._ask_sleeping() if ask_sleeping else None
+    async def _look(self, ask_sleeping: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
+        # Both at once: what a wake waits for is the slower of the two, not their sum.
+        asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
+        try:
+            scrape = await self._scrape()
+            incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
+            facts = self._facts
+            if facts is None or facts.incarnation != incarnation:
+                limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
+                facts = await self._discover(incarnation)
+                self._pids = await self._processes.find(self._spec)
+                self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
+                is_sleeping: bool | None = await self._ask_sleeping()
+            else:
+                is_sleeping = await asking if asking else None
+        finally:
+            if asking:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -173,21 +195,24 @@ class VllmServer:
         return ProbeAnswer(certain_tokens(_parse(raw))) if status == 200 else Answered(status, _start(raw))
 
     async def close(self) -> None:
-        if self._looking is not None:
-            await self._looking.close()
-            self._looking = None
+        for session in (self._looking, self._calling):
+            if session is not None:
+                await session.close()
+        self._looking = self._calling = None
 
     # the wire
 
     async def _post(
         self, path: str, query: tuple[tuple[str, str], ...], body: dict[str, Any] | None, timeout_s: Seconds
     ) -> tuple[int, bytes] | NoAnswer:
+        if self._calling is None:
+            self._calling = aiohttp.ClientSession(connector=self._connector(fresh=True))
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S, timeout_s))
+        url = self._base / path[1:]
         try:
-            async with (
-                aiohttp.ClientSession(connector=self._connector(fresh=True), timeout=timeout) as session,
-                session.post(self._base / path[1:], params=query, json=body, allow_redirects=False) as response,
-            ):
+            async with self._calling.post(
+                url, params=query, json=body, allow_redirects=False, timeout=timeout
+            ) as response:
                 return response.status, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             return NoAnswer(NoAnswerKind.REFUSED, _short(error))

@@ -6,7 +6,7 @@ from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.policy import (
@@ -22,12 +22,14 @@ from sleepd.core.policy import (
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
 from sleepd.core.sightings import START_HINT, let_go
-from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, refuse_all, restore_victims
+from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
 BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 LOOK_AGAIN_S = 0.25
+GOES_ON_S = 60.0
+"""A task whose caller ran out of time goes on making room for at least this long; then its wish is over too."""
 
 
 def go_on(draft: Draft) -> None:
@@ -85,6 +87,7 @@ def _make_room(draft: Draft, task: Task) -> None:
         draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
     elif isinstance(room, WaitFor):
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
+        draft.change(name, made_room=task.slept)
         draft.end_task(task, f"waits for {room.reason}")
         _wait(draft, name, room)
     else:
@@ -142,9 +145,13 @@ def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
 
 
 def _wait(draft: Draft, name: str, room: WaitFor) -> None:
+    reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-    if draft.models[name].reason != f"waits for {room.reason}":
+        # A reading that merely grew old says nothing new about what it waits for.
+        if reason.startswith("waits for"):
+            return
+    if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
 
 
@@ -187,6 +194,11 @@ def serve_callers(draft: Draft) -> None:
             failure = draft.models[name].failure
             detail = failure.detail if failure else "it failed"
             refuse_all(draft, name, "failed", detail, f"when the cause is gone: sleepctl reset {name}")
+        record = draft.models[name]
+        if record.made_room and name not in draft.tasks and not any(w.ask is AskKind.WAKE for w in record.waiters):
+            # Nobody waits any more for what others made room for.
+            owe_wakes(draft, record.made_room, name)
+            draft.change(name, made_room=())
 
 
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
@@ -196,6 +208,11 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     if task is not None:
         detail = f"{name} is not ready yet; the task goes on"
         draft.answer(name, waiter, AnswerKind.TIMED_OUT, task_id=task.id, problem="timeout", detail=detail)
+        if task.kind is TaskKind.WAKE and not waiter.silent:
+            # A wake that still makes room lasts as long as somebody wishes it: the promise just made is a wish.
+            promised_s = max(GOES_ON_S, waiter.deadline_s - waiter.asked_s)
+            wish = replace(waiter, silent=True, deadline_s=draft.mono_s + promised_s)
+            draft.change(name, waiters=(*draft.models[name].waiters, wish))
         return
     problem = "engine_failed"
     if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
@@ -210,7 +227,11 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
     state = record.life.state
-    if state is State.AWAKE:
+    if state is State.AWAKE and isinstance(record.seen, Missing) and record.failure is not None:
+        # Last seen awake, but it does not answer any more: nobody is sent there.
+        detail = record.failure.detail
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    elif state is State.AWAKE:
         last = record.last_wake
         task_id = last.task_id if last is not None and record.awake_since_s >= waiter.asked_s else None
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)

@@ -172,9 +172,9 @@ def _level1_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
     if facts.sleep_mode is False:
         return "the server runs without --enable-sleep-mode: restart it with that"
     if recipe.sleep_needs_fence and not fenced:
-        return (
-            f"vLLM {facts.version} dies of a request while asleep; set fenced = true if only sleepd reaches the server"
-        )
+        unread = facts.release is None or facts.release > NEWEST_READ
+        why = "is not known to this sleepd and may die" if unread else "dies"
+        return f"vLLM {facts.version} {why} of a request while asleep; set fenced = true if only sleepd reaches it"
     return ""
 
 

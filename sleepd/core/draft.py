@@ -21,13 +21,24 @@ from sleepd.core.events import (
     TaskSaved,
     Turn,
 )
-from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, advance
+from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
 from sleepd.core.units import MonotonicS, Seconds, WallS
 from sleepd.core.world import DetectorMemory, ModelRecord, Task, Waiter, World
 
 ACTIVITY_GRAIN_S = 60.0
 """Last use is made durable in steps of this size, rounded up: a busy model must not cost a commit a second."""
+
+_TOLD = {
+    State.SLEEP_PENDING: "is falling asleep, unanswered so far",
+    State.WAKING_WEIGHTS: "is waking: first the memory of its weights",
+    State.RELOADING: "reads its weights anew",
+    State.PARTIALLY_AWAKE: "has its weights again",
+    State.PROVING: "has its memory; whether it may serve is settled next",
+    State.BROKEN: "is half-way after a failed call, to be repaired",
+    State.FOREIGN: "is left alone",
+}
+"""What is said of states that share their public name with others."""
 
 
 class Draft:
@@ -73,7 +84,9 @@ class Draft:
         if life.state is record.life.state:
             return self.put(replace(record, life=life))
         data = {"from": record.life.state.value, "to": life.state.value, "fact": fact.value, "level": LEVEL[life.state]}
-        self.note("state", name, f"{name} is {PUBLIC[life.state].replace('_', ' ')}", data)
+        self.note(
+            "state", name, f"{name} {_TOLD.get(life.state) or 'is ' + PUBLIC[life.state].replace('_', ' ')}", data
+        )
         awake_since_s = record.awake_since_s
         if life.state in SERVING:
             awake_since_s = self.mono_s

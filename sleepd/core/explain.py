@@ -99,7 +99,8 @@ def _verdict(
 ) -> str:
     name, state = record.spec.name, record.life.state
     if state is not State.AWAKE:
-        return f"{name} is {PUBLIC[state].replace('_', ' ')}: {reason(world, name)}"
+        doing, why = PUBLIC[state].replace("_", " "), reason(world, name)
+        return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
     want, refusal = want_of(world, record, now.mono_s)
     refusal = level1_refusal(record) or _unplaced(world, record) or refusal
     if refusal:

@@ -16,7 +16,9 @@ from sleepd.core.events import (
     HostLooked,
     ModelLooked,
     ModelSaved,
+    OpenGate,
     ResetAsked,
+    RunStep,
     Saved,
     SettingsChanged,
     SleepAsked,
@@ -66,6 +68,20 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     begin_wakes(draft)
     begin_sleeps(draft)
     return draft.turn()
+
+
+def answers_first(events: Sequence[Event], turn: Turn) -> bool:
+    """Return whether what this turn tells may leave before its records are committed: it ends well what is on record.
+
+    It calls no engine, shuts no gate and takes no wish in, and a crash before the commit leaves the step's own intent,
+    from which recovery finds the same end. The caller of a wake need not wait for a disk after the engine answered.
+    """
+    asked = any(isinstance(e, WakeAsked | SleepAsked | ResetAsked) for e in events)
+    acts = bool(turn.shut) or any(isinstance(c, RunStep) for c in turn.commands)
+    served = any(
+        isinstance(c, OpenGate) or (isinstance(c, Answer) and c.kind is AnswerKind.DONE) for c in turn.commands
+    )
+    return served and not asked and not acts and any(isinstance(e, StepEnded) for e in events)
 
 
 def _take(draft: Draft, event: Event) -> None:
@@ -263,7 +279,12 @@ def asks_sleeping(record: ModelRecord) -> bool:
 
 
 def wants_processes(world: World) -> bool:
-    """Whether the next GPU reading needs process lists, which hold a driver-wide lock: only to place new servers."""
+    """Whether the next GPU reading needs process lists, which hold a driver-wide lock.
+
+    Only to place new servers, and to see what a half-done wake holds already: that much its repetition need not find.
+    """
+    if any(world.models[name].life.state is State.BROKEN for name in world.tasks):
+        return True
     return any(
         isinstance(r.seen, Known)
         and bool(r.seen.value.pids)

@@ -47,6 +47,13 @@ class ReadGpus:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAndReadGpus:
+    """Both at once, each asked after the ask was made: the value is the pair of readings, the look's first."""
+
+    timeout_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
 class ReadHost:
     pass
 
@@ -56,7 +63,7 @@ class Pause:
     seconds: Seconds
 
 
-Ask: TypeAlias = Call | Complete | Look | ReadGpus | ReadHost | Pause
+Ask: TypeAlias = Call | Complete | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +143,18 @@ def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
     wanted = order.step.proof is Proof.STILL_ASLEEP_AND_TAKEN
     deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
     for pause_s in _pauses():
-        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
-        got = yield ReadGpus()
-        evidence = replace(evidence, seen=seen, gpus_after=got.value)
+        # Somebody waits for this: the wake ends with the slower of the two proofs, not with their sum.
+        got = yield LookAndReadGpus(PROOF_CALL_S)
+        seen: Reading[ModelSeen] = got.value[0]
+        gpus_after: Reading[GpusSeen] = got.value[1]
+        evidence = replace(evidence, seen=seen, gpus_after=gpus_after)
         # A stage of releases before 0.24 already reports awake; bytes decide there.
         told = isinstance(seen, Known) and (wanted or seen.value.is_sleeping is False)
-        if end is None and told and (order.step.proof is Proof.AWAKE or _taken(order, got.value)):
+        if end is None and told and (order.step.proof is Proof.AWAKE or _taken(order, gpus_after)):
             return StepEnd.DONE, evidence
         if got.mono_s >= deadline_s:
             # Awake by its own word while NVML cannot be read: a missing reading contradicts nothing.
-            if end is None and told and not isinstance(got.value, Known):
+            if end is None and told and not isinstance(gpus_after, Known):
                 return StepEnd.DONE, evidence
             break
         yield Pause(pause_s)
@@ -183,7 +192,8 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
     result = got.value
     if isinstance(result, ProbeAnswer):
         seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
-        evidence = Evidence(200, "", started_s, got.mono_s, seen=seen, answer=result.tokens)
+        detail = "" if result.tokens else "its likeliest first tokens are too close to tell apart"
+        evidence = Evidence(200, detail, started_s, got.mono_s, seen=seen, answer=result.tokens)
         return (StepEnd.DONE if result.tokens else StepEnd.NOT_PROVABLE), evidence
     evidence = _evidence(result, started_s, got.mono_s)
     if isinstance(result, Answered) and result.status in (400, 401, 404, 405, 422, 501):
@@ -208,7 +218,7 @@ def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
             found = "the server does not tell its running requests (--disable-log-stats)"
         return StepEnd.BUSY, replace(evidence, detail=found)
     if order.activity is not None and look.activity != order.activity:
-        return StepEnd.BUSY, replace(evidence, detail="requests came while its gate was shut")
+        return StepEnd.BUSY, replace(evidence, detail="a request reached it since the last look")
     return StepEnd.DONE, evidence
 
 

@@ -7,7 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Fingerprint, Known
+from sleepd.core.model import CauseKind, Fingerprint, Known
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
 from sleepd.core.repair import repair, settle_unanswered
@@ -16,6 +16,8 @@ from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
+QUIET_AGAIN_S = 0.1
+"""A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
 PROVE_AGAIN_S = 2.0
 PROBE_RUNS = 3
 """A wrong answer is believed only when it came this often in a row."""
@@ -81,16 +83,26 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
             step_on(draft, task)
             return
         if event.end is StepEnd.NOT_PROVABLE:
-            detail = f"no known answer could be taken: {event.evidence.detail or 'its tokens are too close'}"
-            draft.change(name, check_failed=detail)
+            draft.change(name, check_failed=f"no known answer could be taken: {event.evidence.detail}")
         _overtake(draft, task, event)
     elif verb is Verb.CONFIRM_IDLE or (event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS):
         # Somebody uses a doubtful engine directly, or it did not answer the probe: try again, the gate stays shut.
         attempt = task.attempt if verb is Verb.CONFIRM_IDLE else task.attempt + 1
         draft.put_task(replace(task, attempt=attempt, resume_s=draft.mono_s + PROVE_AGAIN_S))
+    elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and _has_reloaded(task):
+        # There is nothing to compare with, now or ever (a model that does not generate, say): reading its weights anew
+        # by a recipe that is safe for this engine is all that can be done, and it was done.
+        detail = f"{name} has no answer to be known by ({event.evidence.detail}); its weights were read anew"
+        draft.note("not_provable", name, detail)
+        draft.state(name, Fact.ANSWER_RIGHT)
+        step_on(draft, task)
     else:
         draft.state(name, Fact.GAVE_UP)
         give_up(draft, task, "not_provable", f"no known answer could be taken: {event.evidence.detail or event.end}")
+
+
+def _has_reloaded(task: Task) -> bool:
+    return any(step.verb is Verb.RELOAD for step in task.plan.steps[: task.cursor])
 
 
 def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -100,6 +112,9 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
     if event.end is StepEnd.BUSY and draining and not any(w.ask is AskKind.WAKE for w in record.waiters):
         again_s = min(min(w.drain_until_s for w in draining), draft.mono_s + 0.5)
         draft.put_task(replace(task, resume_s=again_s))
+        return
+    if task.cause.kind in (CauseKind.OPERATOR, CauseKind.VICTIM) and task.attempt == 0 and _is_quiet(event):
+        draft.put_task(replace(task, attempt=1, resume_s=draft.mono_s + QUIET_AGAIN_S))
         return
     draft.state(name, Fact.OVERTAKEN)
     detail = event.evidence.detail or event.end.value
@@ -115,6 +130,12 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
         if waiter.ask is AskKind.SLEEP:
             hint = "wait until its requests end, or give drain_s"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
+
+
+def _is_quiet(event: StepEnded) -> bool:
+    """Whether nothing runs or waits any more, though counters moved since the look before."""
+    seen = event.evidence.seen
+    return event.end is StepEnd.BUSY and isinstance(seen, Known) and seen.value.running == seen.value.waiting == 0
 
 
 def _succeed(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -173,8 +194,7 @@ def _compared(draft: Draft, task: Task, answer: tuple[str, ...]) -> None:
         carry_on(draft, replace(task, attempt=task.attempt + 1))
         return
     assert record.facts is not None
-    reloaded = any(s.verb is Verb.RELOAD for s in task.plan.steps)
-    if not reloaded and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
+    if not _has_reloaded(task) and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
         draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
         plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
         carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))

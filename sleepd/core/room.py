@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.memory import (
@@ -19,7 +20,7 @@ from sleepd.core.memory import (
 )
 from sleepd.core.model import GpusSeen, Known
 from sleepd.core.orders import pids_of
-from sleepd.core.policy import idle_s, is_busy, level_for, protections
+from sleepd.core.policy import idle_s, level_for, protections
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind
 
@@ -97,7 +98,11 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return Go(claims)
     if isinstance(verdict, Blind):
         return WaitFor(f"{verdict.wanted} is missing", uuids, look=True)
-    return _room_by_victims(draft, name, verdict, claims, taken)
+    room = _room_by_victims(draft, name, verdict, claims, taken)
+    if isinstance(room, Refuse) and draft.gpus.asked_at_s < _first_wished_s(record):
+        # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
+        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+    return room
 
 
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
@@ -172,9 +177,11 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
     level, refusal = level_for(draft.world(), other, _wanted_level(draft, other))
     if level == 0:
         return refusal, False
+    if other.frees_nothing:
+        return "sleeping frees nothing on this server", False
+    if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
+        return unsafe, False
     found = protections(other, draft.mono_s)
-    if other.frees_nothing or (found and not is_busy(other) and "dies of a request" in found[0]):
-        return found[-1], False
     return (found[0], True) if found else ("", True)
 
 
@@ -204,6 +211,11 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
         and (r.owed_wake or any(w.ask.value == TaskKind.WAKE.value for w in r.waiters))
     ]
     return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
+
+
+def _first_wished_s(record: ModelRecord) -> float:
+    """When the first of those who wait asked; 0 where nobody does."""
+    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=0.0)
 
 
 def wished_s(record: ModelRecord) -> float:

@@ -37,8 +37,9 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     plan = plan_wake(
         level, caps, doubtful=record.life.weights is not Weights.OFFLOADED, known=record.fingerprint is not None
     )
-    task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims))
-    draft.change(name, reason=f"waking: {describe(cause)}")
+    slept = record.made_room
+    task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims, slept=slept))
+    draft.change(name, reason=f"waking: {describe(cause)}", made_room=())
     _tell_begun(draft, task)
     return task
 
@@ -120,9 +121,15 @@ def refuse_all(draft: Draft, name: str, problem: str, detail: str, hint: str = "
 
 def restore_victims(draft: Draft, task: Task) -> None:
     """A wake failed for good: those that made room for it are owed their own."""
-    for victim in task.slept:
-        if draft.models[victim].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
-            draft.change(victim, owed_wake=Cause(CauseKind.RECOVERY, task.model))
+    owe_wakes(draft, task.slept, task.model)
+
+
+def owe_wakes(draft: Draft, victims: tuple[str, ...], name: str) -> None:
+    """What made room for `name` in vain is woken again when there is room."""
+    for victim in victims:
+        record = draft.models.get(victim)
+        if record is not None and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+            draft.change(victim, owed_wake=Cause(CauseKind.RECOVERY, name))
 
 
 def fell_asleep(draft: Draft, task: Task) -> None:

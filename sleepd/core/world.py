@@ -159,6 +159,8 @@ class ModelRecord:
     check_failed: str = ""
     owed_wake: Cause | None = None
     """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
+    made_room: tuple[str, ...] = ()
+    """Who was put to sleep for a wish that still waits: woken again should it come to nothing."""
     last_wake: LastWake | None = None
     reason: str = "not looked at yet"
 

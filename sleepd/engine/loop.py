@@ -15,6 +15,7 @@ from sleepd.core.events import (
     LookNow,
     Note,
     OpenGate,
+    Record,
     ResetAsked,
     RunStep,
     SleepAsked,
@@ -24,7 +25,7 @@ from sleepd.core.events import (
     Turn,
     WakeAsked,
 )
-from sleepd.core.machine import next_deadline, step
+from sleepd.core.machine import answers_first, next_deadline, step
 from sleepd.core.model import Now
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
@@ -61,6 +62,7 @@ class Loop:
         self._server, self._tell, self._beat = server, tell, beat
         self._events: list[Event] = []
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
+        self._owed: tuple[Record, ...] = ()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._steps: set[asyncio.Task[None]] = set()
         self._next_waiter = 1
@@ -127,17 +129,34 @@ class Loop:
             woken.cancel()
 
     async def turn(self, events: Sequence[Event]) -> None:
-        """Decide, record, publish. A batch that cannot be recorded is dropped: its world never was."""
+        """Decide, record, publish. A batch that cannot be recorded is dropped: its world never was.
+
+        A turn that only tells how a recorded step ended well is published first and recorded then; what of it could
+        not be recorded is owed, and comes before whatever is recorded next.
+        """
         now = self._clock.now()
         turn = step(self.world, events, now)
         for model in turn.shut:
             self._gates.of(model).open = False
-        if turn.records:
+        told = not turn.records or answers_first(events, turn)
+        if told:
+            self._publish(turn, now)
+        records = (*self._owed, *turn.records)
+        if records:
             try:
-                await self._store.commit(turn.records)
+                await self._store.commit(records)
+                self._owed = ()
             except StoreFailed as failure:
-                self._drop(events, turn, str(failure), now)
+                if told:
+                    self._owe(records, str(failure), now)
+                else:
+                    self._drop(events, turn, str(failure), now)
                 return
+        if not told:
+            self._publish(turn, now)
+
+    def _publish(self, turn: Turn, now: Now) -> None:
+        """Let the turn's world be the world, and carry its commands out."""
         self.world = turn.world
         self._published.set()
         self._published = asyncio.Event()
@@ -147,6 +166,12 @@ class Loop:
         if self._observer is not None:
             self._observer.follow()
         self._beat(self.world)
+
+    def _owe(self, records: tuple[Record, ...], detail: str, now: Now) -> None:
+        """Keep records of what was told already, and try again soon; no step is begun before they are committed."""
+        self._owed = records
+        self._tell([Note("not_recordable", "", detail)], now)
+        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self.submit, Tick())
 
     def _drop(self, events: Sequence[Event], turn: Turn, detail: str, now: Now) -> None:
         """Reopen what the turn had shut, tell its callers, and keep what must not be lost: how steps ended."""

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from sleepd.core.events import StepEnded, StepOrder
-from sleepd.core.procedure import Ask, Call, Complete, Got, Look, Pause, ReadGpus, perform
+from sleepd.core.procedure import Ask, Call, Complete, Got, Look, LookAndReadGpus, Pause, ReadGpus, perform
 from sleepd.ports import Clock, Gpus, HostMemory, Vllm
 
 
@@ -33,6 +33,9 @@ class Runner:
             return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s)
         if isinstance(ask, Complete):
             return await server.complete(ask.prompt, api_name=ask.api_name, timeout_s=ask.timeout_s)
+        if isinstance(ask, LookAndReadGpus):
+            looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s)
+            return await asyncio.gather(looking, self._gpus.read(processes=True))
         if isinstance(ask, ReadGpus):
             return await self._gpus.read(processes=True)
         if isinstance(ask, Pause):

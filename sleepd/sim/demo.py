@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import logging
 import math
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,8 +21,11 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
+from sleepd.api.server import SocketTaken
 from sleepd.cli.screen import look_at
+from sleepd.config.errors import ConfigError
 from sleepd.core.units import Seconds
+from sleepd.ports import StoreFailed
 from sleepd.sim.demo_stage import CAST, Stage
 from sleepd.sim.demo_summary import is_right, plain_line, summary
 from sleepd.sim.demo_traffic import Callers, Served, run_batch_job
@@ -33,7 +35,7 @@ from sleepd.sim.demo_watch import Board, Json, Watch
 SECONDS, SPEED = 45.0, 12.0
 LEAST_SPEED, MOST_SPEED = 0.1, 60.0
 """Faster than that, a reading is stale (half a second of the demo's) before the daemon can act on it."""
-DONE, WRONG = 0, 1
+DONE, WRONG, FAILED = 0, 1, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,16 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The demo has run, everything it started is gone, and the value is 0 unless an answer was wrong."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
-    )  # the table tells it instead
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the table tells it
     seconds = args.seconds if args.seconds is not None else math.inf if args.keep else SECONDS
-    root = Path(tempfile.mkdtemp(prefix="sleepd-demo-"))
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Demo(root, args.speed, seconds).play())
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="sleepd-demo-", ignore_cleanup_errors=True) as root,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(Demo(Path(root), args.speed, seconds).play())
+    except BrokenPipeError:
+        raise
+    except (OSError, ConfigError, SocketTaken, StoreFailed) as error:
+        print(f"sleepd demo: {error}", file=sys.stderr)
+        print("  it needs a writable TMPDIR whose name is short enough for a socket in it", file=sys.stderr)
+        return FAILED
 
 
 class Demo:
@@ -73,9 +79,12 @@ class Demo:
         told = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
+        stage = Stage(self._root, self._speed)
+        if not math.isfinite(self._seconds):
+            print(f"meanwhile, elsewhere: sleepctl --socket {stage.socket_path} status", flush=True)
         with self._screen():
             async with AsyncExitStack() as opened:
-                stage = await opened.enter_async_context(Stage(self._root, self._speed))
+                await opened.enter_async_context(stage)
                 await self._act(stage, opened, told)
                 self._show()
         for line in summary(self._board.tally, self._served, demo_s=self._board.now_s, took_s=self._passed_s()):
@@ -100,8 +109,6 @@ class Demo:
 
     async def _set_up(self, stage: Stage, watch: Watch, callers: Callers) -> None:
         """Bring up one server after the other, as somebody with one GPU does: each sleeps before the next comes."""
-        if not math.isfinite(self._seconds):
-            self._tell(f"try: sleepctl --socket {stage.socket_path} status")
         for cast in CAST:
             if cast is not CAST[0]:
                 await stage.start_server(cast)

@@ -215,7 +215,7 @@ def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
         f"proc_root = {_quote(root / 'proc')}",
         "[model_defaults]",
         'gpus = ["0"]',
-        'min_awake = "20s"',
+        'min_awake = "10s"',
     ]
     for cast in deployed:
         lines += [
@@ -224,7 +224,7 @@ def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
             f'host_ram = "{cast.weights_bytes // GIB}GiB"',
             f"max_level = {cast.max_level}",
         ]
-    lines += ["[[rules]]", 'name = "nap"', 'when = { idle = "45s" }', "then = { sleep = 1 }"]
+    lines += ["[[rules]]", 'name = "nap"', 'when = { idle = "30s" }', "then = { sleep = 1 }"]
     return "\n".join(lines) + "\n"
 
 

@@ -34,7 +34,7 @@ def number_line(tally: Tally, served: Served, width: int) -> str:
     if served.waits_s:
         parts.append(f"wait p50 {_seconds(served.waits_s, 0.5)} p95 {_seconds(served.waits_s, 0.95)}")
     parts.append(_answers(served))
-    parts.append(f"{tally.given_back_gib_h:.1f} GPU-GiB-h given back")
+    parts.append(f"{tally.given_back_gib_h:.1f} GPU-GiB-h back")
     line = parts[0]
     for part in parts[1:]:
         if len(line) + 3 + len(part) <= width:
@@ -44,19 +44,17 @@ def number_line(tally: Tally, served: Served, width: int) -> str:
 
 def summary(tally: Tally, served: Served, *, demo_s: Seconds, took_s: Seconds) -> list[str]:
     """Return the closing lines."""
-    waited = len(served.waits_s)
-    waits = (
-        f"p50 {_seconds(served.waits_s, 0.5)}, p95 {_seconds(served.waits_s, 0.95)}, for {waited} callers who had to"
-        if waited
-        else "nobody had to"
-    )
+    waits = "nobody had to wait"
+    if served.waits_s:
+        waits = f"p50 {_seconds(served.waits_s, 0.5)}, p95 {_seconds(served.waits_s, 0.95)}"
+    waits += f" ({len(served.waits_s)} waited, {served.found_awake} found their model awake)"
     given = f"{tally.given_back_gib_h:.1f} GPU-GiB-hours"
     if tally.awake_gib_h:
-        given += f", {tally.given_back_gib_h / tally.awake_gib_h:.0%} of what the servers hold awake"
+        given += f", {tally.given_back_gib_h / tally.awake_gib_h:.0%} of what three awake servers hold"
     refused = ", ".join(f"{count} {kind}" for kind, count in sorted(served.refused.items()))
     rows = [
         ("wakes", f"{tally.wakes.total()}: {tally.wakes[1]} from level 1, {tally.wakes[2]} from level 2"),
-        ("waits", f"{waits}; {served.found_awake} found their model awake"),
+        ("waits", waits),
         ("sleeps", f"{tally.sleeps.total()}: {tally.sleeps[1]} at level 1, {tally.sleeps[2]} at level 2"),
         ("", _causes(tally)),
         ("victims", f"{tally.causes['victim']} put to sleep to make room for another"),
@@ -76,6 +74,8 @@ def is_right(served: Served) -> bool:
 
 def _answers(served: Served) -> str:
     count = served.right + served.wrong + served.unanswered
+    if not count:
+        return "no answers"
     if is_right(served):
         return f"{count} answers, all right" if count != 1 else "1 answer, and right"
     return f"{count} answers: {served.wrong} WRONG, {served.unanswered} broken off"
@@ -83,10 +83,10 @@ def _answers(served: Served) -> str:
 
 def _causes(tally: Tally) -> str:
     said = {
-        "rule": "by a rule",
+        "rule": "by rule",
         "victim": "to make room",
-        "check": "to check level 2",
-        "operator": "asked for while servers were set up",
+        "check": "checked",
+        "operator": "at set-up",
     }
     return ", ".join(f"{tally.causes[cause]} {text}" for cause, text in said.items() if tally.causes[cause])
 

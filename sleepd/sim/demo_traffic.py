@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import aiohttp
 
@@ -20,10 +19,10 @@ from sleepd.sim.demo_stage import Stage
 from sleepd.sim.vllm_generation import answer_token
 
 SEED = 20
-OPENING_S = 36.0
+OPENING_S = 24.0
 """Nobody comes before: the level 2 check of the last server has its idle moment."""
-BUSY_GAP_S, QUIET_GAP_S = (4.0, 24.0), (70.0, 85.0)
-VISITS_BETWEEN_QUIET = 6
+BUSY_GAP_S, QUIET_GAP_S = (10.0, 36.0), (60.0, 70.0)
+VISITS_BETWEEN_QUIET = 4
 WAKE_LIMIT_S = 60.0
 PATIENCE_S = 10.0
 """A question without an answer for this long asks for a wake again: the model fell asleep before it came."""
@@ -88,7 +87,6 @@ class Callers:
 
     def __init__(self, stage: Stage, models: tuple[str, ...], served: Served) -> None:
         self._stage, self._models, self._served = stage, models, served
-        self._visits: set[asyncio.Task[None]] = set()
         self._sessions: dict[Path, aiohttp.ClientSession] = {}
         self._open = AsyncExitStack()
 
@@ -99,12 +97,7 @@ class Callers:
             self._sessions[path] = await self._open.enter_async_context(session)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for visit in self._visits:
-            visit.cancel()
-        await asyncio.gather(*self._visits, return_exceptions=True)
+    async def __aexit__(self, *failure: object) -> None:
         await self._open.aclose()
 
     async def come(self) -> None:
@@ -112,9 +105,7 @@ class Callers:
         async with asyncio.TaskGroup() as group:
             for visit in plan_visits(self._models):
                 await self._stage.clock.sleep(visit.after_s)
-                task = group.create_task(self._visit(visit))
-                self._visits.add(task)
-                task.add_done_callback(self._visits.discard)
+                group.create_task(self._visit(visit))
 
     async def _visit(self, visit: Visit) -> None:
         for question, tokens, pause_s in visit.questions:

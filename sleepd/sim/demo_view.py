@@ -1,12 +1,13 @@
 """The live table: what the board knows, for eyes. Sizes and times stand right, names left, colours mean one thing."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from sleepd.cli.screen import clean
-from sleepd.core.units import Bytes, Seconds, format_duration, format_size
+from sleepd.core.units import GIB, Bytes, Seconds, format_duration, format_size
 from sleepd.sim.demo_bars import Part, draw_bar
 from sleepd.sim.demo_summary import clock, number_line
 from sleepd.sim.demo_traffic import Served
@@ -33,7 +34,7 @@ _TOLD = {
     "foreign": "red",
     "answer_wrong": "red",
 }
-_FIXED_ROWS = 15
+_FIXED_ROWS = 10
 """Rows of everything but the events, with one to spare for the cursor."""
 _COLUMNS = 5 * 2 + 8 + 16 + 7 + 6 + 19
 
@@ -62,8 +63,10 @@ class LiveTable:
         yield Text()
         yield Text(number_line(self._board.tally, self._served, width), no_wrap=True)
         yield Text()
-        for told in list(self._board.told)[-max(1, console.size.height - _FIXED_ROWS - len(status["models"]) * 2) :]:
-            yield _event(told, width)
+        rows = max(1, console.size.height - _FIXED_ROWS - 2 * len(status["models"]))
+        colours = dict(zip((model["name"] for model in status["models"]), _COLOURS, strict=False))
+        for told in list(self._board.told)[-rows:]:
+            yield _event(told, colours, width)
 
     def _heading(self, width: int) -> Text:
         left_s = self._left_s()
@@ -71,13 +74,13 @@ class LiveTable:
         times = f"{clock(self._board.now_s)} at {self._speed:g}x, {ends}"
         what = Text("sleepd demo", style="bold")
         what.append("  three servers, a GPU for one and a half", style="not bold bright_black")
-        return _row([what, Text(times, style="bright_black")], [width - len(times) - 2, -len(times)])
+        return _row([what, Text(times, style="bright_black")], [max(1, width - len(times) - 2), -len(times)])
 
     def _bar(self, parts: Sequence[Part], total: float, width: int) -> Text:
         return draw_bar(parts, total, width, unicode=self._unicode, colour=self._colour)
 
     def _models(self, status: Json, width: int) -> RenderResult:
-        bar_width = max(8, width - _COLUMNS)
+        bar_width = _bar_width(width)
         widths = [8, 16, bar_width, -7, -6, 19]
         yield _row(
             [Text(head, style="bright_black") for head in ("MODEL", "STATE", "VRAM", "", "IDLE", "NEXT")], widths
@@ -95,7 +98,7 @@ class LiveTable:
                 Text(outlook(model, status["tasks"])),
             ]
             yield _row(cells, widths)
-            yield _row([Text(), Text(clean(model["reason"]), style="bright_black")], [8, width - 10])
+            yield _row([Text(), Text(clean(model["reason"]), style="bright_black")], [8, max(1, width - 10)])
 
     def _state(self, model: Json) -> Text:
         mark, ascii_mark, colour = _STATES.get(model["state"], _MOVING)
@@ -104,26 +107,32 @@ class LiveTable:
         return Text(f"{shown} {clean(model['state']).replace('_', ' ')}{level}", style=colour)
 
     def _meters(self, status: Json, width: int) -> RenderResult:
-        bar_width = max(16, width - 54)
+        """Same columns and, for GPUs, the same scale as the models' own bars above."""
         held = held_bytes(status)
         for gpu in status["gpus"]:
             total, used = gpu["total_bytes"], gpu["total_bytes"] - gpu["free_bytes"]
             colours = zip(status["models"], _COLOURS, strict=False)
             parts = [Part(held.get(model["name"]) or 0, colour) for model, colour in colours]
             parts.append(Part(used - sum(part.amount for part in parts), "white"))
-            yield self._meter(f"GPU {gpu['index']}", parts, used, total, "", bar_width)
+            note = f"{format_size(max(0, gpu['free_bytes'] - gpu['margin_bytes']))} to give"
+            yield self._meter(f"GPU {gpu['index']}", parts, used, total, Text(note, style="bright_black"), width)
         host = status["host"]
         if host["total_bytes"] is not None:
             total, used = host["total_bytes"], host["total_bytes"] - host["available_bytes"]
-            note = "short: sleep at level 2" if self._board.ram_is_short else ""
-            parts = [Part(used, "yellow" if note else "white")]
-            yield self._meter("host RAM", parts, used, total, note, bar_width)
+            short = self._board.ram_is_short
+            note = "short: sleep at level 2 where proven" if short else f"{format_size(total - used)} to give"
+            told = Text(note, style="yellow" if short else "bright_black")
+            yield self._meter("host RAM", [Part(used, "yellow" if short else "white")], used, total, told, width)
 
-    def _meter(self, label: str, parts: Sequence[Part], used: Bytes, total: Bytes, note: str, width: int) -> Text:
-        text = Text(f"{label:<10}", no_wrap=True, overflow="ellipsis")
-        text.append_text(self._bar(parts, total, width))
-        text.append(f"  {format_size(used):>7} of {format_size(total)}")
-        return text.append(f"  {note}" if note else "", style="yellow")
+    def _meter(self, label: str, parts: Sequence[Part], used: Bytes, total: Bytes, note: Text, width: int) -> Text:
+        bar_width = _bar_width(width)
+        amount = Text(f"{used / GIB:.0f} of {format_size(total)}")
+        cells = [Text(label), amount, self._bar(parts, total, bar_width), note]
+        return _row(cells, [8, 16, bar_width, max(1, width - bar_width - 30)])
+
+
+def _bar_width(width: int) -> int:
+    return max(8, width - _COLUMNS)
 
 
 def _row(cells: Sequence[Text], widths: Sequence[int]) -> Text:
@@ -174,6 +183,8 @@ def outlook(model: Json, tasks: Sequence[Json]) -> str:
     return ""
 
 
-def _event(told: Told, width: int) -> Text:
-    text = Text(f"{clock(told.at_s):>6}  ", style="bright_black", no_wrap=True, overflow="ellipsis")
-    return text.append(clean(told.text)[: width - 8], style=_TOLD.get(told.kind, "default"))
+def _event(told: Told, colours: Mapping[str, str], width: int) -> Text:
+    text = Text(clean(told.text), style=_TOLD.get(told.kind, "default"))
+    for name, colour in colours.items():
+        text.highlight_regex(rf"\b{re.escape(name)}\b", style=colour)
+    return _row([Text(clock(told.at_s), style="bright_black"), text], [-6, max(1, width - 8)])

@@ -19,6 +19,7 @@ from sleepd.core.events import (
     ModelLooked,
     Note,
     OpenGate,
+    Record,
     ResetAsked,
     RunStep,
     Saved,
@@ -26,11 +27,12 @@ from sleepd.core.events import (
     StepEnded,
     StepOrder,
     Tick,
+    Turn,
     WakeAsked,
 )
-from sleepd.core.machine import asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
+from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
-from sleepd.core.procedure import Ask, Call, Complete, Got, Look, Pause, Procedure, ReadGpus, perform
+from sleepd.core.procedure import Ask, Call, Complete, Got, Look, LookAndReadGpus, Pause, Procedure, ReadGpus, perform
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
@@ -86,6 +88,7 @@ class VirtualDaemon:
         self._check, self._tell = check, tell
         self._epoch = 0
         self._events: list[Event] = []
+        self._owed: tuple[Record, ...] = ()
         self._due: Any = None
         self._turning = False
         self._nvml_busy = False
@@ -103,6 +106,7 @@ class VirtualDaemon:
         first = begin(self.settings, self.saved, self.now())
         self.world, self.saved = first.world, apply_records(self.saved, first.records)
         self._events, self._answers, self._turning, self._nvml_busy = [], {}, False, False
+        self._owed = ()
         self.gates = Gates()
         for name in self.servers:
             self._poll_model(name, self._epoch)
@@ -152,29 +156,44 @@ class VirtualDaemon:
         self.tally.turns += 1
         for model in turn.shut:
             self.gates.of(model).open = False
-        if not turn.records:
+        told = not turn.records or answers_first(events, turn)
+        if told:
+            self._turning = True
             self._publish(turn.world, turn.commands, turn.notes)
-            return
+            self._turning = False
+        records = (*self._owed, *turn.records)
+        if records:
+            self._commit(events, turn, records, told)
+        else:
+            self._rest()
+
+    def _commit(self, events: list[Event], turn: Turn, records: tuple[Record, ...], told: bool) -> None:
         if self.upsets.die_before_commit:
             self.upsets.die_before_commit = False
             self.die()
             return
         if self.upsets.fail_commits > 0:
             self.upsets.fail_commits -= 1
-            self._drop(events, turn.shut)
+            if told:
+                self._owed = records
+                self._wake_at(1.0)
+            else:
+                self._drop(events, turn.shut)
             return
         self.tally.commits += 1
-        self.saved = apply_records(self.saved, turn.records)
+        self.saved, self._owed = apply_records(self.saved, records), ()
         if self.upsets.die_after_commit:
             self.upsets.die_after_commit = False
             self.die()
             return
-        self._turning = True
+        self._turning, epoch = True, self._epoch
 
         def committed() -> None:
             if epoch == self._epoch:
                 self._turning = False
-                self._publish(turn.world, turn.commands, turn.notes)
+                if not told:
+                    self._publish(turn.world, turn.commands, turn.notes)
+                self._rest()
 
         self.time.call_later(DISK_S, committed)
 
@@ -205,6 +224,8 @@ class VirtualDaemon:
         for command in commands:
             self._carry_out(command)
         self._check(self)
+
+    def _rest(self) -> None:
         if self._events:
             self._wake_at(0.0)
             return
@@ -268,6 +289,14 @@ class VirtualDaemon:
             server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)))
         elif isinstance(ask, Complete):
             server.complete(ask.prompt, ask.timeout_s, then)
+        elif isinstance(ask, LookAndReadGpus):
+            both_s = self.now().mono_s
+
+            def read_gpus(seen: Any) -> None:
+                gpus = self._see_gpus(both_s, processes=True)
+                self.time.call_later(NVML_S, lambda: then((self._dated(seen), gpus)))
+
+            server.look(True, ask.timeout_s, read_gpus)
         elif isinstance(ask, ReadGpus):
             asked_s = self.now().mono_s
             self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))

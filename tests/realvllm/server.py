@@ -236,6 +236,16 @@ class RealServer:
             raise ServerFailed(f"{self.name} answered {answer.status}: {answer.body}")
         return str(answer.body["choices"][0]["message"]["content"])
 
+    def count_calls(self, path: str) -> int:
+        """How often this path was called with success since the server started, by its own metrics."""
+        page = str(self.request("GET", "/metrics").body).splitlines()
+        counted = [line for line in page if line.startswith("http_requests_total{") and f'handler="{path}"' in line]
+        return sum(round(float(line.split()[-1])) for line in counted if 'status="2xx"' in line)
+
+    def read_log(self) -> str:
+        """All that the server wrote, over every start."""
+        return self.log.read_text(errors="replace")
+
     def is_sleeping(self) -> bool:
         return bool(self.request("GET", "/is_sleeping").body["is_sleeping"])
 
@@ -268,6 +278,9 @@ class RealServer:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_SERVER_DEV_MODE": "1" if self._dev_mode else "0",
             "OMP_NUM_THREADS": "1",
+            # The first request for logprobs has the CPU platform compile batched_count_greater_than with g++
+            # (vllm/v1/sample/ops/logprobs.py, 0.32.0): half a minute with a compiler, a dead engine without one.
+            "TORCHDYNAMO_DISABLE": "1",
             "SLEEPD_LEDGER": str(self.ledger.directory),
             "SLEEPD_LEDGER_GPU": str(self.gpu),
             "SLEEPD_CONTEXT_BYTES": str(footprint.context_bytes),
@@ -291,7 +304,7 @@ class RealServer:
             time.sleep(0.02)
 
     def _log_end(self) -> str:
-        return f"the end of {self.log}:\n{self.log.read_text(errors='replace')[-4000:]}"
+        return f"the end of {self.log}:\n{self.read_log()[-4000:]}"
 
 
 def _process_group(pid: int) -> int | None:

@@ -1,0 +1,108 @@
+"""A turn is a function: the same input gives the same turn, and time alone changes nothing before its deadline."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from sleepd.core import machine
+from sleepd.core.events import Event, LookNow, Tick, Turn
+from sleepd.core.machine import next_deadline, step
+from sleepd.core.model import Missing, Now
+from sleepd.core.world import World
+from sleepd.sim import world as shell
+from sleepd.sim.scenario import Scenario
+
+# A few virtual minutes of these hold every state, task and fault; each keeps the worlds of its turns.
+SEEDS = range(12)
+PLAYED_S = 150.0
+CLOCK_GRAIN_S = 1e-6
+"""Deadlines nearer than this are due: sums of floats do not tell them apart from now."""
+
+
+class Recorded:
+    """The turns of a seed: what went in and what came out."""
+
+    def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.turns: list[tuple[World, tuple[Event, ...], Now, Turn]] = []
+        real: Callable[..., Turn] = machine.step
+
+        def remember(world: World, events: list[Event], now: Now) -> Turn:
+            turn = real(world, events, now)
+            self.turns.append((world, tuple(events), now, turn))
+            return turn
+
+        monkeypatch.setattr(shell, "step", remember)
+        scenario = Scenario(seed)
+        scenario._boot_all()
+        scenario.daemon.start()
+        scenario._every(scenario._request, 4.0, 25.0)
+        scenario._every(scenario._operate, 30.0, 60.0)
+        scenario._every(scenario._upset, 10.0, 40.0)
+        scenario.time.run_until(PLAYED_S)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with pytest.MonkeyPatch.context() as patch:
+        return [turn for seed in SEEDS for turn in Recorded(seed, patch).turns]
+
+
+def test_the_same_input_gives_the_same_turn(recorded):
+    for world, events, now, turn in recorded[::5]:
+        assert step(world, events, now) == turn
+
+
+def test_a_turn_leaves_the_world_it_was_given_untouched(recorded):
+    for world, events, now, _ in recorded[::5]:
+        before = (dict(world.models), dict(world.tasks), world.gpus, world.host, world.memory, world.proven)
+        step(world, events, now)
+        assert (dict(world.models), dict(world.tasks), world.gpus, world.host, world.memory, world.proven) == before
+
+
+def test_many_worlds_are_at_hand(recorded):
+    states = {r.life.state for _, _, _, turn in recorded for r in turn.world.models.values()}
+    assert len(recorded) > 1000
+    assert len(states) >= 12, "the seeds no longer visit enough states for these tests to mean much"
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.3, 0.9, 0.999_999])
+def test_a_tick_without_news_changes_nothing_but_time(recorded, share):
+    for _, _, now, turn in recorded:
+        check_quiet(turn.world, now, share)
+
+
+def check_quiet(world: World, now: Now, share: float) -> None:
+    """From just after a turn up to its next deadline (or an hour), a Tick brings nothing."""
+    due_s = next_deadline(world, now.mono_s)
+    ahead_s = 3600.0 if due_s is None else due_s - now.mono_s
+    if ahead_s < CLOCK_GRAIN_S:
+        return
+    later = replace(now, mono_s=now.mono_s + share * ahead_s, wall_s=now.wall_s + share * ahead_s)
+    quiet = step(world, [Tick()], later)
+    # Somebody who waits for a reading asks for it again with every turn; asking changes nothing.
+    commands = [c for c in quiet.commands if not isinstance(c, LookNow)]
+    told = (commands, quiet.records, [n.text for n in quiet.notes], quiet.shut)
+    assert told == ([], (), [], ()), f"{share * ahead_s:.3f}s after a turn, {ahead_s:.3f}s before the next deadline"
+    assert quiet.world.models == world.models
+    assert quiet.world.tasks == world.tasks
+    assert (quiet.world.gpus, quiet.world.host, quiet.world.proven) == (world.gpus, world.host, world.proven)
+
+
+def test_a_second_tick_at_the_same_moment_brings_nothing(recorded):
+    for world, _, now, _ in recorded[::3]:
+        check_second_tick(world, now)
+
+
+def check_second_tick(world: World, now: Now) -> None:
+    once = step(world, [Tick()], now)
+    twice = step(once.world, [Tick()], now)
+    assert twice.records == ()
+    assert twice.notes == ()
+    assert [c for c in twice.commands if not isinstance(c, LookNow)] == []
+
+
+def test_a_tick_on_an_unread_host_does_nothing(recorded):
+    world = recorded[0][0]
+    assert isinstance(world.gpus, Missing)
+    check_quiet(world, recorded[0][2], 0.5)

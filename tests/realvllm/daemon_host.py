@@ -1,0 +1,229 @@
+"""The real `sleepd run` for a test: its configuration, its host's RAM, its NVML, its process, and what it tells.
+
+It manages the two servers of `fixtures.py` at their unix sockets. NVML is the real pynvml over the stand-in that reads
+the servers' ledger; host RAM is a /proc of files, so that a test can make it short.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sleepd.client import ApiProblem, Client, DaemonUnreachable
+from tests.fakenvml.build import fool
+from tests.realvllm.fixtures import RealPair
+from tests.realvllm.server import MIB
+
+T = TypeVar("T")
+
+AWAKE_BYTES = 3300 * MIB
+ASLEEP_BYTES = 300 * MIB
+RAM_BYTES = 8192 * MIB
+PLENTY_BYTES = 7000 * MIB
+SHORT_BYTES = 600 * MIB
+WAIT_LIMIT_S = 20.0
+CONFIGURATION = """
+[daemon]
+state_dir = "{root}/state"
+poll_every = "200ms"
+
+[api]
+socket = "{root}/sleepd.sock"
+
+[gpu]
+margin = "200MiB"
+
+[host]
+reserve = "256MiB"
+proc_root = "{root}/proc"
+
+[model_defaults]
+gpus = ["0"]
+vram = "3000MiB"
+host_ram = "1000MiB"
+min_awake = "1s"
+"""
+
+
+def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
+    """Return the first true value of `look`. Raises AssertionError naming `what` after `limit_s`."""
+    deadline_s = time.monotonic() + limit_s
+    while not (found := look()):
+        assert time.monotonic() < deadline_s, f"waited {limit_s:g} s for {what}; last seen: {found!r}"
+        time.sleep(0.05)
+    return found
+
+
+class Events:
+    """Everything one daemon told on /v1/events, read by a thread of its own until the daemon ends."""
+
+    def __init__(self, client: Client) -> None:
+        self.all: list[dict[str, Any]] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._follow, args=(client,), daemon=True)
+        self._thread.start()
+
+    def _follow(self, client: Client) -> None:
+        try:
+            for event in client.events():
+                with self._news:
+                    self.all.append(event)
+                    self._news.notify_all()
+        except DaemonUnreachable:
+            return
+
+    def of(self, kind: str, model: str | None = None, **data: Any) -> list[dict[str, Any]]:
+        """Every event so far of this kind, of this model (None: any), with these data."""
+        return [
+            event
+            for event in list(self.all)
+            if event["kind"] == kind
+            and model in (None, event.get("model"))
+            and all(event.get("data", {}).get(key) == value for key, value in data.items())
+        ]
+
+    def await_one(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
+        """Return the first such event, once it is told. Raises AssertionError after WAIT_LIMIT_S."""
+        with self._news:
+            self._news.wait_for(lambda: self.of(kind, model, **data), WAIT_LIMIT_S)
+        found = self.of(kind, model, **data)
+        assert found, f"no event {kind} {model or ''} {data}: {[event.get('text') for event in self.all]}"
+        return found[0]
+
+    def join(self) -> None:
+        self._thread.join(5.0)
+
+
+class Daemon:
+    """One process `sleepd run`, answering on its socket once made."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self.client = Client(root / "sleepd.sock", timeout_s=WAIT_LIMIT_S)
+        with (root / "sleepd.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sleepd.cli.daemon", "run", "--config", str(root / "etc")],
+                env={**os.environ, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            wait_until(self._is_answering, "the daemon to answer")
+        except AssertionError:
+            self.end(signal.SIGKILL)
+            raise
+        self.events = Events(self.client)
+
+    def _is_answering(self) -> bool:
+        assert self._process.poll() is None, f"sleepd ended with status {self._process.returncode}"
+        try:
+            return bool(self.client.status())
+        except DaemonUnreachable:
+            return False
+
+    def model(self, name: str) -> dict[str, Any]:
+        return self.client.model(name).body
+
+    def await_model(self, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
+        """Return the model as the API shows it, once all these fields are so."""
+        last: dict[str, Any] = {}
+
+        def is_so() -> bool:
+            last.update(self.model(name))
+            return all(last[key] == value for key, value in wanted.items())
+
+        try:
+            wait_until(is_so, f"{name} to be {wanted}", limit_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {last}") from None
+        return last
+
+    def wake(self, name: str, timeout_s: float = WAIT_LIMIT_S) -> dict[str, Any]:
+        """The model is awake: what the API answered."""
+        return self.client.wake(name, timeout_s=timeout_s).body
+
+    def sleep(self, name: str, level: int = 1) -> dict[str, Any]:
+        """The model is asleep at this level or deeper: what the API answered."""
+        return self.client.sleep(name, level=level, timeout_s=WAIT_LIMIT_S).body
+
+    def refuse(self, verb: str, name: str) -> ApiProblem:
+        """The refusal of a wish that must not be granted."""
+        try:
+            answer = getattr(self, verb)(name)
+        except ApiProblem as problem:
+            return problem
+        raise AssertionError(f"{verb} {name} was granted: {answer}")
+
+    def explain(self, name: str) -> str:
+        return str(self.client.explain(name).body["verdict"])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status, the process ended by this signal or within 5 s by SIGKILL."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        try:
+            return self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            if hasattr(self, "events"):
+                self.events.join()
+
+
+class DaemonHost:
+    """The machine as one test's daemon finds it; `close` ends every daemon and leaves no file."""
+
+    def __init__(self, pair: RealPair, nvml: Path) -> None:
+        self.pair = pair
+        self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the socket's sake
+        self._environ = {name: value for name, value in os.environ.items() if name.startswith("SLEEPD__")} | fool(
+            pair.ledger.directory, nvml
+        )
+        self._daemons: list[Daemon] = []
+        for directory in ("etc", "proc"):
+            (self.root / directory).mkdir()
+        self.set_available_ram(PLENTY_BYTES)
+
+    def set_available_ram(self, available_bytes: int) -> None:
+        """What /proc/meminfo says from now on, of 8 GiB."""
+        meminfo = self.root / "proc" / "meminfo"
+        scratch = meminfo.with_suffix(".new")
+        scratch.write_text(f"MemTotal: {RAM_BYTES // 1024} kB\nMemAvailable: {available_bytes // 1024} kB\n")
+        scratch.replace(meminfo)
+
+    def configure(self, *rules: str, **keys: Mapping[str, Any]) -> None:
+        """Write the configuration: both models, these rules, and for a server by its name further keys."""
+        lines = [CONFIGURATION.format(root=self.root)]
+        for server in self.pair.servers:
+            more = keys.get(server.name.replace("-", "_"), {})
+            lines += [f"[models.{server.name}]", f'url = "{server.url}"']
+            lines += [f"{key} = {value}" for key, value in more.items()]
+        (self.root / "etc" / "sleepd.toml").write_text("\n".join([*lines, *rules, ""]))
+
+    def start(self) -> Daemon:
+        """A daemon that has looked at every model."""
+        daemon = Daemon(self.root, self._environ)
+        self._daemons.append(daemon)
+        for server in self.pair.servers:
+            wait_until(lambda name=server.name: daemon.model(name)["state"] != "unknown", f"{server.name} to be seen")
+        return daemon
+
+    def told(self) -> str:
+        """What the daemons logged."""
+        log = self.root / "sleepd.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def close(self) -> None:
+        for daemon in self._daemons:
+            daemon.end()
+        shutil.rmtree(self.root)

@@ -1,0 +1,51 @@
+"""Two models that do not fit together: waking one puts the other to sleep first, and vLLM never runs out of memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, DaemonHost
+from tests.realvllm.fixtures import PROMPT
+
+pytestmark = pytest.mark.vllm
+
+
+def test_waking_one_puts_the_other_to_sleep_first(host: DaemonHost) -> None:
+    first, second = host.pair.servers
+    logged = {server.name: len(server.read_log()) for server in host.pair.servers}
+    host.configure()
+    daemon = host.start()
+    for wanted, other in ((second, first), (first, second)):
+        assert daemon.wake(wanted.name)["model"]["state"] == "awake"
+        assert (wanted.used_bytes(), other.used_bytes()) == (AWAKE_BYTES, ASLEEP_BYTES)
+        assert wanted.chat(PROMPT) == host.pair.right_answers[wanted.name]
+        room = daemon.events.await_one("victim", wanted.name)
+        assert room["text"] == f"{other.name} makes room for {wanted.name}"
+        moved = daemon.events.of("state", fact="l1_confirmed") + daemon.events.of("state", fact="wake_chosen")
+        # Ids are "<epoch>-<n>".
+        assert [event["model"] for event in sorted(moved, key=lambda e: int(e["id"].split("-")[1]))][-2:] == [
+            other.name,
+            wanted.name,
+        ]
+    for server in host.pair.servers:
+        assert "out of memory" not in server.read_log()[logged[server.name] :]
+
+
+def test_a_busy_one_is_waited_for(host: DaemonHost) -> None:
+    """The wish stands until the direct request is answered: nothing is aborted, nothing is squeezed in."""
+    first, second = host.pair.servers
+    host.configure()
+    daemon = host.start()
+    daemon.await_model("tiny-1", state="awake")
+    with ThreadPoolExecutor() as pool:
+        long = pool.submit(first.chat, PROMPT, max_tokens=40, pace_ms=50)
+        daemon.await_model("tiny-1", running=1)
+        waking = pool.submit(daemon.wake, "tiny-2")
+        waits = daemon.await_model("tiny-2", reason="waits for room: tiny-1: it is in use")
+        assert waits["state"] == "asleep"
+        assert len(long.result(20)) > len(host.pair.right_answers["tiny-1"])
+        assert waking.result(20)["model"]["state"] == "awake"
+    assert second.chat(PROMPT) == host.pair.right_answers["tiny-2"]
+    assert (first.used_bytes(), second.used_bytes()) == (ASLEEP_BYTES, AWAKE_BYTES)

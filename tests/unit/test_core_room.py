@@ -1,0 +1,233 @@
+"""Whether a wake may go ahead: go, make room, wait, or refuse with what was wanted, found and to be done."""
+
+from dataclasses import replace
+
+import pytest
+from core_worlds import ASLEEP, FACTS, NEED, NOW, gpus, host, nap, pressure, record, seen, world
+
+from sleepd.core.draft import Draft
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import Cause, CauseKind, Footprint, GpuSeen, Known, Missing, MissingReason
+from sleepd.core.plan import plan_sleep
+from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
+from sleepd.core.units import GIB
+from sleepd.core.world import HOST_LOCK, DetectorMemory, Task, TaskKind
+
+GPU = frozenset({"GPU-0"})
+MARGIN = GIB
+SHORT_OF_ONE = 20 * GIB
+"""Free bytes beside which one model must sleep first."""
+
+
+def ask(made, *, task_id=None, barred=frozenset(), force=False):
+    return room_for(Draft(made, NOW), "a", task_id=task_id, barred=barred, force=force)
+
+
+def sleeper(**more):
+    return record("a", ASLEEP, **more)
+
+
+def neighbour(**more):
+    return record("b", **more)
+
+
+def task_of(name: str, *claims: str) -> Task:
+    cause = Cause(CauseKind.RULE, "nap")
+    plan = plan_sleep(1, fingerprint_wanted=False)
+    return Task(7, name, TaskKind.SLEEP, 1, cause, plan, 0.0, claims=frozenset(claims))
+
+
+# --- go ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("free", "fits"), [(NEED + MARGIN, True), (NEED + MARGIN - 1, False)])
+def test_it_goes_where_the_need_fits_beside_the_margin(free, fits):
+    found = ask(world(sleeper(), free=free))
+    assert (found == Go(GPU)) is fits
+
+
+def test_a_level_2_wake_claims_the_host_too_since_it_reloads():
+    deep = record("a", Life(State.ASLEEP_L2, Weights.BLANK))
+    assert ask(world(deep)) == Go(GPU | {HOST_LOCK})
+
+
+def test_declared_bytes_stand_in_for_learned_ones_and_the_servers_own_share_for_both():
+    unmeasured = sleeper(footprint=Footprint(), spec={"vram_bytes": 39 * GIB})
+    assert ask(world(unmeasured)) == Go(GPU)
+    bounded = sleeper(footprint=Footprint(), facts=replace(FACTS, gpu_memory_utilization=0.9))
+    assert isinstance(ask(world(bounded)), Refuse)
+    assert ask(world(bounded, free=74 * GIB)) == Go(GPU)
+
+
+def test_force_skips_the_preflight_and_not_the_lock():
+    made = world(sleeper(), free=0)
+    assert ask(made, force=True) == Go(GPU)
+    assert isinstance(ask(replace(made, tasks={"b": task_of("b", "GPU-0")}), force=True), WaitFor)
+
+
+# --- make room ---------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_neighbour_makes_room_and_both_are_claimed():
+    found = ask(world(sleeper(), neighbour(), free=SHORT_OF_ONE))
+    assert found == MakeRoom("b", 1, GPU | {HOST_LOCK})
+
+
+def test_the_dearer_neighbour_stays():
+    dear = record("c", spec={"priority": 5}, last_active_s=0.0)
+    assert ask(world(sleeper(), neighbour(), dear, free=SHORT_OF_ONE)).victim == "b"
+
+
+def test_of_equals_the_longest_idle_makes_room():
+    older = record("c", last_active_s=NOW.mono_s - 5000.0)
+    assert ask(world(sleeper(), neighbour(), older, free=SHORT_OF_ONE)).victim == "c"
+
+
+def test_under_host_pressure_the_victim_goes_as_deep_as_it_may():
+    memory = DetectorMemory(below=frozenset({"host-ram-pressure"}))
+    made = world(sleeper(), neighbour(), rules=(nap(), pressure()), free=SHORT_OF_ONE, memory=memory)
+    assert ask(made).level == 1, "level 2 is not allowed to it, and its backup still fits"
+
+
+# --- wait --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reading", "said", "problem"),
+    [
+        (Missing(MissingReason.UNREADABLE, "NVML"), "a reading of GPU memory (NVML)", "blind"),
+        (gpus(40 * GIB, age_s=FRESH_S + 0.01), "a fresh reading of GPU memory", "no_room"),
+    ],
+)
+def test_no_reading_and_an_old_one_admit_nothing_and_are_asked_for(reading, said, problem):
+    found = ask(replace(world(sleeper()), gpus=reading))
+    assert isinstance(found, WaitFor)
+    assert (found.reason, found.problem) == (said, problem)
+    assert found.look
+
+
+def test_a_reading_from_before_a_neighbour_moved_is_old():
+    moved = neighbour(settled_s=NOW.mono_s - 0.05)
+    assert ask(world(sleeper(), moved)).look
+    assert ask(world(sleeper(), neighbour(settled_s=NOW.mono_s - 0.5))) == Go(GPU)
+
+
+def test_a_silent_server_is_waited_for():
+    found = ask(world(sleeper(seen=Missing(MissingReason.TIMED_OUT))))
+    assert found == WaitFor("the server's answer (no answer in time)", problem="engine_failed")
+
+
+def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
+    made = replace(world(sleeper(), neighbour()), tasks={"b": task_of("b", "GPU-0")})
+    assert ask(made).reason == "another transition is under way on its GPU"
+    assert ask(made, task_id=7) == Go(GPU)
+
+
+def test_a_barred_gpu_is_waited_for():
+    found = ask(world(sleeper()), barred=GPU)
+    assert isinstance(found, WaitFor)
+    assert found.gpus == GPU
+
+
+def test_a_victims_sleep_needs_the_host_lock():
+    made = replace(world(sleeper(), neighbour(), free=SHORT_OF_ONE), tasks={"c": task_of("c", HOST_LOCK)})
+    assert ask(made).reason == "another transition is under way on the host"
+
+
+@pytest.mark.parametrize(
+    ("hindered", "said"),
+    [
+        ({"in_flight": 1}, "b: it is in use"),
+        ({"awake_since_s": NOW.mono_s - 10.0}, "b: it woke recently: min_awake leaves 50s"),
+        ({"seen": Missing(MissingReason.TIMED_OUT)}, "b: it does not answer"),
+    ],
+)
+def test_a_hindrance_that_passes_is_waited_for(hindered, said):
+    found = ask(world(sleeper(), neighbour(**hindered), free=SHORT_OF_ONE))
+    assert found == WaitFor(f"room: {said}", GPU)
+
+
+# --- refuse ------------------------------------------------------------------------------------------------------
+
+
+def test_no_room_says_what_was_wanted_found_and_what_to_do():
+    found = ask(world(sleeper(), free=SHORT_OF_ONE))
+    assert found == Refuse(
+        "no_room",
+        "a needs 28GiB of VRAM, 19GiB free beside the margin, 0B reclaimable",
+        "28GiB",
+        "19GiB free beside the margin, 0B reclaimable",
+        "stop or unpin what holds the GPU, or use a smaller one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("hindered", "said"),
+    [
+        ({"spec": {"pinned": True}}, "b: it is pinned"),
+        ({"spec": {"max_level": 0}}, "b: max_level = 0 keeps it awake"),
+        ({"frees_nothing": True}, "b: sleeping frees nothing on this server"),
+        ({"facts": replace(FACTS, version="0.16.0", release=(0, 16))}, "b: vLLM 0.16.0 dies of a request while asleep"),
+    ],
+)
+def test_a_hindrance_that_stays_is_refused_by_name(hindered, said):
+    found = ask(world(sleeper(), neighbour(**hindered), free=SHORT_OF_ONE))
+    assert isinstance(found, Refuse)
+    assert found.problem == "no_room"
+    assert said in found.detail
+
+
+def test_a_neighbour_whose_backup_does_not_fit_makes_no_room():
+    found = ask(replace(world(sleeper(), neighbour(), free=SHORT_OF_ONE), host=host(10 * GIB)))
+    assert "b: its backup would not fit into host RAM above the reserve" in found.detail
+
+
+def test_neighbours_that_cannot_make_enough_room_are_left_alone():
+    small = neighbour(footprint=Footprint(freed={"GPU-0": (2 * GIB,)}))
+    found = ask(world(sleeper(), small, free=SHORT_OF_ONE))
+    assert found.problem == "no_room"
+    assert found.found == "19GiB free beside the margin, 2GiB reclaimable"
+
+
+def test_what_is_not_known_is_refused_as_blind_with_the_setting_that_helps():
+    unmeasured = sleeper(footprint=Footprint())
+    found = ask(world(unmeasured))
+    assert found.problem == "blind"
+    assert "set vram in [models.a]" in found.hint
+    nowhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=()))
+    assert "set gpus in [models.a]" in ask(world(nowhere)).hint
+    elsewhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=("5",)))
+    assert "gpus = 5" in ask(world(elsewhere)).hint
+
+
+# --- several GPUs ------------------------------------------------------------------------------------------------
+
+
+def two_gpus(*free: int) -> Known:
+    asked_s = NOW.mono_s - 0.1
+    return Known(tuple(GpuSeen(f"GPU-{i}", i, 80 * GIB, f) for i, f in enumerate(free)), asked_s, asked_s)
+
+
+def test_a_wide_model_needs_room_on_each_of_its_gpus():
+    wide = sleeper(footprint=Footprint(freed={"GPU-0": (NEED,), "GPU-1": (NEED,)}))
+    wide = replace(wide, spec=replace(wide.spec, gpus=("0", "1")))
+    made = world(wide)
+    assert ask(replace(made, gpus=two_gpus(40 * GIB, 40 * GIB))) == Go(frozenset({"GPU-0", "GPU-1"}))
+    found = ask(replace(made, gpus=two_gpus(40 * GIB, 20 * GIB)))
+    assert isinstance(found, Refuse)
+    assert found.wanted == "28GiB, 28GiB per GPU"
+
+
+def test_a_neighbour_on_another_gpu_makes_no_room():
+    elsewhere = neighbour(footprint=Footprint(freed={"GPU-1": (NEED,)}))
+    elsewhere = replace(elsewhere, spec=replace(elsewhere.spec, gpus=("1",)))
+    made = replace(world(sleeper(), elsewhere), gpus=two_gpus(20 * GIB, 20 * GIB))
+    assert isinstance(ask(made), Refuse)
+
+
+def test_what_a_half_done_wake_mapped_need_not_be_found_again():
+    held = {1: 12 * GIB}
+    asked_s = NOW.mono_s - 0.1
+    reading = Known((GpuSeen("GPU-0", 0, 80 * GIB, 20 * GIB, held),), asked_s, asked_s)
+    halfway = sleeper(footprint=Footprint(freed={"GPU-0": (NEED,)}, asleep={"GPU-0": 2 * GIB}), seen=seen(pids=(1,)))
+    assert ask(replace(world(halfway), gpus=reading)) == Go(GPU)

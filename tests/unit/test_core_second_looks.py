@@ -1,0 +1,123 @@
+"""Where one look is not enough to refuse or give up: a request that is over, a reading from before the wish, memory
+that a half-done wake holds already, an answer that cannot be had, a server that went silent."""
+
+from dataclasses import replace
+
+import pytest
+from core_worlds import ASLEEP, AWAKE, FACTS, NOW, gpus, record, seen, world
+
+from sleepd.core.dialect import capabilities
+from sleepd.core.events import Answer, AnswerKind, Evidence, GpusLooked, LookNow, StepEnd, StepEnded, Turn, WakeAsked
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.machine import step, wants_processes
+from sleepd.core.model import Activity, Cause, CauseKind, Failure, Missing, MissingReason, Now
+from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
+from sleepd.core.units import GIB
+from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, Waiter, World
+
+OPERATOR = Cause(CauseKind.OPERATOR, "test")
+
+
+def sleeping(cause: Cause) -> World:
+    """Its gate is shut, and its idleness is about to be confirmed."""
+    waiter = Waiter(7, AskKind.SLEEP, cause, NOW.mono_s, NOW.mono_s + 60.0, level=1)
+    waiters = (waiter,) if cause.kind is CauseKind.OPERATOR else ()
+    a = record("a", Life(State.DRAINING, Weights.LOADED), waiters=waiters, activity=Activity(), fingerprint=None)
+    plan = plan_sleep(1, fingerprint_wanted=False)
+    return replace(world(a), tasks={"a": Task(1, "a", TaskKind.SLEEP, 1, cause, plan, NOW.mono_s, running=True)})
+
+
+def moved(requests_done: int, *, running: int = 0, cursor: int = 0) -> StepEnded:
+    """The look finds that requests were done since the one before."""
+    look = seen(running=running, activity=Activity(10 * requests_done, requests_done, requests_done))
+    return StepEnded("a", 1, cursor, StepEnd.BUSY, Evidence(detail="a request reached it", seen=look))
+
+
+def later(seconds: float) -> Now:
+    return replace(NOW, mono_s=NOW.mono_s + seconds)
+
+
+def test_a_request_that_has_ended_is_looked_at_twice_before_a_person_is_refused() -> None:
+    turn = step(sleeping(OPERATOR), [moved(1)], NOW)
+    assert answers(turn) == []
+    assert turn.world.models["a"].life.state is State.DRAINING
+    again = step(turn.world, [], later(0.2))
+    assert again.world.tasks["a"].running
+    quiet = StepEnded("a", 1, 0, StepEnd.DONE, moved(1).evidence)
+    done = step(again.world, [quiet], later(0.3))
+    assert done.world.models["a"].life.state is State.FALLING_ASLEEP
+    busy = step(again.world, [moved(2)], later(0.3))
+    assert answers(busy) == [(AnswerKind.REFUSED, "busy")]
+    assert busy.world.models["a"].life == AWAKE
+
+
+@pytest.mark.parametrize(
+    ("cause", "running"), [(Cause(CauseKind.RULE, "nap"), 0), (OPERATOR, 1), (Cause(CauseKind.CHECK, "level 2"), 0)]
+)
+def test_rules_and_requests_that_run_end_it_at_once(cause: Cause, running: int) -> None:
+    turn = step(sleeping(cause), [moved(1, running=running)], NOW)
+    assert turn.world.models["a"].life == AWAKE
+    assert turn.world.tasks == {}
+
+
+def proving(a: ModelRecord, plan: Plan, cursor: int) -> World:
+    task = Task(1, "a", TaskKind.PROVE, 0, Cause(CauseKind.RECOVERY, "doubt"), plan, NOW.mono_s, cursor, Phase.DO)
+    return replace(world(a), tasks={"a": replace(task, running=True)})
+
+
+def not_provable(cursor: int) -> StepEnded:
+    return StepEnded("a", 1, cursor, StepEnd.NOT_PROVABLE, Evidence(200, "too close to tell apart", seen=seen()))
+
+
+def test_without_an_answer_to_be_known_by_a_reloaded_model_serves() -> None:
+    """An embedding model, or one whose first token is a tie: before, it was given up for good."""
+    plan = plan_prove(reload=True)
+    cursor = next(i for i, s in enumerate(plan.steps) if s.verb is Verb.FINGERPRINT)
+    doubtful = record("a", Life(State.PROVING, Weights.DOUBTFUL), fingerprint=None)
+    turn = step(proving(doubtful, plan, cursor), [not_provable(cursor)], NOW)
+    found = turn.world.models["a"]
+    assert (found.life, found.failure, found.fingerprint) == (AWAKE, None, None)
+    assert any("has no answer to be known by" in note.text for note in turn.notes)
+
+
+def test_without_a_reload_nothing_unproven_serves() -> None:
+    plan = Plan((step_of(Verb.FINGERPRINT),))
+    doubtful = record("a", Life(State.PROVING, Weights.DOUBTFUL), fingerprint=None)
+    turn = step(proving(doubtful, plan, 0), [not_provable(0)], NOW)
+    assert turn.world.models["a"].life.state is State.FAILED
+
+
+def wake_asked() -> WakeAsked:
+    return WakeAsked(3, "a", "test", 60.0)
+
+
+def answers(turn: Turn) -> list[tuple[AnswerKind, str]]:
+    return [(c.kind, c.problem) for c in turn.commands if isinstance(c, Answer)]
+
+
+def test_nobody_is_refused_room_by_a_reading_from_before_the_wish() -> None:
+    """Who ends the process that held the GPU, and then asks, must not be told what was true before."""
+    full = replace(world(record("a", ASLEEP), free=2 * GIB), gpus=gpus(2 * GIB, age_s=0.2))
+    asked = step(full, [wake_asked()], NOW)
+    assert answers(asked) == []
+    assert LookNow(gpus=True) in asked.commands
+    still_full = step(asked.world, [GpusLooked(gpus(2 * GIB, age_s=-0.1))], later(0.2))
+    assert answers(still_full) == [(AnswerKind.REFUSED, "no_room")]
+    freed = step(asked.world, [GpusLooked(gpus(60 * GIB, age_s=-0.1))], later(0.2))
+    assert freed.world.models["a"].life.state is State.WAKING
+
+
+def test_what_a_half_done_wake_holds_is_asked_for_before_it_is_repeated() -> None:
+    """Without process lists its own blocks would count as somebody else's, and there would be no room to go on."""
+    caps = capabilities(FACTS, fenced=False)
+    plan = plan_wake(1, caps, doubtful=False, known=True)
+    task = Task(1, "a", TaskKind.WAKE, 1, OPERATOR, plan, NOW.mono_s, resume_s=NOW.mono_s + 1.0)
+    placed = record("a", Life(State.BROKEN, Weights.OFFLOADED), placed_on=("GPU-0",))
+    assert wants_processes(replace(world(placed), tasks={"a": task}))
+    assert not wants_processes(world(record("a", ASLEEP, placed_on=("GPU-0",))))
+
+
+def test_who_asks_for_an_awake_model_that_went_silent_is_told_so() -> None:
+    silent = Missing(MissingReason.TIMED_OUT, "no answer within 5 s")
+    gone = record("a", AWAKE, seen=silent, failed_polls=3, failure=Failure("unreachable", "a does not answer", ""))
+    assert answers(step(world(gone), [wake_asked()], NOW)) == [(AnswerKind.REFUSED, "engine_failed")]
