@@ -38,5 +38,11 @@ test-vllm: $(READY)
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
+# About six minutes, most of them waiting between wakes. Both print whether their goal was met; only a failure to
+# measure fails the target.
+bench: $(READY)
+	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
+
 clean:
 	@rm -rf $(VENV) $(ROOT).cache $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis

@@ -48,9 +48,7 @@ class Turns:
     def ours(self) -> float:
         """Put to sleep and wake by the daemon; return the seconds of the wake."""
         self._api.demand("POST", f"/v1/models/{MODEL}/sleep", {"level": self._level})
-        # Anywhere between two readings of GPU memory, so that old and new readings come as often as in real life.
-        time.sleep(self._poll_s * self._random.uniform(0.5, 1.5))
-        self._see(asleep=True)
+        self._rest()
         answer: dict[str, Any] = {}
         took_s = timed(lambda: answer.update(self._api.demand("POST", f"/v1/models/{MODEL}/wake", {})))
         if answer["model"]["state"] != "awake" or answer["task"] is None:
@@ -60,9 +58,8 @@ class Turns:
     def raw(self) -> float:
         """Put to sleep and wake by hand; return the seconds of the wake. The daemon has taken it back afterwards."""
         since = model(self._api)["since"]
-        time.sleep(self._poll_s * self._random.uniform(0.0, 0.2))
         self._server.demand("POST", f"/sleep?level={self._level}")
-        self._see(asleep=True)
+        self._rest()
         took_s = timed(self._wake_l1 if self._level == 1 else self._wake_l2)
 
         def taken_back() -> bool:
@@ -85,8 +82,12 @@ class Turns:
         asked = {"model": self._name, "prompt": PROBE_PROMPT, "max_tokens": 8, "temperature": 0, "seed": 0}
         self._server.demand("POST", "/v1/completions", {**asked, "logprobs": 2})
 
+    def _rest(self) -> None:
+        """Wait as long before either wake: caches get cold, and the daemon's last GPU reading gets as old as it may."""
+        time.sleep(self._poll_s * self._random.uniform(0.5, 1.5))
+        self._see(asleep=True)
+
     def _see(self, *, asleep: bool) -> None:
-        """Ask the server. Before either wake too: neither is to pay for a server that was paged out of the caches."""
         found = self._server.demand("GET", "/is_sleeping")
         if found != {"is_sleeping": asleep}:
             raise Failed(f"wanted a server that is {'asleep' if asleep else 'awake'}, found {found}")
@@ -172,9 +173,9 @@ def wait_for_level2(api: Wire) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=200, help="rounds at level 1 (default %(default)s, 3 s each)")
+    parser.add_argument("--rounds", type=int, default=200, help="rounds at level 1 (default %(default)s, 1 s each)")
     parser.add_argument("--rounds-l2", type=int, default=60, help="rounds at level 2, 0: none (default %(default)s)")
-    parser.add_argument("--poll-ms", type=int, default=1000, help="the daemon's poll_every (default %(default)s)")
+    parser.add_argument("--poll-ms", type=int, default=200, help="the daemon's poll_every (default %(default)s)")
     parser.add_argument("--url", help="measure this running server (dev mode, sleep mode) instead of a simulated one")
     parser.add_argument("--gpu", default="0", help="with --url: index or UUID of its GPU (default %(default)s)")
     parser.add_argument("--vram", default="29GiB", help="with --url: bytes that a wake takes (default %(default)s)")

@@ -68,6 +68,7 @@ class Service:
         self._observer: Observer | None = None
         self._api: ApiServer | None = None
         self._turning: asyncio.Task[None] | None = None
+        self._reload_failed = ""
         self._started = parts.clock.now()
 
     # api.daemon.Daemon
@@ -114,9 +115,11 @@ class Service:
         except ConfigError as error:
             errors = tuple(str(problem) for problem in error.problems)
             self._tell([Note("reload_failed", "", f"kept the running settings: {errors[0]}")], self.now())
-            self._parts.notifier.status(f"reload failed, running settings kept: {errors[0]}")
+            self._reload_failed = f"reload failed, running settings kept: {errors[0]}"
+            self._parts.notifier.status(self._reload_failed)
             self._parts.notifier.ready()
             return ReloadOutcome(errors=errors)
+        self._reload_failed = ""
         changed = _changes(self._config, config)
         self._config = config
         assert self._loop is not None
@@ -195,7 +198,8 @@ class Service:
 
     def _beat(self, world: World) -> None:
         self._parts.notifier.watchdog()
-        self._parts.notifier.status(status_line(world))
+        # A reload that failed stays on show: its words must outlive the next turn, which is a moment away.
+        self._parts.notifier.status(self._reload_failed or status_line(world))
 
 
 def status_line(world: World) -> str:

@@ -27,9 +27,8 @@ class SystemdNotifier:
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        if text != self._last_status:
+        if text != self._last_status and self._send(f"STATUS={text.replace(chr(10), ' ')}"):
             self._last_status = text
-            self._send(f"STATUS={text.replace(chr(10), ' ')}")
 
     def watchdog(self) -> None:
         self._send("WATCHDOG=1")
@@ -45,14 +44,15 @@ class SystemdNotifier:
             self._socket.close()
             self._socket = None
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str) -> bool:
+        """Return whether it was taken: not where the manager is restarting or its queue is full."""
         if self._socket is None:
-            return
+            return False
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError:
-            # The manager is restarting or its queue is full: the next message says the same or better.
-            return
+            return False
+        return True
 
 
 def watchdog_interval_s(environ: Mapping[str, str], pid: int) -> Seconds | None:

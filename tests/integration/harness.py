@@ -7,6 +7,7 @@ server prints a line, the daemon sends READY=1.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -227,6 +228,14 @@ class Daemon(_Process):
                 return message
         raise AssertionError(f"never heard {wanted!r}: {self.heard}")
 
+    def forget(self) -> None:
+        """Drop what was told so far: the next hear() is about what comes."""
+        self.heard.clear()
+        self._ear.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._ear.recv(65536)
+
     def await_ready(self) -> None:
         """Return when it has told that it is ready and every model was looked at."""
         self.hear("READY=1", START_LIMIT_S)
@@ -313,7 +322,9 @@ class Host:
             keys = {"url": f"unix:{self.root}/{name}.sock", **model_keys.get(name, {})}
             lines += [f"[models.{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         lines += ["[[rules]]", 'name = "nap"', f'when = {{ idle = "{idle}" }}', "then = { sleep = 1 }"]
-        (self.etc / "sleepd.toml").write_text("\n".join([*lines, extra, ""]))
+        scratch = self.root / "sleepd.toml.new"
+        scratch.write_text("\n".join([*lines, extra, ""]))
+        scratch.replace(self.etc / "sleepd.toml")
 
     def start_servers(self, *names: str, version: str = "0.32.0", options: tuple[str, ...] = ()) -> list[Server]:
         """Return servers that answer; they start at the same time."""

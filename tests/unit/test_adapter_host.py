@@ -1,6 +1,7 @@
 """Small adapters: host memory, processes, the clock, the instance lock, the service manager's socket."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -222,6 +223,13 @@ def test_a_manager_that_is_away_or_slow_hinders_nobody(tmp_path: Path) -> None:
         deaf = SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "deaf")})
         for _ in range(2000):
             deaf.watchdog()
+        deaf.status("said once, not taken")
+        ear.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ear.recv(4096)
+        deaf.status("said once, not taken")
+        assert ear.recv(4096) == b"STATUS=said once, not taken"
         deaf.close()
 
 

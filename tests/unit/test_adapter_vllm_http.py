@@ -11,7 +11,7 @@ import pytest
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer, certain_tokens
+from sleepd.adapters.vllm_http import _CALLS, BODY_LIMIT, VllmServer, certain_tokens
 from sleepd.adapters.vllm_metrics import SERIES
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
@@ -315,3 +315,16 @@ async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
 )
 def test_nothing_certain_in_odd_completions(answer: Any) -> None:
     assert certain_tokens(answer) == ()
+
+
+# the page that lists them
+
+
+def test_docs_vllm_lists_every_request_and_series() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text()
+    assert set(REQUESTS) == set(_CALLS)
+    for path, query, body in REQUESTS.values():
+        asked = f"`POST {path}" + ("?" + "&".join("=".join(pair) for pair in query) if query else "") + "`"
+        assert asked + (f" `{json.dumps(body)}`" if body else "") in text
+    for name in SERIES:
+        assert f"`{name}`" in text

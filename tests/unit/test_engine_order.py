@@ -1,0 +1,186 @@
+"""The order of recording and publishing: what acts waits for its commit, what ends well does not, nothing is lost."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    EngineProven,
+    Event,
+    Evidence,
+    OpenGate,
+    Record,
+    RunStep,
+    Saved,
+    StepEnd,
+    StepEnded,
+    StepOrder,
+    Tick,
+    Turn,
+    WakeAsked,
+)
+from sleepd.core.machine import answers_first, begin
+from sleepd.core.model import Missing, MissingReason, Now, Settings
+from sleepd.core.plan import Verb, step_of
+from sleepd.engine import loop as engine_loop
+from sleepd.engine.gate import Gates
+from sleepd.engine.loop import Loop
+from sleepd.ports import StoreFailed
+
+ENDED = StepEnded("m", 1, 0, StepEnd.DONE, Evidence(200, "", 0.0, 0.0))
+ASKED = WakeAsked(7, "m", "somebody", 60.0)
+DONE = Answer(1, AnswerKind.DONE)
+GATE = OpenGate("m")
+WORLD = begin(Settings(models={}, rules=()), Saved(), Now(0.0, 0.0)).world
+RUN = RunStep(
+    StepOrder(
+        model="m",
+        task_id=2,
+        cursor=0,
+        step=step_of(Verb.WAKE),
+        timeout_s=1.0,
+        pids=(),
+        uuids=(),
+        least_freed_bytes=0,
+        gpus_before=Missing(MissingReason.NOT_YET),
+        asleep_bytes={},
+        prompt="",
+        api_name="m",
+        mode_parameter=False,
+        activity=None,
+    )
+)
+
+
+def turn_of(*commands: object, record: str = "", shut: tuple[str, ...] = ()) -> Turn:
+    records = (EngineProven(record, 0.0),) if record else ()
+    return Turn(WORLD, records, commands, (), shut)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("events", "turn", "first"),
+    [
+        ([ENDED], turn_of(DONE, GATE, record="r"), True),
+        ([ENDED], turn_of(GATE, record="r"), True),
+        ([ENDED], turn_of(DONE, RUN, record="r"), False),
+        ([ENDED], turn_of(DONE, record="r", shut=("m",)), False),
+        ([ENDED, ASKED], turn_of(DONE, record="r"), False),
+        ([ENDED], turn_of(Answer(1, AnswerKind.REFUSED), record="r"), False),
+        ([Tick()], turn_of(DONE, record="r"), False),
+    ],
+)
+def test_only_a_good_end_is_told_before_it_is_recorded(events: list[Event], turn: Turn, first: bool) -> None:
+    assert answers_first(events, turn) is first
+
+
+class Outside:
+    """Clock, store and runner in one: notes what happened in which order; commits wait and fail as told."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
+        self.full = False
+
+    def now(self) -> Now:
+        return Now(0.0, 0.0)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        await self.may_commit.wait()
+        if self.full:
+            raise StoreFailed("the disk is full")
+        self.log.append("commit " + " ".join(r.key for r in records if isinstance(r, EngineProven)))
+
+    async def run(self, order: StepOrder, server: object) -> StepEnded:
+        self.log.append(f"run {order.task_id}")
+        return ENDED
+
+
+@pytest.fixture
+async def outside() -> Outside:
+    return Outside()
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
+    """The turns that `step` decides on, one after the other."""
+    turns: list[Turn] = []
+    monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turns.pop(0))
+    monkeypatch.setattr(engine_loop, "RETRY_COMMIT_S", 0.0)
+    return turns
+
+
+def loop_of(outside: Outside) -> tuple[Loop, Gates]:
+    gates = Gates()
+    loop = Loop(
+        WORLD,
+        clock=outside,
+        store=outside,  # type: ignore[arg-type]
+        runner=outside,  # type: ignore[arg-type]
+        gates=gates,
+        server=lambda name: None,  # type: ignore[arg-type,return-value]
+        tell=lambda notes, now: outside.log.extend(n.kind for n in notes),
+        beat=lambda world: None,
+    )
+    return loop, gates
+
+
+async def test_a_gate_opens_before_the_commit_that_says_so(outside: Outside, script: list[Turn]) -> None:
+    loop, gates = loop_of(outside)
+    outside.may_commit.clear()
+    script.append(turn_of(GATE, record="awake"))
+    turning = asyncio.create_task(loop.turn([ENDED]))
+    await asyncio.sleep(0)
+    assert (gates.of("m").open, turning.done()) == (True, False)
+    outside.may_commit.set()
+    await turning
+    assert outside.log == ["commit awake"]
+
+
+async def test_a_step_waits_for_its_commit(outside: Outside, script: list[Turn]) -> None:
+    loop, _ = loop_of(outside)
+    outside.may_commit.clear()
+    script.append(turn_of(RUN, record="intent"))
+    turning = asyncio.create_task(loop.turn([ENDED]))
+    await asyncio.sleep(0.01)
+    assert outside.log == []
+    outside.may_commit.set()
+    await turning
+    await asyncio.sleep(0)
+    assert outside.log == ["commit intent", "run 2"]
+
+
+async def test_what_was_told_and_not_recorded_precedes_the_next_step(outside: Outside, script: list[Turn]) -> None:
+    loop, gates = loop_of(outside)
+    outside.full = True
+    script.append(turn_of(GATE, record="awake"))
+    await loop.turn([ENDED])
+    assert gates.of("m").open
+    script.append(turn_of(RUN, record="intent"))
+    await loop.turn([ENDED])
+    await asyncio.sleep(0)
+    assert outside.log == ["not_recordable", "not_recordable"], "a step ran without its record"
+    outside.full = False
+    script.append(turn_of(RUN, record="intent"))
+    await loop.turn([ENDED])
+    await asyncio.sleep(0)
+    assert outside.log[2:] == ["commit awake intent", "run 2"]
+
+
+async def test_an_owed_record_is_tried_again_without_news(outside: Outside, script: list[Turn]) -> None:
+    loop, _ = loop_of(outside)
+    outside.full = True
+    script += [turn_of(GATE, record="awake"), turn_of()]
+    await loop.turn([ENDED])
+    outside.full = False
+    turning = asyncio.create_task(loop.run())
+    await asyncio.sleep(0.05)
+    turning.cancel()
+    await asyncio.gather(turning, return_exceptions=True)
+    assert outside.log == ["not_recordable", "commit awake"]
