@@ -13,6 +13,7 @@ from sleepd.core.room import claimed
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter
 
+SILENT_WISH_S = 60.0
 _ON_THE_WAY_DOWN = (State.DRAINING, State.FALLING_ASLEEP, State.SLEEP_PENDING)
 
 
@@ -32,7 +33,8 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         force=ask.force,
     )
     if not ask.wait and record.life.state is not State.AWAKE:
-        waiter = replace(waiter, silent=True)
+        # Nobody waits for it, so nobody's patience bounds it: the wish lives long enough to be served.
+        waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, SILENT_WISH_S))
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
     if record.life.state is State.DRAINING and record.spec.name in draft.tasks:
@@ -119,6 +121,8 @@ def begin_asked_sleeps(draft: Draft) -> None:
         wishes = [w for w in record.waiters if w.ask is AskKind.SLEEP]
         if not wishes or record.life.state is not State.AWAKE or name in draft.tasks or draft.stopping:
             continue
+        if not isinstance(draft.gpus, Known) or not uuids_of(draft, record):
+            continue  # a reading went missing since it was asked: the proof would be missing too
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
         if is_busy(record):

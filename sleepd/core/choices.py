@@ -21,7 +21,7 @@ from sleepd.core.policy import (
 )
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
-from sleepd.core.sightings import START_HINT, let_go
+from sleepd.core.sightings import LOOK_FAILURES, START_HINT, let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
@@ -70,10 +70,12 @@ def _make_room(draft: Draft, task: Task) -> None:
     if task.victim is not None:
         if task.victim in draft.tasks:
             return
-        slept = draft.models[task.victim].life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        victim = draft.models.get(task.victim)
+        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
         task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
     if not record.owed_wake and not any(w.ask is AskKind.WAKE for w in record.waiters):
         draft.end_task(task, "nobody waits for it any more")
+        owe_wakes(draft, task.slept, name)
         draft.change(name, reason="asleep: whoever wanted it left")
         return
     force = any(w.force for w in record.waiters)
@@ -158,9 +160,9 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
 def _refuse(draft: Draft, name: str, room: Refuse) -> None:
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE]
-    if wished or record.reason != room.detail:
+    draft.change(name, reason=room.detail)
+    if wished:
         draft.note("wake_refused", name, room.detail, {"problem": room.problem})
-        draft.change(name, reason=room.detail)
     for waiter in wished:
         draft.answer(
             name,
@@ -186,10 +188,11 @@ def serve_callers(draft: Draft) -> None:
     """Answer callers whose wish is true already or can never come true, and those whose time is up."""
     for name, record in list(draft.models.items()):
         for waiter in record.waiters:
-            if waiter.deadline_s <= draft.mono_s:
-                _time_out(draft, name, waiter.id)
-            elif waiter.ask is AskKind.WAKE:
+            if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)
+            served = all(w.id != waiter.id for w in draft.models[name].waiters)
+            if not served and waiter.deadline_s <= draft.mono_s:
+                _time_out(draft, name, waiter.id)
         if draft.models[name].life.state is State.FAILED and draft.models[name].waiters:
             failure = draft.models[name].failure
             detail = failure.detail if failure else "it failed"
@@ -235,6 +238,8 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         last = record.last_wake
         task_id = last.task_id if last is not None and record.awake_since_s >= waiter.asked_s else None
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)
+    elif state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES:
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=record.failure.detail)
     elif state is State.LOST:
         detail = record.failure.detail if record.failure else "nothing answers"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
@@ -280,7 +285,10 @@ def _tell_once(draft: Draft, name: str, reason: str) -> None:
 
 def _prove(draft: Draft, name: str) -> None:
     record = draft.models[name]
-    if isinstance(record.seen, Known) and uuids_of(draft, record) and not _claimed(draft, record):
+    if not isinstance(record.seen, Known) or record.not_before_s > draft.mono_s:
+        return
+    in_use = bool(record.seen.value.running) or bool(record.seen.value.waiting)
+    if uuids_of(draft, record) and not in_use and not _claimed(draft, record):
         begin_proof(draft, name)
 
 

@@ -108,6 +108,9 @@ class Draft:
 
     def end_task(self, task: Task, outcome: str) -> None:
         del self.tasks[task.model]
+        for child in [t for t in self.tasks.values() if t.parent == task.id]:
+            # A victim that still falls asleep goes on under the claims of whom it made room for.
+            self.put_task(replace(child, parent=None, claims=task.claims))
         took_s = round(self.mono_s - task.started_s, 3)
         self._ended.append(TaskEnded(task, outcome, self.now.wall_s))
         self.note(

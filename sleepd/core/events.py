@@ -135,6 +135,8 @@ class StepEnded:
     cursor: int
     end: StepEnd
     evidence: Evidence
+    in_flight: int = 0
+    """Requests inside the model's gate when the step ended."""
 
 
 @dataclass(frozen=True, slots=True)

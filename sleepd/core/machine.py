@@ -152,19 +152,38 @@ def _change_settings(draft: Draft, settings: Settings) -> None:
     """Take new settings: models that stay keep their state, removed ones are forgotten, new ones are looked at."""
     draft.settings = settings
     for name in [n for n in draft.models if n not in settings.models]:
-        task = draft.tasks.get(name)
-        if task is not None:
-            draft.end_task(task, "no longer configured")
-        refuse_all(draft, name, "unknown_model", f"{name} is no longer configured")
+        _retire(draft, name, "unknown_model", f"{name} is no longer configured")
         del draft.models[name]
-        draft.touched.discard(name)
     for name, spec in settings.models.items():
         old = draft.models.get(name)
+        if old is not None and old.spec.url != spec.url:
+            _retire(draft, name, "engine_failed", f"{name} has another address now: {spec.url}")
         if old is None or old.spec.url != spec.url:
             draft.put(newborn(spec, draft.now))
         elif old.spec != spec:
             draft.put(replace(old, spec=spec))
-    draft.touched.update(draft.models)
+    draft.touched = set(draft.models)
+
+
+def _retire(draft: Draft, name: str, problem: str, why: str) -> None:
+    """Leave nothing behind that counts on the server a model stood for: its task, its callers, its part in others'."""
+    task = draft.tasks.get(name)
+    if task is not None:
+        draft.end_task(task, why)
+    refuse_all(draft, name, problem, why)
+    for other in list(draft.tasks.values()):
+        draft.put_task(_without(other, name))
+    for record in list(draft.models.values()):
+        if name in record.made_room:
+            draft.put(replace(record, made_room=tuple(n for n in record.made_room if n != name)))
+
+
+def _without(task: Task, name: str) -> Task:
+    """The task without a victim that is no longer there."""
+    if task.victim != name and name not in task.slept:
+        return task
+    victim = None if task.victim == name else task.victim
+    return replace(task, victim=victim, slept=tuple(n for n in task.slept if n != name))
 
 
 def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
@@ -191,16 +210,24 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             resume_s = now.mono_s if task.resume_s is not None else None
             tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
         models[name] = record
-    parents = {t.id for t in tasks.values()}
-    tasks = {n: t if t.parent in parents else replace(t, parent=None) for n, t in tasks.items()}
+    for gone in saved.models.keys() - models.keys():
+        tasks = {n: _without(t, gone) for n, t in tasks.items()}
     ended = (TaskEnded(t, "dropped at restart", now.wall_s) for n, t in saved.tasks.items() if n not in tasks)
-    world = World(settings, models, _with_claims(tasks), proven=saved.proven, next_task=saved.next_task)
+    world = World(settings, models, _with_claims(tasks, saved), proven=saved.proven, next_task=saved.next_task)
     return Turn(world, tuple(ended))
 
 
-def _with_claims(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """A victim's task whose parent is gone has nobody to hold its claims; its own plan needs the host's at least."""
-    return {n: t if t.claims or t.parent else replace(t, claims=frozenset({HOST_LOCK})) for n, t in tasks.items()}
+def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
+    """A victim's task whose parent is not gone on with takes over the claims it ran under."""
+    parents = {t.id: t for t in saved.tasks.values()}
+    kept = {t.id for t in tasks.values()}
+    found = {}
+    for name, task in tasks.items():
+        if task.parent is not None and task.parent not in kept:
+            claims = parents[task.parent].claims if task.parent in parents else frozenset({HOST_LOCK})
+            task = replace(task, parent=None, claims=task.claims | claims)
+        found[name] = task
+    return found
 
 
 def _goes_on(task: Task, kept: ModelSaved) -> bool:

@@ -66,6 +66,25 @@ def freed_bytes(
     return freed
 
 
+def unmoved(
+    before: Reading[GpusSeen] | None,
+    after: Reading[GpusSeen] | None,
+    uuids: Sequence[str],
+    pids: Sequence[int],
+    least_bytes: Bytes,
+) -> bool:
+    """Whether these processes certainly hold what they held before, on each GPU: only their own bytes can tell, as a
+    neighbour may have taken what they gave back."""
+    if not isinstance(before, Known) or not isinstance(after, Known) or not uuids or not pids:
+        return False
+    for uuid in uuids:
+        was, now = find_gpu(before.value, uuid), find_gpu(after.value, uuid)
+        held_was, held_now = (held_bytes(g, pids) if g else None for g in (was, now))
+        if held_was is None or held_now is None or abs(held_was - held_now) >= least_bytes:
+            return False
+    return True
+
+
 def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tuple[str, ...]:
     """UUIDs of the model's GPUs: as configured, else where its processes were seen; empty where unknown."""
     if not spec.gpus:

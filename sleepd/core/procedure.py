@@ -169,6 +169,9 @@ def _taken(order: StepOrder, after: Reading[GpusSeen]) -> bool:
         held = [held_bytes(gpu, order.pids) for gpu in after.value if gpu.uuid in order.asleep_bytes]
         if held and all(h is not None for h in held):
             return sum(h for h in held if h is not None) > sum(order.asleep_bytes.values())
+    if order.step.proof is not Proof.STILL_ASLEEP_AND_TAKEN:
+        # Device totals belong to everybody: a neighbour that leaves must not disprove a wake the engine confirms.
+        return True
     freed = freed_bytes(order.gpus_before, after, order.uuids, order.pids)
     return freed is None or sum(freed.values()) < 0
 

@@ -30,6 +30,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         return
     task = draft.put_task(replace(task, running=False))
     interfered = somebody_else(draft, task, event)
+    before = draft.models[event.model]
     take_readings(draft, event.model, event.evidence)
     if interfered:
         _yield(draft, task)
@@ -37,7 +38,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
     elif event.end is StepEnd.DONE:
-        _succeed(draft, task, event)
+        _succeed(draft, task, event, before)
     else:
         _not_done(draft, task, event)
 
@@ -69,10 +70,11 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
 
 
 def _unseen(event: StepEnded) -> bool:
-    """Whether only a missing GPU reading kept a sleep from being proven: that contradicts nothing, it waits."""
+    """Whether only a missing reading kept a call from being proven: that contradicts nothing, it is found out later."""
     seen, after = event.evidence.seen, event.evidence.gpus_after
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
-    return event.end is StepEnd.UNPROVEN and asleep and not isinstance(after, Known)
+    missing = not isinstance(seen, Known) or (asleep and not isinstance(after, Known))
+    return event.end is StepEnd.UNPROVEN and missing
 
 
 def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -85,8 +87,13 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         if event.end is StepEnd.NOT_PROVABLE:
             draft.change(name, check_failed=f"no known answer could be taken: {event.evidence.detail}")
         _overtake(draft, task, event)
+    elif verb is Verb.CONFIRM_IDLE and task.cursor == 0:
+        # Somebody uses a doubtful engine directly: its GPUs are not kept from others until that ends.
+        draft.end_task(task, f"later: {event.evidence.detail or event.end}")
+        reason = "its weights are to be proven as soon as nobody uses it directly"
+        draft.change(name, not_before_s=draft.mono_s + PROVE_AGAIN_S, reason=reason)
     elif verb is Verb.CONFIRM_IDLE or (event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS):
-        # Somebody uses a doubtful engine directly, or it did not answer the probe: try again, the gate stays shut.
+        # In use in the middle of a proof, or no answer to the probe: try again, the gate stays shut.
         attempt = task.attempt if verb is Verb.CONFIRM_IDLE else task.attempt + 1
         draft.put_task(replace(task, attempt=attempt, resume_s=draft.mono_s + PROVE_AGAIN_S))
     elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and _has_reloaded(task):
@@ -138,14 +145,18 @@ def _is_quiet(event: StepEnded) -> bool:
     return event.end is StepEnd.BUSY and isinstance(seen, Known) and seen.value.running == seen.value.waiting == 0
 
 
-def _succeed(draft: Draft, task: Task, event: StepEnded) -> None:
+def _succeed(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) -> None:
     verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
     done = task.plan.steps[task.cursor].done
     if verb is Verb.FINGERPRINT:
-        _took_fingerprint(draft, task, event)
+        _took_fingerprint(draft, task, event, before)
         return
     if verb is Verb.PROBE:
         _compared(draft, task, evidence.answer)
+        return
+    if verb is Verb.CONFIRM_IDLE and task.kind is TaskKind.SLEEP and event.in_flight:
+        busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
+        _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))
         return
     if verb in SLEEPS:
         learn_sleep(draft, task, verb, evidence)
@@ -156,13 +167,13 @@ def _succeed(draft: Draft, task: Task, event: StepEnded) -> None:
     step_on(draft, replace(task, attempt=0))
 
 
-def _took_fingerprint(draft: Draft, task: Task, event: StepEnded) -> None:
+def _took_fingerprint(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) -> None:
     record = draft.models[task.model]
     draft.change(task.model, fingerprint=Fingerprint(PROBE_PROMPT, event.evidence.answer))
     if record.life.state is State.PROVING:
         # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
         draft.state(task.model, Fact.ANSWER_RIGHT)
-    elif _others_used(record, event):
+    elif _others_used(before, event):
         _overtake(draft, task, replace(event, end=StepEnd.BUSY))
         return
     step_on(draft, task)
@@ -181,12 +192,18 @@ def _done(event: StepEnded) -> int:
     return activity.requests_done if activity else 0
 
 
+def _same_answer(found: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    """Whether the answers agree as far as both go: each is cut where its runner-up came close, which may shift."""
+    both = min(len(found), len(known))
+    return both > 0 and found[:both] == known[:both]
+
+
 def _compared(draft: Draft, task: Task, answer: tuple[str, ...]) -> None:
     """Compare with the known answer; a mismatch is believed only after repeated runs with the gate shut."""
     name = task.model
     record = draft.models[name]
     assert record.fingerprint is not None
-    if answer == record.fingerprint.answer:
+    if _same_answer(answer, record.fingerprint.answer):
         draft.state(name, Fact.ANSWER_RIGHT)
         step_on(draft, task)
         return

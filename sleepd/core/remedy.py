@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from sleepd.core.dialect import Recipe, Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
-from sleepd.core.memory import freed_bytes, held_bytes
+from sleepd.core.memory import held_bytes, unmoved
 from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpusSeen, Known, Reading
 from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Verb
 from sleepd.core.world import Intent
@@ -106,10 +106,10 @@ def _judge_repair(found: Found) -> Verdict:
 
 def _judge_wake(verb: Verb, found: Found) -> Verdict:
     taken = found.freed is not None and found.freed < 0
-    if verb is not Verb.WAKE_WEIGHTS and not found.is_sleeping:
-        return Verdict.DONE
     if found.failed:
         return Verdict.FAILED
+    if verb is not Verb.WAKE_WEIGHTS and not found.is_sleeping:
+        return Verdict.DONE
     if found.ok:
         return Verdict.DONE if verb is Verb.WAKE_WEIGHTS and (taken or found.freed is None) else Verdict.UNCLEAR
     if found.ok == 0 and not taken:
@@ -137,8 +137,7 @@ def remedies_for(verb: Verb, facts: EngineFacts) -> tuple[Remedy, ...]:
 
 def nothing_moved(evidence: Evidence, uuids: tuple[str, ...], pids: tuple[int, ...], least: int) -> bool:
     """Whether NVML shows that a failed call released (or took) nothing, so memory is as it was before."""
-    freed = freed_bytes(evidence.gpus_before, evidence.gpus_after, uuids, pids)
-    return freed is not None and abs(sum(freed.values())) < least
+    return unmoved(evidence.gpus_before, evidence.gpus_after, uuids, pids, least)
 
 
 def failure_code(verb: Verb, end: StepEnd) -> str:

@@ -4,18 +4,21 @@ from dataclasses import replace
 
 from sleepd.core.dialect import Remedy
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence, StepEnd, StepEnded
+from sleepd.core.events import Evidence, LookNow, StepEnd, StepEnded
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
 from sleepd.core.plan import REPAIRS, SLEEPS, Verb, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
-from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
 PENDING_PAUSE_S = 2.0
+PAUSED_BY_OTHERS_S = 60.0
+"""A drain ends at the first idle moment; an engine idle and still paused this long after is not draining."""
+DRAIN_LIMIT_S = 3600.0
 CACHE_IS_HELD = 409
 """The adapter's word for a 200 with `"success": false` from /reset_prefix_cache."""
 
@@ -92,6 +95,10 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
     allowed = remedies_for(verb, record.facts)
     seen = event.evidence.seen
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
+    if verb in (Verb.WAKE, Verb.WAKE_KV) and isinstance(seen, Known) and seen.value.is_sleeping is False:
+        # It runs: to send a wake again or to put its memory back would pull it from under whatever it computes.
+        _restart(draft, task)
+        return
     untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
     ignored = untouched and event.end is StepEnd.UNPROVEN and task.attempt == 0
     if (Remedy.RETRY in allowed or ignored) and task.attempt < draft.settings.retries:
@@ -163,7 +170,7 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
     draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
     if verb in SLEEPS:
-        unmoved = found is not None and found.freed is not None and abs(found.freed) < least
+        unmoved = bool(pids) and found is not None and found.freed is not None and abs(found.freed) < least
         _settle_sleep(draft, task, verdict, event, unmoved)
     else:
         _settle_wake(draft, task, verdict, event)
@@ -192,8 +199,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
     elif verdict is Verdict.PENDING:
         if state is State.FALLING_ASLEEP:
             draft.state(name, Fact.UNANSWERED)
-        draft.change(name, reason="its sleep waits for requests that reach it directly")
-        draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=draft.mono_s + PENDING_PAUSE_S))
+        _wait_for_drain(draft, task, event)
     elif verdict is Verdict.NOT_SENT and verb in REPAIRS:
         draft.state(name, Fact.REFUSED)
         if task.attempt < draft.settings.retries:
@@ -215,6 +221,30 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         refused = replace(event, end=StepEnd.REFUSED, evidence=replace(event.evidence, detail=detail))
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
+
+
+def _wait_for_drain(draft: Draft, task: Task, event: StepEnded) -> None:
+    """Paused and nothing given back: its sleep waits for direct requests, for a while; a pause that outlives all
+    requests is somebody else's."""
+    name, seen = task.model, event.evidence.seen
+    waited_s = draft.mono_s - task.started_s
+    assert isinstance(seen, Known)
+    quiet = seen.value.running == 0 and seen.value.waiting == 0
+    if quiet and waited_s > PAUSED_BY_OTHERS_S:
+        draft.end_task(task, "somebody else paused it")
+        draft.state(name, Fact.CONTRADICTED)
+        draft.change(name, belief=None, checking=False, reason="paused, and not by us: looking anew")
+        draft.command(LookNow(model=name))
+        refuse_sleepers(draft, name)
+    elif waited_s > DRAIN_LIMIT_S:
+        draft.state(name, Fact.GAVE_UP)
+        give_up(draft, task, "never_drained", "its sleep waits for direct requests that do not end: restart the server")
+    else:
+        draft.change(name, reason="its sleep waits for requests that reach it directly")
+        # The host is not kept from others meanwhile; its own GPUs are, as it may fall asleep at any moment.
+        claims = task.claims - {HOST_LOCK}
+        resume_s = draft.mono_s + PENDING_PAUSE_S
+        draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=resume_s, claims=claims))
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:

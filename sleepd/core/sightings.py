@@ -21,6 +21,8 @@ LOST_AFTER_POLLS = 3
 START_HINT = "start the server; it is taken in as soon as it answers"
 
 _GONE = frozenset({MissingReason.REFUSED})
+LOOK_FAILURES = frozenset({"unreachable", "no_dev_mode", "not_vllm", "unauthorized"})
+"""Failures that a look told and the next good look takes back."""
 _PLAIN = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
 
 
@@ -33,8 +35,13 @@ def look_at(draft: Draft, event: ModelLooked) -> None:
         draft.change(event.model, in_flight=event.in_flight)
     if isinstance(event.reading, Missing):
         _missed(draft, event.model, event.reading)
-    elif event.reading.asked_at_s >= record.settled_s:
+    elif event.reading.asked_at_s >= max(record.settled_s, _seen_s(record)):
         _saw(draft, event.model, event.reading)
+
+
+def _seen_s(record: ModelRecord) -> float:
+    """When the newest look was asked: an older one that comes late says nothing any more."""
+    return record.seen.asked_at_s if isinstance(record.seen, Known) else 0.0
 
 
 def _missed(draft: Draft, name: str, reading: Missing) -> None:
@@ -72,7 +79,7 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
     seen = reading.value
     record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts)
-    if record.failure and record.failure.code in ("unreachable", "no_dev_mode", "not_vllm", "unauthorized"):
+    if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
     if record.life.state is State.LOST:
         draft.state(name, Fact.FOUND_AGAIN)
@@ -137,7 +144,7 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
     fact = interpret(record, seen)
     if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
-        draft.change(name, life=_life_found(record, fact))
+        draft.change(name, life=_life_found(record, seen, fact))
     draft.change(name, belief=None, control=seen.control, activity=seen.activity)
     draft.state(name, fact)
     if fact is Fact.FOUND_PAUSED:
@@ -148,8 +155,7 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
 def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
     """belief + look -> the found_* fact. A belief counts only of the same incarnation with unmoved counters."""
     belief, release = record.belief, seen.facts.release or (0, 0)
-    held = belief and belief.incarnation == seen.facts.incarnation and belief.incarnation is not None
-    if belief and held and (belief.control == seen.control or seen.control is None):
+    if belief and _holds(belief, seen):
         if not seen.is_sleeping and belief.life == Life(State.AWAKE, Weights.LOADED):
             return Fact.FOUND_AWAKE
         if seen.is_sleeping and belief.life.state is State.ASLEEP_L1:
@@ -164,9 +170,16 @@ def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
     return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED else Fact.FOUND_ASLEEP_L1
 
 
-def _life_found(record: ModelRecord, fact: Fact) -> Life:
-    """The weights to believe on finding it so: what was believed where that fits, else doubt (asleep) or loaded."""
-    belief = record.belief
+def _holds(belief: Belief, seen: ModelSeen) -> bool:
+    """Whether nobody touched the engine since: the same process, and control counters that can be read and stand still.
+    A missing counter is not an unmoved one."""
+    same = belief.incarnation is not None and belief.incarnation == seen.facts.incarnation
+    return same and seen.control is not None and belief.control == seen.control
+
+
+def _life_found(record: ModelRecord, seen: ModelSeen, fact: Fact) -> Life:
+    """The weights to believe on finding it so: what was believed where that holds, else doubt (asleep) or loaded."""
+    belief = record.belief if record.belief and _holds(record.belief, seen) else None
     if fact is Fact.FOUND_AWAKE:
         return Life(State.UNKNOWN, Weights.LOADED)
     level = State.ASLEEP_L1 if fact is Fact.FOUND_ASLEEP_L1 else State.ASLEEP_L2

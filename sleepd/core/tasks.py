@@ -147,7 +147,11 @@ def fell_asleep(draft: Draft, task: Task) -> None:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:
-        if waiter.ask is AskKind.SLEEP:
+        if waiter.ask is AskKind.SLEEP and waiter.level > level:
+            detail = f"{name} is asleep at level {level} now, {waiter.level} is deeper"
+            hint = "wake it first; on stock vLLM a deeper sleep of a sleeper does nothing"
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="needs_wake", detail=detail, hint=hint)
+        elif waiter.ask is AskKind.SLEEP:
             draft.answer(name, waiter, AnswerKind.DONE, task_id=task.id, level=level)
 
 
@@ -168,9 +172,11 @@ def _woke(draft: Draft, task: Task) -> None:
         learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
     if task.kind is TaskKind.SLEEP:
         refuse_sleepers(draft, name)
+        _fail_check(draft, name)
     else:
         draft.change(name, failure=None, attempts=0)
-    _note_check(draft, name)
+    if task.kind is TaskKind.WAKE and task.level == 2:
+        _note_check(draft, name)
     draft.change(
         name,
         last_active_s=draft.mono_s,
@@ -187,6 +193,14 @@ def refuse_sleepers(draft: Draft, name: str) -> None:
         if waiter.ask is AskKind.SLEEP:
             detail = record.failure.detail if record.failure else f"{name} does not sleep: {record.reason}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+
+
+def _fail_check(draft: Draft, name: str) -> None:
+    """A sleep that was to check level 2 did not come about: that proves nothing, and is not tried again by itself."""
+    record = draft.models[name]
+    if record.checking:
+        detail = record.failure.detail if record.failure else "it could not be put to sleep"
+        draft.change(name, checking=False, check_failed=detail)
 
 
 def _note_check(draft: Draft, name: str) -> None:
