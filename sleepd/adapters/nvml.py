@@ -1,12 +1,14 @@
-"""NVML through pynvml, in one thread of its own with a deadline: a hung driver must hang nobody else.
+"""NVML through pynvml, in threads of its own, one at a time and with a deadline: a hung driver must hang nobody else.
 
 Sources: NVML API reference (return codes, nvmlDeviceGetMemoryInfo, nvmlDeviceGetComputeRunningProcesses).
 """
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pynvml
 
@@ -48,7 +50,7 @@ class NvmlGpus:
 
     def __init__(self, clock: Clock, deadline_s: Seconds = DEADLINE_S) -> None:
         self._clock, self._deadline_s = clock, deadline_s
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nvml")
+        self._one_at_a_time = threading.Lock()
         self._hanging: asyncio.Future[GpusSeen] | None = None
         self._devices: tuple[_Device, ...] | None = None
         self._retry_at_s = 0.0
@@ -61,20 +63,20 @@ class NvmlGpus:
             return self._missing(MissingReason.TIMED_OUT, "NVML: an earlier call has not returned", asked_s)
         if self._devices is None and asked_s < self._retry_at_s:
             return self._missing(MissingReason.UNREADABLE, self._last_error, asked_s)
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._read, processes)
+        call = _in_thread(partial(self._read, processes))
         try:
-            seen = await asyncio.wait_for(asyncio.shield(call), self._deadline_s)
+            # Not wait_for: Python 3.11's swallows a cancellation that comes as the call ends, and the stop hangs.
+            async with asyncio.timeout(self._deadline_s):
+                seen = await asyncio.shield(call)
         except TimeoutError:
             self._hanging = call
-            call.add_done_callback(lambda done: done.exception())
             return self._missing(MissingReason.TIMED_OUT, f"NVML: no answer in {self._deadline_s:g} s", asked_s)
         except (pynvml.NVMLError, NoGpu) as error:
             return self._failed(error, asked_s)
         return Known(seen, asked_s, self._clock.now().mono_s)
 
     async def close(self) -> None:
-        """End the session. A hung call is left behind: nothing can end it."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """A hung call is left behind: nothing can end it, and its thread keeps nobody from ending."""
 
     def _failed(self, error: Exception, asked_s: float) -> Missing:
         self._devices = None
@@ -89,9 +91,37 @@ class NvmlGpus:
     # in the thread
 
     def _read(self, processes: bool) -> GpusSeen:
-        if self._devices is None:
-            self._devices = _open_devices()
-        return tuple(_see(device, processes) for device in self._devices)
+        with self._one_at_a_time:
+            if self._devices is None:
+                self._devices = _open_devices()
+            return tuple(_see(device, processes) for device in self._devices)
+
+
+def _in_thread(work: Callable[[], GpusSeen]) -> asyncio.Future[GpusSeen]:
+    """Return what becomes of `work` in a thread of its own. An executor's would be joined when the process ends."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[GpusSeen] = loop.create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # read, so that nobody misses it
+
+    def settle(seen: GpusSeen | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif seen is not None:
+            future.set_result(seen)
+
+    def run() -> None:
+        seen, failed = None, None
+        try:
+            seen = work()
+        except Exception as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+            loop.call_soon_threadsafe(settle, seen, failed)
+
+    threading.Thread(target=run, name="nvml", daemon=True).start()
+    return future
 
 
 def _open_devices() -> tuple[_Device, ...]:

@@ -81,6 +81,8 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     known_as = draft.models[name].incarnation
     if known_as != seen.facts.incarnation:
         _meet(draft, name, known_as, seen)
+        # It took its memory at some time before it answered: GPU readings asked before this look may not know of it.
+        draft.change(name, settled_s=reading.asked_at_s)
     if name in draft.tasks:
         return
     if draft.models[name].life.state is State.UNKNOWN:

@@ -14,17 +14,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sleepd.client import Client, DaemonUnreachable
+from sleepd.client import Client
 from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
+from tests.integration.waiting import WAIT_LIMIT_S, Events, wait_until
 from tests.integration.wire import Answer, send
-
-T = TypeVar("T")
 
 GIB = 1 << 30
 GPU_BYTES = 80 * GIB
@@ -33,24 +31,12 @@ AWAKE_BYTES = 47 * GIB
 ASLEEP_BYTES = 1 * GIB
 RAM_BYTES = 256 * GIB
 START_LIMIT_S = 20.0
-WAIT_LIMIT_S = 15.0
 PROMPT = "Tell me about tides."
 SERVER_OPTIONS = (
     *("--weights", "16GiB", "--kv", "30GiB", "--residual", "1GiB"),
     *("--sleep-seconds", "0.05", "--wake-seconds", "0.05", "--reload-seconds", "0.05"),
 )
 _SLEEPD = (sys.executable, "-m", "sleepd.cli.daemon")
-
-
-def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
-    """Return the first true value of `look`. Raises AssertionError naming `what` after `limit_s`."""
-    deadline_s = time.monotonic() + limit_s
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline_s, f"waited {limit_s:g} s for {what}; last seen: {found!r}"
-        time.sleep(0.02)
 
 
 class _Process:
@@ -154,49 +140,6 @@ class Server(_Process):
             if line.startswith("http_requests_total{") and marker in line:
                 counts[line.partition('status="')[2][:3]] = int(float(line.rpartition(" ")[2]))
         return counts
-
-
-class Events:
-    """Everything the daemon tells on /v1/events, read by a thread of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.all: list[dict[str, Any]] = []
-        self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._follow, args=(Client(path),), daemon=True)
-        self._thread.start()
-
-    def _follow(self, client: Client) -> None:
-        try:
-            for event in client.events():
-                with self._news:
-                    self.all.append(event)
-                    self._news.notify_all()
-        except DaemonUnreachable:
-            return
-
-    def await_one(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
-        """Return the first event of this kind (with these data), once it is told."""
-
-        def found() -> dict[str, Any] | None:
-            return next(iter(self.of(kind, model, **data)), None)
-
-        with self._news:
-            self._news.wait_for(lambda: found() is not None, WAIT_LIMIT_S)
-        event = found()
-        assert event is not None, f"no event {kind} {model or ''} {data}: {[e.get('text') for e in self.all]}"
-        return event
-
-    def of(self, kind: str, model: str | None = None, **data: Any) -> list[dict[str, Any]]:
-        return [
-            e
-            for e in list(self.all)
-            if e["kind"] == kind
-            and model in (None, e.get("model"))
-            and all(e.get("data", {}).get(k) == v for k, v in data.items())
-        ]
-
-    def join(self) -> None:
-        self._thread.join(5.0)
 
 
 class Daemon(_Process):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sleepd.sim.ledger import Ledger
-from tests.integration.harness import Daemon, Host, Server, wait_until
+from tests.integration.harness import Daemon, Host, Server
+from tests.integration.waiting import wait_until
 from tests.integration.wire import Answer
 
 SMALL = ("--weights", "4GiB", "--kv", "4GiB")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server, wait_until
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server
 from tests.integration.test_room import assert_no_call_failed, start_two_that_do_not_fit
+from tests.integration.waiting import wait_until
 
 
 def ask_and_kill(daemon: Daemon, model: str, what: str, server: Server, path: str, **body: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
 import signal
 import threading
+from pathlib import Path
 
-from tests.integration.harness import Host, wait_until
+from tests.integration.harness import Host
+from tests.integration.waiting import wait_until
 from tests.integration.wire import Answer
 
 
@@ -22,6 +26,17 @@ def test_the_service_manager_hears_ready_status_watchdog_and_stopping(host: Host
     daemon.child.send_signal(signal.SIGTERM)
     daemon.hear("STOPPING=1")
     assert daemon.wait() == 0
+
+
+def test_a_driver_that_hangs_does_not_keep_the_daemon_from_ending(host: Host) -> None:
+    host.configure("a")
+    host.start_servers("a")
+    daemon = host.start_daemon()
+    with (host.ledger.directory / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waits = re.compile(rf"-> FLOCK .* {daemon.pid} ")
+        wait_until(lambda: waits.search(Path("/proc/locks").read_text()), "a call to hang in the driver")
+        assert daemon.terminate() == 0
 
 
 def test_every_caller_that_waits_gets_an_answer_when_the_daemon_is_told_to_end(host: Host) -> None:

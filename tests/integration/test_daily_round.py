@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, PROMPT, Host, wait_until
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, PROMPT, Host
+from tests.integration.waiting import wait_until
 
 
 def test_an_idle_model_falls_asleep_by_rule_and_wakes_on_demand(host: Host) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server, wait_until
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server
+from tests.integration.waiting import wait_until
 
 
 def start(host: Host, version: str) -> tuple[Daemon, Server, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, Host, wait_until
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, Host
+from tests.integration.waiting import wait_until
 
 PRESSURE = """
 [[rules]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, GPU_BYTES, Daemon, Host, Server, wait_until
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, GPU_BYTES, Daemon, Host, Server
+from tests.integration.waiting import wait_until
 
 
 def start_two_that_do_not_fit(host: Host) -> tuple[Daemon, Server, Server]:
@@ -39,8 +40,7 @@ def test_waking_one_puts_the_other_to_sleep_first(host: Host) -> None:
     right["a"] = daemon.watch_use(a)
     assert (a.held_bytes(), b.held_bytes()) == (AWAKE_BYTES, ASLEEP_BYTES)
     assert daemon.events.await_one("victim", "a")["data"]["victim"] == "b"
-    began = [e["model"] for e in daemon.events.of("task_begun") if e["data"]["cause"] != "operator:root"]
-    assert "b" in began
+    daemon.events.await_one("task_begun", "b", cause="victim:a")
 
     for name, server, other in (("b", b, a), ("a", a, b), ("b", b, a)):
         assert daemon.client.wake(name).status == 200

@@ -37,12 +37,15 @@ class Driver:
         self.uuids = ["GPU-0", "GPU-1"]
         self.processes: list[tuple[int, int | None]] = [(10, 5), (11, 7)]
         self.hang: threading.Event | None = None
+        self.reached, self.left = threading.Event(), threading.Event()
 
     def call(self, name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             self.calls.append(name)
             if self.hang is not None and name == "nvmlDeviceGetMemoryInfo":
+                self.reached.set()
                 self.hang.wait(5.0)
+                self.left.set()
             if name in self.fail:
                 raise pynvml.NVMLError(self.fail[name])
             return answer(*args)
@@ -147,6 +150,22 @@ async def test_no_gpu_is_said(driver: Driver, gpus: NvmlGpus) -> None:
     assert "wanted at least one GPU, found none" in missing(await gpus.read(processes=False)).detail
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_read_cancelled_in_the_moment_it_ends_is_cancelled(driver: Driver, gpus: NvmlGpus, turns: int) -> None:
+    """Whoever stops waits for it: asyncio.wait_for of Python 3.11 swallows such a cancellation."""
+    driver.hang = threading.Event()
+    reading = asyncio.create_task(gpus.read(processes=False))
+    await asyncio.to_thread(driver.reached.wait, 2.0)
+    driver.hang.set()
+    driver.left.wait(2.0)
+    threading.Event().wait(0.02)  # the loop's own thread: the call ends meanwhile, and the loop is not told yet
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if reading.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+
 async def test_a_call_that_hangs_is_told_once_and_no_other_is_queued_behind_it(driver: Driver, gpus: NvmlGpus) -> None:
     driver.hang = threading.Event()
     first = missing(await gpus.read(processes=False))
@@ -162,3 +181,10 @@ async def test_a_call_that_hangs_is_told_once_and_no_other_is_queued_behind_it(d
     driver.hang = None
     await asyncio.wait_for(asyncio.shield(hanging), 2.0)
     assert isinstance(await gpus.read(processes=False), Known)
+
+
+async def test_readers_at_the_same_time_share_one_session(driver: Driver, gpus: NvmlGpus) -> None:
+    """The observer and a running step both read; handles of a session that another ends are void."""
+    readings = await asyncio.gather(*(gpus.read(processes=True) for _ in range(8)))
+    assert all(isinstance(reading, Known) for reading in readings)
+    assert driver.calls.count("nvmlInit") == 1

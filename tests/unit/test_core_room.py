@@ -6,8 +6,10 @@ import pytest
 from core_worlds import ASLEEP, FACTS, NEED, NOW, gpus, host, nap, pressure, record, seen, world
 
 from sleepd.core.draft import Draft
+from sleepd.core.events import ModelLooked
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, Footprint, GpuSeen, Known, Missing, MissingReason
+from sleepd.core.machine import step
+from sleepd.core.model import Cause, CauseKind, ControlCounts, Footprint, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.plan import plan_sleep
 from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.units import GIB
@@ -110,6 +112,17 @@ def test_a_reading_from_before_a_neighbour_moved_is_old():
     moved = neighbour(settled_s=NOW.mono_s - 0.05)
     assert ask(world(sleeper(), moved)).look
     assert ask(world(sleeper(), neighbour(settled_s=NOW.mono_s - 0.5))) == Go(GPU)
+
+
+def test_a_reading_from_before_a_server_was_met_is_old():
+    """It took its memory between the reading and its first answer."""
+    unmet = neighbour(life=Life(State.UNKNOWN, Weights.LOADED), incarnation=None, seen=Missing(MissingReason.NOT_YET))
+    made = world(sleeper(), unmet)
+    met = Known(seen(control=ControlCounts()).value, NOW.mono_s - 0.05, NOW.mono_s - 0.01)
+    made = step(made, [ModelLooked("b", met)], NOW).world
+    assert made.models["b"].life.state is State.AWAKE
+    assert ask(made).look
+    assert ask(replace(made, gpus=gpus(40 * GIB, age_s=0.04))) == Go(GPU)
 
 
 def test_a_silent_server_is_waited_for():
