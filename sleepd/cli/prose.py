@@ -13,7 +13,8 @@ def tell_outcome(verb: str, name: str, status: int, body: dict[str, Any]) -> str
     level = f" at level {model['level']}" if model["level"] else ""
     state = f"{clean(model['state']).replace('_', ' ')}{level}"
     if status == 202:
-        return f"{name}: {verb} accepted (task {body['task']}), {state} now"
+        task = f" (task {body['task']})" if body["task"] is not None else ""
+        return f"{name}: {verb} accepted{task}, {state} now"
     if body["task"] is None and verb != "reset":
         return f"{name}: {state} already"
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"

@@ -7,7 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
-from sleepd.core.model import CauseKind, Fingerprint, Known
+from sleepd.core.model import Cause, CauseKind, Fingerprint, Known
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
 from sleepd.core.repair import repair, settle_unanswered
@@ -16,6 +16,8 @@ from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
+WANTED_PAUSE_S = 1.0
+"""The same where somebody waits for the room."""
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
 PROVE_AGAIN_S = 2.0
@@ -129,7 +131,7 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
     draft.change(
         name,
         last_active_s=draft.mono_s if event.end is StepEnd.BUSY else record.last_active_s,
-        not_before_s=draft.mono_s + OVERTAKEN_PAUSE_S,
+        not_before_s=draft.mono_s + (OVERTAKEN_PAUSE_S if _is_ours(task.cause) else WANTED_PAUSE_S),
         checking=False,
         reason=f"stays awake: {detail}",
     )
@@ -137,6 +139,11 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
         if waiter.ask is AskKind.SLEEP:
             hint = "wait until its requests end, or give drain_s"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
+
+
+def _is_ours(cause: Cause) -> bool:
+    """Whether nobody waits for the sleep: then there is time until whoever uses the model has finished."""
+    return cause.kind in (CauseKind.RULE, CauseKind.CHECK)
 
 
 def _is_quiet(event: StepEnded) -> bool:
