@@ -28,6 +28,8 @@ def configure(environ: Mapping[str, str] | None = None) -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, *tail],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Each change of state is an event on the socket; the log tells what was begun, what ended and what failed.
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=False,
     )
 
@@ -37,8 +39,13 @@ def log_note(note: Note) -> None:
     log = structlog.get_logger()
     write = log.warning if note.kind in _WARNINGS else log.debug if note.kind == "state" else log.info
     # Evidence may use words that the log has a meaning for: those get the note's own prefix.
-    fields = {f"note_{key}" if key in _TAKEN else key: str(value) for key, value in note.data.items()}
+    fields = {f"note_{key}" if key in _TAKEN else key: _plain(value) for key, value in note.data.items()}
     write(note.text, **fields, **({"model": note.model} if note.model else {}), kind=note.kind)
+
+
+def _plain(value: object) -> object:
+    """What every form of log can carry: numbers stay numbers, the rest is text."""
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def _leads_to_journal(environ: Mapping[str, str]) -> bool:

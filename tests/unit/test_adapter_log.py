@@ -30,7 +30,7 @@ def test_json_where_nobody_reads_along(capsys: pytest.CaptureFixture[str]) -> No
         "kind": "failure",
         "model": "chat",
         "code": "wake_refused",
-        "note_level": "1",
+        "note_level": 1,
         "note_event": "x",
     }
 
@@ -44,7 +44,6 @@ def test_the_journal_gets_priorities_and_one_line(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err.splitlines() == [
         "<6>two lines [pid=7 kind=started]",
         "<4>somebody else [model=chat kind=foreign]",
-        "<7>chat is awake [model=chat kind=state]",
     ]
 
 
