@@ -63,9 +63,11 @@ class VllmServer:
         self._process: Process | None = None
         self._filtered = True
 
-    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds) -> Reading[ModelSeen]:
+    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping. Waits `timeout_s` at most.
 
+        With `fence` the counters are read after /is_sleeping answered: it blocks behind the call that runs (vLLM
+        v1/engine/core.py, run_busy_loop takes utility calls in turn), the metrics page does not and may miss that call.
         A first look at an incarnation always asks /is_sleeping and takes longer: /server_info needs seconds once.
         An API server that was killed leaves its listening socket to EngineCore, which is forked after it was bound
         (vllm 0.32.0, entrypoints/launchers/launcher.py, setup_server): connections are taken and never answered.
@@ -75,7 +77,7 @@ class VllmServer:
         limit_s = min(timeout_s, ENDED_LOOK_S) if ended else timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                return await self._look(ask_sleeping, asked_s, limit)
+                return await self._look(ask_sleeping, fence, asked_s, limit)
         except TimeoutError:
             if ended and self._process is not None:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
@@ -88,12 +90,14 @@ class VllmServer:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Missing(MissingReason.UNREACHABLE, _short(error), asked_s)
 
-    async def _look(self, ask_sleeping: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
-        # Both at once: what a wake waits for is the slower of the two, not their sum.
+    async def _look(self, ask_sleeping: bool, fence: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
+        # Both at once: what a wake waits for is the slower of the two, not their sum. A fence is their sum.
         asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
         try:
+            if fence and asking:
+                await asking
             scrape = await self._scrape()
-            incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
+            incarnation = _incarnation(scrape)
             facts = self._facts
             if facts is None or facts.incarnation != incarnation:
                 limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
@@ -101,6 +105,7 @@ class VllmServer:
                 self._pids = await self._processes.find(self._spec)
                 self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
                 is_sleeping: bool | None = await self._ask_sleeping()
+                scrape = await self._scrape_again(incarnation) if fence else scrape
             else:
                 is_sleeping = await asking if asking else None
         finally:
@@ -132,6 +137,13 @@ class VllmServer:
         if status != 200:
             raise _Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
+
+    async def _scrape_again(self, incarnation: str | None) -> Scrape:
+        """The counters once more, of the process that was asked in between and of no other."""
+        scrape = await self._scrape()
+        if _incarnation(scrape) != incarnation:
+            raise _Refusal(MissingReason.UNREADABLE, "the server was replaced while it was looked at")
+        return scrape
 
     async def _discover(self, incarnation: str | None) -> EngineFacts:
         if self._facts is not None:
@@ -264,6 +276,10 @@ def certain_tokens(answer: Any) -> tuple[str, ...]:
             break
         certain.append(token)
     return tuple(certain)
+
+
+def _incarnation(scrape: Scrape) -> str | None:
+    return f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -286,7 +286,7 @@ class VirtualDaemon:
         if isinstance(ask, Call):
             server.call(ask.verb, ask.timeout_s, ask.mode_parameter, then)
         elif isinstance(ask, Look):
-            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)))
+            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
             server.complete(ask.prompt, ask.timeout_s, then)
         elif isinstance(ask, LookAndReadGpus):
