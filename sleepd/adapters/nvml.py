@@ -6,12 +6,14 @@ Sources: NVML API reference (return codes, nvmlDeviceGetMemoryInfo, nvmlDeviceGe
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import pynvml
 
+from sleepd.adapters.threads import in_thread
 from sleepd.core.model import GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
@@ -19,6 +21,8 @@ from sleepd.ports import Clock
 DEADLINE_S = 5.0
 RETRY_AFTER_S = 10.0
 """After an error that needs a new session, not before this long: initialising can take seconds."""
+REOPEN_AFTER_S = 60.0
+"""How long a GPU that gave no handle is left out before the session is opened anew for it."""
 
 _ADVICE = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "install the NVIDIA driver (libnvidia-ml.so.1)",
@@ -32,6 +36,10 @@ _NOT_TOLD = frozenset(
     {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 )
 """A capability that is missing for good: what it would tell stays unknown, the rest goes on."""
+
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class NoGpu(Exception):
@@ -54,6 +62,7 @@ class NvmlGpus:
         self._hanging: asyncio.Future[GpusSeen] | None = None
         self._devices: tuple[_Device, ...] | None = None
         self._retry_at_s = 0.0
+        self._partial_since_s: float | None = None
         self._last_error = ""
 
     async def read(self, *, processes: bool) -> Reading[GpusSeen]:
@@ -63,7 +72,9 @@ class NvmlGpus:
             return self._missing(MissingReason.TIMED_OUT, "NVML: an earlier call has not returned", asked_s)
         if self._devices is None and asked_s < self._retry_at_s:
             return self._missing(MissingReason.UNREADABLE, self._last_error, asked_s)
-        call = _in_thread(partial(self._read, processes))
+        if self._partial_since_s is not None and asked_s - self._partial_since_s >= REOPEN_AFTER_S:
+            self._devices, self._partial_since_s = None, None
+        call = in_thread("nvml", partial(self._read, processes))
         try:
             # Not wait_for: Python 3.11's swallows a cancellation that comes as the call ends, and the stop hangs.
             async with asyncio.timeout(self._deadline_s):
@@ -93,46 +104,43 @@ class NvmlGpus:
     def _read(self, processes: bool) -> GpusSeen:
         with self._one_at_a_time:
             if self._devices is None:
-                self._devices = _open_devices()
-            return tuple(_see(device, processes) for device in self._devices)
+                self._devices, whole = _open_devices()
+                self._partial_since_s = None if whole else self._clock.now().mono_s
+            return _that_answer(lambda device: _see(device, processes), self._devices)
 
 
-def _in_thread(work: Callable[[], GpusSeen]) -> asyncio.Future[GpusSeen]:
-    """Return what becomes of `work` in a thread of its own. An executor's would be joined when the process ends."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[GpusSeen] = loop.create_future()
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # read, so that nobody misses it
-
-    def settle(seen: GpusSeen | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif seen is not None:
-            future.set_result(seen)
-
-    def run() -> None:
-        seen, failed = None, None
-        try:
-            seen = work()
-        except Exception as error:
-            failed = error
-        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
-            loop.call_soon_threadsafe(settle, seen, failed)
-
-    threading.Thread(target=run, name="nvml", daemon=True).start()
-    return future
-
-
-def _open_devices() -> tuple[_Device, ...]:
-    """A new session and its handles; those of an old one are void after a driver reload."""
+def _open_devices() -> tuple[tuple[_Device, ...], bool]:
+    """A new session, its handles, and whether every GPU gave one; old handles are void after a driver reload."""
     with contextlib.suppress(pynvml.NVMLError):  # there was none
         pynvml.nvmlShutdown()
     pynvml.nvmlInit()
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    if not handles:
+    count = pynvml.nvmlDeviceGetCount()
+    if not count:
         raise NoGpu("wanted at least one GPU, found none")
-    return tuple(_Device(h, str(pynvml.nvmlDeviceGetUUID(h)), i) for i, h in enumerate(handles))
+    devices = _that_answer(_open_device, range(count))
+    return devices, len(devices) == count
+
+
+def _open_device(index: int) -> _Device:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    return _Device(handle, str(pynvml.nvmlDeviceGetUUID(handle)), index)
+
+
+def _that_answer(ask: Callable[[_In], _Out], of: Iterable[_In]) -> tuple[_Out, ...]:
+    """The answers of those GPUs that give one: one that fell off the bus or needs a reset hides no other.
+
+    Where none gives one the last error is raised, for then it is the driver or the session.
+    """
+    answers: list[_Out] = []
+    failed: pynvml.NVMLError | None = None
+    for one in of:
+        try:
+            answers.append(ask(one))
+        except pynvml.NVMLError as error:
+            failed = error
+    if failed is not None and not answers:
+        raise failed
+    return tuple(answers)
 
 
 def _see(device: _Device, processes: bool) -> GpuSeen:

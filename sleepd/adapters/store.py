@@ -9,18 +9,20 @@ import contextlib
 import errno
 import sqlite3
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sleepd.adapters.threads import WorkThread
 from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
 from sleepd.core.world import Task
 from sleepd.ports import StoreFailed
 
 SCHEMA = 1
 JOURNAL_ROWS = 50_000
+CLOSE_S = 5.0
 BALLAST_BYTES = 4 << 20
 """Freed when the disk is full, so that sleepers can still be woken on record."""
 
@@ -46,7 +48,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path, self._ballast = path, path.with_name("ballast")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._thread = WorkThread("store")
         self._db: sqlite3.Connection | None = None
 
     async def load(self) -> Saved:
@@ -59,11 +61,14 @@ class SqliteStore:
         await self._run(self._commit, records)
 
     async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown(wait=True)
+        """Close the file after the work that is under way. A disk that hangs is left behind after `CLOSE_S`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._run(self._close)
+        self._thread.end()
 
     async def _run(self, work: Any, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        return await self._thread.do(partial(work, *args))
 
     # in the thread
 

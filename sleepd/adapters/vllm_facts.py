@@ -12,8 +12,10 @@ from typing import Any
 
 from sleepd.core.model import EngineFacts
 
-_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.\d+)?(?:\.?(?:rc|post)\d+)?(?:\+cpu)?")
-"""Releases and their CPU builds. Forks and development builds carry other suffixes and count as unknown."""
+_BUILD = r"\+(?:cpu|xpu|tpu|cu\d+|rocm\d+(?:\.\d+)*)"
+"""What vLLM's setup.py (get_vllm_version) adds for hardware other than its main CUDA, as a PEP 440 local version."""
+_RELEASE = re.compile(rf"(\d+)\.(\d+)(?:\.\d+){{0,2}}(?:\.?(?:rc|post)\d+)?(?:{_BUILD})?")
+"""Releases and their builds. Forks and development builds carry other suffixes and count as unknown."""
 
 _CHECKPOINT = ("*.safetensors", "*.bin", "*.pt")
 _HASHED = {
@@ -32,7 +34,10 @@ def parse_release(version: str) -> tuple[int, int] | None:
 
 
 def facts_of(version: str, incarnation: str | None, models: Any, server_info: Any) -> EngineFacts:
-    """Return the facts in these answers; `models` and `server_info` are parsed JSON, None where not answered."""
+    """Return the facts in these answers; `models` and `server_info` are parsed JSON, None where not answered.
+
+    `checkpoint_bytes` is not in them: whoever can wait for a disk measures `model_path`.
+    """
     served, adapters = _names(models)
     config = _table(_table(server_info), "vllm_config")
     model, parallel = _table(config, "model_config"), _table(config, "parallel_config")
@@ -54,7 +59,6 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         lora=bool(adapters) or config.get("lora_config") is not None,
         load_format=_text(load, "load_format") or "auto",
         model_path=path,
-        checkpoint_bytes=_checkpoint_bytes(path),
         gpu_memory_utilization=_share(cache, "gpu_memory_utilization"),
         generates=_text(model, "runner") not in ("pooling", "draft") and model.get("pooler_config") is None,
         described=bool(model and parallel),
@@ -98,8 +102,11 @@ def _flag(table: Mapping[str, Any], key: str) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _checkpoint_bytes(model_path: str) -> int | None:
-    """Bytes of the checkpoint's weight files, where they lie in a directory this daemon can read."""
+def checkpoint_bytes(model_path: str) -> int | None:
+    """Return the bytes of the checkpoint's weight files, where they lie in a directory this daemon can read.
+
+    Waits for the disk, on a hung mount for ever.
+    """
     if not model_path.startswith("/"):
         return None
     for pattern in _CHECKPOINT:

@@ -8,14 +8,18 @@ Endpoints and releases: docs/vllm.md.
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
+from sleepd.adapters.connections import cause_of, is_refusal
 from sleepd.adapters.processes import Process, ProcessFinder
-from sleepd.adapters.vllm_facts import facts_of
+from sleepd.adapters.threads import in_thread
+from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
 from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading
@@ -27,6 +31,8 @@ BODY_LIMIT = 4 << 20
 TEXT_LIMIT = 500
 CONNECT_S = 5.0
 FIRST_LOOK_S = 30.0
+SCAN_S = 10.0
+"""How long the checkpoint's size may take to find; on a hung mount it stays unknown."""
 ENDED_LOOK_S = 1.0
 """How long a server whose process has ended may take: only another one, in its place, would answer at all."""
 PROBE_TOKENS = 8
@@ -62,20 +68,23 @@ class VllmServer:
         self._pids: tuple[int, ...] = ()
         self._process: Process | None = None
         self._filtered = True
+        self._scanning: asyncio.Future[int | None] | None = None
 
-    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds) -> Reading[ModelSeen]:
+    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping. Waits `timeout_s` at most.
 
+        With `fence` the counters are read after /is_sleeping answered: it blocks behind the call that runs (vLLM
+        v1/engine/core.py, run_busy_loop takes utility calls in turn), the metrics page does not and may miss that call.
         A first look at an incarnation always asks /is_sleeping and takes longer: /server_info needs seconds once.
         An API server that was killed leaves its listening socket to EngineCore, which is forked after it was bound
         (vllm 0.32.0, entrypoints/launchers/launcher.py, setup_server): connections are taken and never answered.
         """
         asked_s = self._clock.now().mono_s
-        ended = self._process is not None and not self._process.is_running()
+        ended = self._ended()
         limit_s = min(timeout_s, ENDED_LOOK_S) if ended else timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                return await self._look(ask_sleeping, asked_s, limit)
+                return await self._look(ask_sleeping, fence, asked_s, limit)
         except TimeoutError:
             if ended and self._process is not None:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
@@ -83,24 +92,29 @@ class VllmServer:
             return Missing(MissingReason.TIMED_OUT, f"no answer within {limit_s:g} s", asked_s)
         except _Refusal as refusal:
             return Missing(refusal.reason, refusal.detail, asked_s)
-        except (aiohttp.ClientConnectorError, FileNotFoundError) as error:
-            return Missing(MissingReason.REFUSED, _short(error), asked_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Missing(MissingReason.UNREACHABLE, _short(error), asked_s)
+            if not is_refusal(error):
+                return Missing(MissingReason.UNREACHABLE, cause_of(error), asked_s)
+            self._facts, self._filtered = None, True  # whoever listens here next was started anew
+            return Missing(MissingReason.REFUSED, cause_of(error), asked_s)
 
-    async def _look(self, ask_sleeping: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
-        # Both at once: what a wake waits for is the slower of the two, not their sum.
+    async def _look(self, ask_sleeping: bool, fence: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
+        # Both at once: what a wake waits for is the slower of the two, not their sum. A fence is their sum.
         asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
         try:
+            if fence and asking:
+                await asking
             scrape = await self._scrape()
-            incarnation = f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
-            facts = self._facts
+            incarnation, facts = _incarnation(scrape), self._facts
+            if incarnation is None and facts is not None and facts.incarnation is not None and not self._ended():
+                raise _Refusal(MissingReason.UNREADABLE, "a metrics page without process_start_time_seconds")
             if facts is None or facts.incarnation != incarnation:
                 limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
                 facts = await self._discover(incarnation)
                 self._pids = await self._processes.find(self._spec)
                 self._process = await self._processes.find_started(self._pids, scrape.process_start_s or 0.0)
                 is_sleeping: bool | None = await self._ask_sleeping()
+                scrape = await self._scrape_again(incarnation) if fence else scrape
             else:
                 is_sleeping = await asking if asking else None
         finally:
@@ -120,6 +134,9 @@ class VllmServer:
         )
         return Known(seen, asked_s, self._clock.now().mono_s)
 
+    def _ended(self) -> bool:
+        return self._process is not None and not self._process.is_running()
+
     async def _scrape(self) -> Scrape:
         """The filtered page where the server has one (71 µs of its CPU instead of 4 ms), else the full one."""
         if self._filtered:
@@ -133,6 +150,13 @@ class VllmServer:
             raise _Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
 
+    async def _scrape_again(self, incarnation: str | None) -> Scrape:
+        """The counters once more, of the process that was asked in between and of no other."""
+        scrape = await self._scrape()
+        if _incarnation(scrape) != incarnation:
+            raise _Refusal(MissingReason.UNREADABLE, "the server was replaced while it was looked at")
+        return scrape
+
     async def _discover(self, incarnation: str | None) -> EngineFacts:
         if self._facts is not None:
             # Another process than before: it may be a release that filters.
@@ -142,7 +166,19 @@ class VllmServer:
             raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
         models = await self._get_json("/v1/models")
         info = await self._get_json("/server_info", [("config_format", "json")])
-        return await asyncio.to_thread(facts_of, version, incarnation, models, info)
+        facts = facts_of(version, incarnation, models, info)
+        return replace(facts, checkpoint_bytes=await self._measure(facts.model_path))
+
+    async def _measure(self, model_path: str) -> int | None:
+        """The checkpoint's bytes, or None where the disk does not tell in time or still owes an earlier answer."""
+        if self._scanning is not None and not self._scanning.done():
+            return None
+        self._scanning = in_thread("checkpoint", partial(checkpoint_bytes, model_path))
+        try:
+            async with asyncio.timeout(SCAN_S):
+                return await asyncio.shield(self._scanning)
+        except TimeoutError:
+            return None
 
     def _other(self, wanted: str, found: str) -> str:
         return f"wanted {wanted} of {self._spec.url}, found {found}; check url in [models.{self._spec.name}]"
@@ -215,11 +251,11 @@ class VllmServer:
             ) as response:
                 return response.status, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
-            return NoAnswer(NoAnswerKind.REFUSED, _short(error))
+            return NoAnswer(NoAnswerKind.REFUSED, cause_of(error))
         except TimeoutError:
             return NoAnswer(NoAnswerKind.TIMED_OUT, f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return NoAnswer(NoAnswerKind.BROKEN_OFF, _short(error))
+            return NoAnswer(NoAnswerKind.BROKEN_OFF, cause_of(error))
 
     async def _get(self, path: str, query: list[tuple[str, str]] | None = None) -> tuple[int, bytes]:
         if self._looking is None:
@@ -266,6 +302,10 @@ def certain_tokens(answer: Any) -> tuple[str, ...]:
     return tuple(certain)
 
 
+def _incarnation(scrape: Scrape) -> str | None:
+    return f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = await response.content.read(BODY_LIMIT)
     while len(body) < BODY_LIMIT and not response.content.at_eof():
@@ -296,10 +336,3 @@ def _member(value: Any, key: str) -> Any:
 
 def _start(body: bytes) -> str:
     return body[:TEXT_LIMIT].decode("utf-8", "replace").strip()
-
-
-def _short(error: Exception) -> str:
-    """The cause alone: aiohttp repeats the address, and says "ssl:default" of a connection without TLS."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0][:TEXT_LIMIT]

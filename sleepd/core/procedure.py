@@ -39,6 +39,8 @@ class Complete:
 class Look:
     timeout_s: Seconds
     ask_sleeping: bool = True
+    fence: bool = False
+    """Counters read after /is_sleeping answered: it blocks behind the call that is judged, the page does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _sleep(order: StepOrder, started_s: MonotonicS) -> Procedure:
     deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
     last: dict[str, int] | None = None
     for pause_s in _pauses():
-        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S, fence=True)).value
         got = yield ReadGpus()
         evidence = replace(evidence, seen=seen, gpus_after=got.value)
         freed = freed_bytes(before, got.value, order.uuids, order.pids)
@@ -206,7 +208,7 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
     fence = order.step.verb is Verb.FENCE
-    got = yield Look(order.timeout_s, ask_sleeping=fence)
+    got = yield Look(order.timeout_s, ask_sleeping=fence, fence=fence)
     seen: Reading[ModelSeen] = got.value
     evidence = Evidence(None, "", started_s, got.mono_s, seen=seen)
     if not isinstance(seen, Known):

@@ -4,8 +4,11 @@ The loop shuts them inside a turn and opens them by a command; whoever forwards 
 All of it happens on the loop's thread with no await between check and count, so nothing can slip through.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from sleepd.core.life import SERVING, State
+from sleepd.core.world import World
 
 
 @dataclass(slots=True)
@@ -14,6 +17,8 @@ class Gate:
 
     open: bool = False
     in_flight: int = 0
+    withheld: int = 0
+    """How many dropped turns had shut it by a fact that is still to be judged again."""
 
     def enter(self) -> bool:
         """Count one request in and return True, or return False where the gate is shut."""
@@ -36,6 +41,29 @@ class Gates:
 
     def of(self, model: str) -> Gate:
         return self._gates.setdefault(model, Gate())
+
+    def undo(self, shut: Iterable[str], dropped: World) -> tuple[str, ...]:
+        """Open what our own choice had shut, and return what a fact had: it stays shut until `judge` is told of it.
+
+        A choice to sleep that could not be recorded is void; that a server is lost or used by others is not.
+        """
+        kept: list[str] = []
+        for model in shut:
+            gate, record = self.of(model), dropped.models.get(model)
+            if record is None or record.life.state is not State.DRAINING:
+                gate.withheld += 1
+                kept.append(model)
+            elif not gate.withheld:
+                gate.open = True
+        return tuple(kept)
+
+    def judge(self, models: Iterable[str], world: World) -> None:
+        """Open these where a turn that knew all that had shut them found the model awake nonetheless."""
+        for model in models:
+            gate, record = self.of(model), world.models.get(model)
+            gate.withheld -= 1
+            if not gate.withheld and record is not None and record.life.state in SERVING:
+                gate.open = True
 
     def leave(self, model: str) -> None:
         """Count one request out."""

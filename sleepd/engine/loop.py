@@ -63,6 +63,7 @@ class Loop:
         self._events: list[Event] = []
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._owed: tuple[Record, ...] = ()
+        self._rejudged: tuple[str, ...] = ()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._steps: set[asyncio.Task[None]] = set()
         self._next_waiter = 1
@@ -135,12 +136,13 @@ class Loop:
         not be recorded is owed, and comes before whatever is recorded next.
         """
         now = self._clock.now()
+        rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         for model in turn.shut:
             self._gates.of(model).open = False
         told = not turn.records or answers_first(events, turn)
         if told:
-            self._publish(turn, now)
+            self._publish(turn, rejudged, now)
         records = (*self._owed, *turn.records)
         if records:
             try:
@@ -150,12 +152,12 @@ class Loop:
                 if told:
                     self._owe(records, str(failure), now)
                 else:
-                    self._drop(events, turn, str(failure), now)
+                    self._drop(events, turn, rejudged, str(failure), now)
                 return
         if not told:
-            self._publish(turn, now)
+            self._publish(turn, rejudged, now)
 
-    def _publish(self, turn: Turn, now: Now) -> None:
+    def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now) -> None:
         """Let the turn's world be the world, and carry its commands out."""
         self.world = turn.world
         self._published.set()
@@ -163,6 +165,7 @@ class Loop:
         self._tell(turn.notes, now)
         for command in turn.commands:
             self._carry_out(command)
+        self._gates.judge(rejudged, self.world)
         if self._observer is not None:
             self._observer.follow()
         self._beat(self.world)
@@ -173,10 +176,9 @@ class Loop:
         self._tell([Note("not_recordable", "", detail)], now)
         asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self.submit, Tick())
 
-    def _drop(self, events: Sequence[Event], turn: Turn, detail: str, now: Now) -> None:
-        """Reopen what the turn had shut, tell its callers, and keep what must not be lost: how steps ended."""
-        for model in turn.shut:
-            self._gates.of(model).open = True
+    def _drop(self, events: Sequence[Event], turn: Turn, rejudged: tuple[str, ...], detail: str, now: Now) -> None:
+        """Reopen what we chose to shut, tell the turn's callers, and keep what must not be lost: how steps ended."""
+        withheld = (*rejudged, *self._gates.undo(turn.shut, turn.world))
         for event in events:
             if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
                 hint = "make room on the disk of [daemon] state_dir; nothing was done"
@@ -184,10 +186,12 @@ class Loop:
                 self._carry_out(refused)
         kept = [e for e in events if not isinstance(e, WakeAsked | SleepAsked | ResetAsked | Tick)]
         self._tell([Note("not_recordable", "", detail)], now)
-        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._submit_all, kept)
+        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._judge_again, kept, withheld)
 
-    def _submit_all(self, events: Sequence[Event]) -> None:
-        for event in events:
+    def _judge_again(self, events: Sequence[Event], withheld: tuple[str, ...]) -> None:
+        """Give a dropped turn's events to the next one, and with them the gates that wait for its verdict."""
+        self._rejudged += withheld
+        for event in events or (Tick(),):
             self.submit(event)
 
     def _carry_out(self, command: Command) -> None:

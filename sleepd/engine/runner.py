@@ -30,7 +30,7 @@ class Runner:
         if isinstance(ask, Call):
             return await server.call(ask.verb, timeout_s=ask.timeout_s, mode_parameter=ask.mode_parameter)
         if isinstance(ask, Look):
-            return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s)
+            return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s, fence=ask.fence)
         if isinstance(ask, Complete):
             return await server.complete(ask.prompt, api_name=ask.api_name, timeout_s=ask.timeout_s)
         if isinstance(ask, LookAndReadGpus):

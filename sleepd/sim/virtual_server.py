@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
@@ -88,7 +89,15 @@ class VirtualServer:
 
         self.request(HttpRequest("POST", "/v1/completions", (), body), timeout_s, take)
 
-    def look(self, ask_sleeping: bool, timeout_s: Seconds, then: Callable[[Reading[ModelSeen]], None]) -> None:
+    def look(
+        self,
+        ask_sleeping: bool,
+        timeout_s: Seconds,
+        then: Callable[[Reading[ModelSeen]], None],
+        *,
+        fence: bool = False,
+    ) -> None:
+        """Give `then` the reading. Counters are of when it was asked; with `fence`, of after /is_sleeping answered."""
         asked_s = self._time.now()
         engine = self.engine
         if engine is None or not engine.listening:
@@ -106,13 +115,14 @@ class VirtualServer:
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
             else:
-                fresh = seen_of(engine, engine.snapshot(), self.pid, bool(answer.body["is_sleeping"]))
-                then(Known(fresh, asked_s, self._time.now()))
+                counted = seen_of(engine, engine.snapshot(), self.pid) if fence else seen
+                told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
+                then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
 
 
-def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int, is_sleeping: bool | None = None) -> ModelSeen:
+def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
     """What the adapter would have read from this engine's pages."""
     spec = engine.spec
     major, minor = spec.version.split(".")[:2]
@@ -130,7 +140,7 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int, is_sleeping: bool
     )
     return ModelSeen(
         facts=facts,
-        is_sleeping=is_sleeping,
+        is_sleeping=None,
         running=snap.num_requests_running,
         waiting=snap.num_requests_waiting,
         activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),

@@ -89,6 +89,7 @@ class VirtualDaemon:
         self._epoch = 0
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
+        self._rejudged: tuple[str, ...] = ()
         self._due: Any = None
         self._turning = False
         self._nvml_busy = False
@@ -106,7 +107,7 @@ class VirtualDaemon:
         first = begin(self.settings, self.saved, self.now())
         self.world, self.saved = first.world, apply_records(self.saved, first.records)
         self._events, self._answers, self._turning, self._nvml_busy = [], {}, False, False
-        self._owed = ()
+        self._owed, self._rejudged = (), ()
         self.gates = Gates()
         for name in self.servers:
             self._poll_model(name, self._epoch)
@@ -152,6 +153,7 @@ class VirtualDaemon:
             return
         events, self._events = self._events or [Tick()], []
         now = self.now()
+        rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         self.tally.turns += 1
         for model in turn.shut:
@@ -159,15 +161,17 @@ class VirtualDaemon:
         told = not turn.records or answers_first(events, turn)
         if told:
             self._turning = True
-            self._publish(turn.world, turn.commands, turn.notes)
+            self._publish(turn, rejudged)
             self._turning = False
         records = (*self._owed, *turn.records)
         if records:
-            self._commit(events, turn, records, told)
+            self._commit(events, turn, records, rejudged, told)
         else:
             self._rest()
 
-    def _commit(self, events: list[Event], turn: Turn, records: tuple[Record, ...], told: bool) -> None:
+    def _commit(
+        self, events: list[Event], turn: Turn, records: tuple[Record, ...], rejudged: tuple[str, ...], told: bool
+    ) -> None:
         if self.upsets.die_before_commit:
             self.upsets.die_before_commit = False
             self.die()
@@ -178,7 +182,7 @@ class VirtualDaemon:
                 self._owed = records
                 self._wake_at(1.0)
             else:
-                self._drop(events, turn.shut)
+                self._drop(events, turn, rejudged)
             return
         self.tally.commits += 1
         self.saved, self._owed = apply_records(self.saved, records), ()
@@ -192,14 +196,13 @@ class VirtualDaemon:
             if epoch == self._epoch:
                 self._turning = False
                 if not told:
-                    self._publish(turn.world, turn.commands, turn.notes)
+                    self._publish(turn, rejudged)
                 self._rest()
 
         self.time.call_later(DISK_S, committed)
 
-    def _drop(self, events: list[Event], shut: tuple[str, ...]) -> None:
-        for model in shut:
-            self.gates.of(model).open = True
+    def _drop(self, events: list[Event], turn: Turn, rejudged: tuple[str, ...]) -> None:
+        withheld = (*rejudged, *self.gates.undo(turn.shut, turn.world))
         kept: list[Event] = []
         for event in events:
             if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
@@ -210,19 +213,21 @@ class VirtualDaemon:
 
         def again() -> None:
             if epoch == self._epoch:
-                for event in kept:
+                self._rejudged += withheld
+                for event in kept or (Tick(),):
                     self.submit(event)
 
         self.time.call_later(1.0, again)
         self._wake_at(1.0)
 
-    def _publish(self, world: World, commands: tuple[Command, ...], notes: tuple[Note, ...]) -> None:
-        self.world = world
-        for note in notes:
+    def _publish(self, turn: Turn, rejudged: tuple[str, ...]) -> None:
+        self.world = turn.world
+        for note in turn.notes:
             self.tally.notes[note.kind] = self.tally.notes.get(note.kind, 0) + 1
             self._tell(note)
-        for command in commands:
+        for command in turn.commands:
             self._carry_out(command)
+        self.gates.judge(rejudged, self.world)
         self._check(self)
 
     def _rest(self) -> None:
@@ -286,7 +291,7 @@ class VirtualDaemon:
         if isinstance(ask, Call):
             server.call(ask.verb, ask.timeout_s, ask.mode_parameter, then)
         elif isinstance(ask, Look):
-            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)))
+            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
             server.complete(ask.prompt, ask.timeout_s, then)
         elif isinstance(ask, LookAndReadGpus):

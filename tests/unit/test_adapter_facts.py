@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepd.adapters.vllm_facts import facts_of, parse_release
+from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of, parse_release
 
 DATA = Path(__file__).parents[1] / "adapters" / "data"
 INFO: dict[str, Any] = json.loads((DATA / "server-info-0.32.0.json").read_text())
@@ -79,7 +79,7 @@ def test_checkpoint_bytes_are_summed_where_they_can_be_read(tmp_path: Path) -> N
     (tmp_path / "model-1.safetensors").write_bytes(b"x" * 1000)
     (tmp_path / "model-2.safetensors").write_bytes(b"x" * 24)
     (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 999)
-    assert facts_of("0.32.0", None, MODELS, with_model(model=str(tmp_path))).checkpoint_bytes == 1024
+    assert checkpoint_bytes(str(tmp_path)) == 1024
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "vanishing"])
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_cannot_be_read_is_unknown(tmp_path: Path, make: str) 
         path.mkdir()
     if make == "vanishing":
         (path / "model.safetensors").symlink_to(tmp_path / "gone")
-    assert facts_of("0.32.0", None, MODELS, with_model(model=str(path))).checkpoint_bytes is None
+    assert checkpoint_bytes(str(path)) is None
 
 
 _ANY = st.recursive(
