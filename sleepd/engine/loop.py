@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from sleepd.core.events import (
@@ -209,7 +210,8 @@ class Loop:
             self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
 
     async def _run_step(self, order: StepOrder) -> None:
-        self.submit(await self._runner.run(order, self._server(order.model)))
+        ended = await self._runner.run(order, self._server(order.model))
+        self.submit(replace(ended, in_flight=self.in_flight(order.model)))
 
     async def stop(self) -> None:
         """Let no new task begin, give up on answers, and leave running calls to the next start's recovery."""

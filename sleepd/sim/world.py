@@ -283,7 +283,8 @@ class VirtualDaemon:
                 following = procedure.send(Got(value, self.now().mono_s))
             except StopIteration as stop:
                 end, evidence = stop.value
-                self.submit(StepEnded(order.model, order.task_id, order.cursor, end, evidence))
+                in_flight = self.gates.of(order.model).in_flight
+                self.submit(StepEnded(order.model, order.task_id, order.cursor, end, evidence, in_flight))
                 return
             self._drive(order, procedure, epoch, following)
 

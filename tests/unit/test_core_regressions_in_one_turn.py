@@ -1,0 +1,56 @@
+"""What once went wrong inside a single turn of the core, each told as what has to hold."""
+
+from dataclasses import replace
+
+from core_worlds import AWAKE, NOW, record, seen, world
+
+from sleepd.core.events import Answer, AnswerKind, Evidence, ModelLooked, Saved, StepEnd, StepEnded, Turn, WakeAsked
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.machine import begin, step
+from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, Missing, MissingReason, Settings
+from sleepd.core.plan import plan_prove, plan_sleep
+from sleepd.core.world import Phase, Task, TaskKind, World
+
+
+def probed(known: tuple[str, ...], found: tuple[str, ...]) -> Life:
+    """The life of a doubtful model after its answer was compared once."""
+    doubtful = record("a", Life(State.PROVING, Weights.DOUBTFUL), fingerprint=Fingerprint("prompt", known))
+    cause = Cause(CauseKind.RECOVERY, "doubt")
+    task = Task(1, "a", TaskKind.PROVE, 0, cause, plan_prove(reload=False), NOW.mono_s, 0, Phase.DO, running=True)
+    made: World = replace(world(doubtful), tasks={"a": task})
+    ended = StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, seen=seen(), answer=found))
+    return step(made, [ended], NOW).world.models["a"].life
+
+
+def test_answers_are_compared_as_far_as_both_go() -> None:
+    """Each is cut where its runner-up came close, and where that is may shift by a token."""
+    assert probed(("six", "seven"), ("six",)) == AWAKE
+    assert probed(("six",), ("six", "seven")) == AWAKE
+    assert probed(("six", "seven"), ("six", "eight")).state is State.PROVING
+    assert probed(("six",), ()).state is State.PROVING
+
+
+def test_who_wants_a_server_without_its_control_routes_is_refused_at_once() -> None:
+    spec = record("a").spec
+    made = begin(Settings({"a": spec}), Saved(), NOW).world
+    missing = Missing(MissingReason.NO_DEV_MODE, "/is_sleeping is 404", NOW.mono_s)
+    turn = step(step(made, [ModelLooked("a", missing)], NOW).world, [WakeAsked(1, "a", "test", 300.0)], NOW)
+    answers = [(c.kind, c.problem) for c in turn.commands if isinstance(c, Answer)]
+    assert answers == [(AnswerKind.REFUSED, "engine_failed")]
+
+
+def fingerprinted(requests_done: int) -> Turn:
+    """A rule's sleep takes the known answer; so many requests ended meanwhile, the daemon's own among them."""
+    a = record("a", Life(State.DRAINING, Weights.LOADED), activity=Activity(0, 0, 0), fingerprint=None)
+    plan = plan_sleep(1, fingerprint_wanted=True)
+    task = Task(1, "a", TaskKind.SLEEP, 1, Cause(CauseKind.RULE, "nap"), plan, NOW.mono_s, running=True)
+    made: World = replace(world(a), tasks={"a": task})
+    look = seen(activity=Activity(9, 9, requests_done))
+    return step(made, [StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, seen=look, answer=("six",)))], NOW)
+
+
+def test_a_request_that_ends_while_the_known_answer_is_taken_overtakes_the_sleep() -> None:
+    alone = fingerprinted(requests_done=1).world
+    assert (alone.models["a"].life.state, alone.tasks["a"].cursor) == (State.DRAINING, 1)
+    overtaken = fingerprinted(requests_done=2).world
+    assert (overtaken.models["a"].life, overtaken.tasks) == (AWAKE, {})
