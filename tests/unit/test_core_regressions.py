@@ -1,7 +1,6 @@
 """What once went wrong between the core and engines in unlucky hands, each told as what has to hold.
 
-Played in virtual time: one GPU, one or two engines, a daemon that looks, calls and may die. What a single turn shows
-stands in test_core_regressions_in_one_turn.py.
+Played in virtual time; what a single turn shows stands in test_core_regressions_in_one_turn.py.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,19 @@ async def test_an_owed_record_is_tried_again_without_news(outside: Outside, scri
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
     assert outside.log == ["not_recordable", "commit awake"]
+
+
+async def test_the_end_of_a_step_says_how_many_requests_are_inside_the_gate(
+    outside: Outside, script: list[Turn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, gates = loop_of(outside)
+    reported: list[Event] = []
+    monkeypatch.setattr(loop, "submit", reported.append)
+    gate = gates.of("m")
+    gate.open = True
+    assert gate.enter()
+    gate.open = False
+    script.append(turn_of(RUN))
+    await loop.turn([ENDED])
+    await asyncio.sleep(0)
+    assert reported == [replace(ENDED, in_flight=1)]
