@@ -5,8 +5,9 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -37,10 +38,12 @@ from sleepd.core.world import World
 from sleepd.engine.gate import Gates
 from sleepd.engine.loop import Loop
 from sleepd.engine.observer import Observer
-from sleepd.engine.runner import Runner
+from sleepd.engine.runner import Runner, cancelled
 from sleepd.obs import log
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, StoreFailed, Vllm
 
+STOP_PART_S = 10.0
+"""How long one part may take to end: less than TimeoutStopSec, so that the others end in order too."""
 TAKEN_WITHIN_S = 5.0
 """How long a reload waits for the turn that takes the new settings; a disk that is full delays it further."""
 
@@ -150,6 +153,7 @@ class Service:
             server=self._server,
             tell=self._tell,
             beat=self._beat,
+            disk_slow=self._say_disk_slow,
         )
         self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
         self._loop.observe_with(self._observer)
@@ -162,26 +166,40 @@ class Service:
         parts.notifier.ready()
 
     async def wait(self) -> None:
-        """Return only by an error of the loop: a decision that cannot be made must not be survived silently."""
+        """Return only by an error of the loop or a watch: a decision that cannot be made, or a source that is looked at
+        no more, must not be survived silently. Raises that error; the service manager starts the daemon anew."""
         assert self._turning is not None
-        await self._turning
+        assert self._observer is not None
+        watching = asyncio.create_task(self._observer.wait())
+        try:
+            await asyncio.wait((self._turning, watching), return_when=asyncio.FIRST_COMPLETED)
+            await (self._turning if self._turning.done() else watching)
+        finally:
+            await cancelled(watching)
 
     async def stop(self) -> None:
         """End in order: no new requests, no new tasks; what runs at the engines is the next start's business."""
         self._parts.notifier.stopping()
+        ends: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         if self._observer is not None:
-            await self._observer.stop()
+            ends.append(("the observers", self._observer.stop))
         if self._turning is not None:
-            self._turning.cancel()
-            await asyncio.gather(self._turning, return_exceptions=True)
-        if self._loop is not None:
-            await self._loop.stop()
-        if self._api is not None:
-            await self._api.close()
-        for server in self._servers.values():
-            await server.close()
-        await self._parts.gpus.close()
-        await self._parts.store.close()
+            ends.append(("the loop", partial(cancelled, self._turning)))
+        ends += [("what runs", self._loop.stop)] if self._loop is not None else []
+        ends += [("the API", self._api.close)] if self._api is not None else []
+        ends += [("a server's connections", server.close) for server in self._servers.values()]
+        ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
+        for part, end in ends:
+            await self._end(part, end)
+
+    async def _end(self, part: str, end: Callable[[], Awaitable[None]]) -> None:
+        """End one part within `STOP_PART_S`; one that cannot must not leave the others open."""
+        try:
+            async with asyncio.timeout(STOP_PART_S):
+                await end()
+        except Exception as error:
+            told = f"{part} did not end in order: {type(error).__name__} {error}".rstrip()
+            log.log_note(Note("failure", "", told, {"code": "failed"}))
 
     def _server(self, name: str) -> Vllm:
         """The client for a model; a changed address makes a new one."""
@@ -200,6 +218,10 @@ class Service:
         self._parts.notifier.watchdog()
         # A reload that failed stays on show: its words must outlive the next turn, which is a moment away.
         self._parts.notifier.status(self._reload_failed or status_line(world))
+
+    def _say_disk_slow(self) -> None:
+        self._parts.notifier.watchdog()
+        self._parts.notifier.status("waiting for the disk: a commit to [daemon] state_dir takes long")
 
 
 def status_line(world: World) -> str:

@@ -12,6 +12,7 @@ from sleepd.core.events import (
     CallerGone,
     Command,
     Event,
+    Evidence,
     GateEmptied,
     LookNow,
     Note,
@@ -20,6 +21,8 @@ from sleepd.core.events import (
     ResetAsked,
     RunStep,
     SleepAsked,
+    StepEnd,
+    StepEnded,
     StepOrder,
     Stopping,
     Tick,
@@ -38,6 +41,8 @@ Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
 RETRY_COMMIT_S = 1.0
 BEAT_S = 5.0
 """At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
+DISK_PATIENCE_S = 60.0
+"""A commit may take this long before the loop counts as hanging: a disk that is slow is not mended by a restart."""
 
 STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
 ASK_AGAIN = "ask again once it runs"
@@ -57,10 +62,11 @@ class Loop:
         server: Callable[[str], Vllm],
         tell: Callable[[Sequence[Note], Now], None],
         beat: Callable[[World], None],
+        disk_slow: Callable[[], None] = lambda: None,
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
-        self._server, self._tell, self._beat = server, tell, beat
+        self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
         self._events: list[Event] = []
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._owed: tuple[Record, ...] = ()
@@ -147,7 +153,7 @@ class Loop:
         records = (*self._owed, *turn.records)
         if records:
             try:
-                await self._store.commit(records)
+                await self._commit(records)
                 self._owed = ()
             except StoreFailed as failure:
                 if told:
@@ -157,6 +163,19 @@ class Loop:
                 return
         if not told:
             self._publish(turn, rejudged, now)
+
+    async def _commit(self, records: tuple[Record, ...]) -> None:
+        """Wait until the records are durable, with signs of life while the disk takes its time. Raises StoreFailed."""
+        committing = asyncio.ensure_future(self._store.commit(records))
+        try:
+            waited_s = 0.0
+            while waited_s < DISK_PATIENCE_S and not (await asyncio.wait((committing,), timeout=BEAT_S))[0]:
+                waited_s += BEAT_S
+                self._disk_slow()
+            await committing
+        finally:
+            if not committing.done():
+                await cancelled(committing)
 
     def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now) -> None:
         """Let the turn's world be the world, and carry its commands out."""
@@ -210,7 +229,16 @@ class Loop:
             self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
 
     async def _run_step(self, order: StepOrder) -> None:
-        ended = await self._runner.run(order, self._server(order.model))
+        """Report how the step ended; an error of our own leaves it open, as an answer that never came does."""
+        started_s = self._clock.now().mono_s
+        try:
+            ended = await self._runner.run(order, self._server(order.model))
+        except Exception as error:
+            detail = f"an error inside sleepd: {type(error).__name__}: {error}"
+            now = self._clock.now()
+            self._tell([Note("failure", order.model, detail, {"code": "failed", "step": order.step.verb.value})], now)
+            evidence = Evidence(None, detail, started_s, now.mono_s)
+            ended = StepEnded(order.model, order.task_id, order.cursor, StepEnd.UNANSWERED, evidence)
         self.submit(replace(ended, in_flight=self.in_flight(order.model)))
 
     async def stop(self) -> None:

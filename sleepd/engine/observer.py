@@ -37,6 +37,7 @@ class Observer:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
         self._watching = False
+        self._broken: asyncio.Queue[BaseException] = asyncio.Queue()
 
     def start(self) -> None:
         self._watching = True
@@ -71,7 +72,18 @@ class Observer:
 
     def _spawn(self, key: str, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._nudges[key] = asyncio.Event()
-        self._loops[key] = asyncio.create_task(watch(), name=f"observer {key}")
+        watching = asyncio.create_task(watch(), name=f"observer {key}")
+        watching.add_done_callback(self._note_end)
+        self._loops[key] = watching
+
+    def _note_end(self, watching: asyncio.Task[None]) -> None:
+        error = None if watching.cancelled() else watching.exception()
+        if error is not None:
+            self._broken.put_nowait(error)
+
+    async def wait(self) -> None:
+        """Raise what a watch broke by, once one does: its source would never be looked at again."""
+        raise await self._broken.get()
 
     async def _watch_model(self, name: str) -> None:
         while name in self._sink.world.models:

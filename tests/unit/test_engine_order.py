@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
     return turns
 
 
-def loop_of(outside: Outside) -> tuple[Loop, Gates]:
+def loop_of(outside: Outside, **tellers: Any) -> tuple[Loop, Gates]:
     gates = Gates()
     loop = Loop(
         WORLD,
@@ -127,7 +128,7 @@ def loop_of(outside: Outside) -> tuple[Loop, Gates]:
         gates=gates,
         server=lambda name: None,  # type: ignore[arg-type,return-value]
         tell=lambda notes, now: outside.log.extend(n.kind for n in notes),
-        beat=lambda world: None,
+        **{"beat": lambda world: None, **tellers},
     )
     return loop, gates
 
