@@ -13,7 +13,7 @@ from sleepd.engine import loop as engine_loop
 from sleepd.engine.observer import Observer
 from sleepd.service import Service
 from tests.unit.test_engine_order import RUN, WORLD, Outside, loop_of, turn_of
-from tests.unit.test_review_outer_gates import BEGUN
+from tests.unit.test_outer_gates import BEGUN
 
 
 class Broken(Exception):
