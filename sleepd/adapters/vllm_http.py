@@ -21,7 +21,7 @@ from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
-from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
+from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult, request_of
 from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading
 from sleepd.core.plan import Verb
 from sleepd.core.units import Seconds
@@ -38,21 +38,6 @@ ENDED_LOOK_S = 1.0
 PROBE_TOKENS = 8
 LEAST_GAP_NATS = 1.0
 """Where the runner-up is closer than this, another batch shape may tip the balance: the answer is cut there."""
-
-_WAIT = ("mode", "wait")
-_CALLS: dict[Verb, tuple[str, tuple[tuple[str, str], ...], dict[str, Any] | None]] = {
-    Verb.SLEEP_L1: ("/sleep", (("level", "1"), _WAIT), None),
-    Verb.SLEEP_L2: ("/sleep", (("level", "2"), _WAIT), None),
-    Verb.RESLEEP_L1: ("/sleep", (("level", "1"), ("mode", "keep")), None),
-    Verb.RESLEEP_L2: ("/sleep", (("level", "2"), ("mode", "keep")), None),
-    Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
-    Verb.WAKE: ("/wake_up", (), None),
-    Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
-    Verb.WAKE_KV: ("/wake_up", (("tags", "kv_cache"),), None),
-    Verb.RELOAD: ("/collective_rpc", (), {"method": "reload_weights"}),
-    Verb.RESET_PREFIX: ("/reset_prefix_cache", (), None),
-}
-"""Everything that is ever sent to change an engine. Never `timeout` in collective_rpc: it desynchronises workers."""
 
 
 class VllmServer:
@@ -199,10 +184,8 @@ class VllmServer:
 
     async def call(self, verb: Verb, *, timeout_s: Seconds, mode_parameter: bool) -> CallResult:
         """Send the one control call of this verb on a fresh connection, never twice. Waits `timeout_s` at most."""
-        path, query, body = _CALLS[verb]
-        if not mode_parameter:
-            query = tuple(pair for pair in query if pair[0] != "mode")
-        result = await self._post(path, query, body, timeout_s)
+        request = request_of(verb, mode_parameter=mode_parameter)
+        result = await self._post(request.path, request.query, request.body, timeout_s)
         if isinstance(result, NoAnswer):
             return result
         status, raw = result

@@ -4,7 +4,7 @@ Sources: vLLM's source by release, read for 0.8.5 to 0.33 (docs/vllm.md). An unk
 gets the strictest row. A new release is a new row, never an `if`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sleepd.core.model import EngineFacts
@@ -54,73 +54,28 @@ _STRICTEST = Recipe(
     failed_reload=_GIVE_UP,
     failed_kv=_GIVE_UP,
 )
-_FROM_0_11 = Recipe(
-    since=(0, 11),
-    sleep_needs_fence=True,
-    sleep_mode_parameter=False,
-    level2=False,
-    level2_needs_fence=True,
-    held_when_partial=False,
-    reset_prefix_after_wake=False,
-    failed_sleep_l1=_GIVE_UP,
-    failed_wake_l1=_GIVE_UP,
-    failed_weights=_GIVE_UP,
-    failed_reload=_GIVE_UP,
-    failed_kv=_GIVE_UP,
-)
-_FROM_0_17 = Recipe(
+# Each row says only what its release changed.
+_FROM_0_11 = replace(_STRICTEST, since=(0, 11), reset_prefix_after_wake=False)
+_FROM_0_17 = replace(
+    _FROM_0_11,
     since=(0, 17),
     sleep_needs_fence=False,
     sleep_mode_parameter=True,
     level2=True,
-    level2_needs_fence=True,
-    held_when_partial=False,
-    reset_prefix_after_wake=False,
-    failed_sleep_l1=_GIVE_UP,
-    failed_wake_l1=_GIVE_UP,
-    failed_weights=_GIVE_UP,
     failed_reload=(_R.RETRY, _R.RESTART),
-    failed_kv=_GIVE_UP,
 )
-_FROM_0_24 = Recipe(
-    since=(0, 24),
-    sleep_needs_fence=False,
-    sleep_mode_parameter=True,
-    level2=True,
-    level2_needs_fence=False,
-    held_when_partial=True,
-    reset_prefix_after_wake=False,
-    failed_sleep_l1=_GIVE_UP,
-    failed_wake_l1=_GIVE_UP,
-    failed_weights=_GIVE_UP,
-    failed_reload=(_R.RETRY, _R.RESTART),
-    failed_kv=_GIVE_UP,
-)
-_FROM_0_28 = Recipe(
+_FROM_0_24 = replace(_FROM_0_17, since=(0, 24), level2_needs_fence=False, held_when_partial=True)
+_FROM_0_28 = replace(
+    _FROM_0_24,
     since=(0, 28),
-    sleep_needs_fence=False,
-    sleep_mode_parameter=True,
-    level2=True,
-    level2_needs_fence=False,
-    held_when_partial=True,
-    reset_prefix_after_wake=False,
     failed_sleep_l1=(_R.RESLEEP, _R.RESTART),
     failed_wake_l1=(_R.RETRY, _R.WORKER_SLEEP, _R.RESTART),
     failed_weights=(_R.RETRY, _R.RESTART),
-    failed_reload=(_R.RETRY, _R.RESTART),
     failed_kv=(_R.RETRY, _R.RESTART),
 )
-_FROM_0_31 = Recipe(
+_FROM_0_31 = replace(
+    _FROM_0_28,
     since=(0, 31),
-    sleep_needs_fence=False,
-    sleep_mode_parameter=True,
-    level2=True,
-    level2_needs_fence=False,
-    held_when_partial=True,
-    reset_prefix_after_wake=False,
-    failed_sleep_l1=(_R.RESLEEP, _R.RESTART),
-    failed_wake_l1=(_R.RETRY, _R.WORKER_SLEEP, _R.RESTART),
-    failed_weights=(_R.RETRY, _R.RESTART),
     failed_reload=(_R.RETRY, _R.RESLEEP, _R.RESTART),
     failed_kv=(_R.RETRY, _R.RESLEEP, _R.RESTART),
 )

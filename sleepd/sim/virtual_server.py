@@ -3,9 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
+from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer, request_of
 from sleepd.core.model import (
     Activity,
     CallCount,
@@ -23,19 +22,6 @@ from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
 from sleepd.sim.vllm_types import EngineSnapshot, HttpRequest, SimAnswer, SimDropped, SimReply
-
-_QUERY: dict[Verb, tuple[str, tuple[tuple[str, str], ...], Any]] = {
-    Verb.SLEEP_L1: ("/sleep", (("level", "1"),), None),
-    Verb.SLEEP_L2: ("/sleep", (("level", "2"),), None),
-    Verb.RESLEEP_L1: ("/sleep", (("level", "1"), ("mode", "keep")), None),
-    Verb.RESLEEP_L2: ("/sleep", (("level", "2"), ("mode", "keep")), None),
-    Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
-    Verb.WAKE: ("/wake_up", (), None),
-    Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
-    Verb.WAKE_KV: ("/wake_up", (("tags", "kv_cache"),), None),
-    Verb.RELOAD: ("/collective_rpc", (), {"method": "reload_weights"}),
-    Verb.RESET_PREFIX: ("/reset_prefix_cache", (), None),
-}
 
 _GAUGES = {
     "awake": SleepGauge.AWAKE,
@@ -71,10 +57,10 @@ class VirtualServer:
         self.engine.call(request, once)
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
-        path, query, body = _QUERY[verb]
-        if mode and verb in (Verb.SLEEP_L1, Verb.SLEEP_L2):
-            query = (*query, ("mode", "wait"))
-        self.request(HttpRequest("POST", path, query, body), timeout_s, lambda answer: then(_result(answer)))
+        asked = request_of(verb, mode_parameter=mode)
+        self.request(
+            HttpRequest("POST", asked.path, asked.query, asked.body), timeout_s, lambda answer: then(_result(answer))
+        )
 
     def complete(
         self, prompt: str, timeout_s: Seconds, then: Callable[[ProbeAnswer | Answered | NoAnswer], None]

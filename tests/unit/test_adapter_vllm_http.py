@@ -11,8 +11,9 @@ import pytest
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.vllm_http import _CALLS, BODY_LIMIT, VllmServer, certain_tokens
+from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer, certain_tokens
 from sleepd.adapters.vllm_metrics import SERIES
+from sleepd.core import calls
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
@@ -322,7 +323,7 @@ def test_nothing_certain_in_odd_completions(answer: Any) -> None:
 
 def test_docs_vllm_lists_every_request_and_series() -> None:
     text = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text()
-    assert set(REQUESTS) == set(_CALLS)
+    assert set(REQUESTS) == set(calls.REQUESTS)
     for path, query, body in REQUESTS.values():
         asked = f"`POST {path}" + ("?" + "&".join("=".join(pair) for pair in query) if query else "") + "`"
         assert asked + (f" `{json.dumps(body)}`" if body else "") in text
