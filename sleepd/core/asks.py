@@ -14,6 +14,7 @@ from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter
 
 SILENT_WISH_S = 60.0
+SECOND_LOOK_S = 0.5
 _ON_THE_WAY_DOWN = (State.DRAINING, State.FALLING_ASLEEP, State.SLEEP_PENDING)
 
 
@@ -56,7 +57,12 @@ def ask_sleep(draft: Draft, ask: SleepAsked) -> None:
     else:
         deadline_s = draft.mono_s + ask.timeout_s
         cause = Cause(CauseKind.OPERATOR, ask.who)
-        drain_until_s = draft.mono_s + ask.drain_s
+        patience_s = ask.drain_s
+        if is_busy(record):
+            # In use when it was last looked at, which may be over: nobody is refused by a look older than the wish.
+            patience_s = max(ask.drain_s, SECOND_LOOK_S)
+            draft.command(LookNow(model=ask.model))
+        drain_until_s = draft.mono_s + patience_s
         waiter = Waiter(
             ask.waiter,
             AskKind.SLEEP,
@@ -101,7 +107,7 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         allowed, refusal = level_for(draft.world(), replace(record, spec=replace(record.spec, max_level=1)), 1)
         if allowed == 0 and not ask.force:
             return no("level_unsafe", f"{name} stays awake: {refusal}")
-    if is_busy(record) and ask.drain_s <= 0:
+    if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
     return None
 
@@ -134,8 +140,8 @@ def begin_asked_sleeps(draft: Draft) -> None:
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
     for waiter in wishes:
         if waiter.drain_until_s <= draft.mono_s:
-            detail = f"{name} was still in use when drain_s ended"
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=detail)
+            hint = "wait until its requests end, or give drain_s"
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
 
 
 def ask_reset(draft: Draft, ask: ResetAsked) -> None:
