@@ -152,4 +152,4 @@ def _level2_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
 
 
 NO_RELOAD_FORMATS = frozenset({"dummy", "tensorizer", "runai_streamer_sharded", "sharded_state"})
-"""Formats without get_all_weights: reload_weights raises NotImplementedError (vLLM 0.16+ model_loader)."""
+"""Formats whose loader has no get_all_weights: vLLM does not implement a reload for them (0.16+ model_loader)."""
