@@ -220,7 +220,7 @@ class Loop:
             self._steps.add(task)
             task.add_done_callback(self._steps.discard)
         elif isinstance(command, OpenGate):
-            self._gates.of(command.model).open = True
+            self._gates.open(command.model)
         elif isinstance(command, Answer):
             future = self._answers.get(command.waiter)
             if future is not None and not future.done():
