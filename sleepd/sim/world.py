@@ -26,6 +26,7 @@ from sleepd.core.events import (
     SleepAsked,
     StepEnded,
     StepOrder,
+    TaskEnded,
     Tick,
     Turn,
     WakeAsked,
@@ -64,6 +65,8 @@ class Tally:
     commits: int = 0
     deaths: int = 0
     steps: int = 0
+    transitions: int = 0
+    """Tasks that ended, well or badly."""
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -185,6 +188,7 @@ class VirtualDaemon:
                 self._drop(events, turn, rejudged)
             return
         self.tally.commits += 1
+        self.tally.transitions += sum(isinstance(record, TaskEnded) for record in records)
         self.saved, self._owed = apply_records(self.saved, records), ()
         if self.upsets.die_after_commit:
             self.upsets.die_after_commit = False
