@@ -34,7 +34,10 @@ class Recorded:
             return turn
 
         monkeypatch.setattr(shell, "step", remember)
-        set_stage(draw_script(seed)).time.run_until(PLAYED_S)
+        script = draw_script(seed)
+        # A turn that could not be recorded is dropped and repeated by the shell: until then its news is still to come.
+        acts = tuple(act for act in script.acts if act.do != "disk refuses")
+        set_stage(replace(script, acts=acts)).time.run_until(PLAYED_S)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from sleepd.core.model import HostAvailableBelow, IdleFor, ModelSpec, Rule, Settings, Threshold
+from sleepd.core.model import ModelSpec, Settings
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
 from sleepd.sim.host import SimGpu, SimHost
 from sleepd.sim.vllm_types import EngineSpec, Timing
@@ -110,7 +111,7 @@ def settings_of(cast: Cast) -> Settings:
     }
     pressure = HostAvailableBelow(Threshold(share=0.2), Threshold(share=0.3))
     rules = (
-        Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), 1),
-        Rule("host-ram-pressure", frozenset(specs), (pressure,), 2, for_s=15.0),
+        Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), SLEEP_1),
+        Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),
     )
     return Settings(specs, rules, poll_every_s=cast.poll_every_s, retries=cast.retries)
