@@ -11,7 +11,7 @@ from sleepd.core.memory import backup_refusal
 from sleepd.core.model import HostAvailableBelow, HostSeen, IdleFor, Known, Reading, Rule
 from sleepd.core.reports import ConditionReport, RuleReport
 from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
-from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
+from sleepd.core.world import DetectorMemory, ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
@@ -37,8 +37,8 @@ def is_busy(record: ModelRecord) -> bool:
 
 
 def idle_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
-    """Seconds since the model was last used, woken or became ready; it goes on counting while asleep."""
-    return 0.0 if is_busy(record) else max(0.0, now_s - record.last_active_s)
+    """Seconds since the model was last used, held, woken or became ready; it goes on counting while asleep."""
+    return 0.0 if is_busy(record) or record.holds else max(0.0, now_s - record.last_active_s)
 
 
 def watch_host(rules: tuple[Rule, ...], host: Reading[HostSeen], memory: DetectorMemory) -> DetectorMemory:
@@ -85,8 +85,8 @@ def _report_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> 
     wanted = f"idle {format_duration(condition.seconds)}"
     if not isinstance(record.seen, Known):
         return ConditionReport("idle", wanted, f"not known: {record.seen.reason}", None)
-    if is_busy(record):
-        return ConditionReport("idle", wanted, "in use", False)
+    if is_busy(record) or record.holds:
+        return ConditionReport("idle", wanted, "in use" if is_busy(record) else "held", False)
     idle = idle_s(record, now_s)
     return ConditionReport(
         "idle", wanted, f"idle {format_duration(idle)}", idle >= condition.seconds, max(0.0, condition.seconds - idle)
@@ -132,8 +132,10 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     found = []
     if is_busy(record):
         found.append("it is in use")
-    if record.spec.pinned:
+    if is_pinned(record):
         found.append("it is pinned")
+    if record.holds:
+        found.append(held_by(record))
     left_s = record.awake_since_s + record.spec.min_awake_s - now_s
     if left_s > 0 and record.life.state is State.AWAKE:
         found.append(f"it woke recently: min_awake leaves {format_duration(left_s)}")
@@ -144,6 +146,13 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     if unsafe := level1_refusal(record):
         found.append(unsafe)
     return tuple(found)
+
+
+def held_by(record: ModelRecord) -> str:
+    """Who holds the model awake, as a sentence: the first of them, and how many more."""
+    first, more = record.holds[0], len(record.holds) - 1
+    others = f" and {more} more" if more else ""
+    return f"it is held awake by {first.who}{others} (hold {first.id})"
 
 
 def level1_refusal(record: ModelRecord) -> str:
