@@ -23,8 +23,8 @@ from sleepd.core.plan import PlanStep
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.wishes import Ask
 from sleepd.core.wishes import CallerGone as CallerGone
-from sleepd.core.wishes import HoldDetached as HoldDetached
 from sleepd.core.wishes import HoldAsked as HoldAsked
+from sleepd.core.wishes import HoldDetached as HoldDetached
 from sleepd.core.wishes import HoldEnded as HoldEnded
 from sleepd.core.wishes import PinAsked as PinAsked
 from sleepd.core.wishes import ResetAsked as ResetAsked

@@ -73,9 +73,7 @@ def detach_hold(draft: Draft, event: HoldDetached) -> None:
     if found is None or found[1].stream != event.stream:
         return
     record, hold = found
-    ending = replace(
-        hold, stream=None, until_s=draft.mono_s + GRACE_S, until_wall_s=draft.now.wall_s + GRACE_S
-    )
+    ending = replace(hold, stream=None, until_s=draft.mono_s + GRACE_S, until_wall_s=draft.now.wall_s + GRACE_S)
     draft.change(record.spec.name, holds=tuple(ending if h is hold else h for h in record.holds))
 
 

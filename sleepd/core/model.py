@@ -185,6 +185,17 @@ class SleepGauge(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class UnitMemory:
+    """RAM of the model's cgroup without file pages that can be reclaimed; `limit_bytes` is the tightest limit above it.
+
+    Source: memory.current, memory.stat and memory.max of cgroup v2 (kernel, admin-guide/cgroup-v2).
+    """
+
+    used_bytes: Bytes
+    limit_bytes: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One look at a server. `is_sleeping` is None in looks that did not ask (it blocks behind engine calls)."""
 
@@ -196,6 +207,7 @@ class ModelSeen:
     control: ControlCounts | None = None
     gauge: SleepGauge = SleepGauge.ABSENT
     pids: tuple[int, ...] = ()
+    unit_memory: UnitMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)
