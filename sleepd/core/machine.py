@@ -145,6 +145,10 @@ def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
 def _look_at_host(draft: Draft, event: HostLooked) -> None:
     if isinstance(event.reading, Missing) and isinstance(draft.host, Known):
         draft.note("host_missing", "", f"host RAM cannot be read: {event.reading.detail or event.reading.reason}")
+    no_limits = event.reading.value.no_limits if isinstance(event.reading, Known) else ""
+    told = draft.host.value.no_limits if isinstance(draft.host, Known) else ""
+    if no_limits and no_limits != told:
+        draft.note("limits_unseen", "", no_limits)
     draft.host = event.reading
 
 

@@ -104,10 +104,10 @@ def _report_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> 
         return ConditionReport("idle", wanted, f"not known: {record.seen.reason}", None)
     if is_busy(record) or record.holds:
         return ConditionReport("idle", wanted, "in use" if is_busy(record) else "held", False)
-    idle = idle_s(record, now_s)
-    return ConditionReport(
-        "idle", wanted, f"idle {format_duration(idle)}", idle >= condition.seconds, max(0.0, condition.seconds - idle)
-    )
+    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
+    due_s = record.last_active_s + condition.seconds
+    found = f"idle {format_duration(idle_s(record, now_s))}"
+    return ConditionReport("idle", wanted, found, now_s >= due_s, max(0.0, due_s - now_s))
 
 
 def _report_host(

@@ -25,6 +25,7 @@ from sleepd.core.events import (
     Saved,
     StepEnded,
     StepOrder,
+    TaskEnded,
     Tick,
     Turn,
 )
@@ -62,6 +63,8 @@ class Tally:
     commits: int = 0
     deaths: int = 0
     steps: int = 0
+    transitions: int = 0
+    """Tasks that ended, well or badly."""
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -183,6 +186,7 @@ class VirtualDaemon:
                 self._drop(events, turn, rejudged)
             return
         self.tally.commits += 1
+        self.tally.transitions += sum(isinstance(record, TaskEnded) for record in records)
         self.saved, self._owed = apply_records(self.saved, records), ()
         if self.upsets.die_after_commit:
             self.upsets.die_after_commit = False
