@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sleepd.core import wishes
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -20,16 +21,13 @@ from sleepd.core.events import (
     Note,
     OpenGate,
     Record,
-    ResetAsked,
     RunStep,
     Saved,
-    SleepAsked,
     StepEnded,
     StepOrder,
     TaskEnded,
     Tick,
     Turn,
-    WakeAsked,
 )
 from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
@@ -124,7 +122,7 @@ class VirtualDaemon:
         for name in self.servers:
             self.gates.of(name).open = False
 
-    def ask(self, make: Callable[[int], WakeAsked | SleepAsked | ResetAsked], then: Callable[[Answer], None]) -> int:
+    def ask(self, make: Callable[[int], wishes.Ask], then: Callable[[Answer], None]) -> int:
         """Ask something; `then` gets the one answer, unless the daemon dies before."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
         self._answers[waiter] = then
@@ -209,7 +207,7 @@ class VirtualDaemon:
         withheld = (*rejudged, *self.gates.undo(turn.shut, turn.world))
         kept: list[Event] = []
         for event in events:
-            if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+            if isinstance(event, wishes.Ask):
                 self._answer(Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable"))
             elif not isinstance(event, Tick):
                 kept.append(event)
