@@ -277,6 +277,7 @@ class Footprint:
 class CauseKind(StrEnum):
     RULE = "rule"
     OPERATOR = "operator"
+    REQUEST = "request"
     VICTIM = "victim"
     CHECK = "check"
     RECOVERY = "recovery"

@@ -217,6 +217,7 @@ def describe(cause: Cause) -> str:
     return {
         CauseKind.RULE: f"rule {cause.who}",
         CauseKind.OPERATOR: f"asked for by {cause.who}",
+        CauseKind.REQUEST: f"a request waits ({cause.who})",
         CauseKind.VICTIM: f"makes room for {cause.who}",
         CauseKind.CHECK: "checks that level 2 works",
         CauseKind.RECOVERY: f"put back after {cause.who}",

@@ -100,6 +100,9 @@ class Loop:
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
+    def entered(self, model: str) -> int:
+        return self._gates.of(model).entered
+
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpRequestParser
 
@@ -16,7 +16,19 @@ from sleepd.gateway.errors import LAST_CHUNK, Dialect, Refusal, chunk, error_ans
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.head import Fields, take_head
 from sleepd.gateway.routes import find_route
-from sleepd.gateway.settings import DISCARDED_LIMIT, FIELDS_LIMIT, HEAD_LIMIT, PIPELINED_LIMIT, SMALL_BODY
+from sleepd.gateway.settings import (
+    BODY_LIMIT,
+    BODY_STALLED_S,
+    DISCARDED_LIMIT,
+    FIELDS_LIMIT,
+    HEAD_LIMIT,
+    HEAD_WITHIN_S,
+    IDLE_CLIENT_S,
+    LEAST_BYTES_S,
+    PIPELINED_LIMIT,
+    SMALL_BODY,
+    UNREAD_S,
+)
 
 if TYPE_CHECKING:
     from sleepd.gateway.door import Door
@@ -70,9 +82,8 @@ class ClientConnection(asyncio.Protocol):
     # the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.write = transport.write
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self.write = self.transport.write
         self._front.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -137,6 +148,26 @@ class ClientConnection(asyncio.Protocol):
         if self.now is not None and self.now.upstream is not None:
             self.now.upstream.resume()
 
+    def sweep(self) -> None:
+        """Look once a second whether the client keeps a pace that can be told from none."""
+        self.sweeps += 1
+        x = self._reading
+        if self._deaf:
+            return
+        if x is not None and self.transport.is_reading():
+            if self.bytes_seen >= LEAST_BYTES_S:
+                self.sweeps = self.bytes_seen = 0
+            elif self.sweeps > BODY_STALLED_S:
+                self._malformed(Refusal(408, "too_slow", f"wanted the body within {BODY_STALLED_S:g} s"))
+        elif not self._writable:
+            if self.sweeps > UNREAD_S:
+                self.transport.abort()
+        elif self.now is None and self._head_fed:
+            if self.sweeps > HEAD_WITHIN_S:
+                self._malformed(Refusal(408, "too_slow", f"wanted the head within {HEAD_WITHIN_S:g} s"))
+        elif self.now is None and self.sweeps > IDLE_CLIENT_S:
+            self.transport.close()
+
     @property
     def is_writable(self) -> bool:
         """The client takes what is written; where not, its upstream is not read."""
@@ -155,10 +186,11 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         parser, fields = self._parser, self._fields
         old = parser.get_http_version() != "1.1"
-        x = Exchange(self, parser.get_method(), self._target, old=old, keep_alive=parser.should_keep_alive() and not old)
+        kept = parser.should_keep_alive() and not old
+        x = Exchange(self, parser.get_method(), self._target, old=old, keep_alive=kept)
         self._reading, self._in_head, self._head_fed = x, False, 0
         self._target, self._fields = b"", Fields()
-        self.sweeps = 0
+        self.sweeps = self.bytes_seen = 0
         if self.now is None:
             self.now = x
         else:
@@ -180,7 +212,8 @@ class ClientConnection(asyncio.Protocol):
             if x is self.now:
                 self.write(_CONTINUE)
             else:
-                x.refusal = Refusal(417, "bad_expectation", "a pipelined request cannot wait for 100-continue", closes=True)
+                message = "a request that was pipelined cannot wait for 100-continue"
+                x.refusal = Refusal(417, "bad_expectation", message, closes=True)
 
     def on_body(self, piece: bytes) -> None:
         x = self._reading
@@ -188,6 +221,8 @@ class ClientConnection(asyncio.Protocol):
             return
         x.size += len(piece)
         if x.upstream is not None:
+            if x.size > BODY_LIMIT:
+                raise Refusal(413, "body_too_large", f"wanted a body of at most {BODY_LIMIT} bytes")
             x.upstream.send_body(piece)
             return
         x.parts.append(piece)
@@ -226,6 +261,8 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, x: Exchange, refusal: Refusal) -> None:
         """Answer with a refusal of the gateway's own; the exchange is over then."""
+        if x.gone:
+            return
         if refusal.closes or not x.complete:
             x.keep_alive = False
         dialect = x.route.dialect if x.route is not None else Dialect.OPENAI
@@ -293,4 +330,3 @@ class ClientConnection(asyncio.Protocol):
 
 def _malformed(error: Exception) -> Refusal:
     return Refusal(400, "bad_request", f"this is not HTTP/1.1: {error}", closes=True)
-

@@ -57,10 +57,7 @@ class Directory:
         for gone in self.lanes.values():
             gone.close()
         self.lanes = lanes
-        self._names = {
-            written: lanes[name]
-            for written, name in names_of(world).items()
-        }
+        self._names = {written: lanes[name] for written, name in names_of(world).items()}
 
 
 def _is(one: object, other: object) -> bool:

@@ -32,6 +32,10 @@ class Door:
 
     def __init__(self, keys: Keys | None, origins: tuple[str, ...], *, by_name: bool) -> None:
         self.keys, self.by_name = keys, by_name
+        self.allow(origins)
+
+    def allow(self, origins: tuple[str, ...]) -> None:
+        """Let web pages of these origins in."""
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def admit(self, x: Exchange, host: bytes) -> None:

@@ -68,6 +68,12 @@ class Exchange:
     )
 
     route: Route | None
+    length: int
+    authorization: bytes
+    api_key: bytes
+    origin: bytes
+    content_type: bytes
+    held_at_s: float
     scan: Scan | None
     lane: Lane | None
     upstream: Upstream | None

@@ -45,6 +45,8 @@ class Front:
         self.ids = ResponseIds(self.time)
         self.buffered_bytes: Bytes = 0
         self.closing = False
+        self.settled = asyncio.Event()
+        """While closing: no request is being answered any more."""
         daemon.when_opened(self._opened)
 
     def _opened(self, model: str) -> None:
@@ -61,9 +63,17 @@ class Front:
 
     def left(self, client: ClientConnection) -> None:
         self.connections.discard(client)
+        if self.closing:
+            self.settle()
+
+    def settle(self) -> None:
+        if all(client.now is None for client in self.connections):
+            self.settled.set()
 
     def linger(self, client: ClientConnection) -> None:
         """End a connection so that its client still gets what was written, whatever it is still sending."""
+        if self.closing:
+            self.settle()
         transport = client.transport
         if transport.is_closing():
             return

@@ -32,7 +32,7 @@ _KINDS = {
     b"origin": _ORIGIN,
     b"content-type": _TYPE,
     b"content-encoding": _CODING,
-    **dict.fromkeys((b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"cookie", b"x-request-id"), _KEEP),
+    **dict.fromkeys((b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"x-request-id"), _KEEP),
     **dict.fromkeys((b"anthropic-version", b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip"), _KEEP),
 }
 _KINDS |= {name.title(): kind for name, kind in _KINDS.items()}

@@ -1,4 +1,4 @@
-"""Requests held until their model is awake: one wish for all of them, bounded in number and bytes, each with a deadline.
+"""Requests held until their model is awake: one wish for all, bounded in number and bytes, each with a deadline.
 
 A held request is an entry, not a task: releasing one costs what sending it costs, and a thousand of them cost memory
 for their bodies only. They are let go in slices, so that the first answer does not wait for the last request.

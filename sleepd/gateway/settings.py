@@ -1,11 +1,12 @@
 """What the gateway goes by: settings an operator chose, and limits nobody needs to choose."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sleepd.core.units import Bytes, Seconds
 
 HEAD_LIMIT: Bytes = 64 << 10
-"""A request's head, and an answer's: more than any client or vLLM sends, less than what could be used to fill memory."""
+"""Of a request and of an answer: more than any client or vLLM sends, less than what could be used to fill memory."""
 FIELDS_LIMIT = 128
 PIPELINED_LIMIT = 32
 """Requests that one read may bring beside the one that is being answered."""
@@ -43,11 +44,9 @@ STOP_S: Seconds = 8.0
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """`listen` names addresses ("127.0.0.1:8800", "unix:/path"). `heartbeat_s` 0: no heartbeats."""
+    """`keys` maps each key to the name it goes by; None: nobody needs one. `heartbeat_s` 0: no heartbeats."""
 
-    listen: tuple[str, ...] = ()
-    socket_mode: int = 0o660
     queue: int = 256
-    api_keys_file: str = ""
+    keys: Mapping[str, str] | None = None
     cors_origins: tuple[str, ...] = ()
     heartbeat_s: Seconds = 15.0

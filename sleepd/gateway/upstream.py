@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -65,8 +65,7 @@ class Upstream(asyncio.Protocol):
     # towards the server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
 
     def begin(self, x: Exchange) -> None:
         """Send the request, as much of it as has come; its answer goes to its client."""
