@@ -1,7 +1,7 @@
 """Who uses the demo: callers that question models through the gateway, awake or not, and a batch job.
 
-A caller speaks the OpenAI protocol, knows nothing of sleep, and checks each answer against what the right weights say: weights
-that a level 2 sleep discarded and nobody reloaded would answer `!!!!` with status 200.
+A caller speaks the OpenAI protocol, knows nothing of sleep, and checks each answer against what the right weights say:
+weights that a level 2 sleep discarded and nobody reloaded would answer `!!!!` with status 200.
 """
 
 import asyncio
