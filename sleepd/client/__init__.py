@@ -1,4 +1,4 @@
-"""The Python client of the socket API: synchronous here, on the standard library alone; `sleepd.client.aio` on aiohttp."""
+"""The Python client of the socket API: synchronous, on the standard library alone; the one on aiohttp is `.aio`."""
 
 from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply
 from sleepd.client.asks import DEFAULT_SOCKET

@@ -50,6 +50,13 @@ class Answer:
         if rest:
             yield rest
 
+    def abort(self) -> None:
+        """Let whoever reads in another thread come to an end."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it is over already
+            return
+
     def close(self) -> None:
         self._file.close()
         self._socket.close()

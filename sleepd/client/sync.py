@@ -14,7 +14,7 @@ from sleepd.client.sse import EventLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from sleepd.client.holding import Holding
@@ -75,8 +75,8 @@ class Client:
         """Wake the model; with `wait` return once it is awake, `timeout_s` later at most (kind `timeout`)."""
         return self.send(asks.wake(name, wait=wait, timeout_s=timeout_s, force=force))
 
-    def plan_wake(self, name: str) -> Reply[answers.WakePlan]:
-        """Return what a wake asked now would do; nothing is done."""
+    def plan_wake(self, name: str) -> Reply[answers.Outcome]:
+        """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return self.send(asks.plan_wake(name))
 
     def sleep(
@@ -145,11 +145,12 @@ class Client:
         reason: str = "",
         wake: bool = True,
         timeout_s: float = 600.0,
+        on_lost: Callable[[str], None] | None = None,
     ) -> Holding:
         """Keep the model awake while a `with` block runs; see Holding. `hold_id` None: one nobody else has."""
         from sleepd.client.holding import Holding
 
-        return Holding(self, model, hold_id, reason=reason, wake=wake, timeout_s=timeout_s)
+        return Holding(self, model, hold_id, reason=reason, wake=wake, timeout_s=timeout_s, on_lost=on_lost)
 
     # streams
 
