@@ -18,18 +18,15 @@ from sleepd.core.model import (
     ControlCounts,
     EngineFacts,
     GpuSeen,
-    HostAvailableBelow,
     HostSeen,
-    IdleFor,
     Known,
     ModelSeen,
     ModelSpec,
     Now,
-    Rule,
     Settings,
     SleepGauge,
-    Threshold,
 )
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.world import World
 
 GIB = 1 << 30
@@ -46,9 +43,9 @@ class Host:
 
     def settings(self) -> Settings:
         everywhere = frozenset(self.names)
-        idle = Rule("nap", everywhere, (IdleFor(300.0),), 1)
+        idle = Rule("nap", everywhere, (IdleFor(300.0),), SLEEP_1)
         low = HostAvailableBelow(Threshold(share=0.10), Threshold(share=0.15))
-        short = Rule("host-ram-pressure", everywhere, (low,), 2, for_s=15.0)
+        short = Rule("host-ram-pressure", everywhere, (low,), SLEEP_2, for_s=15.0)
         specs = {
             name: ModelSpec(name=name, url=f"http://127.0.0.1:{8000 + n}", gpus=(str(n % GPUS),), vram_bytes=8 * GIB)
             for n, name in enumerate(self.names)

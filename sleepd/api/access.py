@@ -81,7 +81,7 @@ class Access:
         entries = [entry for wanted in Role if wanted >= role for entry in self._written.get(wanted, ())]
         groups = [entry[1:] for entry in entries if entry.startswith("%")]
         if groups:
-            return f"ask to be added to group {groups[0]}, and log in anew"
+            return f"ask to be added to group {groups[0]}"
         return f"ask for an entry under {role.name.lower()} in [api.roles]"
 
 

@@ -1,52 +1,106 @@
-"""Request bodies: a JSON object whose fields are a table, checked before anything is asked of the daemon."""
+"""Request bodies: a JSON object whose fields are a table, which checks what comes and describes itself."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 from sleepd.api.problems import Problem
 
 BODY_LIMIT = 64 * 1024
+LONGEST_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a body. `least` and `most` bound numbers; `whole`: no fractions.
-
-    `only_default`: the contract knows the field, this version only its default.
-    """
+class Flag:
+    """true or false."""
 
     name: str
-    default: bool | int | float
-    least: float = 0.0
-    most: float = 86_400.0
-    whole: bool = False
-    only_default: bool = False
+    default: bool
+    meaning: str
 
     @property
     def wanted(self) -> str:
-        if isinstance(self.default, bool):
-            return f"{self.name}: true or false"
-        return f"{self.name}: a {'whole ' if self.whole else ''}number from {self.least:g} to {self.most:g}"
+        return "true or false"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean", "default": self.default}
 
 
-_WAIT = Field("wait", True)
-_TIMEOUT = Field("timeout_s", 600.0)
-_FORCE = Field("force", False)
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `least` to `most`; `whole`: without fractions. A default of None may be left out or null."""
 
-WAKE_FIELDS = (_WAIT, _TIMEOUT, _FORCE, Field("dry_run", False, only_default=True))
-SLEEP_FIELDS = (
-    Field("level", 1, least=1, most=2, whole=True),
-    Field("drain_s", 0.0),
-    _FORCE,
-    Field("via_wake", False, only_default=True),
-    _WAIT,
-    _TIMEOUT,
-)
+    name: str
+    default: float | None
+    meaning: str
+    least: float = 0.0
+    most: float = LONGEST_S
+    whole: bool = False
+
+    @property
+    def wanted(self) -> str:
+        or_null = " or null" if self.default is None else ""
+        return f"a {'whole ' if self.whole else ''}number from {self.least:g} to {self.most:g}{or_null}"
+
+    def accepts(self, value: object) -> bool:
+        if value is None:
+            return self.default is None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        # 2.0 is a whole number to JSON Schema, and to programs that know no others.
+        return math.isfinite(value) and self.least <= value <= self.most and not (self.whole and value % 1)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        kind = "integer" if self.whole else "number"
+        types = kind if self.default is not None else [kind, "null"]
+        return {"type": types, "minimum": self.least, "maximum": self.most, "default": self.default}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One line of at most `most` characters. A default of None: it must be given."""
+
+    name: str
+    default: str | None
+    meaning: str
+    most: int = 200
+
+    @property
+    def wanted(self) -> str:
+        return f"one line of at most {self.most} characters"
+
+    def accepts(self, value: object) -> bool:
+        # Half a surrogate pair is JSON, but no text: nothing could print it.
+        return isinstance(value, str) and len(value) <= self.most and (not value or value.isprintable())
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        default = {} if self.default is None else {"default": self.default}
+        # Line breaks and control characters are refused; JSON Schema's patterns cannot say so in full.
+        return {"type": "string", "maxLength": self.most, "pattern": r"^[^\x00-\x1f\x7f]*$"} | default
+
+
+Field: TypeAlias = Flag | Number | Text
+
 NO_FIELDS: tuple[Field, ...] = ()
+
+
+def body_schema(fields: Sequence[Field]) -> dict[str, Any]:
+    """Return the JSON Schema of an object with these fields."""
+    return {
+        "type": "object",
+        "properties": {field.name: field.schema | {"description": field.meaning} for field in fields},
+        "required": [field.name for field in fields if _is_required(field)],
+        "additionalProperties": False,
+    }
 
 
 def read_fields(raw: bytes, fields: Sequence[Field]) -> dict[str, Any]:
@@ -57,30 +111,33 @@ def read_fields(raw: bytes, fields: Sequence[Field]) -> dict[str, Any]:
         raise Problem("invalid", "the body is not JSON", wanted="a JSON object", found=str(error)[:120]) from None
     if not isinstance(body, dict):
         raise Problem("invalid", "the body is not an object", wanted="a JSON object", found=_show(body))
-    known = {field.name: field for field in fields}
-    for name in body:
+    refuse_unknown(body, [field.name for field in fields], "the body has an unknown field")
+    return {field.name: _read_value(field, body) for field in fields}
+
+
+def refuse_unknown(given: Mapping[str, object], known: Sequence[str], what: str) -> None:
+    """Raise Problem for the first name that is none of the known ones."""
+    for name in given:
         if name not in known:
-            near = get_close_matches(name, list(known), n=1)
-            allowed = ", ".join(sorted(known)) or "no fields"
+            near = get_close_matches(name, known, n=1)
+            allowed = ", ".join(sorted(known)) or "none"
             hint = f'did you mean "{near[0]}"?' if near else ""
-            raise Problem("invalid", "the body has an unknown field", wanted=allowed, found=_show(name), hint=hint)
-    return {field.name: _read_value(field, body.get(field.name, field.default)) for field in fields}
+            raise Problem("invalid", what, wanted=allowed, found=_show(name), hint=hint)
 
 
-def _read_value(field: Field, value: Any) -> bool | int | float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(field.default, bool):
-        right = isinstance(value, bool)
-    else:
-        right = is_number and math.isfinite(value) and field.least <= value <= field.most
-        right = right and not (field.whole and not isinstance(value, int))
-    if not right:
-        found = f"{field.name}: {_show(value)}"
-        raise Problem("invalid", f"the field {field.name} has a wrong value", wanted=field.wanted, found=found)
-    if field.only_default and value != field.default:
-        detail = f"{field.name} is not supported by this version"
-        raise Problem("invalid", detail, wanted=f"{field.name}: {_show(field.default)}", found=_show(value))
-    return bool(value) if isinstance(field.default, bool) else value
+def _read_value(field: Field, body: Mapping[str, Any]) -> Any:
+    if field.name not in body and _is_required(field):
+        detail = f"the field {field.name} is missing"
+        raise Problem("invalid", detail, wanted=f"{field.name}: {field.wanted}", found="nothing")
+    value = body.get(field.name, field.default)
+    if not field.accepts(value):
+        wanted, found = f"{field.name}: {field.wanted}", f"{field.name}: {_show(value)}"
+        raise Problem("invalid", f"the field {field.name} has a wrong value", wanted=wanted, found=found)
+    return int(value) if isinstance(field, Number) and field.whole and value is not None else value
+
+
+def _is_required(field: Field) -> bool:
+    return isinstance(field, Text) and field.default is None
 
 
 def _show(value: object) -> str:

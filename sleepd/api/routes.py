@@ -1,158 +1,95 @@
-"""Every route of the socket API, as one table: method, path, the role it takes, and what answers it."""
+"""Every route of the socket API, as one table: method, path, the role it takes, what it takes, and what it answers.
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, TypeAlias
+The server is built from it, and so are `GET /openapi.json` and docs/api.md.
+"""
 
 from aiohttp import web
 
-from sleepd import wire
-from sleepd.api.access import Access, Peer, Role
-from sleepd.api.daemon import Ask, Daemon
-from sleepd.api.fields import NO_FIELDS, SLEEP_FIELDS, WAKE_FIELDS, Field
-from sleepd.api.problems import Problem, respond
-from sleepd.api.stream import stream_events
-from sleepd.core.events import ResetAsked, SleepAsked, WakeAsked
+from sleepd.api import looks, wishes
+from sleepd.api.access import Role
+from sleepd.api.call import Call
+from sleepd.api.openapi import describe
+from sleepd.api.route import Route
+from sleepd.api.stream import EVENT_QUERY
+from sleepd.wire import answers, shapes
+
+WISH = {200: answers.Outcome, 202: answers.Outcome}
+MAY_FAIL = ("failed", "engine_failed", "not_recordable", "timeout")
+NO_ROOM = ("no_room", "blind", "reserved", "group_full", "stopped", "busy")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request that its route's role permits; `fields` are its body, checked and complete."""
-
-    request: web.Request
-    daemon: Daemon
-    access: Access
-    peer: Peer
-    fields: dict[str, Any]
-
-    @property
-    def model(self) -> str:
-        """The model of the path. Raises Problem where it is not configured."""
-        name = self.request.match_info["name"]
-        models = self.daemon.world.models
-        if name not in models:
-            near = get_close_matches(name, list(models), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else "sleepctl status lists the models"
-            raise Problem("unknown_model", f"no model is named {name[:80]}", found=name[:80], hint=hint)
-        return name
-
-    def require(self, role: Role, what: str) -> None:
-        """Raise Problem unless the peer has the role."""
-        if self.access.role_of(self.peer) < role:
-            detail = f"you are {self.peer.name}; {what} needs {role.name.lower()}; {self.access.way_to(role)}"
-            raise Problem("not_permitted", detail)
+async def get_openapi(call: Call) -> web.StreamResponse:
+    return web.json_response(describe(ROUTES))
 
 
-Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
-
-
-async def get_status(call: Call) -> web.StreamResponse:
-    return respond(200, wire.status_body(call.daemon))
-
-
-async def get_models(call: Call) -> web.StreamResponse:
-    names = sorted(call.daemon.world.models)
-    return respond(200, {"models": [wire.model_body(call.daemon, name) for name in names]})
-
-
-async def get_model(call: Call) -> web.StreamResponse:
-    return respond(200, wire.model_body(call.daemon, call.model))
-
-
-async def get_explain(call: Call) -> web.StreamResponse:
-    return respond(200, wire.explain_body(call.daemon.explain(call.model)))
-
-
-async def get_events(call: Call) -> web.StreamResponse:
-    return await stream_events(call.request, call.daemon)
-
-
-async def post_wake(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
-    _check_force(call, "wake")
-    return await _ask(
-        call,
-        lambda waiter: WakeAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"], force=fields["force"]),
-    )
-
-
-async def post_sleep(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
-    _check_force(call, "sleep")
-    return await _ask(
-        call,
-        lambda waiter: SleepAsked(
-            waiter,
-            model,
-            who,
-            fields["level"],
-            fields["timeout_s"],
-            drain_s=fields["drain_s"],
-            wait=fields["wait"],
-            force=fields["force"],
-        ),
-    )
-
-
-async def post_reset(call: Call) -> web.StreamResponse:
-    model, who = call.model, call.peer.name
-    return await _ask(call, lambda waiter: ResetAsked(waiter, model, who))
-
-
-async def post_reload(call: Call) -> web.StreamResponse:
-    outcome = await call.daemon.reload()
-    if outcome.errors:
-        detail = "the configuration is not valid; the running settings were kept"
-        status, body = wire.problem_body("invalid", detail, hint="sleepd check names every error", status=422)
-        return respond(status, body | {"errors": list(outcome.errors)})
-    return respond(200, {"changed": list(outcome.changed)})
-
-
-async def get_healthz(call: Call) -> web.StreamResponse:
-    return respond(200, {"ok": True})
-
-
-async def get_readyz(call: Call) -> web.StreamResponse:
-    unread = wire.unread_models(call.daemon.world)
-    return respond(503 if unread else 200, {"ready": not unread, "waiting_for": unread})
-
-
-def _check_force(call: Call, what: str) -> None:
-    if call.fields["force"]:
-        call.require(Role.ADMIN, f"{what} with force")
-
-
-async def _ask(call: Call, make: Callable[[int], Ask]) -> web.StreamResponse:
-    """Wait for the daemon's one answer; it comes by the wish's own timeout. Cancelled, the wish is withdrawn."""
-    model = call.model
-    answer = await call.daemon.ask(make)
-    return respond(*wire.answer_body(call.daemon, model, answer))
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`verb` names the route in refusals: "wake needs operator". `endless`: its answer has no end of its own."""
-
-    method: str
-    path: str
-    role: Role
-    verb: str
-    handler: Handler
-    fields: tuple[Field, ...] = NO_FIELDS
-    endless: bool = False
-
-
-ROUTES = (
-    Route("GET", "/v1/status", Role.VIEWER, "status", get_status),
-    Route("GET", "/v1/models", Role.VIEWER, "models", get_models),
-    Route("GET", "/v1/models/{name}", Role.VIEWER, "models", get_model),
-    Route("GET", "/v1/models/{name}/explain", Role.VIEWER, "explain", get_explain),
-    Route("POST", "/v1/models/{name}/wake", Role.OPERATOR, "wake", post_wake, WAKE_FIELDS),
-    Route("POST", "/v1/models/{name}/sleep", Role.OPERATOR, "sleep", post_sleep, SLEEP_FIELDS),
-    Route("POST", "/v1/models/{name}/reset", Role.OPERATOR, "reset", post_reset),
-    Route("GET", "/v1/events", Role.VIEWER, "events", get_events, endless=True),
-    Route("POST", "/v1/reload", Role.ADMIN, "reload", post_reload),
-    Route("GET", "/healthz", Role.ANYONE, "healthz", get_healthz),
-    Route("GET", "/readyz", Role.ANYONE, "readyz", get_readyz),
+ROUTES: tuple[Route, ...] = (
+    Route(
+        *("GET", "/v1/status", Role.VIEWER, "status", looks.get_status),
+        "everything there is to see, of one moment",
+        {200: answers.Status},
+    ),
+    Route(
+        *("GET", "/v1/models", Role.VIEWER, "models", looks.get_models),
+        "every model",
+        {200: answers.Models},
+    ),
+    Route(
+        *("GET", "/v1/models/{name}", Role.VIEWER, "models", looks.get_model),
+        "one model",
+        {200: shapes.Model},
+        kinds=("unknown_model",),
+    ),
+    Route(
+        *("GET", "/v1/models/{name}/explain", Role.VIEWER, "explain", looks.get_explain),
+        "every rule, its conditions with wanted and found, the verdict, what comes next",
+        {200: answers.Explanation},
+        kinds=("unknown_model",),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/wake", Role.OPERATOR, "wake", wishes.post_wake),
+        "200 once awake, `task` null when it was; 202 with `wait: false`",
+        WISH,
+        wishes.WAKE_FIELDS,
+        kinds=("unknown_model", *NO_ROOM, *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/sleep", Role.OPERATOR, "sleep", wishes.post_sleep),
+        "200 once asleep; already that deep: 200 with the true level; 202 with `wait: false`",
+        WISH,
+        wishes.SLEEP_FIELDS,
+        kinds=("unknown_model", "needs_wake", "busy", "held", "pinned", "level_unsafe", "blind", "stopped", *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/reset", Role.OPERATOR, "reset", wishes.post_reset),
+        "a failed model is taken back and looked at anew",
+        WISH,
+        kinds=("unknown_model", *MAY_FAIL),
+    ),
+    Route(
+        *("GET", "/v1/events", Role.VIEWER, "events", looks.get_events),
+        "server-sent events, those on record first",
+        {200: shapes.Event},
+        query=EVENT_QUERY,
+        media_type="text/event-stream",
+    ),
+    Route(
+        *("POST", "/v1/reload", Role.ADMIN, "reload", wishes.post_reload),
+        "the configuration is read anew; 422 with every error where it is not valid, and the running settings stay",
+        {200: answers.Reloaded, 422: shapes.Problem},
+    ),
+    Route(
+        *("GET", "/healthz", Role.ANYONE, "healthz", looks.get_healthz),
+        "200 while the daemon answers",
+        {200: answers.Health},
+    ),
+    Route(
+        *("GET", "/readyz", Role.ANYONE, "readyz", looks.get_readyz),
+        "200 once every model answered or was found unreachable, 503 before",
+        {200: answers.Readiness, 503: answers.Readiness},
+    ),
+    Route(
+        *("GET", "/openapi.json", Role.ANYONE, "openapi.json", get_openapi),
+        "this table as an OpenAPI 3.1 document",
+        {200: dict},
+    ),
 )

@@ -13,10 +13,12 @@ from pathlib import Path
 from aiohttp import web
 
 from sleepd.api.access import Access, Peer, read_peer
+from sleepd.api.call import Call
 from sleepd.api.daemon import Daemon
 from sleepd.api.fields import BODY_LIMIT, read_fields
 from sleepd.api.problems import Problem, respond
-from sleepd.api.routes import ROUTES, Call, Route
+from sleepd.api.route import Route
+from sleepd.api.routes import ROUTES
 
 _log = logging.getLogger("sleepd.api")
 
@@ -60,7 +62,7 @@ def _handler(daemon: Daemon, route: Route) -> Next:
     async def handle(request: web.Request) -> web.StreamResponse:
         call = Call(request, daemon, request.app[_SHARED].access, _peer_of(request), {})
         call.require(route.role, route.verb)
-        if route.method == "POST":
+        if route.takes_body:
             call.fields.update(read_fields(await request.read(), route.fields))
         if not route.endless:
             return await route.handler(call)

@@ -3,15 +3,23 @@
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from sleepd import wire
 from sleepd.api.daemon import Daemon
+from sleepd.api.fields import Flag, Text
 from sleepd.api.problems import Problem
+from sleepd.wire.shapes import Event, Gap
 
 HEARTBEAT_S = 15.0
 _EVENT_ID = re.compile(r"[\w.:-]{1,64}-\d{1,18}", re.ASCII)
+
+EVENT_QUERY = (
+    Text("since", "", "begin after this event; `Last-Event-ID` goes before it; neither: with the oldest on record"),
+    Flag("follow", True, "false: end after those on record"),
+)
 
 
 async def stream_events(request: web.Request, daemon: Daemon) -> web.StreamResponse:
@@ -46,10 +54,10 @@ async def _arrived(daemon: Daemon, last_id: str, limit_s: float) -> bool:
     return True
 
 
-def _encode(gap: bool, since_id: str | None, events: list[wire.Json]) -> bytes:
+def _encode(gap: bool, since_id: str | None, events: Sequence[Event]) -> bytes:
     blocks = []
     if gap:
-        lost = {"after": since_id, "first": events[0]["id"] if events else None}
+        lost: Gap = {"after": since_id, "first": events[0]["id"] if events else None}
         blocks.append(f"event: gap\ndata: {json.dumps(lost)}\n\n")
     # default=str: evidence in `data` is for people; a type JSON does not know must not end the stream.
     blocks += [f"id: {e['id']}\ndata: {json.dumps(e, ensure_ascii=False, default=str)}\n\n" for e in events]

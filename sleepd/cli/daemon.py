@@ -44,7 +44,7 @@ def _run(config_dir: Path) -> int:
     """Be the daemon until told to end."""
     from sleepd.config.errors import ConfigError
 
-    service = import_module("sleepd.service")
+    service = import_module("sleepd.service.process")
     try:
         return int(service.run(config_dir))
     except ConfigError as error:

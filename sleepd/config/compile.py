@@ -1,7 +1,6 @@
 """From the merged tree to what the core and the composition root need; everything that spans keys is checked here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,12 @@ from sleepd.config.schema import (
     RecoveryKeys,
     Tree,
 )
+from sleepd.config.settings import Config, ServiceSettings
 from sleepd.config.urls import ServerUrl, UrlError, parse_url
 from sleepd.config.validate import Findings, S, keys_of, refuse_unknown, validate
 from sleepd.core.model import ModelSpec, Settings
 
 MODELS_LIMIT = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """What the composition root needs beside the core's settings. `roles` maps admin, operator, caller, viewer to
-    user names, "%group" or "*"."""
-
-    state_dir: Path
-    socket_path: Path
-    socket_mode: int
-    roles: Mapping[str, tuple[str, ...]]
-    proc_root: Path
-    cgroup_root: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A configuration that holds: `warnings` are for the operator, `files` were read, in the order they apply."""
-
-    settings: Settings
-    service: ServiceSettings
-    warnings: tuple[Problem, ...]
-    files: tuple[Path, ...]
 
 
 def compile_config(

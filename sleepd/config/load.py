@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sleepd.config.compile import Config, compile_config
+from sleepd.config.compile import compile_config
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
 from sleepd.config.schema import FIXED_SECTIONS
+from sleepd.config.settings import Config
 from sleepd.config.toml_lines import find_lines
 
 DEFAULT_DIR = Path("/etc/sleepd")

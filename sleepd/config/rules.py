@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from sleepd.config.errors import KeyPath, show
 from sleepd.config.schema import RuleKeys, WhenKeys
 from sleepd.config.validate import Findings, validate
-from sleepd.core.model import Condition, HostAvailableBelow, IdleFor, ModelSpec, Rule, Threshold
+from sleepd.core.model import ModelSpec
+from sleepd.core.rules import Action, ActionKind, Condition, HostAvailableBelow, IdleFor, Rule, Threshold
 
 RULES_LIMIT = 256
 
@@ -33,7 +34,7 @@ def compile_rules(
             continue
         conditions = _compile_conditions(keys.when, (*path, "when"), findings)
         chosen = _choose(keys, models, names, path, findings)
-        rules.append(Rule(keys.name, chosen, conditions, keys.then.sleep, keys.when.for_))
+        rules.append(Rule(keys.name, chosen, conditions, Action(ActionKind.SLEEP, keys.then.sleep), keys.when.for_))
     return tuple(rules)
 
 

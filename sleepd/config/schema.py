@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from sleepd.config.errors import show
-from sleepd.core.model import Threshold
+from sleepd.core.rules import Threshold
 from sleepd.core.units import UnitError, format_duration, parse_duration, parse_share, parse_size
 
 MAX_BYTES = 1 << 50

@@ -31,8 +31,6 @@ from sleepd.core.events import (
 )
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
-    HostAvailableBelow,
-    IdleFor,
     Known,
     Missing,
     ModelSpec,
@@ -42,6 +40,7 @@ from sleepd.core.model import (
 from sleepd.core.plan import OBSERVES
 from sleepd.core.policy import watch_host
 from sleepd.core.progress import end_step
+from sleepd.core.rules import HostAvailableBelow, IdleFor
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.tasks import refuse_all
 from sleepd.core.units import MonotonicS, Seconds
@@ -282,7 +281,7 @@ def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
 def _rule_moments(world: World, record: ModelRecord) -> list[MonotonicS]:
     moments = []
     for rule in world.settings.rules:
-        if record.spec.name not in rule.applies_to:
+        if record.spec.name not in rule.applies_to or not rule.enabled:
             continue
         for condition in rule.conditions:
             if isinstance(condition, IdleFor):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
+from sleepd.core.rules import Rule
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
 T = TypeVar("T")
@@ -57,22 +58,58 @@ class Missing:
 Reading: TypeAlias = Known[T] | Missing
 
 
+class Mode(StrEnum):
+    """OBSERVE: rules are evaluated and told as "would"; requests and operators still act."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class OnStop(StrEnum):
+    """What becomes of sleepers when the daemon is stopped for good."""
+
+    LEAVE = "leave"
+    WAKE = "wake"
+
+
+class Verify(StrEnum):
+    """When the known answer is asked for after a wake; AUTO: before the gate opens at level 2, after it at level 1."""
+
+    AUTO = "auto"
+    BEFORE = "before"
+    AFTER = "after"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One managed vLLM server as configured. `gpus` empty means: where its processes hold memory."""
+    """One managed vLLM server as configured. `gpus` empty means: where its processes hold memory.
+
+    `api_key_file` and `ca_file` are paths; what stands in them is read where it is used, and kept nowhere else.
+    """
 
     name: str
     url: str
+    api_key_file: str = ""
+    ca_file: str = ""
+    allow_exposed: bool = False
     unit: str = ""
     cgroup: str = ""
+    fenced: bool = False
+    wake_direct: bool = True
+    served_names: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     vram_bytes: Bytes | None = None
     host_ram_bytes: Bytes | None = None
     max_level: int = 1
+    may_stop: bool = False
     priority: int = 0
     min_awake_s: Seconds = 60.0
+    max_wait_s: Seconds = 120.0
     pinned: bool = False
-    fenced: bool = False
+    prime: bool = False
+    verify: Verify = Verify.AUTO
+    mode: Mode = Mode.ENFORCE
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -280,45 +317,12 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
-    """Bytes, or a share of a total; exactly one of them is set."""
-
-    bytes_: Bytes | None = None
-    share: float | None = None
-
-    def of(self, total_bytes: Bytes) -> Bytes:
-        return self.bytes_ if self.bytes_ is not None else round((self.share or 0.0) * total_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class IdleFor:
-    seconds: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class HostAvailableBelow:
-    """Holds below `enter`, and once it held, until available RAM is above `leave`."""
-
-    enter: Threshold
-    leave: Threshold
-
-
-Condition: TypeAlias = IdleFor | HostAvailableBelow
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """All `conditions` must hold for `for_s`; then models in `applies_to` are wanted asleep at `sleep_level`."""
+class Group:
+    """At most `max_awake` of these models are awake at once."""
 
     name: str
-    applies_to: frozenset[str]
-    conditions: tuple[Condition, ...]
-    sleep_level: int
-    for_s: Seconds = 0.0
-
-    @property
-    def is_pressure(self) -> bool:
-        return any(isinstance(c, HostAvailableBelow) for c in self.conditions)
+    models: frozenset[str]
+    max_awake: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +331,21 @@ class Settings:
 
     models: Mapping[str, ModelSpec]
     rules: tuple[Rule, ...] = ()
+    groups: tuple[Group, ...] = ()
     poll_every_s: Seconds = 1.0
+    mode: Mode = Mode.ENFORCE
+    """The daemon's; what counts for a model is its own `mode`."""
+    on_stop: OnStop = OnStop.LEAVE
     gpu_margin_bytes: Bytes = 1 << 30
     host_reserve_bytes: Bytes = 8 << 30
     retries: int = 3
+    restart_units: bool = True
+    max_restarts: int = 3
+    """Per hour and model, then it is failed."""
     stuck_after_s: Seconds | None = None
     """None: ten times what was learned, at least five minutes."""
+    late_drain_s: Seconds = 30.0
+    """How long direct traffic may keep a sleep waiting that is forced, or whose room a waiting request asks for."""
     foreign_hold_down_s: Seconds = 600.0
+    turn_drain_s: Seconds = 300.0
+    """How long a model whose turn is over may finish running requests."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.life import State
 from sleepd.core.memory import backup_refusal
-from sleepd.core.model import HostAvailableBelow, HostSeen, IdleFor, Known, Reading, Rule
+from sleepd.core.model import HostSeen, Known, Reading
 from sleepd.core.reports import ConditionReport, RuleReport
+from sleepd.core.rules import ActionKind, Condition, HostAvailableBelow, IdleFor, Rule
 from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
 from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
 
@@ -63,12 +64,9 @@ def report_rule(
     rule: Rule, record: ModelRecord, host: Reading[HostSeen], memory: DetectorMemory, now_s: MonotonicS
 ) -> RuleReport:
     """Say for one rule and model which conditions hold, and when time alone would make the rule hold."""
-    conditions = tuple(
-        _report_idle(c, record, now_s) if isinstance(c, IdleFor) else _report_host(c, rule, host, memory)
-        for c in rule.conditions
-    )
+    conditions = tuple(_report(c, rule, record, host, memory, now_s) for c in rule.conditions)
     all_hold = all(c.holds for c in conditions)
-    action = f"sleep {rule.sleep_level}"
+    action = str(rule.action)
     if not all_hold:
         waits = [c.in_s for c in conditions if not c.holds]
         due = max((w for w in waits if w is not None), default=None) if None not in waits else None
@@ -79,6 +77,25 @@ def report_rule(
         found = format_duration(now_s - since_s)
         conditions += (ConditionReport("for", format_duration(rule.for_s), found, left_s <= 0, left_s),)
     return RuleReport(rule.name, action, conditions, left_s <= 0, left_s)
+
+
+def _report(
+    condition: Condition,
+    rule: Rule,
+    record: ModelRecord,
+    host: Reading[HostSeen],
+    memory: DetectorMemory,
+    now_s: MonotonicS,
+) -> ConditionReport:
+    if isinstance(condition, IdleFor):
+        return _report_idle(condition, record, now_s)
+    if isinstance(condition, HostAvailableBelow):
+        return _report_host(condition, rule, host, memory)
+    return ConditionReport(type(condition).__name__, "", "not evaluated by this version", None)
+
+
+def _concerns(rule: Rule, record: ModelRecord) -> bool:
+    return rule.enabled and rule.action.kind is ActionKind.SLEEP and record.spec.name in rule.applies_to
 
 
 def _report_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> ConditionReport:
@@ -109,7 +126,7 @@ def remember_rules(world: World, record: ModelRecord, now_s: MonotonicS) -> Dete
     memory, changed = world.memory, False
     held = memory.held_since_s
     for rule in world.settings.rules:
-        if rule.for_s <= 0 or record.spec.name not in rule.applies_to:
+        if rule.for_s <= 0 or not _concerns(rule, record):
             continue
         key = (rule.name, record.spec.name)
         holds = all(c.holds for c in report_rule(rule, record, world.host, memory, now_s).conditions if c.name != "for")
@@ -123,7 +140,7 @@ def reports(world: World, record: ModelRecord, now_s: MonotonicS) -> tuple[RuleR
     return tuple(
         report_rule(rule, record, world.host, world.memory, now_s)
         for rule in world.settings.rules
-        if record.spec.name in rule.applies_to
+        if _concerns(rule, record)
     )
 
 

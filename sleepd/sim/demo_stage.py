@@ -15,11 +15,12 @@ from sleepd.adapters.clock import ScaledClock
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
-from sleepd.config.compile import Config
 from sleepd.config.load import PACKAGED_DIR, load_config
+from sleepd.config.settings import Config
 from sleepd.core.model import GpusSeen, Known, ModelSpec, Reading
 from sleepd.core.units import GIB, Bytes
-from sleepd.service import Parts, Service
+from sleepd.service.daemon import Service
+from sleepd.service.parts import Parts
 from sleepd.sim.fake_server import FakeVllm
 from sleepd.sim.host import GpuShare, RamShare, SimGpu, SimHost
 from sleepd.sim.vllm_types import EngineSpec, Timing

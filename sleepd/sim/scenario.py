@@ -10,7 +10,8 @@ from typing import Any
 
 from sleepd.core.events import Answer, AnswerKind, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.life import SERVING, SETTLED, State
-from sleepd.core.model import HostAvailableBelow, IdleFor, ModelSpec, Rule, Settings, Threshold
+from sleepd.core.model import ModelSpec, Settings
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
 from sleepd.core.world import HOST_LOCK
 from sleepd.sim.host import GpuShare, RamShare, SimGpu, SimHost
@@ -97,8 +98,8 @@ class Scenario:
         names = frozenset(specs)
         pressure = HostAvailableBelow(Threshold(share=0.2), Threshold(share=0.3))
         rules = (
-            Rule("nap", names, (IdleFor(self.random.choice((20.0, 60.0, 180.0))),), 1),
-            Rule("host-ram-pressure", names, (pressure,), 2, for_s=15.0),
+            Rule("nap", names, (IdleFor(self.random.choice((20.0, 60.0, 180.0))),), SLEEP_1),
+            Rule("host-ram-pressure", names, (pressure,), SLEEP_2, for_s=15.0),
         )
         return Settings(specs, rules, poll_every_s=self.random.choice((2.0, 4.0, 6.0)), retries=2)
 

@@ -9,17 +9,14 @@ from sleepd.core.model import (
     Fingerprint,
     Footprint,
     GpuSeen,
-    HostAvailableBelow,
     HostSeen,
-    IdleFor,
     Known,
     ModelSeen,
     ModelSpec,
     Now,
-    Rule,
     Settings,
-    Threshold,
 )
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB
 from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
 
@@ -65,12 +62,12 @@ def host(available: int, total: int = 100 * GIB) -> Known[HostSeen]:
 
 
 def nap(seconds: float = 300.0, **more: object) -> Rule:
-    return replace(Rule("nap", frozenset({"a", "b"}), (IdleFor(seconds),), 1), **more)
+    return replace(Rule("nap", frozenset({"a", "b"}), (IdleFor(seconds),), SLEEP_1), **more)
 
 
 def pressure(**more: object) -> Rule:
     condition = HostAvailableBelow(Threshold(share=0.10), Threshold(share=0.15))
-    return replace(Rule("host-ram-pressure", frozenset({"a", "b"}), (condition,), 2), **more)
+    return replace(Rule("host-ram-pressure", frozenset({"a", "b"}), (condition,), SLEEP_2), **more)
 
 
 def world(

@@ -38,7 +38,7 @@ def test_the_highest_role_that_an_entry_gives(uid: int, gids: set[int], role: Ro
 def test_nobody_named_is_nobody_let_in() -> None:
     access = Access({"operator": ["%no-such-group-here", "no-such-user-here"]}, own_uid=1)
     assert access.role_of(Peer(4000, frozenset({4000}))) is Role.ANYONE
-    assert access.way_to(Role.OPERATOR) == "ask to be added to group no-such-group-here, and log in anew"
+    assert access.way_to(Role.OPERATOR) == "ask to be added to group no-such-group-here"
     assert access.way_to(Role.ADMIN) == "ask for an entry under admin in [api.roles]"
 
 
@@ -94,7 +94,7 @@ if os.geteuid() == 0:
             status, body = await ask_as(path, NOBODY, NOBODY, *wake)
             assert (status, body["kind"]) == (403, "not_permitted")
             assert body["detail"] == (
-                f"you are nobody (uid {NOBODY}); wake needs operator; ask to be added to group daemon, and log in anew"
+                f"you are nobody (uid {NOBODY}), wake needs operator; ask to be added to group daemon"
             )
             assert daemon.asked == []
             assert (await ask_as(path, NOBODY, NOBODY, *wake, DAEMON_GID))[0] == 200  # supplementary

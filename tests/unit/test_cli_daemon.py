@@ -40,14 +40,16 @@ def test_run_is_the_daemon_and_2_for_a_wrong_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Path] = []
-    monkeypatch.setitem(sys.modules, "sleepd.service", SimpleNamespace(run=lambda folder: asked.append(folder) or 0))
+    monkeypatch.setitem(
+        sys.modules, "sleepd.service.process", SimpleNamespace(run=lambda folder: asked.append(folder) or 0)
+    )
     assert daemon.main(["run", "--config", str(tmp_path)]) == 0
     assert asked == [tmp_path]
 
     def refuse(folder: Path) -> int:
         raise ConfigError([Problem(Place("a.toml", 3), "wrong")])
 
-    monkeypatch.setitem(sys.modules, "sleepd.service", SimpleNamespace(run=refuse))
+    monkeypatch.setitem(sys.modules, "sleepd.service.process", SimpleNamespace(run=refuse))
     assert daemon.main(["run"]) == 2
     assert capsys.readouterr().err == "a.toml:3: wrong\n"
 
@@ -76,5 +78,5 @@ def test_version_usage_and_interruption(monkeypatch: pytest.MonkeyPatch, capsys:
     def interrupt(folder: Path) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "sleepd.service", SimpleNamespace(run=interrupt))
+    monkeypatch.setitem(sys.modules, "sleepd.service.process", SimpleNamespace(run=interrupt))
     assert daemon.main(["run"]) == 130

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.config.compile import Config
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import PACKAGED_DIR, load_config
-from sleepd.core.model import HostAvailableBelow, IdleFor, Threshold
+from sleepd.config.settings import Config
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Threshold
 
 MODEL = '[models.chat]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\n'
 
@@ -55,9 +55,9 @@ def test_shipped_rules_come_from_the_package_where_nothing_is_installed(folder: 
     (folder / "sleepd.toml").write_text(MODEL)
     config = load_config(folder, shipped_dir=folder / "absent", environ={})
     nap, pressure = config.settings.rules
-    assert (nap.name, nap.conditions, nap.sleep_level, nap.applies_to) == ("nap", (IdleFor(300.0),), 1, {"chat"})
+    assert (nap.name, nap.conditions, nap.action, nap.applies_to) == ("nap", (IdleFor(300.0),), SLEEP_1, {"chat"})
     low, high = Threshold(share=0.10), Threshold(share=0.15)
-    assert (pressure.conditions, pressure.sleep_level, pressure.for_s) == ((HostAvailableBelow(low, high),), 2, 15.0)
+    assert (pressure.conditions, pressure.action, pressure.for_s) == ((HostAvailableBelow(low, high),), SLEEP_2, 15.0)
 
 
 def test_an_own_file_masks_the_shipped_one_of_the_same_name(folder: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sleepd.config.compile import Config
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config, parse_layer
 from sleepd.config.schema import FIXED_SECTIONS, ModelKeys, RuleKeys, Tree
+from sleepd.config.settings import Config
 from sleepd.config.toml_lines import find_lines
 from sleepd.config.validate import keys_of
 

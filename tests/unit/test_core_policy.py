@@ -6,7 +6,7 @@ import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, nap, pressure, proven, record, seen, world
 
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, IdleFor, Missing, MissingReason
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
@@ -20,6 +20,7 @@ from sleepd.core.policy import (
     want_of,
     watch_host,
 )
+from sleepd.core.rules import SLEEP_2, IdleFor
 from sleepd.core.units import GIB
 from sleepd.core.world import AskKind, DetectorMemory, Waiter
 
@@ -189,7 +190,7 @@ def test_pressure_that_may_not_deepen_leaves_it_awake_where_the_backup_does_not_
 
 def test_among_idle_rules_the_deepest_wins():
     of = record(spec={"max_level": 2}, fingerprint=KNOWN_ANSWER)
-    made = proven(world(of, rules=(nap(), nap(name="deep", sleep_level=2))))
+    made = proven(world(of, rules=(nap(), nap(name="deep", action=SLEEP_2))))
     found, _ = want(of=of, made=made)
     assert found.level == 2
 

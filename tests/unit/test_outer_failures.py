@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from sleepd import service as service_module
 from sleepd.core.events import Event, StepEnd, StepEnded, StepOrder, Turn
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.observer import Observer
-from sleepd.service import Service
+from sleepd.service import daemon as service_module
+from sleepd.service.daemon import Service
+from sleepd.service.listeners import Listeners
+from sleepd.service.servers import Servers
 from tests.unit.test_engine_order import RUN, WORLD, Outside, loop_of, turn_of
 from tests.unit.test_outer_gates import BEGUN
 
@@ -186,8 +188,10 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     parts = {n: Part(n, closed, broken, hangs=hangs) for n in ("observer", "loop", "api", "server", "gpus", "store")}
     service: Any = object.__new__(Service)
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
-    service._observer, service._loop, service._api = parts["observer"], parts["loop"], parts["api"]
-    service._servers, service._turning = {"a": parts["server"]}, asyncio.create_task(asyncio.sleep(60.0))
+    service._observer, service._loop = parts["observer"], parts["loop"]
+    service._listeners, service._servers = Listeners(), Servers(service._parts)
+    service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
+    service._turning = asyncio.create_task(asyncio.sleep(60.0))
     monkeypatch.setattr(service_module.log, "log_note", lambda note: told.append(note.kind))
     await service.stop()
     assert closed == list(parts)

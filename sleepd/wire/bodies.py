@@ -1,10 +1,7 @@
-"""The bodies of the socket API: what a world, an answer, an event look like in JSON. Pure; names are the contract's.
-
-Units stand in the names (`free_bytes`, `timeout_s`); moments are RFC 3339 UTC. A value nobody knows is null, never 0.
-"""
+"""From the world to the shapes of the API: what a world, an answer, an event look like in JSON. Pure."""
 
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import cast
 
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
@@ -14,42 +11,11 @@ from sleepd.core.model import GpuSeen, Known, Missing, MissingReason
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import AskKind, ModelRecord, Task, World
-
-Json: TypeAlias = dict[str, Any]
-
-PROBLEMS: dict[str, tuple[int, str]] = {
-    "invalid": (400, "the request is not valid"),
-    "unknown_model": (404, "no such model"),
-    "not_permitted": (403, "not permitted"),
-    "no_room": (409, "there is not enough room"),
-    "blind": (409, "the room cannot be measured"),
-    "reserved": (409, "the room is reserved"),
-    "group_full": (409, "the group has enough models awake"),
-    "busy": (409, "the model is busy"),
-    "held": (409, "the model is held awake"),
-    "pinned": (409, "the model is pinned awake"),
-    "level_unsafe": (409, "this level is not safe on this engine"),
-    "needs_wake": (409, "the model sleeps less deeply and would have to be woken first"),
-    "stopped": (409, "the model was stopped on purpose"),
-    "failed": (503, "the model has failed"),
-    "engine_failed": (503, "the engine did not do what was asked"),
-    "not_recordable": (503, "the step could not be recorded, so it was not taken"),
-    "timeout": (504, "not done in time"),
-}
-"""Every kind of problem: its HTTP status and its title. An unknown route is `invalid` with its own status."""
+from sleepd.wire import answers, shapes
+from sleepd.wire.problems import PROBLEMS, problem_body
 
 
-def problem_body(
-    kind: str, detail: str, *, wanted: str = "", found: str = "", hint: str = "", status: int | None = None
-) -> tuple[int, Json]:
-    """Return the status and the application/problem+json body of a refusal; empty fields are left out."""
-    usual, title = PROBLEMS[kind]
-    body: Json = {"kind": kind, "title": title, "status": status or usual, "detail": detail}
-    body |= {key: text for key, text in (("wanted", wanted), ("found", found), ("hint", hint)) if text}
-    return status or usual, body
-
-
-def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, Json]:
+def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, answers.Outcome | shapes.Problem]:
     """Return the status and body that tell a caller of wake, sleep or reset what became of its wish."""
     if answer.kind is AnswerKind.REFUSED:
         kind = answer.problem if answer.problem in PROBLEMS else "failed"
@@ -60,11 +26,15 @@ def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, Json]:
         return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=answer.hint or going_on)
     if model not in daemon.world.models:
         return problem_body("unknown_model", f"{model} was removed from the configuration meanwhile")
-    body: Json = {"model": model_body(daemon, model), "task": answer.task_id, "waited_s": _rounded(answer.waited_s)}
+    body: answers.Outcome = {
+        "model": model_body(daemon, model),
+        "task": answer.task_id,
+        "waited_s": round(answer.waited_s, 3),
+    }
     return (202 if answer.kind is AnswerKind.ACCEPTED else 200), body
 
 
-def status_body(daemon: Daemon) -> Json:
+def status_body(daemon: Daemon) -> answers.Status:
     """Return everything there is to see, of one moment. `notes` names the readings that are missing, and why."""
     world = daemon.world
     gpus = world.gpus.value if isinstance(world.gpus, Known) else ()
@@ -80,7 +50,7 @@ def status_body(daemon: Daemon) -> Json:
     }
 
 
-def model_body(daemon: Daemon, name: str) -> Json:
+def model_body(daemon: Daemon, name: str) -> shapes.Model:
     """Return one model as the contract's `Model`. Raises KeyError for a name that is not configured."""
     world, now = daemon.world, daemon.now()
     record = world.models[name]
@@ -88,8 +58,8 @@ def model_body(daemon: Daemon, name: str) -> Json:
     failure, last = record.failure, record.last_wake
     return {
         "name": name,
-        "state": PUBLIC[record.life.state],
-        "level": LEVEL[record.life.state],
+        "state": cast(shapes.State, PUBLIC[record.life.state]),
+        "level": cast(shapes.Level, LEVEL[record.life.state]),
         "since": format_time(record.since_wall_s) if record.since_wall_s else None,
         "url": spec.url,
         "unit": spec.unit or None,
@@ -105,16 +75,16 @@ def model_body(daemon: Daemon, name: str) -> Json:
         "holds": [],
         "pinned": spec.pinned,
         "priority": spec.priority,
-        "last_wake": {"seconds": _rounded(last.seconds), "action": last.action, "ok": last.ok} if last else None,
+        "last_wake": {"seconds": round(last.seconds, 3), "action": last.action, "ok": last.ok} if last else None,
         "eta_s": _rounded(daemon.eta_s(name)),
-        "hold_down_s": _rounded(max(0.0, record.hold_down_until_s - now.mono_s)),
+        "hold_down_s": round(max(0.0, record.hold_down_until_s - now.mono_s), 3),
         "reason": daemon.reason(name),
         "next": next_body(daemon.next_action(name)),
         "failure": {"code": failure.code, "detail": failure.detail} if failure else None,
     }
 
 
-def gpu_body(world: World, gpu: GpuSeen) -> Json:
+def gpu_body(world: World, gpu: GpuSeen) -> shapes.Gpu:
     """Return one GPU; `models` names those whose processes were seen holding memory on it."""
     return {
         "uuid": gpu.uuid,
@@ -126,7 +96,7 @@ def gpu_body(world: World, gpu: GpuSeen) -> Json:
     }
 
 
-def host_body(world: World) -> Json:
+def host_body(world: World) -> shapes.Host:
     """Return the host's RAM; null where it cannot be read."""
     host = world.host.value if isinstance(world.host, Known) else None
     return {
@@ -137,7 +107,7 @@ def host_body(world: World) -> Json:
     }
 
 
-def task_body(daemon: Daemon, task: Task) -> Json:
+def task_body(daemon: Daemon, task: Task) -> shapes.Task:
     """Return one running task; `step` is what it is doing, `steps_done` of `steps` are behind it."""
     now, steps = daemon.now(), task.plan.steps
     running_s = max(0.0, now.mono_s - task.started_s)
@@ -153,22 +123,24 @@ def task_body(daemon: Daemon, task: Task) -> Json:
         "steps": len(steps),
         "attempt": task.attempt,
         "started": format_time(now.wall_s - running_s),
-        "running_s": _rounded(running_s),
+        "running_s": round(running_s, 3),
         "parent": task.parent,
         "victim": task.victim,
+        "ended": None,
+        "outcome": None,
     }
 
 
-def next_body(action: NextAction | None) -> Json | None:
-    return {"rule": action.rule, "action": action.action, "in_s": _rounded(action.in_s)} if action else None
+def next_body(action: NextAction | None) -> shapes.Next | None:
+    return {"rule": action.rule, "action": action.action, "in_s": round(action.in_s, 3)} if action else None
 
 
-def explain_body(explanation: Explanation) -> Json:
+def explain_body(explanation: Explanation) -> answers.Explanation:
     """Return every rule for one model, each condition with wanted and found, the verdict and what comes next."""
     return {
         "model": explanation.model,
-        "state": explanation.state,
-        "level": explanation.level,
+        "state": cast(shapes.State, explanation.state),
+        "level": cast(shapes.Level, explanation.level),
         "reason": explanation.reason,
         "verdict": explanation.verdict,
         "protections": list(explanation.protections),
@@ -195,7 +167,7 @@ def explain_body(explanation: Explanation) -> Json:
     }
 
 
-def event_body(event: RingEvent) -> Json:
+def event_body(event: RingEvent) -> shapes.Event:
     note = event.note
     return {
         "id": event.id,
@@ -243,7 +215,7 @@ def _gpus_of(world: World, record: ModelRecord) -> tuple[str, ...]:
     return tuple(by_index.get(written, written) for written in record.spec.gpus)
 
 
-def _model_gpu_body(world: World, record: ModelRecord, uuid: str) -> Json:
+def _model_gpu_body(world: World, record: ModelRecord, uuid: str) -> shapes.ModelGpu:
     """`asleep_bytes` and `need_bytes` are learned, else declared; awake is their sum, else what is held just now."""
     seen = world.gpus.value if isinstance(world.gpus, Known) else ()
     gpu = next((gpu for gpu in seen if gpu.uuid == uuid), None)

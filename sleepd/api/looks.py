@@ -1,0 +1,38 @@
+"""Answers to who only looks."""
+
+from aiohttp import web
+
+from sleepd import wire
+from sleepd.api.call import Call
+from sleepd.api.problems import respond
+from sleepd.api.stream import stream_events
+
+
+async def get_status(call: Call) -> web.StreamResponse:
+    return respond(200, wire.status_body(call.daemon))
+
+
+async def get_models(call: Call) -> web.StreamResponse:
+    names = sorted(call.daemon.world.models)
+    return respond(200, {"models": [wire.model_body(call.daemon, name) for name in names]})
+
+
+async def get_model(call: Call) -> web.StreamResponse:
+    return respond(200, wire.model_body(call.daemon, call.model))
+
+
+async def get_explain(call: Call) -> web.StreamResponse:
+    return respond(200, wire.explain_body(call.daemon.explain(call.model)))
+
+
+async def get_events(call: Call) -> web.StreamResponse:
+    return await stream_events(call.request, call.daemon)
+
+
+async def get_healthz(call: Call) -> web.StreamResponse:
+    return respond(200, {"ok": True})
+
+
+async def get_readyz(call: Call) -> web.StreamResponse:
+    unread = wire.unread_models(call.daemon.world)
+    return respond(503 if unread else 200, {"ready": not unread, "waiting_for": unread})

@@ -1,0 +1,111 @@
+"""The tables of docs/api.md, written from the route table and the shapes: `python -m sleepd.api_doc docs/api.md`.
+
+Everything between `<!-- made of NAME -->` and `<!-- end -->` is replaced; the sentences around it are written by hand
+(tests/docs compares).
+"""
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sleepd.api.access import Role
+from sleepd.api.openapi import describe
+from sleepd.api.route import Route
+from sleepd.api.routes import ROUTES
+from sleepd.wire.problems import PROBLEMS
+
+_MARK = re.compile(r"<!-- made of (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def api_page(page: str) -> str:
+    """Return the page with every marked table written anew. Raises KeyError for a mark nobody knows."""
+    return _MARK.sub(lambda found: f"<!-- made of {found[1]} -->\n{_TABLES[found[1]]()}<!-- end -->", page)
+
+
+def _routes() -> str:
+    rows = [
+        f"| `{route.method}` | `{route.path}` | {route.role.name.lower()} | {_answer(route)}{route.meaning} |"
+        for route in ROUTES
+    ]
+    return _table("method | path | role | answer", rows)
+
+
+def _answer(route: Route) -> str:
+    shape = next(iter(route.answers.values()))
+    return "" if shape is dict else f"`{shape.__name__}`: "
+
+
+def _fields() -> str:
+    rows = [
+        f"| {route.verb} | `{field.name}` | {field.meaning} | {field.wanted} | {_default(field.default)} |"
+        for route in ROUTES
+        for field in route.fields
+    ]
+    return _table("route | field | meaning | wanted | default", rows)
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "none"
+    return '`""`' if value == "" else f"`{str(value).lower()}`"
+
+
+def _shapes() -> str:
+    """Return a section for each shape, a row for each of its fields."""
+    sections = []
+    for name, schema in describe(ROUTES)["components"]["schemas"].items():
+        rows = [f"| `{field}` | {_type(of)} | {of['description']} |" for field, of in schema["properties"].items()]
+        sections.append(f"\n### {name}\n\n{schema['description']}\n\n{_table('field | type | meaning', rows)}")
+    return "".join(sections) + "\n"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return " ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    name = str(schema["type"])
+    return {"integer": "whole number", "boolean": "true or false"}.get(name, name)
+
+
+def _problems() -> str:
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for kind, (status, title) in PROBLEMS.items():
+        by_status[status].append(f"| `{kind}` | {status} | {title} |")
+    return _table("kind | status | title", [row for rows in by_status.values() for row in rows])
+
+
+def _roles() -> str:
+    names = [f"| {role.name.lower()} | {_of_role(role)} |" for role in sorted(Role, reverse=True)]
+    return _table("role | its own routes", names)
+
+
+def _of_role(role: Role) -> str:
+    return ", ".join(dict.fromkeys(route.verb for route in ROUTES if route.role is role)) or "none in this version"
+
+
+def _table(heads: str, rows: list[str]) -> str:
+    rule = "|".join("---" for _ in heads.split(" | "))
+    return "\n".join([f"| {heads} |", f"|{rule}|", *rows, ""])
+
+
+_TABLES: dict[str, Callable[[], str]] = {
+    "routes": _routes,
+    "roles": _roles,
+    "fields": _fields,
+    "shapes": _shapes,
+    "problems": _problems,
+}
+
+if __name__ == "__main__":
+    _page = Path(sys.argv[1])
+    _page.write_text(api_page(_page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,185 @@
+"""Rules as data: conditions, thresholds, actions. What they mean in a given world is policy.py's business."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from sleepd.core.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Bytes, or a share of a total; exactly one of them is set."""
+
+    bytes_: Bytes | None = None
+    share: float | None = None
+
+    def of(self, total_bytes: Bytes) -> Bytes:
+        return self.bytes_ if self.bytes_ is not None else round((self.share or 0.0) * total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` requests in `per_s` seconds: what "2/min" says."""
+
+    count: float
+    per_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class IdleFor:
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class AsleepFor:
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class AwakeFor:
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsBelow:
+    """Holds while fewer requests than `enter` came within the window, and once it held, until `leave` is passed."""
+
+    enter: Rate
+    leave: Rate
+    window_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class HostAvailableBelow:
+    """Holds below `enter`, and once it held, until available RAM is above `leave`."""
+
+    enter: Threshold
+    leave: Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class HostPressureAbove:
+    """PSI *some* avg10 of memory, shares 0..1: holds above `enter`, and once it held, until it is below `leave`."""
+
+    enter: float
+    leave: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnitMemoryAbove:
+    """Memory of the model's unit; shares are of the tightest limit above it. Lets go below `leave`."""
+
+    enter: Threshold
+    leave: Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFreeBelow:
+    """Free bytes of any GPU of the model, shares of that GPU. Lets go where all are above `leave`."""
+
+    enter: Threshold
+    leave: Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class LevelIs:
+    """The model sleeps at this level; 0 is awake."""
+
+    level: int
+
+
+EVERY_DAY = frozenset(range(7))
+
+
+@dataclass(frozen=True, slots=True)
+class During:
+    """Local time lies in [begin, end) minutes after midnight of a day in `days` (Monday is 0).
+
+    `end_min` may pass 1440: what lies behind midnight belongs to the day it began. `timezone` "" is the host's.
+    """
+
+    days: frozenset[int]
+    begin_min: int
+    end_min: int
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class CronDue:
+    """A moment of the five-field `cron` came within the last `within_s`. `timezone` "" is the host's."""
+
+    cron: str
+    timezone: str
+    within_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedIdle:
+    """No request is expected for this long."""
+
+    seconds: Seconds
+
+
+MemoryCondition: TypeAlias = HostAvailableBelow | HostPressureAbove | UnitMemoryAbove | GpuFreeBelow
+ThresholdCondition: TypeAlias = MemoryCondition | RequestsBelow
+Condition: TypeAlias = IdleFor | AsleepFor | AwakeFor | ThresholdCondition | LevelIs | During | CronDue | PredictedIdle
+
+
+class ActionKind(StrEnum):
+    SLEEP = "sleep"
+    STOP = "stop"
+    WAKE = "wake"
+    KEEP_AWAKE = "keep awake"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a rule wants; `level` 1 or 2 for SLEEP, else 0."""
+
+    kind: ActionKind
+    level: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.level}" if self.level else str(self.kind)
+
+
+SLEEP_1, SLEEP_2 = Action(ActionKind.SLEEP, 1), Action(ActionKind.SLEEP, 2)
+STOP, WAKE, KEEP_AWAKE = Action(ActionKind.STOP), Action(ActionKind.WAKE), Action(ActionKind.KEEP_AWAKE)
+
+
+class RuleClass(StrEnum):
+    """The place in the precedence: any memory threshold makes a rule pressure, any other sleep or stop is idle."""
+
+    PRESSURE = "pressure"
+    KEEP_AWAKE = "keep_awake"
+    IDLE = "idle"
+    WAKE = "wake"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """All `conditions` must hold for `for_s`; then `action` is wanted of the models in `applies_to`.
+
+    A model with conditions of its own has a rule of its own under the same name: (name, model) is unique.
+    """
+
+    name: str
+    applies_to: frozenset[str]
+    conditions: tuple[Condition, ...]
+    action: Action
+    for_s: Seconds = 0.0
+    cooldown_s: Seconds = 0.0
+    enabled: bool = True
+
+    @property
+    def kind(self) -> RuleClass:
+        if any(isinstance(c, MemoryCondition) for c in self.conditions):
+            return RuleClass.PRESSURE
+        if self.action.kind is ActionKind.WAKE:
+            return RuleClass.WAKE
+        return RuleClass.KEEP_AWAKE if self.action.kind is ActionKind.KEEP_AWAKE else RuleClass.IDLE
+
+    @property
+    def is_pressure(self) -> bool:
+        return self.kind is RuleClass.PRESSURE

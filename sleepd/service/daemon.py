@@ -1,0 +1,167 @@
+"""The running daemon: what it is made of, and in which order it begins and ends."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
+from sleepd.api.ring import EventRing
+from sleepd.config.settings import Config
+from sleepd.core.events import Answer, Note
+from sleepd.core.explain import eta_s, explain, next_action, reason
+from sleepd.core.machine import begin
+from sleepd.core.model import Now
+from sleepd.core.reports import Explanation, NextAction
+from sleepd.core.units import Seconds, WallS
+from sleepd.core.world import World
+from sleepd.engine.gate import Gates
+from sleepd.engine.loop import Loop
+from sleepd.engine.observer import Observer
+from sleepd.engine.runner import Runner, cancelled
+from sleepd.obs import log
+from sleepd.ports import Vllm
+from sleepd.service.listeners import Listeners
+from sleepd.service.parts import Parts
+from sleepd.service.reload import Reloading
+from sleepd.service.servers import Servers
+from sleepd.service.status import status_line
+
+STOP_PART_S = 10.0
+"""How long one part may take to end: less than TimeoutStopSec, so that the others end in order too."""
+
+
+class Service:
+    """The running daemon: the engine, its observers, and the API on its socket. Implements api.daemon.Daemon."""
+
+    def __init__(self, config: Config, parts: Parts, reread: Callable[[], Config]) -> None:
+        self._parts = parts
+        self._reloading = Reloading(config, reread, parts.notifier, lambda note: self._tell([note], self.now()))
+        self._listeners, self._servers = Listeners(), Servers(parts)
+        self._ring = EventRing(secrets.token_hex(4))
+        self._loop: Loop | None = None
+        self._observer: Observer | None = None
+        self._turning: asyncio.Task[None] | None = None
+        self._started = parts.clock.now()
+
+    # api.daemon.Daemon
+
+    @property
+    def world(self) -> World:
+        assert self._loop is not None
+        return self._loop.world
+
+    @property
+    def started_wall_s(self) -> WallS:
+        return self._started.wall_s
+
+    def now(self) -> Now:
+        return self._parts.clock.now()
+
+    async def ask(self, make: Callable[[int], Ask]) -> Answer:
+        assert self._loop is not None
+        return await self._loop.ask(make)
+
+    def explain(self, model: str) -> Explanation:
+        return explain(self.world, model, self.now())
+
+    def reason(self, model: str) -> str:
+        return reason(self.world, model)
+
+    def next_action(self, model: str) -> NextAction | None:
+        return next_action(self.world, model, self.now())
+
+    def eta_s(self, model: str) -> Seconds | None:
+        return eta_s(self.world, model, self.now())
+
+    def read_events(self, since_id: str | None) -> EventsRead:
+        return self._ring.read(since_id)
+
+    async def wait_events(self, last_id: str) -> None:
+        await self._ring.wait(last_id)
+
+    async def reload(self) -> ReloadOutcome:
+        assert self._loop is not None
+        return await self._reloading.reload(self._loop, self._listeners)
+
+    # running
+
+    async def start(self) -> None:
+        """Load what was remembered, look at everything, and answer on the socket. Raises StoreFailed, SocketTaken."""
+        parts, config = self._parts, self._reloading.config
+        first = begin(config.settings, await parts.store.load(), self.now())
+        if first.records:
+            await parts.store.commit(first.records)
+        gates = Gates()
+        self._loop = Loop(
+            first.world,
+            clock=parts.clock,
+            store=parts.store,
+            runner=Runner(parts.clock, parts.gpus, parts.host),
+            gates=gates,
+            server=self._server,
+            tell=self._tell,
+            beat=self._beat,
+            disk_slow=self._say_disk_slow,
+        )
+        self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
+        self._loop.observe_with(self._observer)
+        await self._listeners.start(self, config.service)
+        self._turning = asyncio.create_task(self._loop.run(), name="loop")
+        self._observer.start()
+        parts.notifier.ready()
+
+    async def wait(self) -> None:
+        """Return only by an error of the loop or a watch: a decision that cannot be made, or a source that is looked at
+        no more, must not be survived silently. Raises that error; the service manager starts the daemon anew."""
+        assert self._turning is not None
+        assert self._observer is not None
+        watching = asyncio.create_task(self._observer.wait())
+        try:
+            await asyncio.wait((self._turning, watching), return_when=asyncio.FIRST_COMPLETED)
+            await (self._turning if self._turning.done() else watching)
+        finally:
+            await cancelled(watching)
+
+    async def stop(self) -> None:
+        """End in order: no new requests, no new tasks; what runs at the engines is the next start's business."""
+        self._parts.notifier.stopping()
+        ends: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        if self._observer is not None:
+            ends.append(("the observers", self._observer.stop))
+        if self._turning is not None:
+            ends.append(("the loop", partial(cancelled, self._turning)))
+        ends += [("what runs", self._loop.stop)] if self._loop is not None else []
+        ends += self._listeners.ends()
+        ends += [("a server's connections", server.close) for server in self._servers.all()]
+        ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
+        for part, end in ends:
+            await self._end(part, end)
+
+    async def _end(self, part: str, end: Callable[[], Awaitable[None]]) -> None:
+        """End one part within `STOP_PART_S`; one that cannot must not leave the others open."""
+        try:
+            async with asyncio.timeout(STOP_PART_S):
+                await end()
+        except Exception as error:
+            told = f"{part} did not end in order: {type(error).__name__} {error}".rstrip()
+            log.log_note(Note("failure", "", told, {"code": "failed"}))
+
+    def _server(self, name: str) -> Vllm:
+        """The client for a model; a changed address makes a new one."""
+        known = self.world.models.get(name)
+        return self._servers.client(known.spec if known is not None else self._reloading.config.settings.models[name])
+
+    def _tell(self, notes: Sequence[Note], now: Now) -> None:
+        for note in notes:
+            self._ring.append(note, now.wall_s)
+            log.log_note(note)
+
+    def _beat(self, world: World) -> None:
+        self._parts.notifier.watchdog()
+        # A reload that failed stays on show: its words must outlive the next turn, which is a moment away.
+        self._parts.notifier.status(self._reloading.failed or status_line(world))
+
+    def _say_disk_slow(self) -> None:
+        self._parts.notifier.watchdog()
+        self._parts.notifier.status("waiting for the disk: a commit to [daemon] state_dir takes long")

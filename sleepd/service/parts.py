@@ -1,0 +1,37 @@
+"""The outside that a service is made of: this machine's own, or what the demo and tests bring."""
+
+from dataclasses import dataclass
+
+from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.host_memory import ProcHostMemory
+from sleepd.adapters.nvml import NvmlGpus
+from sleepd.adapters.processes import ProcessFinder
+from sleepd.adapters.store import SqliteStore
+from sleepd.adapters.systemd import SystemdNotifier
+from sleepd.config.settings import Config
+from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything of the outside that a service is made of; the demo and tests bring their own."""
+
+    clock: Clock
+    gpus: Gpus
+    host: HostMemory
+    store: Store
+    notifier: Notifier
+    find: ProcessFinder
+
+
+def system_parts(config: Config) -> Parts:
+    """The real outside: this machine's clock, NVML, /proc and disk."""
+    clock, service = SystemClock(), config.service
+    return Parts(
+        clock=clock,
+        gpus=NvmlGpus(clock),
+        host=ProcHostMemory(service.proc_root, clock),
+        store=SqliteStore(service.state_dir / "state.db"),
+        notifier=SystemdNotifier(),
+        find=ProcessFinder(service.cgroup_root),
+    )

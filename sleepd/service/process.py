@@ -1,0 +1,77 @@
+"""The daemon as a process: signals, the lock against a second one, exit codes."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from sleepd import __version__
+from sleepd.adapters.instance_lock import AlreadyRunning, InstanceLock
+from sleepd.api.daemon import ReloadOutcome
+from sleepd.api.server import SocketTaken
+from sleepd.config.errors import ConfigError
+from sleepd.config.load import load_config
+from sleepd.config.settings import Config
+from sleepd.core.events import Note
+from sleepd.obs import log
+from sleepd.ports import StoreFailed
+from sleepd.service.daemon import Service
+from sleepd.service.parts import system_parts
+
+
+def run(config_dir: Path) -> int:
+    """Run the daemon until it is told to end. Exit status: 0 ended, 1 could not run, 2 the configuration is wrong."""
+    log.configure()
+    try:
+        config = load_config(config_dir)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
+    lock = InstanceLock(config.service.state_dir)
+    try:
+        lock.acquire()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config, config_dir))
+    except (AlreadyRunning, SocketTaken, StoreFailed) as error:
+        print(f"sleepd: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"sleepd: {error.filename or config.service.state_dir}: {error.strerror}", file=sys.stderr)
+        return 1
+    finally:
+        lock.release()
+
+
+async def _serve(config: Config, config_dir: Path) -> int:
+    service = Service(config, system_parts(config), lambda: load_config(config_dir))
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    reloads: set[asyncio.Task[ReloadOutcome]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(service.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await service.start()
+        version, pid = __version__, os.getpid()
+        log.log_note(Note("started", "", f"sleepd {version} drives {len(config.settings.models)} models", {"pid": pid}))
+        ended = asyncio.create_task(service.wait())
+        waiting = asyncio.create_task(told.wait())
+        await asyncio.wait((ended, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if ended.done():
+            ended.result()
+        ended.cancel()
+    finally:
+        await service.stop()
+    return 0

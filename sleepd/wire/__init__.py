@@ -1,0 +1,36 @@
+"""The bodies of the socket API: their shapes as types, and how they are made of the world."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from sleepd.wire.bodies import (
+    answer_body,
+    event_body,
+    explain_body,
+    format_time,
+    gpu_body,
+    host_body,
+    model_body,
+    status_body,
+    task_body,
+    unread_models,
+)
+from sleepd.wire.problems import PROBLEMS, problem_body
+
+Json: TypeAlias = Mapping[str, Any]
+
+__all__ = [
+    "PROBLEMS",
+    "Json",
+    "answer_body",
+    "event_body",
+    "explain_body",
+    "format_time",
+    "gpu_body",
+    "host_body",
+    "model_body",
+    "problem_body",
+    "status_body",
+    "task_body",
+    "unread_models",
+]

@@ -1,0 +1,116 @@
+"""What whole answers of the socket API are made of: shapes, put together per route."""
+
+from sleepd.wire.shapes import Gpu, Host, Level, Mode, Model, Next, Shape, State, Task, Time
+
+
+class Status(Shape):
+    """Everything there is to see, of one moment."""
+
+    version: str
+    """of sleepd"""
+    mode: Mode
+    """`[daemon] mode`"""
+    since: Time
+    """when the daemon started"""
+    models: list[Model]
+    """by name"""
+    gpus: list[Gpu]
+    """by index"""
+    host: Host
+    """its RAM"""
+    tasks: list[Task]
+    """those running now"""
+    notes: list[str]
+    """readings that are missing, and why"""
+
+
+class Models(Shape):
+    """Every model."""
+
+    models: list[Model]
+    """by name"""
+
+
+class Condition(Shape):
+    """One condition of a rule, for one model."""
+
+    name: str
+    """its key in the configuration"""
+    wanted: str
+    """what the rule asks"""
+    found: str
+    """what is so"""
+    holds: bool | None
+    """null: the reading is missing"""
+    in_s: float | None
+    """when time alone would make it hold"""
+
+
+class Rule(Shape):
+    """One rule, for one model."""
+
+    rule: str
+    """its name"""
+    action: str
+    """such as "sleep 1" """
+    holds: bool
+    """whether all its conditions do"""
+    due_in_s: float | None
+    """when time alone would make it hold; 0: now"""
+    conditions: list[Condition]
+    """all of them must hold"""
+
+
+class Explanation(Shape):
+    """Why a model is as it is, and what comes next."""
+
+    model: str
+    """its name"""
+    state: State
+    """as in Model"""
+    level: Level
+    """as in Model"""
+    reason: str
+    """one sentence: why it is as it is"""
+    verdict: str
+    """what all rules together come to"""
+    protections: list[str]
+    """what keeps it from being put to sleep"""
+    rules: list[Rule]
+    """every rule that applies to it"""
+    next: Next | None
+    """what happens if nobody asks for anything"""
+
+
+class Outcome(Shape):
+    """What became of a wish."""
+
+    model: Model
+    """as it is now"""
+    task: int | None
+    """the task that did it; null where nothing had to be done"""
+    waited_s: float
+    """how long the caller waited"""
+
+
+class Reloaded(Shape):
+    """A reload that took effect."""
+
+    changed: list[str]
+    """a line for each change; empty where there was none"""
+
+
+class Health(Shape):
+    """The daemon answers."""
+
+    ok: bool
+    """true"""
+
+
+class Readiness(Shape):
+    """Whether every model answered or was found unreachable."""
+
+    ready: bool
+    """whether none is waited for"""
+    waiting_for: list[str]
+    """models that were not looked at yet"""
