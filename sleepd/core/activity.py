@@ -1,4 +1,4 @@
-"""Whose requests moved a server's counters: its users', or our own questions. Exact, so that a probe never counts as use.
+"""Whose requests moved a server's counters: its users', or our own questions. Exact: a probe never counts as use.
 
 A question that was answered told what it cost. One whose answer was lost may have cost anything up to that: it is
 counted as ours where the counters moved as it would have moved them.

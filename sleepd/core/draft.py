@@ -197,6 +197,7 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         checking=record.checking,
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
+        unverified=record.unverified,
     )
 
 

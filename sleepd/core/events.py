@@ -270,6 +270,7 @@ class ModelSaved:
     checking: bool
     frees_nothing: bool
     owed_wake: Cause | None = None
+    unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True)

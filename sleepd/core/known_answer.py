@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from math import fsum, isfinite, sqrt
 
-from sleepd.core.model import Fingerprint, KnownAnswer
+from sleepd.core.model import CallCount, Fingerprint, KnownAnswer
+from sleepd.core.world import ModelRecord
 
 BASE = ""
 """The name under which the base model's answer stands beside those of its LoRA adapters."""
@@ -11,6 +12,16 @@ LEAST_COSINE = 0.99
 """Vectors of one question by the same weights differ by rounding alone, far less than this; noise is near 0."""
 SAME_COSINE = 0.999
 """Two vectors taken one after the other must agree this well to be known by."""
+
+UPDATED = "somebody else gave it other weights than those of its checkpoint"
+NEVER_TAKEN = "somebody slept or woke it before a known answer was taken"
+
+
+def may_take_answer(record: ModelRecord) -> bool:
+    """Whether what it says now may be remembered as known: it answers questions, and nobody ever touched its memory."""
+    if record.fingerprint is not None or record.facts is None or not record.facts.asks_at:
+        return False
+    return record.control is not None and not record.control.any()
 
 
 def agreed(first: KnownAnswer, second: KnownAnswer) -> KnownAnswer:
@@ -47,3 +58,8 @@ def cosine(a: tuple[float, ...], b: tuple[float, ...]) -> float:
         return -1.0
     lengths = sqrt(fsum(x * x for x in a)) * sqrt(fsum(y * y for y in b))
     return fsum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths else -1.0
+
+
+def has_other_weights(record: ModelRecord) -> bool:
+    """Whether somebody gave it weights that reading its checkpoint anew would lose."""
+    return record.control is not None and record.control.update != CallCount()

@@ -90,6 +90,7 @@ def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
         (record.control.wake, seen.value.control.wake, verb in WAKES),
         (record.control.rpc, seen.value.control.rpc, verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1)),
         (record.control.pause, seen.value.control.pause, False),
+        (record.control.update, seen.value.control.update, False),
     ):
         moved = now.ok + now.failed - was.ok - was.failed
         if moved < 0 or moved > (own if ours else 0):

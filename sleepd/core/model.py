@@ -4,7 +4,7 @@ Units stand in the names: `_s` seconds (`mono` monotonic, `wall` since the epoch
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
@@ -139,7 +139,6 @@ class EngineFacts:
     model_path: str = ""
     checkpoint_bytes: Bytes | None = None
     gpu_memory_utilization: float | None = None
-    generates: bool = True
     asks_at: str = "/v1/completions"
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
     described: bool = False
@@ -157,16 +156,20 @@ class CallCount:
 
 @dataclass(frozen=True, slots=True)
 class ControlCounts:
-    """`http_requests_total` of the control handlers: who moved them but us is somebody else."""
+    """`http_requests_total` of the control handlers: who moved them but us is somebody else.
+
+    `pause` counts /pause and /resume, `update` the routes that give an engine other weights (0.16+): sleepd sends none.
+    """
 
     sleep: CallCount = CallCount()
     wake: CallCount = CallCount()
     rpc: CallCount = CallCount()
     pause: CallCount = CallCount()
-    """/pause and /resume together: sleepd sends neither."""
+    update: CallCount = CallCount()
 
     def any(self) -> bool:
-        return self != ControlCounts()
+        """Whether anything was called that may have changed the engine's memory."""
+        return replace(self, pause=CallCount()) != ControlCounts()
 
 
 @dataclass(frozen=True, slots=True)

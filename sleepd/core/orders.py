@@ -40,7 +40,7 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             prompt=record.fingerprint.prompt if record.fingerprint else PROBE_PROMPT,
             api_name=record.facts.served_names[0] if record.facts and record.facts.served_names else record.spec.name,
             adapters=_adapters(record, step.verb),
-            asks_at=record.facts.asks_at if record.facts else StepOrder.asks_at,
+            asks_at=record.facts.asks_at if record.facts else "",
             mode_parameter=bool(record.facts and recipe_of(record.facts.release).sleep_mode_parameter),
             activity=record.activity,
             owed=record.owed,

@@ -150,6 +150,8 @@ class ModelRecord:
     fingerprint: Fingerprint | None = None
     owed: Owed = Owed()
     """What our own questions moved, or may have moved, of counters not yet seen."""
+    not_provable: str = ""
+    """Why this incarnation has no known answer, as it was found when one was asked for."""
     unverified: bool = False
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     footprint: Footprint = Footprint()
