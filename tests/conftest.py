@@ -1,5 +1,18 @@
-"""Fixtures that tests of several folders share."""
+"""Fixtures and closing lines that tests of several folders share."""
+
+import pytest
 
 from tests.realvllm.fixtures import fake_nvml, real_pair, real_servers, real_vllm
+from tests.simulation.tally import summary
 
 __all__ = ["fake_nvml", "real_pair", "real_servers", "real_vllm"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the simulated scenarios together came to. Here, because the controller of workers loads no other."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    told = [value for report in reports for name, value in report.user_properties if name == "played"]
+    lines = summary(told)
+    if lines:
+        terminalreporter.section("simulated")
+        terminalreporter.write("\n".join([*lines, ""]))

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.core.model import HostSeen, Known, Missing, MissingReason, Reading
 from sleepd.ports import Clock
 
@@ -13,7 +14,8 @@ _SOME = re.compile(r"^some avg10=(\d+(?:\.\d+)?) ", re.MULTILINE)
 class ProcHostMemory:
     """MemTotal and MemAvailable, and PSI's `some avg10` where the kernel tells it."""
 
-    def __init__(self, proc_root: Path, clock: Clock) -> None:
+    def __init__(self, proc_root: Path, clock: Clock, units: CgroupMemory | None = None) -> None:
+        self._units = units
         self._meminfo, self._pressure = proc_root / "meminfo", proc_root / "pressure" / "memory"
         self._clock = clock
 
@@ -28,7 +30,9 @@ class ProcHostMemory:
             wanted = f"wanted MemTotal and MemAvailable in kB in {self._meminfo}, found {sorted(found) or 'neither'}"
             return self._missing(wanted, asked_s)
         total, available = int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
-        return Known(HostSeen(total, available, self._read_pressure()), asked_s, self._clock.now().mono_s)
+        no_limits = self._units.refusal() if self._units else ""
+        seen = HostSeen(total, available, self._read_pressure(), no_limits)
+        return Known(seen, asked_s, self._clock.now().mono_s)
 
     def _read_pressure(self) -> float | None:
         """PSI as a share; None where the kernel has none (opens fine but reads EOPNOTSUPP without psi=1)."""

@@ -152,13 +152,16 @@ def _see(device: _Device, processes: bool) -> GpuSeen:
 def _processes(device: _Device) -> dict[int, int] | None:
     """Bytes by pid; None where the driver does not tell them (WSL, MIG, permissions). Pids are the host's."""
     used: dict[int, int] = {}
-    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+    graphics = pynvml.nvmlDeviceGetGraphicsRunningProcesses
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, graphics):
         try:
             listed = ask(device.handle)
         except pynvml.NVMLError as error:
-            if error.value in _NOT_TOLD:
-                continue
-            raise
+            if error.value not in _NOT_TOLD:
+                raise
+            if ask is graphics:
+                continue  # a card without displays
+            return None
         for process in listed:
             if process.usedGpuMemory is None:
                 return None

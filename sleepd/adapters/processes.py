@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from sleepd.adapters.cgroup import group_dirs
 from sleepd.core.model import ModelSpec
 
 SAME_START_S = 1.0
@@ -51,23 +52,12 @@ class ProcessFinder:
 
     def _find(self, spec: ModelSpec) -> tuple[int, ...]:
         found: set[int] = set()
-        for directory in self._cgroups(spec):
+        for directory in group_dirs(self._cgroup_root, spec):
             found |= set(_members(directory))
         if not found:
             for owner in _owners(spec.url):
                 found |= {owner, *_descendants(owner)}
         return tuple(sorted(found))
-
-    def _cgroups(self, spec: ModelSpec) -> Iterator[Path]:
-        try:
-            if spec.cgroup:
-                yield from (p for p in self._cgroup_root.glob(spec.cgroup.strip("/")) if p.is_dir())
-            elif spec.unit:
-                # A template instance lies in a slice of its own: vllm@a.service in system-vllm.slice.
-                for pattern in (spec.unit, f"*.slice/{spec.unit}", f"*.slice/*.slice/{spec.unit}"):
-                    yield from (p for p in self._cgroup_root.glob(pattern) if p.is_dir())
-        except (OSError, ValueError):
-            return
 
 
 def _find_started(pids: Sequence[int], started_s: float) -> Process | None:

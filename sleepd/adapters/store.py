@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
-from sleepd.core.world import Task
+from sleepd.core.world import TASKS_KEPT, Task
 from sleepd.ports import StoreFailed
 
 SCHEMA = 1
@@ -105,7 +105,9 @@ class SqliteStore:
         tasks = {model: _TASK.validate_json(body) for model, body in db.execute("SELECT model, body FROM tasks")}
         proven = frozenset(key for (key,) in db.execute("SELECT key FROM proven"))
         counter = db.execute("SELECT value FROM counters WHERE name = 'task'").fetchone()
-        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1)
+        newest = db.execute("SELECT body FROM journal ORDER BY n DESC LIMIT ?", (TASKS_KEPT,))
+        ended = tuple(_ENDED.validate_json(body) for (body,) in newest)[::-1]
+        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1, ended)
 
     def _commit(self, records: Sequence[Record]) -> None:
         if self._db is None:

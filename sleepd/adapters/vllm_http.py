@@ -16,13 +16,14 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.connections import cause_of, is_refusal
 from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
-from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading
+from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading, UnitMemory
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS, question_body, read_answer
 from sleepd.core.units import Seconds
@@ -41,8 +42,10 @@ ENDED_LOOK_S = 1.0
 class VllmServer:
     """A server at one address. Incarnations may change behind it; facts are asked anew when they do."""
 
-    def __init__(self, spec: ModelSpec, clock: Clock, processes: ProcessFinder) -> None:
-        self._spec, self._clock, self._processes = spec, clock, processes
+    def __init__(
+        self, spec: ModelSpec, clock: Clock, processes: ProcessFinder, units: CgroupMemory | None = None
+    ) -> None:
+        self._spec, self._clock, self._processes, self._units = spec, clock, processes, units
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
         self._looking: aiohttp.ClientSession | None = None
@@ -114,8 +117,13 @@ class VllmServer:
             control=scrape.control,
             gauge=scrape.gauge,
             pids=self._pids,
+            # Not in the look that a wake waits for.
+            unit_memory=await self._read_unit() if fence or not ask_sleeping else None,
         )
         return Known(seen, asked_s, self._clock.now().mono_s)
+
+    async def _read_unit(self) -> UnitMemory | None:
+        return await asyncio.to_thread(self._units.read, self._spec, self._pids) if self._units else None
 
     def _ended(self) -> bool:
         return self._process is not None and not self._process.is_running()

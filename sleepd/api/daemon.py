@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.events import Answer, Note
 from sleepd.core.model import Now
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
+from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World
-
-Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
 
 
 @dataclass(frozen=True, slots=True)

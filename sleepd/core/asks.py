@@ -8,10 +8,10 @@ from sleepd.core.life import LEVEL, Fact, State
 from sleepd.core.memory import unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
-from sleepd.core.policy import is_busy, level1_refusal, level2_refusal, level_for
+from sleepd.core.policy import held_by, is_busy, level1_refusal, level2_refusal, level_for
 from sleepd.core.room import claimed
 from sleepd.core.tasks import begin_sleep
-from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter
+from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
 SILENT_WISH_S = 60.0
 SECOND_LOOK_S = 0.5
@@ -99,8 +99,10 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return no("blind", f"a sleep of {name} could not be proven: {unseen}")
     if unsafe := level1_refusal(record):
         return no("level_unsafe", f"{name} stays awake: {unsafe}")
-    if record.spec.pinned and not ask.force:
-        return no("pinned", f"{name} is pinned", "unpin it in its configuration, or use force (admin)")
+    if is_pinned(record) and not ask.force:
+        return no("pinned", f"{name} is pinned", f"sleepctl unpin {name}, or use force (admin)")
+    if record.holds and not ask.force:
+        return no("held", f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)")
     if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
     if ask.level == 1:

@@ -13,6 +13,7 @@ from sleepd.core.events import (
     AnswerKind,
     Command,
     EngineProven,
+    HoldSaved,
     ModelSaved,
     Note,
     OpenGate,
@@ -106,21 +107,21 @@ class Draft:
         self.touched.add(task.model)
         return task
 
-    def end_task(self, task: Task, outcome: str) -> None:
+    def end_task(self, task: Task, outcome: str, *, done: bool = False) -> None:
         del self.tasks[task.model]
         for child in [t for t in self.tasks.values() if t.parent == task.id]:
             # A victim that still falls asleep goes on under the claims of whom it made room for.
             self.put_task(replace(child, parent=None, claims=task.claims))
         took_s = round(self.mono_s - task.started_s, 3)
-        self._ended.append(TaskEnded(task, outcome, self.now.wall_s))
+        self._ended.append(TaskEnded(task, outcome, self.now.wall_s, took_s, done))
         self.note(
             "task_ended",
             task.model,
             f"{'proof' if task.kind is TaskKind.PROVE else task.kind} of {task.model} ended: {outcome}",
             {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": took_s},
         )
-        # Its claims are free: whoever waits for these GPUs may go on.
-        self.touched.update(name for name, r in self.models.items() if r.waiters or r.owed_wake)
+        # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
+        self.touched.update(self.models)
 
     def prove(self, key: str) -> None:
         self.proven = self.proven | {key}
@@ -198,6 +199,10 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
         unverified=record.unverified,
+        holds=tuple(
+            HoldSaved(h.id, h.uid, h.who, h.reason, h.since_wall_s, h.ttl_s, h.until_wall_s) for h in record.holds
+        ),
+        pin=record.pin,
     )
 
 

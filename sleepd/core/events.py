@@ -23,6 +23,15 @@ from sleepd.core.model import (
 )
 from sleepd.core.plan import PlanStep
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
+from sleepd.core.wishes import Ask
+from sleepd.core.wishes import CallerGone as CallerGone
+from sleepd.core.wishes import HoldAsked as HoldAsked
+from sleepd.core.wishes import HoldDetached as HoldDetached
+from sleepd.core.wishes import HoldEnded as HoldEnded
+from sleepd.core.wishes import PinAsked as PinAsked
+from sleepd.core.wishes import ResetAsked as ResetAsked
+from sleepd.core.wishes import SleepAsked as SleepAsked
+from sleepd.core.wishes import WakeAsked as WakeAsked
 from sleepd.core.world import Task, World
 
 # --- events in -------------------------------------------------------------------------------------------------
@@ -51,47 +60,6 @@ class HostLooked:
 class GateEmptied:
     """The last request in flight left a shut gate."""
 
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class WakeAsked:
-    """Someone wants the model awake. `wait` False: the answer says only that it was accepted."""
-
-    waiter: int
-    model: str
-    who: str
-    timeout_s: Seconds
-    wait: bool = True
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SleepAsked:
-    waiter: int
-    model: str
-    who: str
-    level: int
-    timeout_s: Seconds
-    drain_s: Seconds = 0.0
-    wait: bool = True
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ResetAsked:
-    """An operator takes a failed model back into service: it is looked at anew."""
-
-    waiter: int
-    model: str
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallerGone:
-    """The caller left; its wish goes with it unless another shares it."""
-
-    waiter: int
     model: str
 
 
@@ -166,9 +134,8 @@ Event: TypeAlias = (
     | GpusLooked
     | HostLooked
     | GateEmptied
-    | WakeAsked
-    | SleepAsked
-    | ResetAsked
+    | Ask
+    | HoldDetached
     | CallerGone
     | StepEnded
     | SettingsChanged
@@ -254,6 +221,19 @@ Command: TypeAlias = RunStep | OpenGate | Answer | LookNow
 
 
 @dataclass(frozen=True, slots=True)
+class HoldSaved:
+    """A hold over a restart of the daemon. `until_wall_s` None: its stream broke with the daemon."""
+
+    id: str
+    uid: int
+    who: str
+    reason: str
+    since_wall_s: WallS
+    ttl_s: Seconds | None
+    until_wall_s: WallS | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSaved:
     """What outlives the daemon of one model. Moments are wall clock: monotonic time ends with the boot."""
 
@@ -271,6 +251,8 @@ class ModelSaved:
     frees_nothing: bool
     owed_wake: Cause | None = None
     unverified: bool = False
+    holds: tuple[HoldSaved, ...] = ()
+    pin: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +262,16 @@ class TaskSaved:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """A task came to its end; it leaves the table of running tasks and joins the journal."""
+    """A task came to its end; it leaves the table of running tasks and joins the journal.
+
+    `done`: it achieved what it was begun for. `took_s` ago, counted from `wall_s`, it began.
+    """
 
     task: Task
     outcome: str
     wall_s: WallS
+    took_s: Seconds = 0.0
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +293,8 @@ class Saved:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     proven: frozenset[str] = frozenset()
     next_task: int = 1
+    ended: tuple[TaskEnded, ...] = ()
+    """The last tasks that came to their end, the newest last."""
 
 
 # --- notes and turns -------------------------------------------------------------------------------------------

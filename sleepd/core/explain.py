@@ -16,7 +16,7 @@ from sleepd.core.policy import (
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import ModelRecord, World, is_pinned
 
 
 def explain(world: World, name: str, now: Now) -> Explanation:
@@ -49,7 +49,7 @@ def reason(world: World, name: str) -> str:
 def next_action(world: World, name: str, now: Now) -> NextAction | None:
     """What happens to the model if nobody asks for anything; None where nothing would."""
     record = world.models[name]
-    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known) or record.spec.pinned:
+    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known) or is_pinned(record) or record.holds:
         return None
     if record.spec.max_level == 0 or level1_refusal(record) or _unplaced(world, record):
         return None

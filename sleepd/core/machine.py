@@ -14,22 +14,21 @@ from sleepd.core.events import (
     Event,
     GateEmptied,
     GpusLooked,
+    HoldSaved,
     HostLooked,
     ModelLooked,
     ModelSaved,
     OpenGate,
-    ResetAsked,
     RunStep,
     Saved,
     SettingsChanged,
-    SleepAsked,
     StepEnded,
     Stopping,
     TaskEnded,
     Tick,
     Turn,
-    WakeAsked,
 )
+from sleepd.core.holds import GRACE_S, ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, hold_moments
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
     Known,
@@ -45,7 +44,8 @@ from sleepd.core.rules import HostAvailableBelow, IdleFor
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.tasks import refuse_all
 from sleepd.core.units import MonotonicS, Seconds
-from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, World
+from sleepd.core.wishes import Ask, HoldAsked, HoldDetached, HoldEnded, ModelAsk, PinAsked, SleepAsked, WakeAsked
+from sleepd.core.world import HOST_LOCK, Belief, Hold, ModelRecord, Phase, Task, World
 
 ASLEEP_POLL_FACTOR = 5.0
 """Sleepers are polled this much more slowly: nothing of theirs moves unless somebody else moves it."""
@@ -56,6 +56,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     draft = Draft(world, now)
     for event in events:
         _take(draft, event)
+    end_due_holds(draft)
     draft.memory = watch_host(draft.settings.rules, draft.host, draft.memory)
     if draft.memory is not world.memory:
         draft.touched.update(draft.models)
@@ -76,7 +77,7 @@ def answers_first(events: Sequence[Event], turn: Turn) -> bool:
     It calls no engine, shuts no gate and takes no wish in, and a crash before the commit leaves the step's own intent,
     from which recovery finds the same end. The caller of a wake need not wait for a disk after the engine answered.
     """
-    asked = any(isinstance(e, WakeAsked | SleepAsked | ResetAsked) for e in events)
+    asked = any(isinstance(e, Ask | HoldDetached) for e in events)
     acts = bool(turn.shut) or any(isinstance(c, RunStep) for c in turn.commands)
     served = any(
         isinstance(c, OpenGate) or (isinstance(c, Answer) and c.kind is AnswerKind.DONE) for c in turn.commands
@@ -97,8 +98,12 @@ def _take(draft: Draft, event: Event) -> None:
     elif isinstance(event, GateEmptied):
         if event.model in draft.models:
             draft.change(event.model, in_flight=0)
-    elif isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+    elif isinstance(event, ModelAsk):
         _ask(draft, event)
+    elif isinstance(event, HoldEnded):
+        end_hold(draft, event)
+    elif isinstance(event, HoldDetached):
+        detach_hold(draft, event)
     elif isinstance(event, CallerGone):
         forget_caller(draft, event)
     elif isinstance(event, SettingsChanged):
@@ -107,7 +112,7 @@ def _take(draft: Draft, event: Event) -> None:
         draft.stopping = True
 
 
-def _ask(draft: Draft, event: WakeAsked | SleepAsked | ResetAsked) -> None:
+def _ask(draft: Draft, event: ModelAsk) -> None:
     problem = "unknown_model" if event.model not in draft.models else "failed" if draft.stopping else ""
     if problem:
         detail = f"there is no model {event.model!r}" if problem == "unknown_model" else "the daemon is being stopped"
@@ -116,6 +121,10 @@ def _ask(draft: Draft, event: WakeAsked | SleepAsked | ResetAsked) -> None:
         ask_wake(draft, event)
     elif isinstance(event, SleepAsked):
         ask_sleep(draft, event)
+    elif isinstance(event, HoldAsked):
+        ask_hold(draft, event)
+    elif isinstance(event, PinAsked):
+        ask_pin(draft, event)
     else:
         ask_reset(draft, event)
 
@@ -137,6 +146,10 @@ def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
 def _look_at_host(draft: Draft, event: HostLooked) -> None:
     if isinstance(event.reading, Missing) and isinstance(draft.host, Known):
         draft.note("host_missing", "", f"host RAM cannot be read: {event.reading.detail or event.reading.reason}")
+    no_limits = event.reading.value.no_limits if isinstance(event.reading, Known) else ""
+    told = draft.host.value.no_limits if isinstance(draft.host, Known) else ""
+    if no_limits and no_limits != told:
+        draft.note("limits_unseen", "", no_limits)
     draft.host = event.reading
 
 
@@ -161,7 +174,8 @@ def _change_settings(draft: Draft, settings: Settings) -> None:
         if old is None or old.spec.url != spec.url:
             draft.put(newborn(spec, draft.now))
         elif old.spec != spec:
-            draft.put(replace(old, spec=spec))
+            # What the files say anew about the pin counts from now on.
+            draft.put(replace(old, spec=spec, pin=old.pin if old.spec.pinned is spec.pinned else None))
     draft.touched = set(draft.models)
 
 
@@ -263,8 +277,23 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
         unverified=kept.unverified and kept.life.state is State.AWAKE,
+        holds=tuple(_remember_hold(h, now) for h in kept.holds),
+        pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
     )
+
+
+def _remember_hold(kept: HoldSaved, now: Now) -> Hold:
+    """A hold goes on where it was; one whose stream broke with the daemon lasts until its owner can be back.
+
+    A wall clock that was set back meanwhile must not make it last longer than was asked for.
+    """
+    if kept.until_wall_s is None:
+        left_s = GRACE_S
+    else:
+        left_s = min(max(0.0, kept.until_wall_s - now.wall_s), GRACE_S if kept.ttl_s is None else kept.ttl_s)
+    until_s, until_wall_s = now.mono_s + left_s, now.wall_s + left_s
+    return Hold(kept.id, kept.uid, kept.who, kept.reason, kept.since_wall_s, kept.ttl_s, until_s, until_wall_s)
 
 
 def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
@@ -272,6 +301,7 @@ def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
     moments: list[float] = []
     for name, record in world.models.items():
         moments += [w.deadline_s for w in record.waiters]
+        moments += hold_moments(record)
         moments += [w.drain_until_s for w in record.waiters if w.drain_until_s]
         task = world.tasks.get(name)
         if task is not None and task.resume_s is not None:

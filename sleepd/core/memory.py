@@ -38,10 +38,15 @@ def find_gpu(gpus: GpusSeen, address: str) -> GpuSeen | None:
 
 
 def held_bytes(gpu: GpuSeen, pids: Iterable[int]) -> Bytes | None:
-    """What these processes hold on the GPU; None where per-process bytes are not known."""
+    """What these processes hold on the GPU; None where that is not told.
+
+    A list that names none of them says nothing: NVML's pids are the host's, and in a container without the host's pid
+    namespace it is empty or tells of others (NVIDIA/nvidia-docker#179).
+    """
     if gpu.used_by_pid is None:
         return None
-    return sum(gpu.used_by_pid.get(pid, 0) for pid in pids)
+    held = [gpu.used_by_pid[pid] for pid in pids if pid in gpu.used_by_pid]
+    return sum(held) if held else None
 
 
 def freed_bytes(
@@ -59,7 +64,7 @@ def freed_bytes(
         if was is None or now is None:
             return None
         held_was, held_now = held_bytes(was, pids), held_bytes(now, pids)
-        if pids and held_was and held_now is not None:
+        if held_was is not None and held_now is not None:
             freed[uuid] = held_was - held_now
         else:
             freed[uuid] = now.free_bytes - was.free_bytes

@@ -209,6 +209,26 @@ class SleepGauge(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class UnitMemory:
+    """RAM of a server's cgroup. `used_bytes` leaves out file pages the kernel can take back; `kept_bytes` are anon and
+    shmem, where backups show. `limit_bytes` is the limit at or above it that leaves least room (None: no limit),
+    `limit_used_bytes` what counts against it, `limited_by` its file and cgroup. `own`: nobody else is in it."""
+
+    used_bytes: Bytes
+    kept_bytes: Bytes
+    own: bool = True
+    limit_bytes: Bytes | None = None
+    limit_used_bytes: Bytes = 0
+    limited_by: str = ""
+
+    @property
+    def headroom_bytes(self) -> Bytes:
+        """What the tightest limit leaves; only where there is one."""
+        assert self.limit_bytes is not None
+        return self.limit_bytes - self.limit_used_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One look at a server. `is_sleeping` is None in looks that did not ask (it blocks behind engine calls)."""
 
@@ -220,6 +240,8 @@ class ModelSeen:
     control: ControlCounts | None = None
     gauge: SleepGauge = SleepGauge.ABSENT
     pids: tuple[int, ...] = ()
+    unit_memory: UnitMemory | None = None
+    """None where the server's cgroup cannot be read, and in looks of a wake, which somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +265,8 @@ class HostSeen:
     total_bytes: Bytes
     available_bytes: Bytes
     pressure_some_avg10: float | None = None
+    no_limits: str = ""
+    """Why memory limits of units cannot be seen on this host, as a sentence; empty where they can."""
 
 
 @dataclass(frozen=True, slots=True)

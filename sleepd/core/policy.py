@@ -13,7 +13,7 @@ from sleepd.core.model import HostSeen, Known, Reading
 from sleepd.core.reports import ConditionReport, RuleReport
 from sleepd.core.rules import ActionKind, Condition, HostAvailableBelow, IdleFor, Rule
 from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
-from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
+from sleepd.core.world import DetectorMemory, ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
@@ -39,8 +39,8 @@ def is_busy(record: ModelRecord) -> bool:
 
 
 def idle_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
-    """Seconds since the model was last used, woken or became ready; it goes on counting while asleep."""
-    return 0.0 if is_busy(record) else max(0.0, now_s - record.last_active_s)
+    """Seconds since the model was last used, held, woken or became ready; it goes on counting while asleep."""
+    return 0.0 if is_busy(record) or record.holds else max(0.0, now_s - record.last_active_s)
 
 
 def watch_host(rules: tuple[Rule, ...], host: Reading[HostSeen], memory: DetectorMemory) -> DetectorMemory:
@@ -103,12 +103,12 @@ def _report_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> 
     wanted = f"idle {format_duration(condition.seconds)}"
     if not isinstance(record.seen, Known):
         return ConditionReport("idle", wanted, f"not known: {record.seen.reason}", None)
-    if is_busy(record):
-        return ConditionReport("idle", wanted, "in use", False)
-    idle = idle_s(record, now_s)
-    return ConditionReport(
-        "idle", wanted, f"idle {format_duration(idle)}", idle >= condition.seconds, max(0.0, condition.seconds - idle)
-    )
+    if is_busy(record) or record.holds:
+        return ConditionReport("idle", wanted, "in use" if is_busy(record) else "held", False)
+    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
+    due_s = record.last_active_s + condition.seconds
+    found = f"idle {format_duration(idle_s(record, now_s))}"
+    return ConditionReport("idle", wanted, found, now_s >= due_s, max(0.0, due_s - now_s))
 
 
 def _report_host(
@@ -150,8 +150,10 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     found = []
     if is_busy(record):
         found.append("it is in use")
-    if record.spec.pinned:
+    if is_pinned(record):
         found.append("it is pinned")
+    if record.holds:
+        found.append(held_by(record))
     left_s = record.awake_since_s + record.spec.min_awake_s - now_s
     if left_s > 0 and record.life.state is State.AWAKE:
         found.append(f"it woke recently: min_awake leaves {format_duration(left_s)}")
@@ -162,6 +164,13 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     if unsafe := level1_refusal(record):
         found.append(unsafe)
     return tuple(found)
+
+
+def held_by(record: ModelRecord) -> str:
+    """Who holds the model awake, as a sentence: the first of them, and how many more."""
+    first, more = record.holds[0], len(record.holds) - 1
+    others = f" and {more} more" if more else ""
+    return f"it is held awake by {first.who}{others} (hold {first.id})"
 
 
 def level1_refusal(record: ModelRecord) -> str:

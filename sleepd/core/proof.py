@@ -48,7 +48,7 @@ def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer])
     wrong = differing(answers, record.fingerprint)
     if not wrong and serves:
         draft.change(name, unverified=False)
-        draft.end_task(task, "its answer is right")
+        draft.end_task(task, "its answer is right", done=True)
     elif not wrong:
         draft.state(name, Fact.ANSWER_RIGHT)
         step_on(draft, task)

@@ -18,13 +18,19 @@ class ConditionReport:
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """One rule for one model. `due_in_s` is None where time alone never makes it hold; 0 where it holds now."""
+    """One rule for one model. `due_in_s` is None where time alone never makes it hold; 0 where it holds now.
+
+    `missing` says in one sentence what keeps it from acting: conditions that do not hold, what protects the model, what
+    outranks it, its cooldown; empty where it acts. `kind` is its class in the precedence.
+    """
 
     rule: str
     action: str
     conditions: tuple[ConditionReport, ...]
     holds: bool
     due_in_s: Seconds | None = None
+    kind: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

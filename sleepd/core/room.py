@@ -22,7 +22,7 @@ from sleepd.core.model import GpusSeen, Known
 from sleepd.core.orders import pids_of
 from sleepd.core.policy import idle_s, level_for, protections
 from sleepd.core.units import Bytes, format_size
-from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind
+from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind, is_pinned
 
 FRESH_S = 0.5
 """Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
@@ -168,7 +168,7 @@ def _candidate(draft: Draft, other: ModelRecord, name: str, short: Short, gpus: 
 
 def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str], gpus: GpusSeen) -> tuple[str, bool]:
     """Why this model cannot be put to sleep now (empty: it can), and whether that passes by itself."""
-    if other.spec.pinned:
+    if is_pinned(other):
         return "it is pinned", False
     if other.spec.name in draft.tasks or set(placement(other.spec, other.placed_on, gpus)) & taken:
         return "a transition is under way", True

@@ -152,7 +152,7 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     name = task.model
     record = draft.models[name]
     put_back = task.kind is TaskKind.WAKE
-    draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}")
+    draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
     draft.change(name, attempts=record.attempts if put_back else 0)
     if put_back:
         refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
@@ -177,13 +177,13 @@ def _woke(draft: Draft, task: Task) -> None:
     record = draft.models[name]
     if record.life.state is State.PROVING and record.life.weights is not Weights.LOADED:
         # Awake, but nothing showed yet that its memory holds what it should: begin_proof comes next.
-        draft.end_task(task, "awake, its weights are to be proven")
+        draft.end_task(task, "awake, its weights are to be proven", done=True)
         draft.change(name, reason="its weights are to be proven before it serves")
         return
     if record.life.state is State.PROVING:
         draft.state(name, Fact.NOT_PROVABLE)
     took_s: Seconds = draft.mono_s - task.started_s
-    draft.end_task(task, "awake")
+    draft.end_task(task, "awake", done=task.kind is not TaskKind.SLEEP)
     asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
     if task.kind is TaskKind.WAKE:
         draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)

@@ -31,6 +31,10 @@ HOST_LOCK = "host"
 
 WAITERS_LIMIT = 1024
 """Callers that may wait for one model; one more is refused."""
+HOLDS_LIMIT = 256
+"""Holds that may keep one model awake; one more is refused."""
+TASKS_KEPT = 1000
+"""Tasks that came to their end and are still told."""
 
 
 class TaskKind(StrEnum):
@@ -108,6 +112,24 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Keeps a model awake while somebody needs it: only force puts it to sleep.
+
+    It lets go at `until_s`; None: it is attached to the open stream that the ask `stream` began.
+    """
+
+    id: str
+    uid: int
+    who: str
+    reason: str
+    since_wall_s: WallS
+    ttl_s: Seconds | None
+    until_s: MonotonicS | None
+    until_wall_s: WallS | None
+    stream: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LastWake:
     seconds: Seconds
     action: str
@@ -168,6 +190,9 @@ class ModelRecord:
     """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
     made_room: tuple[str, ...] = ()
     """Who was put to sleep for a wish that still waits: woken again should it come to nothing."""
+    holds: tuple[Hold, ...] = ()
+    pin: bool | None = None
+    """What an operator said at run time; None: as configured."""
     last_wake: LastWake | None = None
     reason: str = "not looked at yet"
 
@@ -196,6 +221,11 @@ class World:
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     next_task: int = 1
     stopping: bool = False
+
+
+def is_pinned(record: ModelRecord) -> bool:
+    """Whether nothing but force may put the model to sleep: said at run time, else configured."""
+    return record.spec.pinned if record.pin is None else record.pin
 
 
 def proof_key(facts: EngineFacts) -> str:

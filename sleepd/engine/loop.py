@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from sleepd.core.events import (
     Answer,
@@ -18,26 +18,24 @@ from sleepd.core.events import (
     Note,
     OpenGate,
     Record,
-    ResetAsked,
     RunStep,
-    SleepAsked,
     StepEnd,
     StepEnded,
     StepOrder,
     Stopping,
+    TaskEnded,
     Tick,
     Turn,
-    WakeAsked,
 )
 from sleepd.core.machine import answers_first, next_deadline, step
 from sleepd.core.model import Now
-from sleepd.core.world import World
+from sleepd.core.wishes import Ask, HoldEnded
+from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
 from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner, cancelled
 from sleepd.ports import Clock, Store, StoreFailed, Vllm
 
-Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
 RETRY_COMMIT_S = 1.0
 BEAT_S = 5.0
 """At least one turn this often, so that a loop that hangs is noticed by the service manager's watchdog."""
@@ -63,6 +61,7 @@ class Loop:
         tell: Callable[[Sequence[Note], Now], None],
         beat: Callable[[World], None],
         disk_slow: Callable[[], None] = lambda: None,
+        ended: Sequence[TaskEnded] = (),
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
@@ -74,6 +73,8 @@ class Loop:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._steps: set[asyncio.Task[None]] = set()
         self._next_waiter = 1
+        self.ended: deque[TaskEnded] = deque(ended, maxlen=TASKS_KEPT)
+        """Tasks that came to their end, the newest last."""
         self._observer: Observer | None = None
         gates.when_emptied(lambda model: self.submit(GateEmptied(model)))
 
@@ -108,7 +109,8 @@ class Loop:
         try:
             return await self._answers[waiter]
         except asyncio.CancelledError:
-            self.submit(CallerGone(waiter, ask.model))
+            if not isinstance(ask, HoldEnded):
+                self.submit(CallerGone(waiter, ask.model))
             raise
         finally:
             self._answers.pop(waiter, None)
@@ -180,6 +182,7 @@ class Loop:
     def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now) -> None:
         """Let the turn's world be the world, and carry its commands out."""
         self.world = turn.world
+        self.ended.extend(r for r in turn.records if isinstance(r, TaskEnded))
         self._published.set()
         self._published = asyncio.Event()
         self._tell(turn.notes, now)
@@ -200,11 +203,11 @@ class Loop:
         """Reopen what we chose to shut, tell the turn's callers, and keep what must not be lost: how steps ended."""
         withheld = (*rejudged, *self._gates.undo(turn.shut, turn.world))
         for event in events:
-            if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+            if isinstance(event, Ask):
                 hint = "make room on the disk of [daemon] state_dir; nothing was done"
                 refused = Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable", detail=detail, hint=hint)
                 self._carry_out(refused)
-        kept = [e for e in events if not isinstance(e, WakeAsked | SleepAsked | ResetAsked | Tick)]
+        kept = [e for e in events if not isinstance(e, Ask | Tick)]
         self._tell([Note("not_recordable", "", detail)], now)
         asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._judge_again, kept, withheld)
 

@@ -8,10 +8,11 @@ from functools import partial
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
-from sleepd.core.events import Answer, Note
+from sleepd.core.events import Answer, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
 from sleepd.core.machine import begin
 from sleepd.core.model import Now
+from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import World
@@ -74,6 +75,16 @@ class Service:
     def eta_s(self, model: str) -> Seconds | None:
         return eta_s(self.world, model, self.now())
 
+    @property
+    def ended(self) -> Sequence[TaskEnded]:
+        """Tasks that came to their end, the newest last."""
+        assert self._loop is not None
+        return self._loop.ended
+
+    def plan_of_wake(self, model: str) -> WakePlan:
+        """What a wake asked now would do; nothing is done."""
+        return plan_of_wake(self.world, model, self.now())
+
     def read_events(self, since_id: str | None) -> EventsRead:
         return self._ring.read(since_id)
 
@@ -89,7 +100,8 @@ class Service:
     async def start(self) -> None:
         """Load what was remembered, look at everything, and answer on the socket. Raises StoreFailed, SocketTaken."""
         parts, config = self._parts, self._reloading.config
-        first = begin(config.settings, await parts.store.load(), self.now())
+        saved = await parts.store.load()
+        first = begin(config.settings, saved, self.now())
         if first.records:
             await parts.store.commit(first.records)
         gates = Gates()
@@ -103,6 +115,7 @@ class Service:
             tell=self._tell,
             beat=self._beat,
             disk_slow=self._say_disk_slow,
+            ended=saved.ended,
         )
         self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
         self._loop.observe_with(self._observer)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
@@ -22,16 +23,19 @@ class Parts:
     store: Store
     notifier: Notifier
     find: ProcessFinder
+    units: CgroupMemory | None = None
 
 
 def system_parts(config: Config) -> Parts:
     """The real outside: this machine's clock, NVML, /proc and disk."""
     clock, service = SystemClock(), config.service
+    units = CgroupMemory(service.cgroup_root, service.proc_root)
     return Parts(
         clock=clock,
         gpus=NvmlGpus(clock),
-        host=ProcHostMemory(service.proc_root, clock),
+        host=ProcHostMemory(service.proc_root, clock, units),
         store=SqliteStore(service.state_dir / "state.db"),
         notifier=SystemdNotifier(),
         find=ProcessFinder(service.cgroup_root),
+        units=units,
     )

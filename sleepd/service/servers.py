@@ -16,7 +16,7 @@ class Servers:
     def client(self, spec: ModelSpec) -> Vllm:
         key = (spec.name, spec.url, spec.api_key_file, spec.ca_file)
         if key not in self._clients:
-            self._clients[key] = VllmServer(spec, self._parts.clock, self._parts.find)
+            self._clients[key] = VllmServer(spec, self._parts.clock, self._parts.find, self._parts.units)
         return self._clients[key]
 
     def all(self) -> tuple[Vllm, ...]:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
+from sleepd.core.world import TASKS_KEPT
 
 
 def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
     """What the database holds after these records."""
     models, tasks, proven = dict(saved.models), dict(saved.tasks), set(saved.proven)
-    next_task = saved.next_task
+    next_task, ended = saved.next_task, saved.ended
     for record in records:
         if isinstance(record, ModelSaved):
             models[record.name] = record
@@ -20,6 +21,7 @@ def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
             if record.task.model in tasks and tasks[record.task.model].id == record.task.id:
                 del tasks[record.task.model]
             next_task = max(next_task, record.task.id + 1)
+            ended = (*ended, record)[-TASKS_KEPT:]
         elif isinstance(record, EngineProven):
             proven.add(record.key)
-    return replace(saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task)
+    return replace(saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task, ended=ended)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sleepd.core import wishes
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -20,15 +21,13 @@ from sleepd.core.events import (
     Note,
     OpenGate,
     Record,
-    ResetAsked,
     RunStep,
     Saved,
-    SleepAsked,
     StepEnded,
     StepOrder,
+    TaskEnded,
     Tick,
     Turn,
-    WakeAsked,
 )
 from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
@@ -64,6 +63,8 @@ class Tally:
     commits: int = 0
     deaths: int = 0
     steps: int = 0
+    transitions: int = 0
+    """Tasks that ended, well or badly."""
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -121,7 +122,7 @@ class VirtualDaemon:
         for name in self.servers:
             self.gates.of(name).open = False
 
-    def ask(self, make: Callable[[int], WakeAsked | SleepAsked | ResetAsked], then: Callable[[Answer], None]) -> int:
+    def ask(self, make: Callable[[int], wishes.Ask], then: Callable[[Answer], None]) -> int:
         """Ask something; `then` gets the one answer, unless the daemon dies before."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
         self._answers[waiter] = then
@@ -185,6 +186,7 @@ class VirtualDaemon:
                 self._drop(events, turn, rejudged)
             return
         self.tally.commits += 1
+        self.tally.transitions += sum(isinstance(record, TaskEnded) for record in records)
         self.saved, self._owed = apply_records(self.saved, records), ()
         if self.upsets.die_after_commit:
             self.upsets.die_after_commit = False
@@ -205,7 +207,7 @@ class VirtualDaemon:
         withheld = (*rejudged, *self.gates.undo(turn.shut, turn.world))
         kept: list[Event] = []
         for event in events:
-            if isinstance(event, WakeAsked | SleepAsked | ResetAsked):
+            if isinstance(event, wishes.Ask):
                 self._answer(Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable"))
             elif not isinstance(event, Tick):
                 kept.append(event)

@@ -108,6 +108,17 @@ async def test_bytes_that_the_driver_does_not_tell_are_unknown_not_zero(driver: 
     assert reading.value[0].free_bytes == FREE
 
 
+@pytest.mark.parametrize(
+    "code", [pynvml.NVML_ERROR_NO_PERMISSION, pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND]
+)
+async def test_a_process_list_that_is_refused_is_unknown_not_empty(driver: Driver, gpus: NvmlGpus, code: int) -> None:
+    """An empty one would say that nobody holds anything: then nothing ever moved, and a broken engine looked whole."""
+    driver.fail["nvmlDeviceGetComputeRunningProcesses"] = code
+    reading = await gpus.read(processes=True)
+    assert isinstance(reading, Known)
+    assert reading.value[0].used_by_pid is None
+
+
 async def test_no_graphics_processes_takes_the_compute_ones_along(driver: Driver, gpus: NvmlGpus) -> None:
     driver.fail["nvmlDeviceGetGraphicsRunningProcesses"] = pynvml.NVML_ERROR_NOT_SUPPORTED
     reading = await gpus.read(processes=True)

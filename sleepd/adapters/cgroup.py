@@ -1,0 +1,117 @@
+"""What a server's cgroup holds, and how much room the limits above it leave. cgroup v2 only.
+
+Source: kernel, Documentation/admin-guide/cgroup-v2.rst ("Memory Interface Files": memory.current, memory.max,
+memory.high, memory.stat). `file` of memory.stat counts shmem, where CUDA's pinned host memory is charged; what the
+kernel can take back without anybody's help is active_file + inactive_file, which do not.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sleepd.core.model import ModelSpec, UnitMemory
+from sleepd.core.units import Bytes
+
+_RECLAIMABLE = ("active_file", "inactive_file")
+_KEPT = ("anon", "shmem")
+
+
+class CgroupMemory:
+    """Reads the memory of servers' cgroups below one root; nothing where the host has no cgroup v2."""
+
+    def __init__(self, cgroup_root: Path, proc_root: Path = Path("/proc")) -> None:
+        self._root, self._proc = cgroup_root, proc_root
+
+    def read(self, spec: ModelSpec, pids: Sequence[int]) -> UnitMemory | None:
+        """Return what the server's unit holds and the tightest limit it lies under; None where that cannot be read.
+
+        Without `unit` and `cgroup` it is the cgroup its first process is in, which may hold others too: then the limits
+        count, and growth says nothing (`own` False). A few small files, read where it is called.
+        """
+        own = tuple(group_dirs(self._root, spec))
+        groups = own or tuple(self._group_of(pids))
+        found = [seen for group in groups if (seen := self._read_group(group, own=bool(own))) is not None]
+        if not found:
+            return None
+        # Several containers are one server: their bytes add up, and the tightest limit of any binds.
+        tightest = min(found, key=lambda seen: seen.headroom_bytes if seen.limit_bytes is not None else 1 << 62)
+        return UnitMemory(
+            used_bytes=sum(seen.used_bytes for seen in found),
+            kept_bytes=sum(seen.kept_bytes for seen in found),
+            own=bool(own),
+            limit_bytes=tightest.limit_bytes,
+            limit_used_bytes=tightest.limit_used_bytes,
+            limited_by=tightest.limited_by,
+        )
+
+    def refusal(self) -> str:
+        """Why limits cannot be seen on this host, as a sentence; empty where they can."""
+        if (self._root / "cgroup.controllers").is_file():
+            return ""
+        found = "cgroup v1" if (self._root / "memory").is_dir() else "no cgroup tree"
+        return (
+            f"wanted cgroup v2 in {self._root}, found {found}: memory limits of units are not seen, and only available"
+            " host RAM bounds level 1 backups; boot with systemd.unified_cgroup_hierarchy=1, or check [host]"
+            " cgroup_root"
+        )
+
+    def _group_of(self, pids: Sequence[int]) -> Iterator[Path]:
+        for pid in pids[:1]:
+            try:
+                lines = (self._proc / str(pid) / "cgroup").read_text(errors="replace").splitlines()
+            except OSError:
+                return
+            # proc(5): the line of cgroup v2 begins "0::".
+            for path in (line.removeprefix("0::") for line in lines if line.startswith("0::")):
+                group = self._root / path.strip("/")
+                if ".." not in group.parts and group.is_dir():
+                    yield group
+
+    def _read_group(self, group: Path, *, own: bool) -> UnitMemory | None:
+        held = _held_bytes(group)
+        if held is None:
+            return None
+        used, kept = held
+        least: tuple[Bytes, Bytes, Bytes, str] | None = None
+        while group != self._root and group != group.parent:
+            held = _held_bytes(group)
+            for name in ("memory.max", "memory.high"):
+                limit = _read_limit(group / name)
+                if limit is not None and held is not None and (least is None or limit - held[0] < least[0]):
+                    least = (limit - held[0], limit, held[0], f"{name} of {group.relative_to(self._root)}")
+            group = group.parent
+        if least is None:
+            return UnitMemory(used, kept, own)
+        return UnitMemory(used, kept, own, limit_bytes=least[1], limit_used_bytes=least[2], limited_by=least[3])
+
+
+def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:
+    """The directories of a server's configured cgroup or unit; none where neither is set or there."""
+    try:
+        if spec.cgroup:
+            yield from (p for p in root.glob(spec.cgroup.strip("/")) if p.is_dir())
+        elif spec.unit:
+            # A template instance lies in a slice of its own: vllm@a.service in system-vllm.slice.
+            for pattern in (spec.unit, f"*.slice/{spec.unit}", f"*.slice/*.slice/{spec.unit}"):
+                yield from (p for p in root.glob(pattern) if p.is_dir())
+    except (OSError, ValueError):
+        return
+
+
+def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
+    """(used without reclaimable file pages, anon and shmem); None where the memory controller tells nothing here."""
+    try:
+        current = int((group / "memory.current").read_text())
+        pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        stat = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+    except (OSError, ValueError):
+        return None
+    reclaimable = sum(stat.get(key, 0) for key in _RECLAIMABLE)
+    return max(0, current - reclaimable), sum(stat.get(key, 0) for key in _KEPT)
+
+
+def _read_limit(file: Path) -> Bytes | None:
+    """The limit in bytes; None for "max", and where there is none to read."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,105 @@
+"""What callers ask of the daemon, as events: each `waiter` gets exactly one answer."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sleepd.core.units import Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAsked:
+    """Someone wants the model awake. `wait` False: the answer says only that it was accepted."""
+
+    waiter: int
+    model: str
+    who: str
+    timeout_s: Seconds
+    wait: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SleepAsked:
+    """Someone wants the model asleep. `via_wake`: a sleeper that is to sleep deeper may be woken for it first."""
+
+    waiter: int
+    model: str
+    who: str
+    level: int
+    timeout_s: Seconds
+    drain_s: Seconds = 0.0
+    wait: bool = True
+    force: bool = False
+    via_wake: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAsked:
+    """An operator takes a failed model back into service: it is looked at anew."""
+
+    waiter: int
+    model: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldAsked:
+    """Someone needs the model awake from now on: nothing but force puts it to sleep. It is not woken by this alone.
+
+    `ttl_s` None: it lasts as long as the caller's stream, and `stream` names that stream by this ask's waiter. The same
+    `id` of the same `uid` renews, and may name another model. `admin` may take over the hold of another uid.
+    """
+
+    waiter: int
+    id: str
+    model: str
+    uid: int
+    who: str
+    ttl_s: Seconds | None
+    reason: str = ""
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEnded:
+    """Someone lets go of a hold: its own, or as an admin anybody's."""
+
+    waiter: int
+    id: str
+    uid: int
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldDetached:
+    """The stream opened by the ask `stream` ended: its hold lasts a moment longer, lest a broken line let go of it.
+
+    A hold renewed by another stream since then is not touched.
+    """
+
+    id: str
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class PinAsked:
+    """Pin the model, so that it is never put to sleep except by force, or unpin it; lasts over restarts."""
+
+    waiter: int
+    model: str
+    who: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallerGone:
+    """The caller left; its wish goes with it unless another shares it."""
+
+    waiter: int
+    model: str
+
+
+ModelAsk: TypeAlias = WakeAsked | SleepAsked | ResetAsked | HoldAsked | PinAsked
+"""What is asked of one model."""
+Ask: TypeAlias = ModelAsk | HoldEnded
+"""Everything that gets one answer."""

@@ -1,0 +1,117 @@
+"""Who plays: the host, its models, their rules. Drawn as plain numbers, so that a file can hold them."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from sleepd.core.model import ModelSpec, Settings
+from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
+from sleepd.core.units import GIB, Seconds
+from sleepd.sim.host import SimGpu, SimHost
+from sleepd.sim.vllm_types import EngineSpec, Timing
+
+VERSIONS = ("0.16.0", "0.22.1", "0.28.0", "0.32.0")
+
+
+@dataclass(frozen=True, slots=True)
+class CastModel:
+    """One model: its server as it is, and what the configuration says of it. A new field needs a default, which is
+    what the scripts in files mean that were recorded before it."""
+
+    name: str
+    version: str
+    gpus: tuple[int, ...]
+    weights_gib: int
+    kv_gib: int
+    first_sleep_factor: float = 1.0
+    gpus_configured: bool = True
+    max_level: int = 1
+    min_awake_s: Seconds = 0.0
+    priority: int = 0
+    fenced: bool = False
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The host and its models. New fields need defaults, as in CastModel."""
+
+    gpus: int
+    ram_gib: int
+    models: tuple[CastModel, ...]
+    nap_idle_s: Seconds = 60.0
+    poll_every_s: Seconds = 2.0
+    retries: int = field(default=2)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+def draw_cast(random: Random) -> Cast:
+    """One or two GPUs with two to four models on them that do not all fit."""
+    gpus = random.choice((1, 1, 2))
+    return Cast(
+        gpus,
+        ram_gib=random.choice((128, 512)),
+        models=tuple(_draw_model(random, f"m{i}", gpus) for i in range(random.randint(2, 4))),
+        nap_idle_s=random.choice((20.0, 60.0, 180.0)),
+        poll_every_s=random.choice((2.0, 4.0, 6.0)),
+    )
+
+
+def _draw_model(random: Random, name: str, gpus: int) -> CastModel:
+    version = random.choice(VERSIONS)
+    wide = gpus == 2 and random.random() < 0.2
+    return CastModel(
+        name,
+        version,
+        gpus=(0, 1) if wide else (random.randrange(gpus),),
+        weights_gib=random.choice((8, 16, 24)),
+        kv_gib=random.choice((10, 20)),
+        first_sleep_factor=random.choice((1.0, 10.0)),
+        gpus_configured=random.random() < 0.5,
+        max_level=random.choice((1, 1, 2)),
+        min_awake_s=random.choice((0.0, 10.0, 60.0)),
+        priority=random.choice((0, 0, 5)),
+        fenced=version == "0.16.0" or random.random() < 0.3,
+    )
+
+
+def host_of(cast: Cast) -> SimHost:
+    return SimHost([SimGpu(f"GPU-{i}", i, 80 * GIB) for i in range(cast.gpus)], ram_bytes=cast.ram_gib * GIB)
+
+
+def engine_of(model: CastModel) -> EngineSpec:
+    """The server a supervisor starts for this model, each time the same."""
+    return EngineSpec(
+        version=model.version,
+        name=model.name,
+        weights_bytes=model.weights_gib * GIB,
+        kv_bytes=model.kv_gib * GIB,
+        residual_bytes=GIB,
+        timing=Timing(first_sleep_factor=model.first_sleep_factor),
+        tensor_parallel_size=len(model.gpus),
+        pace_s=0.02,
+    )
+
+
+def settings_of(cast: Cast) -> Settings:
+    """What the configuration file of this host says."""
+    specs = {
+        model.name: ModelSpec(
+            name=model.name,
+            url=f"http://127.0.0.1:80{i:02}",
+            gpus=tuple(str(g) for g in model.gpus) if model.gpus_configured else (),
+            max_level=model.max_level,
+            min_awake_s=model.min_awake_s,
+            priority=model.priority,
+            fenced=model.fenced,
+        )
+        for i, model in enumerate(cast.models)
+    }
+    pressure = HostAvailableBelow(Threshold(share=0.2), Threshold(share=0.3))
+    rules = (
+        Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), SLEEP_1),
+        Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),
+    )
+    return Settings(specs, rules, poll_every_s=cast.poll_every_s, retries=cast.retries)

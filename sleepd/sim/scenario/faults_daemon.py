@@ -1,0 +1,47 @@
+"""What befalls the daemon itself: it is killed at awkward moments, its disk refuses to write."""
+
+from random import Random
+
+from sleepd.sim.scenario.cast import Cast
+from sleepd.sim.scenario.deed import Arguments, Deed
+from sleepd.sim.scenario.stage import Stage
+
+
+def _draw_kill(random: Random, cast: Cast) -> Arguments:
+    return {"how": random.choice(("now", "before", "after", "after")), "down_s": random.uniform(0.5, 30.0)}
+
+
+def _kill(stage: Stage, name: str, drawn: Arguments) -> None:
+    """The daemon is killed: now, before its next commit or right after it; a moment later it starts again."""
+    daemon = stage.daemon
+    if not daemon.alive:
+        return
+    if drawn["how"] == "now":
+        daemon.die()
+    daemon.upsets.die_before_commit = drawn["how"] == "before"
+    daemon.upsets.die_after_commit = drawn["how"] == "after"
+    stage.later(float(drawn["down_s"] or 0.0), lambda: _revive(stage))
+
+
+def _revive(stage: Stage) -> None:
+    stage.daemon.upsets.die_before_commit = stage.daemon.upsets.die_after_commit = False
+    if not stage.daemon.alive:
+        stage.daemon.start()
+
+
+def _draw_refusals(random: Random, cast: Cast) -> Arguments:
+    return {"commits": random.randint(1, 4)}
+
+
+def _refuse_commits(stage: Stage, name: str, drawn: Arguments) -> None:
+    stage.daemon.upsets.fail_commits = int(drawn["commits"] or 0)
+
+
+def _accept_commits(stage: Stage) -> None:
+    stage.daemon.upsets.fail_commits = 0
+
+
+DEEDS = (
+    Deed("daemon killed", _kill, _draw_kill, weight=3.0, heal=_revive),
+    Deed("disk refuses", _refuse_commits, _draw_refusals, heal=_accept_commits),
+)

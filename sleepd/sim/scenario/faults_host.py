@@ -1,0 +1,78 @@
+"""What goes wrong on the host: strangers take GPU memory or RAM, NVML falls silent, the clock jumps."""
+
+from random import Random
+
+from sleepd.core.units import GIB
+from sleepd.sim.scenario.cast import Cast
+from sleepd.sim.scenario.deed import Arguments, Deed
+from sleepd.sim.scenario.stage import Stage
+
+NEIGHBOUR_PID = 9
+
+
+def _draw_neighbour(random: Random, cast: Cast) -> Arguments:
+    return {"gpu": random.randrange(cast.gpus), "gib": random.randint(1, 30), "stays_s": random.uniform(5.0, 120.0)}
+
+
+def _take_gpu_memory(stage: Stage, name: str, drawn: Arguments) -> None:
+    """A stranger takes GPU memory for a while; an allocation of ours may then fail at the engine."""
+    gpu = stage.host.gpus[int(drawn["gpu"] or 0)]
+    taken = min(gpu.free_bytes, int(drawn["gib"] or 0) * GIB)
+    gpu.held[NEIGHBOUR_PID] = gpu.held.get(NEIGHBOUR_PID, 0) + taken
+    stage.blame_gpu(gpu.index)
+
+    def leave() -> None:
+        gpu.held.pop(NEIGHBOUR_PID, None)
+
+    stage.later(float(drawn["stays_s"] or 0.0), leave)
+
+
+def _neighbours_leave(stage: Stage) -> None:
+    for gpu in stage.host.gpus:
+        gpu.held.pop(NEIGHBOUR_PID, None)
+
+
+def _draw_ram(random: Random, cast: Cast) -> Arguments:
+    return {"share": random.uniform(0.5, 0.95), "stays_s": random.uniform(30.0, 200.0)}
+
+
+def _take_ram(stage: Stage, name: str, drawn: Arguments) -> None:
+    """Other people's use of host RAM rises and falls."""
+    host = stage.host
+    extra = int(max(0, host.available_bytes) * float(drawn["share"] or 0.0))
+    host.others_bytes += extra
+
+    def over() -> None:
+        host.others_bytes -= extra
+
+    stage.later(float(drawn["stays_s"] or 0.0), over)
+    stage.blame(*stage.models)
+
+
+def _draw_silence(random: Random, cast: Cast) -> Arguments:
+    return {"lasts_s": random.uniform(1.0, 30.0)}
+
+
+def _silence_nvml(stage: Stage, name: str, drawn: Arguments) -> None:
+    stage.daemon.upsets.nvml_missing = True
+    stage.later(float(drawn["lasts_s"] or 0.0), lambda: _restore_nvml(stage))
+
+
+def _restore_nvml(stage: Stage) -> None:
+    stage.daemon.upsets.nvml_missing = False
+
+
+def _draw_jump(random: Random, cast: Cast) -> Arguments:
+    return {"by_s": random.choice((-7200.0, -5.0, 3600.0))}
+
+
+def _jump_clock(stage: Stage, name: str, drawn: Arguments) -> None:
+    stage.daemon.upsets.wall_offset_s += float(drawn["by_s"] or 0.0)
+
+
+DEEDS = (
+    Deed("neighbour on a GPU", _take_gpu_memory, _draw_neighbour, heal=_neighbours_leave),
+    Deed("host RAM taken", _take_ram, _draw_ram),
+    Deed("NVML silent", _silence_nvml, _draw_silence, heal=_restore_nvml),
+    Deed("clock jumps", _jump_clock, _draw_jump),
+)

@@ -1,0 +1,90 @@
+"""What must hold whatever happens: after every turn, after every commit, and once all faults are over.
+
+Each invariant is a function whose first docstring line is its name in reports; it raises AssertionError.
+"""
+
+from collections.abc import Callable
+
+from sleepd.core.life import SERVING, SETTLED, State
+from sleepd.sim.scenario.stage import Stage
+
+Invariant = Callable[[Stage], None]
+
+
+def gate_open_only_in_a_serving_state(stage: Stage) -> None:
+    """a gate is open only while its model is awake"""
+    for name, record in stage.daemon.world.models.items():
+        if stage.daemon.gates.of(name).open:
+            assert record.life.state in SERVING, stage.say(f"{name}'s gate is open while {record.life}")
+
+
+def claims_are_exclusive(stage: Stage) -> None:
+    """one transition per GPU, one per model, one backup at a time"""
+    held: set[str] = set()
+    for task in stage.daemon.world.tasks.values():
+        for claim in task.claims:
+            assert claim not in held, stage.say(f"two tasks hold {claim}")
+            held.add(claim)
+
+
+def open_gates_lead_to_right_answers(stage: Stage) -> None:
+    """behind an open gate is an engine that is awake and answers right"""
+    for name in stage.models:
+        if stage.daemon.gates.of(name).open and name not in stage.account.blamed:
+            _would_serve(stage, name)
+
+
+def everything_settles(stage: Stage) -> None:
+    """after faults every model settles, and no task is left that cannot end"""
+    world, now_s = stage.daemon.world, stage.daemon.now().mono_s
+    for name, record in world.models.items():
+        task = world.tasks.get(name)
+        # A level 2 check or a caller may be under way at any moment; only what cannot end is wrong.
+        young = task is not None and now_s - task.started_s < 120.0
+        settled = record.life.state in SETTLED and task is None
+        assert settled or young, stage.say(f"{name} did not settle: {record.life} {record.reason} {task}")
+
+
+def nobody_fails_without_a_cause(stage: Stage) -> None:
+    """no model failed that nobody harmed"""
+    for name, record in stage.daemon.world.models.items():
+        blameless = name not in stage.account.blamed
+        assert not (blameless and record.life.state is State.FAILED), stage.say(f"{name} failed: {record.failure}")
+
+
+def serving_models_answer_right(stage: Stage) -> None:
+    """after faults every model that is awake answers right"""
+    for name, record in stage.daemon.world.models.items():
+        if record.life.state in SERVING:
+            _would_serve(stage, name)
+
+
+def no_allocation_was_refused(stage: Stage) -> None:
+    """where nobody interfered, no engine ran out of memory"""
+    assert stage.account.blamed or stage.host.refused == 0, stage.say("an out-of-memory reached an engine")
+
+
+def _would_serve(stage: Stage, name: str) -> None:
+    engine = stage.servers[name].engine
+    if engine is not None and engine.exit_status is None:
+        snap = engine.snapshot()
+        asleep = bool(snap.sleeping_tags) or snap.is_paused
+        assert not asleep, stage.say(f"{name}'s gate is open, its engine sleeps: {sorted(snap.sleeping_tags)}")
+        assert snap.answers_right, stage.say(f"{name}'s gate is open and it would serve garbage")
+
+
+EVERY_TURN: tuple[Invariant, ...] = (gate_open_only_in_a_serving_state, claims_are_exclusive)
+EVERY_COMMIT: tuple[Invariant, ...] = (open_gates_lead_to_right_answers,)
+AT_THE_END: tuple[Invariant, ...] = (
+    everything_settles,
+    nobody_fails_without_a_cause,
+    serving_models_answer_right,
+    no_allocation_was_refused,
+)
+
+
+def check(stage: Stage, invariants: tuple[Invariant, ...]) -> None:
+    """All of them hold now, and the account says that they were looked at."""
+    for invariant in invariants:
+        invariant(stage)
+        stage.account.checked[(invariant.__doc__ or "").strip()] += 1

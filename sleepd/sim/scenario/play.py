@@ -1,0 +1,70 @@
+"""Playing a script: a safety phase with faults, then they end and everything must converge."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
+from sleepd.sim.scenario.script import Act, Script, draw_script
+from sleepd.sim.scenario.stage import Stage
+from sleepd.sim.scenario.table import DEEDS, FAULTS
+
+RESTARTED_AFTER_S = 60.0
+"""Into the calm phase an operator restarts what the daemon says needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a played script came to."""
+
+    line: str
+    transitions: int
+    checked: Counter[str]
+
+
+def play(script: Script) -> Outcome:
+    """Play the script to its end. Raises AssertionError, naming the moment, where an invariant is broken."""
+    stage = set_stage(script)
+    stage.time.run_until(script.faulty_s)
+    stage.faulty = False
+    for fault in FAULTS:
+        fault.heal(stage)
+    stage.later(RESTARTED_AFTER_S, stage.restart_failed)
+    stage.time.run_until(script.faulty_s + script.calm_s)
+    check(stage, AT_THE_END)
+    return _outcome(stage)
+
+
+def play_seed(seed: int) -> Outcome:
+    return play(draw_script(seed))
+
+
+def set_stage(script: Script) -> Stage:
+    """A stage on which servers and daemon run and every act waits for its moment."""
+    commits = -1
+
+    def look(stage: Stage) -> None:
+        nonlocal commits
+        check(stage, EVERY_TURN)
+        if stage.daemon.tally.commits != commits:
+            commits = stage.daemon.tally.commits
+            check(stage, EVERY_COMMIT)
+
+    stage = Stage(script.cast, script.about, look)
+    stage.start()
+    for act in script.acts:
+        _await(stage, act)
+    return stage
+
+
+def _await(stage: Stage, act: Act) -> None:
+    deed = DEEDS[act.do]
+    stage.later(act.at_s, lambda: deed.do(stage, act.model, act.arguments))
+
+
+def _outcome(stage: Stage) -> Outcome:
+    tally, account = stage.daemon.tally, stage.account
+    line = (
+        f"{stage.about}: {len(stage.models)} models, {tally.turns} turns, {tally.steps} steps,"
+        f" {account.served} served, {tally.deaths} daemon deaths, {len(account.deaths)} engine deaths"
+    )
+    return Outcome(line, tally.transitions, account.checked)

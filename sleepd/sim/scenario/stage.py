@@ -1,0 +1,111 @@
+"""What a scenario is played on: host, servers and daemon in virtual time, and an account of what became of them."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sleepd.core.life import State
+from sleepd.core.units import Seconds
+from sleepd.sim.host import GpuShare, RamShare
+from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of
+from sleepd.sim.virtual_server import VirtualServer
+from sleepd.sim.virtual_time import VirtualTime
+from sleepd.sim.vllm import SimEngine
+from sleepd.sim.vllm_types import OutOfMemory
+from sleepd.sim.world import VirtualDaemon
+
+RESTART_S = 8.0
+"""What a supervisor outside sleepd needs to bring a dead server back."""
+WAITED_LONGEST_S = 180.0
+"""No caller of a scenario has a longer time limit; an answer may be this old and a commit or two late."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What happened around the daemon, for the invariants: who died of what, who was answered how."""
+
+    asked: int = 0
+    answered: int = 0
+    served: int = 0
+    deaths: list[str] = field(default_factory=list)
+    blamed: set[str] = field(default_factory=set)
+    """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
+    checked: Counter[str] = field(default_factory=Counter)
+    """How often each invariant was looked at."""
+
+
+class Stage:
+    """Host, servers and daemon of one cast. Nothing runs before `start`; time is moved by whoever plays."""
+
+    def __init__(self, cast: Cast, about: str, check: Callable[["Stage"], None] = lambda stage: None) -> None:
+        self.cast, self.about = cast, about
+        self.time = VirtualTime()
+        self.host = host_of(cast)
+        self.models = {model.name: model for model in cast.models}
+        self.servers = {name: VirtualServer(self.time, name) for name in self.models}
+        self.account = Account()
+        self.faulty = True
+        self._next_pid = 100
+        self.daemon = VirtualDaemon(
+            settings_of(cast), self.time, self.host, self.servers, check=lambda daemon: check(self)
+        )
+
+    def start(self) -> None:
+        """Every server that fits is up, the others are tried again; the daemon runs."""
+        for name in self.models:
+            self._boot(name)
+        self.daemon.start()
+
+    def blame(self, *names: str) -> None:
+        """These models' engines may be harmed by what happens now."""
+        self.account.blamed.update(names)
+
+    def blame_gpu(self, index: int) -> None:
+        self.blame(*(name for name, model in self.models.items() if index in model.gpus))
+
+    def say(self, what: str) -> str:
+        return f"{self.about} at {self.time.now():.3f}s: {what}"
+
+    def later(self, delay_s: Seconds, do: Callable[[], None]) -> None:
+        self.time.call_later(delay_s, do)
+
+    def _boot(self, name: str) -> None:
+        """Start the model's server, as a supervisor would; where it does not fit, it is tried again later."""
+        pid, self._next_pid = self._next_pid, self._next_pid + 1
+        try:
+            engine = SimEngine(
+                engine_of(self.models[name]),
+                self.time,
+                GpuShare(self.host, self.models[name].gpus, pid),
+                RamShare(self.host, pid),
+                on_exit=lambda status: self._died(name, pid),
+                started_wall_s=1.7e9 + self.time.now() + pid / 1000,
+            )
+        except OutOfMemory:
+            self.host.refused -= 1
+            self.later(RESTART_S, lambda: self._boot(name))
+            return
+        self.servers[name].engine, self.servers[name].pid = engine, pid
+        # A server that starts takes memory under a neighbour's transition (vLLM F4, F24): its victims are not ours.
+        for other in self.daemon.world.tasks if self.time.now() > 0 else ():
+            if set(self.models[other].gpus) & set(self.models[name].gpus):
+                self.blame(other)
+
+    def _died(self, name: str, pid: int) -> None:
+        for gpu in self.host.gpus:
+            gpu.held.pop(pid, None)
+        self.host.pinned.pop(pid, None)
+        if self.servers[name].pid == pid:
+            self.servers[name].engine = None
+            self.account.deaths.append(name)
+            self.account.checked["no engine dies of what we did"] += 1
+            assert name in self.account.blamed, self.say(f"{name} died and nobody but us touched it")
+            self.later(RESTART_S, lambda: self._boot(name))
+
+    def restart_failed(self) -> None:
+        """An operator restarts what the daemon says needs it. None may say so without a cause."""
+        for name, record in self.daemon.world.models.items():
+            engine = self.servers[name].engine
+            if record.life.state is State.FAILED and engine is not None:
+                assert name in self.account.blamed, self.say(f"{name} failed without a cause: {record.failure}")
+                engine.kill()
