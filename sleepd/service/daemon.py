@@ -35,7 +35,7 @@ STOP_PART_S = 10.0
 class Service:
     """The running daemon: the engine, its observers, the API and the gateway. Implements the Daemon of both."""
 
-    def __init__(self, config: Config, parts: Parts, reread: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, parts: Parts, reread: Callable[[Config], Config]) -> None:
         self._parts = parts
         self._reloading = Reloading(config, reread, parts.notifier, lambda note: self._tell([note], self.now()))
         self._listeners, self._servers = Listeners(), Servers(parts)

@@ -21,7 +21,7 @@ class Reloading:
     """The settings that hold. `failed` says why the last reload kept them, and is empty where it did not."""
 
     def __init__(
-        self, config: Config, reread: Callable[[], Config], notifier: Notifier, tell: Callable[[Note], None]
+        self, config: Config, reread: Callable[[Config], Config], notifier: Notifier, tell: Callable[[Note], None]
     ) -> None:
         self.config, self.failed = config, ""
         self._reread, self._notifier, self._tell = reread, notifier, tell
@@ -32,7 +32,7 @@ class Reloading:
         async with self._one_at_a_time:
             self._notifier.reloading()
             try:
-                return await self._take(await asyncio.to_thread(self._reread), loop, listeners)
+                return await self._take(await asyncio.to_thread(self._reread, self.config), loop, listeners)
             except ConfigError as error:
                 return self._keep(error)
             finally:

@@ -157,7 +157,7 @@ class Stage:
             notifier=DeafNotifier(),
             find=CastFinder(),
         )
-        self.service = Service(config, parts, self._read_config)
+        self.service = Service(config, parts, lambda running: self._read_config())
         self._open.push_async_callback(self.service.stop)
         await self.service.start()
         return self.service
