@@ -5,8 +5,10 @@ from dataclasses import replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
-from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
+from sleepd.core.host_room import backup_need
+from sleepd.core.learn import somebody_else, take_readings
 from sleepd.core.life import Fact, State
+from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
 from sleepd.core.model import Cause, CauseKind, Fingerprint, Known
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
@@ -42,7 +44,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     elif event.end is StepEnd.DONE:
         _succeed(draft, task, event, before)
     else:
-        _not_done(draft, task, event)
+        _not_done(draft, task, event, before)
 
 
 def _yield(draft: Draft, task: Task) -> None:
@@ -56,7 +58,7 @@ def _yield(draft: Draft, task: Task) -> None:
     refuse_sleepers(draft, name)
 
 
-def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
+def _not_done(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) -> None:
     verb = task.plan.steps[task.cursor].verb
     if verb in OBSERVES:
         _not_observed(draft, task, event)
@@ -68,6 +70,9 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.change(task.model, reason=detail)
         carry_on(draft, replace(task, phase=Phase.FENCE))
     else:
+        if verb in (Verb.SLEEP_L1, Verb.RESLEEP_L1):
+            gpus = draft.gpus.value if isinstance(draft.gpus, Known) else None
+            learn_failed_backup(draft, task, event.evidence, before, backup_need(before, gpus))
         repair(draft, task, event)
 
 
@@ -143,7 +148,7 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _is_ours(cause: Cause) -> bool:
     """Whether nobody waits for the sleep: then there is time until whoever uses the model has finished."""
-    return cause.kind in (CauseKind.RULE, CauseKind.CHECK)
+    return cause.kind in (CauseKind.RULE, CauseKind.CHECK, CauseKind.PRIME)
 
 
 def _is_quiet(event: StepEnded) -> bool:
@@ -166,9 +171,11 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) ->
         _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))
         return
     if verb in SLEEPS:
-        learn_sleep(draft, task, verb, evidence)
+        learn_sleep(draft, task, verb, evidence, before)
     elif verb in (Verb.WAKE, Verb.WAKE_KV):
         learn_wake(draft, task, evidence)
+    elif verb is Verb.RELOAD:
+        learn_reload(draft, task, evidence)
     if done is not None:
         draft.state(task.model, done)
     step_on(draft, replace(task, attempt=0))
