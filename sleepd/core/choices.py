@@ -151,8 +151,8 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
     reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-        # A reading that merely grew old says nothing new about what it waits for.
-        if reason.startswith("waits for"):
+        # A reading that merely grew old says nothing new about what it waits for, nor about what we merely owe.
+        if reason.startswith("waits for") or not draft.models[name].waiters:
             return
     if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
