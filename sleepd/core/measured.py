@@ -21,7 +21,7 @@ in a day of rotation, vLLM #36651; 3 GiB and more a cycle, #21336)."""
 _FIRST = (Verb.SLEEP_L1, Verb.SLEEP_L2)
 
 
-def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence, before: ModelRecord) -> None:
+def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> None:
     """Remember what a sleep gave back, what it left behind, what its backup took and how long it lasted."""
     record = draft.models[task.model]
     uuids, pids, footprint = uuids_of(draft, record), pids_of(record), record.footprint
@@ -38,7 +38,7 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence, before
         footprint, str(task.level), _held(evidence.gpus_after, uuids, pids), count=verb in _FIRST
     )
     if task.level == 1:
-        footprint = _with_backup(footprint, pinned_since(before.seen, evidence))
+        footprint = _with_backup(footprint, pinned_since(task.intent, evidence))
     draft.change(task.model, footprint=footprint)
     _tell_leak(draft, task)
 
@@ -49,16 +49,16 @@ def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     uuids, pids, intent = uuids_of(draft, record), pids_of(record), task.intent
     footprint = _with_residual(record.footprint, str(task.level), _held(evidence.gpus_after, uuids, pids), count=True)
     if task.level == 1:
-        footprint = _with_backup(footprint, _kept_since(intent, evidence.seen))
+        footprint = _with_backup(footprint, _kept_growth(intent, evidence.seen))
     draft.change(task.model, footprint=footprint)
     _tell_leak(draft, task)
 
 
-def learn_failed_backup(draft: Draft, task: Task, evidence: Evidence, before: ModelRecord, need: Bytes | None) -> None:
+def learn_failed_backup(draft: Draft, task: Task, evidence: Evidence, need: Bytes | None) -> None:
     """A level 1 sleep failed, and part of its backup may be pinned: count what shows, and until host RAM is read again
     take all of it off what is available."""
     record = draft.models[task.model]
-    grown = _kept_growth(before.seen, evidence.seen)
+    grown = _kept_growth(task.intent, evidence.seen)
     if grown:
         pinned = record.footprint.pinned_bytes + grown
         draft.change(task.model, footprint=replace(record.footprint, pinned_bytes=pinned))
@@ -215,30 +215,22 @@ def _tell_leak(draft: Draft, task: Task) -> None:
 # host RAM
 
 
-def pinned_since(before: Reading[ModelSeen], evidence: Evidence) -> Bytes | None:
+def pinned_since(intent: Intent | None, evidence: Evidence) -> Bytes | None:
     """Host bytes that a step pinned: what its unit's cgroup kept more, else what available RAM fell by.
 
     Where RAM fell by more than twice what the unit shows, the driver's pages are not charged to it: the fall counts.
     """
-    grown = _kept_growth(before, evidence.seen)
+    grown = _kept_growth(intent, evidence.seen)
     host_before, host_after = evidence.host_before, evidence.host_after
     fell = None
     if isinstance(host_before, Known) and isinstance(host_after, Known):
         fell = host_before.value.available_bytes - host_after.value.available_bytes
     if grown is not None and (fell is None or 2 * grown >= fell):
-        return max(0, grown)
+        return grown
     return fell if fell is not None and fell > 0 else None
 
 
-def _kept_growth(before: Reading[ModelSeen], after: Reading[ModelSeen] | None) -> Bytes | None:
-    units = [r.value.unit_memory if isinstance(r, Known) else None for r in (before, after)]
-    was, now = units
-    if was is None or now is None or not (was.own and now.own):
-        return None
-    return now.kept_bytes - was.kept_bytes
-
-
-def _kept_since(intent: Intent | None, after: Reading[ModelSeen] | None) -> Bytes | None:
+def _kept_growth(intent: Intent | None, after: Reading[ModelSeen] | None) -> Bytes | None:
     now = after.value.unit_memory if isinstance(after, Known) else None
     if intent is None or intent.kept_bytes is None or now is None or not now.own:
         return None
