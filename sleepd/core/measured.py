@@ -47,7 +47,12 @@ def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what a sleep did whose answer was lost and which turned out done: no duration, but bytes."""
     record = draft.models[task.model]
     uuids, pids, intent = uuids_of(draft, record), pids_of(record), task.intent
-    footprint = _with_residual(record.footprint, str(task.level), _held(evidence.gpus_after, uuids, pids), count=True)
+    left, footprint = _held(evidence.gpus_after, uuids, pids), record.footprint
+    if intent is not None and task.plan.steps[task.cursor].verb in _FIRST:
+        # With process lists, what the intent holds are the server's own bytes before the call left.
+        gave = {uuid: was - left[uuid] for uuid, was in intent.used_by_gpu.items() if was > left.get(uuid, was)}
+        footprint = replace(footprint, freed=added(footprint.freed, gave))
+    footprint = _with_residual(footprint, str(task.level), left, count=True)
     if task.level == 1:
         footprint = _with_backup(footprint, _kept_growth(intent, evidence.seen))
     draft.change(task.model, footprint=footprint)

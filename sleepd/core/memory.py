@@ -124,7 +124,7 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
         gpu = find_gpu(gpus, uuid)
         need = _need_on(record, gpu) if gpu else None
         if need is None:
-            return Blind(f"how many bytes a wake takes; set vram in [models.{record.spec.name}]")
+            return Blind(f"how many bytes a wake takes is not known; set vram in [models.{record.spec.name}]")
         needs[uuid] = need
     return needs
 
@@ -159,10 +159,11 @@ def bound_bytes(facts: EngineFacts, gpu: GpuSeen) -> Bytes | None:
     """The most an awake server holds of this GPU by its own arguments; None where they set no bound.
 
     vLLM fills its share of the GPU with KV cache (v1/worker/gpu_worker.py, determine_available_memory), unless
-    --kv-cache-memory-bytes sizes the cache: then weights and cache are what it holds beside its residual.
+    --kv-cache-memory-bytes sizes the cache: then weights and cache are what it holds beside its residual. Where the
+    checkpoint cannot be measured, the share stands in: it is what most such sizes were chosen to stay within.
     """
-    if facts.kv_cache_memory_bytes is not None:
-        return facts.kv_cache_memory_bytes + facts.checkpoint_bytes if facts.checkpoint_bytes is not None else None
+    if facts.kv_cache_memory_bytes is not None and facts.checkpoint_bytes is not None:
+        return facts.kv_cache_memory_bytes + facts.checkpoint_bytes
     if facts.gpu_memory_utilization is None:
         return None
     return round(facts.gpu_memory_utilization * gpu.total_bytes)

@@ -93,7 +93,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return Go(claims)
     needs = wake_needs(record, gpus)
     if isinstance(needs, Blind):
-        return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted} is not known", hint=needs.wanted)
+        return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
     verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
     if isinstance(verdict, Admitted):
