@@ -310,6 +310,7 @@ class Fingerprint:
 class CauseKind(StrEnum):
     RULE = "rule"
     OPERATOR = "operator"
+    REQUEST = "request"
     VICTIM = "victim"
     CHECK = "check"
     PRIME = "prime"
