@@ -15,7 +15,7 @@ from sleepd.config.validate import Findings
 WITHOUT_EFFECT = {
     "daemon.on_stop": "sleepers are left asleep",
     "daemon.mode": "rules act",
-    "gateway": "there is no gateway yet",
+    "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
     "gpu.backend": "GPUs are read with NVML",
     "gpu.capacity": "GPUs are read with NVML",
@@ -25,9 +25,7 @@ WITHOUT_EFFECT = {
     "history": "there is no history yet",
     "groups": "any number is awake",
     "models.wake_direct": "direct connections are not looked at yet",
-    "models.served_names": "there is no gateway yet",
     "models.may_stop": "units are not controlled yet",
-    "models.max_wait": "there is no gateway yet",
     "models.prime": "nothing is primed",
     "models.mode": "rules act",
     **{

@@ -117,7 +117,7 @@ def test_answers_are_status_and_body() -> None:
     assert answer(AnswerKind.ACCEPTED, task_id=7)[0] == 202
     status, body = answer(AnswerKind.TIMED_OUT, waited_s=5.0)
     assert (status, body["kind"]) == (504, "timeout")
-    assert "the task goes on" in body["hint"]
+    assert "the task goes on" in body["detail"]
 
 
 @pytest.mark.parametrize(
