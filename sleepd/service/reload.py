@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sleepd.api.daemon import ReloadOutcome
 from sleepd.config.errors import ConfigError
+from sleepd.config.secrets import SecretError
 from sleepd.config.settings import Config
 from sleepd.core.events import Note, SettingsChanged
 from sleepd.engine.loop import Loop
@@ -51,6 +52,9 @@ class Reloading:
         loop.submit(SettingsChanged(config.settings))
         # The answer is a promise: who adds a model and asks for it next must find it.
         await loop.until(lambda world: world.settings is config.settings, TAKEN_WITHIN_S)
-        listeners.take(config.service)
+        try:
+            listeners.take(config.service)
+        except SecretError as error:
+            self._tell(Note("failure", "", f"the gateway keeps its keys: {error}", {"code": "keys"}))
         self._tell(Note("reloaded", "", "; ".join(changed) or "reloaded, nothing changed"))
         return ReloadOutcome(changed=changed)
