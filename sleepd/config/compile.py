@@ -176,8 +176,9 @@ def _compile_groups(
             findings.refuse(path, f"wanted a group name of a-z, 0-9, '.', '_', '-', at most 63, found {show(name)}")
             continue
         keys = validate(GroupKeys, value, path, findings)
-        members = value.get("models") if isinstance(value, dict) else None
-        for index, model in enumerate(members if isinstance(members, list) else []):
+        listed = value.get("models") if isinstance(value, dict) else None
+        members = listed if isinstance(listed, list) else []
+        for index, model in enumerate(members):
             if model not in models and isinstance(model, str):
                 guess = did_you_mean(model, models) or f"; models: {', '.join(sorted(models)) or 'none'}"
                 findings.refuse((*path, "models", index), f"there is no model {show(model)}{guess}")

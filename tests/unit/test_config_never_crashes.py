@@ -137,7 +137,8 @@ def test_lines_of_headers_arrays_and_long_values() -> None:
 )
 def test_any_rule_and_override_is_settings_or_a_clean_error(when: dict[str, Any], override: dict[str, Any]) -> None:
     load_text(
-        f"[models.a]\nurl = 'unix:/a'\ngpus = ['0']\nrules = {{ r = {write_toml(override)}, nap = {write_toml(when)} }}\n"
+        f"[models.a]\nurl = 'unix:/a'\ngpus = ['0']\n"
+        f"rules = {{ r = {write_toml(override)}, nap = {write_toml(when)} }}\n"
         f"[[rules]]\nname = 'r'\nwhen = {write_toml(when)}\nthen = {{ sleep = 1 }}\n"
     )
 
