@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
-from sleepd.core.choices import begin_sleeps, begin_wakes, go_on, serve_callers
+from sleepd.core.choices import VERIFY_AFTER_S, begin_sleeps, begin_wakes, go_on, serve_callers
 from sleepd.core.draft import Draft, age_of
 from sleepd.core.events import (
     Answer,
@@ -36,7 +37,7 @@ from sleepd.core.model import (
     Now,
     Settings,
 )
-from sleepd.core.plan import OBSERVES
+from sleepd.core.plan import OBSERVES, Verb
 from sleepd.core.policy import watch_host
 from sleepd.core.progress import end_step
 from sleepd.core.rules import HostAvailableBelow, IdleFor
@@ -222,6 +223,10 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
             tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+        if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
+            # The question that was out when the former daemon ended may be counted yet.
+            known = record.fingerprint
+            record = replace(record, owed=ask_lost(Owed(), known.prompt_tokens if known else None))
         models[name] = record
     for gone in saved.models.keys() - models.keys():
         tasks = {n: _without(t, gone) for n, t in tasks.items()}
@@ -244,7 +249,9 @@ def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
 
 
 def _goes_on(task: Task, kept: ModelSaved) -> bool:
-    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped."""
+    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
+    if kept.life.state is State.AWAKE:
+        return False
     return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
 
 
@@ -269,6 +276,7 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         checking=kept.checking,
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
+        unverified=kept.unverified and kept.life.state is State.AWAKE,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
@@ -301,6 +309,7 @@ def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
         if record.life.state is State.FOREIGN:
             moments.append(record.hold_down_until_s)
         if record.life.state is State.AWAKE:
+            moments += [record.awake_since_s + VERIFY_AFTER_S] if record.unverified and record.fingerprint else []
             moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
             moments += [record.last_active_s + record.spec.min_awake_s]
             moments += _rule_moments(world, record)
