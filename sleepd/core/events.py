@@ -39,11 +39,13 @@ from sleepd.core.world import Task, World
 
 @dataclass(frozen=True, slots=True)
 class ModelLooked:
-    """A look at a server ended. `in_flight` is the gate's count at the time of this turn."""
+    """A look at a server ended. `in_flight` is the gate's count at the time of this turn, `entered` how many requests
+    it has let in since the daemon began."""
 
     model: str
     reading: Reading[ModelSeen]
     in_flight: int = 0
+    entered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

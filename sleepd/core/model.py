@@ -321,6 +321,7 @@ class Footprint:
 class CauseKind(StrEnum):
     RULE = "rule"
     OPERATOR = "operator"
+    REQUEST = "request"
     VICTIM = "victim"
     CHECK = "check"
     RECOVERY = "recovery"

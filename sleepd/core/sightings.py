@@ -38,6 +38,9 @@ def look_at(draft: Draft, event: ModelLooked) -> None:
         return
     if record.in_flight != event.in_flight:
         draft.change(event.model, in_flight=event.in_flight)
+    if record.entered != event.entered:
+        # Tokenizing and the like move no counter of the server: that they came through the gate is use all the same.
+        draft.change(event.model, entered=event.entered, last_active_s=draft.mono_s)
     if isinstance(event.reading, Missing):
         _missed(draft, event.model, event.reading)
     elif event.reading.asked_at_s >= max(record.settled_s, _seen_s(record)):

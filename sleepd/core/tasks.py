@@ -242,6 +242,7 @@ def describe(cause: Cause) -> str:
     return {
         CauseKind.RULE: f"rule {cause.who}",
         CauseKind.OPERATOR: f"asked for by {cause.who}",
+        CauseKind.REQUEST: f"a request waits ({cause.who})",
         CauseKind.VICTIM: f"makes room for {cause.who}",
         CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
         CauseKind.RECOVERY: f"put back after {cause.who}",

@@ -163,6 +163,8 @@ class ModelRecord:
     control: ControlCounts | None = None
     activity: Activity | None = None
     in_flight: int = 0
+    entered: int = 0
+    """Requests its gate had let in as of the last look."""
     last_active_s: MonotonicS = 0.0
     awake_since_s: MonotonicS = 0.0
     settled_s: MonotonicS = 0.0

@@ -246,7 +246,7 @@ class VirtualDaemon:
             self.tally.steps += 1
             self._run(command.order)
         elif isinstance(command, OpenGate):
-            self.gates.of(command.model).open = True
+            self.gates.open(command.model)
         elif isinstance(command, Answer):
             self._answer(command)
         elif isinstance(command, LookNow):
@@ -341,7 +341,8 @@ class VirtualDaemon:
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:
-            self.submit(ModelLooked(name, self._dated(reading), self.gates.of(name).in_flight))
+            gate = self.gates.of(name)
+            self.submit(ModelLooked(name, self._dated(reading), gate.in_flight, gate.entered))
 
     def _poll_gpus(self, epoch: int) -> None:
         if epoch == self._epoch:
