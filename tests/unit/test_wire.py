@@ -8,8 +8,9 @@ from api_rig import GPU, MONO_S, FakeDaemon
 
 from sleepd import wire
 from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Footprint, HostSeen, Known, Missing, MissingReason
+from sleepd.core.model import HostSeen, Known, Missing, MissingReason
 from sleepd.core.units import GIB
 from sleepd.core.world import World
 
