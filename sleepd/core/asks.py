@@ -11,6 +11,7 @@ from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, is_busy, level1_refusal, level2_refusal
 from sleepd.core.room import claimed
+from sleepd.core.sightings import let_go
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
@@ -168,6 +169,14 @@ def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
 def ask_reset(draft: Draft, ask: ResetAsked) -> None:
     """Take a failed model back: it is looked at anew, and its weights stay as doubtful as they were."""
     record = draft.models[ask.model]
+    if record.life.state is State.FOREIGN:
+        draft.change(ask.model, hold_down_until_s=draft.mono_s)
+        let_go(draft, ask.model)
+        draft.change(ask.model, reason=f"taken back by {ask.who}: looking at it anew")
+        draft.command(LookNow(model=ask.model))
+        draft.note("reset", ask.model, f"{ask.model} was taken back by {ask.who}")
+        draft.command(Answer(ask.waiter, AnswerKind.DONE))
+        return
     if record.life.state is not State.FAILED:
         if record.failure or record.check_failed or record.frees_nothing:
             draft.change(ask.model, failure=None, check_failed="", frees_nothing=False, attempts=0)

@@ -257,7 +257,8 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
     elif state is State.FOREIGN:
         detail = f"{name} is held by somebody else: {record.reason}"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+        hint = f"to take it back at once: sleepctl reset {name}"
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
 
 
 def begin_sleeps(draft: Draft) -> None:

@@ -31,6 +31,10 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
             fields |= {"seen": replace(evidence.seen, value=seen), "failed_polls": 0}
             fields |= {"control": seen.control or record.control}
             used = count_use(draft, name, seen)
+            owed = draft.models[name].owed
+            if evidence.answers and not owed.certain.any():
+                # The engine answers in order, and the page has caught up: what an earlier question did is in it.
+                draft.change(name, owed=Owed())
             fields["settled_s"] = evidence.seen.asked_at_s
     draft.change(name, **fields)
     after = evidence.gpus_after
@@ -45,9 +49,6 @@ def owe(draft: Draft, name: str, evidence: Evidence) -> None:
     """Remember by how much our own questions moved the counters, or may have."""
     record = draft.models[name]
     owed = record.owed
-    if evidence.answers:
-        # The engine answers in order: whatever an earlier question did, it has done.
-        owed = Owed(owed.certain)
     if evidence.spent.any():
         owed = replace(owed, certain=owed.certain + evidence.spent)
     if evidence.lost:

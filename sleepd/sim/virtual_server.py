@@ -19,7 +19,7 @@ from sleepd.core.model import (
     UnitMemory,
 )
 from sleepd.core.plan import Verb
-from sleepd.core.question import question_body, read_answer
+from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
@@ -136,6 +136,9 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,
         gpu_memory_utilization=0.9,
+        lora_names=spec.adapters,
+        lora=bool(spec.adapters),
+        asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
     return ModelSeen(
         facts=facts,
