@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class Lane:
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._preparing: set[asyncio.Task[None]] = set()
         self.closed = False
 
     def take(self, x: Exchange) -> None:
@@ -68,24 +70,41 @@ class Lane:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, x: Exchange) -> None:
-        """Send the request on a new connection. Waits CONNECT_S at most."""
+    def prepare(self, wanted: int) -> None:
+        """Connect ahead while requests wait, so that the wake is not followed by hundreds of connections at once."""
+        if len(self._idle) + len(self._preparing) < wanted and not self.closed:
+            task = asyncio.get_running_loop().create_task(self._connect_ahead())
+            self._preparing.add(task)
+            task.add_done_callback(self._preparing.discard)
+
+    async def _connect_ahead(self) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            upstream = await self._open()
+            self.give_back(upstream) if self.queue.held else upstream.transport.close()
+
+    async def _open(self) -> Upstream:
+        """Return a new connection. Waits CONNECT_S at most. Raises OSError, TimeoutError."""
         loop, address = asyncio.get_running_loop(), self._address
+        async with asyncio.timeout(CONNECT_S):
+            if address.path:
+                _, upstream = await loop.create_unix_connection(lambda: Upstream(self), address.path)
+            else:
+                _, upstream = await loop.create_connection(
+                    lambda: Upstream(self), address.name, address.port, ssl=self.access.tls
+                )
+        self._all.add(upstream)
+        return upstream
+
+    async def _connect(self, x: Exchange) -> None:
+        """Send the request on a new connection."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                if address.path:
-                    _, upstream = await loop.create_unix_connection(lambda: Upstream(self), address.path)
-                else:
-                    _, upstream = await loop.create_connection(
-                        lambda: Upstream(self), address.name, address.port, ssl=self.access.tls
-                    )
+            upstream = await self._open()
         except (OSError, TimeoutError) as error:
             if not x.gone:
                 x.leave_gate()
                 message = f"the server of {self.name} cannot be reached: {error or 'no answer in time'}"
                 x.client.refuse(x, Refusal(503, "unreachable", message, retry_after_s=5))
             return
-        self._all.add(upstream)
         if x.gone:
             self.give_back(upstream)
         else:
@@ -103,9 +122,13 @@ class Lane:
             self._idle.remove(upstream)
 
     def drop_idle(self, now_s: float) -> None:
-        """Give up connections that the server is about to drop. The longest idle come first."""
-        fresh = next((n for n, u in enumerate(self._idle) if now_s - u.idle_since_s < IDLE_UPSTREAM_S), len(self._idle))
-        dropped, self._idle = self._idle[:fresh], self._idle[fresh:]
+        """Give up connections that the server is about to drop."""
+        wanted = bool(
+            self.queue.held
+        )  # those that were never used wait for what is held; no server counts their idling
+        dropped = [u for u in self._idle if now_s - u.idle_since_s >= IDLE_UPSTREAM_S and not (wanted and u.is_fresh)]
+        if dropped:
+            self._idle = [u for u in self._idle if u not in dropped]
         for upstream in dropped:
             upstream.transport.close()
 

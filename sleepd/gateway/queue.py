@@ -52,6 +52,7 @@ class Queue:
         self._front.count_bytes(x)
         x.held_at_s = self._front.time()
         self.held[x] = None
+        self._lane.prepare(len(self.held))
         self._set_timer(x, x.held_at_s)
         if self._wishing is None:
             self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
