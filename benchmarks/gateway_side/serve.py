@@ -60,6 +60,9 @@ class StandIn:
         self._awake[model].set()
         return at_ns
 
+    def hold(self, model: str, who: str) -> None:
+        """Nobody asks at the gate here."""
+
     def eta_s(self, model: str) -> float | None:
         return 1.0
 

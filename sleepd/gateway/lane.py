@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sleepd.core.model import ModelSpec
+from sleepd.core.units import Seconds
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.queue import Queue
-from sleepd.gateway.routes import ROUTES
-from sleepd.gateway.settings import CONNECT_S, IDLE_UPSTREAM_S
+from sleepd.gateway.routes import ROUTES, show
+from sleepd.gateway.settings import CONNECT_S, GATE_S, IDLE_UPSTREAM_S
 from sleepd.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -51,11 +53,22 @@ class Lane:
     def take(self, x: Exchange) -> None:
         """Send the request to the server, or hold it until the model is awake. Raises Refusal."""
         x.lane = self
-        if self.gate.enter():
+        if x.asks_only:
+            self._answer_gate(x)
+        elif self.gate.enter():
             x.inside = True
             self.send(x)
         else:
             self.queue.hold(x)
+
+    def _answer_gate(self, x: Exchange) -> None:
+        """Tell a proxy beside us that the model is awake, and keep it so for the request that follows."""
+        if not self.gate.open:
+            self.queue.hold(x, wait_of(x.target))
+            return
+        self._front.daemon.hold(self.name, x.who or "gate")
+        x.client.write(b"HTTP/1.1 204 No Content\r\n" + self.mark(x))
+        x.client.finished(x)
 
     def send(self, x: Exchange) -> None:
         """Send a request that its gate has let in."""
@@ -158,6 +171,17 @@ class Lane:
     def learn(self, x: Exchange, data: bytes) -> bool:
         """Remember the id that an answer carries; True once there is nothing more to look for."""
         return self._front.ids.learn(x, data, self.name)
+
+
+def wait_of(target: bytes) -> Seconds:
+    """Return how long a question at the gate waits: wait_s of its query, GATE_S without one. Raises Refusal."""
+    query = target.partition(b"?")[2]
+    if not query:
+        return GATE_S
+    found = re.fullmatch(rb"wait_s=(\d{1,3})", query)
+    if found is None:
+        raise Refusal(400, "invalid_query", f"wanted wait_s of 0 to 999, found {show(query)}")
+    return float(found[1])
 
 
 @dataclass(frozen=True, slots=True)
