@@ -24,7 +24,6 @@ WITHOUT_EFFECT = {
     "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
     "groups": "any number is awake",
-    "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
     "models.prime": "nothing is primed",
     "models.mode": "rules act",
