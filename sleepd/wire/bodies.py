@@ -262,7 +262,7 @@ def _idle_s(record: ModelRecord, mono_s: float) -> float | None:
     if isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET:
         return None
     seen = record.seen.value if isinstance(record.seen, Known) else None
-    if record.in_flight or (seen and (seen.running or seen.waiting)):
+    if record.in_flight or record.holds or (seen and (seen.running or seen.waiting)):
         return 0.0
     return _rounded(max(0.0, mono_s - record.last_active_s))
 
