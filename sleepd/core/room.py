@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
@@ -20,9 +21,9 @@ from sleepd.core.memory import (
 )
 from sleepd.core.model import GpusSeen, Known
 from sleepd.core.orders import pids_of
-from sleepd.core.policy import idle_s, level_for, protections
+from sleepd.core.policy import is_pressed, kept_from_neighbour, level_for
 from sleepd.core.units import Bytes, format_size
-from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind, is_pinned
+from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, is_pinned, is_wanted_awake
 
 FRESH_S = 0.5
 """Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
@@ -181,17 +182,12 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
         return "sleeping frees nothing on this server", False
     if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
         return unsafe, False
-    found = protections(other, draft.mono_s)
-    return (found[0], True) if found else ("", True)
+    return kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now), True
 
 
 def _wanted_level(draft: Draft, record: ModelRecord) -> int:
     """Under host-RAM pressure a victim is to sleep at level 2 where that is allowed."""
-    pressed = any(
-        r.is_pressure and r.name in draft.memory.below and record.spec.name in r.applies_to
-        for r in draft.settings.rules
-    )
-    return 2 if pressed else 1
+    return 2 if is_pressed(draft.world(), record) else 1
 
 
 def _sum(by_gpu: object) -> str:
@@ -206,17 +202,20 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
     wanted = [
         r
         for r in draft.models.values()
-        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        and r.spec.name not in draft.tasks
-        and (r.owed_wake or any(w.ask.value == TaskKind.WAKE.value for w in r.waiters))
+        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and r.spec.name not in draft.tasks and is_wanted_awake(r)
     ]
     return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
 
 
 def _first_wished_s(record: ModelRecord) -> float:
     """When the first of those who wait asked; 0 where nobody does."""
-    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=0.0)
+    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=0.0)
+
+
+def wakes_asked(record: ModelRecord) -> bool:
+    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
+    return any(w.ask is AskKind.WAKE for w in record.waiters)
 
 
 def wished_s(record: ModelRecord) -> float:
-    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=float("inf"))
+    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=float("inf"))

@@ -8,9 +8,9 @@ from functools import partial
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
+from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
-from sleepd.core.machine import begin
 from sleepd.core.model import Now
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction

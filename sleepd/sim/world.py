@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepd.core import wishes
+from sleepd.core.beginning import begin
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -29,7 +31,7 @@ from sleepd.core.events import (
     Tick,
     Turn,
 )
-from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
+from sleepd.core.machine import answers_first, asks_sleeping, poll_after_s, step, wants_processes
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
 from sleepd.core.procedure import Ask, Call, Complete, Got, Look, LookAndReadGpus, Pause, Procedure, ReadGpus, perform
 from sleepd.core.units import Seconds
@@ -236,7 +238,7 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = next_deadline(self.world, self.now().mono_s)
+        due_s = next_deadline(self.world, self.now())
         if due_s is not None:
             self._wake_at(due_s - self.now().mono_s)
 
