@@ -25,9 +25,15 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.t
 	@touch $@
 
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak" tests/integration
+
+# Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
+SEEDS ?= 100000
+soak: $(READY)
+	@cd $(ROOT) && SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/simulation
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m soak tests/integration
 
 lint: $(READY)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo

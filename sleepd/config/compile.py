@@ -4,24 +4,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, show
+from sleepd.config.compile_models import Written, compile_models, read_models
+from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
+from sleepd.config.listen import Listen, ListenError, parse_listen
 from sleepd.config.rules import compile_rules
 from sleepd.config.schema import (
-    MODEL_NAME,
     ApiKeys,
     DaemonKeys,
+    GatewayKeys,
     GpuKeys,
+    GroupKeys,
+    HistoryKeys,
     HostKeys,
+    MetricsKeys,
     ModelKeys,
     RecoveryKeys,
-    Tree,
 )
-from sleepd.config.settings import Config, ServiceSettings
-from sleepd.config.urls import ServerUrl, UrlError, parse_url
+from sleepd.config.schema_rules import Tree
+from sleepd.config.secrets import SecretError, read_api_keys
+from sleepd.config.settings import Config, GatewaySettings, GpuSettings, ServiceSettings
 from sleepd.config.validate import Findings, S, keys_of, refuse_unknown, validate
-from sleepd.core.model import ModelSpec, Settings
+from sleepd.config.values import MODEL_NAME
+from sleepd.config.without_effect import warn_without_effect
+from sleepd.core.model import Group, Mode, OnStop, Settings
 
-MODELS_LIMIT = 1024
+GROUPS_LIMIT = 256
 
 
 def compile_config(
@@ -32,40 +39,47 @@ def compile_config(
     config_dir: Path,
     files: tuple[Path, ...],
 ) -> Config:
-    """Return the settings of a merged tree. Raises ConfigError with `problems` and everything wrong beside them."""
+    """Return the settings of a merged tree. Raises ConfigError with `problems` and everything wrong beside them.
+
+    Reads the files that hold keys and certificates.
+    """
     findings = Findings(places, str(config_dir), list(problems))
     for key in tree.keys() - Tree.model_fields.keys():
         refuse_unknown(key, keys_of(Tree), (), findings)
     daemon = _section(DaemonKeys, "daemon", tree, findings)
-    api = _section(ApiKeys, "api", tree, findings)
+    recovery = _section(RecoveryKeys, "recovery", tree, findings)
+    gateway = _section(GatewayKeys, "gateway", tree, findings)
     gpu = _section(GpuKeys, "gpu", tree, findings)
     host = _section(HostKeys, "host", tree, findings)
-    recovery = _section(RecoveryKeys, "recovery", tree, findings)
-    models, known = _compile_models(tree, findings)
-    rules = compile_rules(tree.get("rules", []), models, known, findings)
+    service = _compile_service(daemon, gateway, gpu, host, tree, findings)
+    written = read_models(tree, _section(ModelKeys, "model_defaults", tree, findings), findings)
+    declared = service.gpu.capacity_bytes if gpu.backend == "none" else None
+    models = compile_models(written, findings, max_wait_s=gateway.max_wait, mode=daemon.mode, capacity=declared)
+    groups = _compile_groups(tree, written, findings)
+    rules = compile_rules(tree.get("rules", []), written, models, findings)
     if findings.problems:
         raise ConfigError(findings.problems)
     if not models:
         findings.warn((), "no model is configured: nothing is managed; add a [models.NAME] with its url")
+    warn_without_effect(tree, findings)
     settings = Settings(
         models=models,
         rules=rules,
+        groups=groups,
         poll_every_s=daemon.poll_every,
+        mode=Mode(daemon.mode),
+        on_stop=OnStop(daemon.on_stop),
         gpu_margin_bytes=gpu.margin,
         host_reserve_bytes=host.reserve,
         retries=recovery.retries,
+        restart_units=recovery.restart_units,
+        max_restarts=recovery.max_restarts,
         stuck_after_s=None if recovery.stuck_after == "auto" else recovery.stuck_after,
+        late_drain_s=recovery.late_drain,
         foreign_hold_down_s=recovery.foreign_hold_down,
+        turn_drain_s=gateway.drain,
     )
-    service = ServiceSettings(
-        state_dir=Path(daemon.state_dir),
-        socket_path=Path(api.socket),
-        socket_mode=api.mode,
-        roles={name: tuple(entries) for name, entries in api.roles},
-        proc_root=Path(host.proc_root),
-        cgroup_root=Path(host.cgroup_root),
-    )
-    return Config(settings, service, tuple(sorted(findings.warnings)), files)
+    return Config(settings, service, tuple(sorted(set(findings.warnings))), files)
 
 
 def _section(schema: type[S], name: str, tree: Mapping[str, Any], findings: Findings) -> S:
@@ -73,104 +87,101 @@ def _section(schema: type[S], name: str, tree: Mapping[str, Any], findings: Find
     return validate(schema, tree.get(name, {}), (name,), findings) or schema()
 
 
-def _compile_models(tree: Mapping[str, Any], findings: Findings) -> tuple[dict[str, ModelSpec], frozenset[str]]:
-    """Return the models that hold, and every name that was written (so that rules are checked against all)."""
-    defaults = _section(ModelKeys, "model_defaults", tree, findings)
-    written = tree.get("models", {})
-    if not isinstance(written, dict):
-        findings.refuse(("models",), f"wanted tables [models.NAME], found {show(written)}")
-        return {}, frozenset()
-    if len(written) > MODELS_LIMIT:
-        findings.refuse(("models",), f"wanted at most {MODELS_LIMIT} models, found {len(written)}")
-        return {}, frozenset()
-    models: dict[str, ModelSpec] = {}
-    by_identity: dict[str, str] = {}
-    for name, value in written.items():
-        path = ("models", name)
-        if not MODEL_NAME.fullmatch(name):
-            wanted = "wanted a model name of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, at most 63"
-            findings.refuse(path, f"{wanted}, found {show(name)}")
-            continue
-        own = validate(ModelKeys, value, path, findings)
-        if own is None:
-            continue
-        keys = _Keys(name, own, defaults, findings)
-        url = _read_url(keys)
-        _check_placement(keys)
-        if url is None:
-            continue
-        twin = by_identity.setdefault(url.identity, name)
-        if twin != name:
-            twin_place = findings.place(("models", twin, "url"))
-            keys.refuse(
-                "url", f"{show(url.text)} is also the url of model {twin} ({twin_place}); one server is one model"
-            )
-            continue
-        models[name] = _compile_model(keys, url)
-    return models, frozenset(written)
-
-
-class _Keys:
-    """One model's keys over the defaults, and the place each came from."""
-
-    def __init__(self, name: str, own: ModelKeys, defaults: ModelKeys, findings: Findings) -> None:
-        self.name = name
-        self._own = own
-        self._findings = findings
-        written = {**defaults.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)}
-        written["labels"] = {**(defaults.labels or {}), **(own.labels or {})}
-        self.keys = ModelKeys.model_construct(**written)
-
-    def refuse(self, key: str, message: str) -> None:
-        inherited = getattr(self._own, key) is None and getattr(self.keys, key) is not None
-        path = ("model_defaults", key) if inherited else ("models", self.name, key)
-        suffix = f" (for model {self.name})" if inherited else ""
-        self._findings.refuse(path, message + suffix)
-
-
-def _read_url(keys: _Keys) -> ServerUrl | None:
-    if keys.keys.url is None:
-        keys.refuse("url", 'is missing: wanted the server\'s address such as "http://127.0.0.1:8001"')
-        return None
-    try:
-        url = parse_url(keys.keys.url)
-    except UrlError as error:
-        keys.refuse("url", str(error))
-        return None
-    if not url.local and not keys.keys.allow_exposed:
-        keys.refuse(
-            "url",
-            f"wanted a loopback address or a unix socket, found {show(url.text)}: vLLM's control routes have no "
-            "access control, so whoever reaches that address can put the model to sleep; listen on 127.0.0.1, "
-            "or set allow_exposed = true",
-        )
-        return None
-    return url
-
-
-def _check_placement(keys: _Keys) -> None:
-    found = keys.keys
-    if found.unit and found.cgroup:
-        keys.refuse("cgroup", "wanted unit or cgroup, found both; keep the unit")
-    if not found.unit and not found.cgroup and found.gpus in (None, "auto"):
-        keys.refuse("gpus", 'is needed where there is neither unit nor cgroup to find its processes: gpus = ["0"]')
-
-
-def _compile_model(keys: _Keys, url: ServerUrl) -> ModelSpec:
-    found = keys.keys
-    fallback = ModelSpec(keys.name, url.text)
-    return ModelSpec(
-        name=keys.name,
-        url=url.text,
-        unit=found.unit or "",
-        cgroup=found.cgroup or "",
-        gpus=() if found.gpus in (None, "auto") else tuple(found.gpus),
-        vram_bytes=None if found.vram in (None, "auto") else int(found.vram),
-        host_ram_bytes=None if found.host_ram in (None, "auto") else int(found.host_ram),
-        max_level=fallback.max_level if found.max_level is None else found.max_level,
-        priority=found.priority or 0,
-        min_awake_s=fallback.min_awake_s if found.min_awake is None else found.min_awake,
-        pinned=bool(found.pinned),
-        fenced=bool(found.fenced),
-        labels=dict(found.labels or {}),
+def _compile_service(
+    daemon: DaemonKeys,
+    gateway: GatewayKeys,
+    gpu: GpuKeys,
+    host: HostKeys,
+    tree: Mapping[str, Any],
+    findings: Findings,
+) -> ServiceSettings:
+    api = _section(ApiKeys, "api", tree, findings)
+    history = _section(HistoryKeys, "history", tree, findings)
+    metrics = _section(MetricsKeys, "metrics", tree, findings)
+    if gpu.backend == "none" and not gpu.capacity:
+        told = 'is required for backend = "none": capacity = { "0" = "80GiB" }'
+        findings.refuse(("gpu", "capacity"), told)
+    if gpu.backend == "nvml" and gpu.capacity:
+        findings.warn(("gpu", "capacity"), 'has no effect with backend = "nvml": the driver tells')
+    return ServiceSettings(
+        state_dir=Path(daemon.state_dir),
+        socket_path=Path(api.socket),
+        socket_mode=api.mode,
+        roles={name: tuple(entries) for name, entries in api.roles},
+        proc_root=Path(host.proc_root),
+        cgroup_root=Path(host.cgroup_root),
+        gateway=_compile_gateway(gateway, findings),
+        gpu=GpuSettings(gpu.backend, dict(gpu.capacity)),
+        metrics_listen=_compile_listen(metrics.listen, ("metrics", "listen"), findings, unix=False),
+        history_keep_s=history.keep,
     )
+
+
+def _compile_gateway(keys: GatewayKeys, findings: Findings) -> GatewaySettings:
+    listen = _compile_listen(keys.listen, ("gateway", "listen"), findings)
+    if keys.api_keys_file:
+        try:
+            findings.problems += read_api_keys(keys.api_keys_file)[1]
+        except SecretError as error:
+            findings.refuse(("gateway", "api_keys_file"), str(error))
+    else:
+        for index, address in enumerate(listen):
+            if not address.is_local:
+                findings.refuse(
+                    ("gateway", "listen", index),
+                    f"wanted a loopback or unix address, found {show(address.text)}: without api_keys_file whoever "
+                    "reaches it may use every model",
+                )
+    return GatewaySettings(
+        listen=listen,
+        socket_mode=keys.socket_mode,
+        max_wait_s=keys.max_wait,
+        queue_limit=keys.queue,
+        drain_s=keys.drain,
+        api_keys_file=keys.api_keys_file,
+        cors_origins=tuple(keys.cors_origins),
+        heartbeat_s=keys.heartbeat,
+    )
+
+
+def _compile_listen(written: list[str], path: KeyPath, findings: Findings, *, unix: bool = True) -> tuple[Listen, ...]:
+    found: list[Listen] = []
+    for index, text in enumerate(written):
+        try:
+            address = parse_listen(text, unix=unix)
+        except ListenError as error:
+            findings.refuse((*path, index), str(error))
+            continue
+        if address in found:
+            findings.refuse((*path, index), f"wanted each address once, found {show(address.text)} twice")
+        found.append(address)
+    return tuple(found)
+
+
+def _compile_groups(
+    tree: Mapping[str, Any], models: Mapping[str, Written | None], findings: Findings
+) -> tuple[Group, ...]:
+    written = tree.get("groups", {})
+    if not isinstance(written, dict) or len(written) > GROUPS_LIMIT:
+        found = f"{len(written)}" if isinstance(written, dict) else show(written)
+        findings.refuse(("groups",), f"wanted at most {GROUPS_LIMIT} tables [groups.NAME], found {found}")
+        return ()
+    groups = []
+    for name, value in written.items():
+        path = ("groups", name)
+        if not MODEL_NAME.fullmatch(name):
+            findings.refuse(path, f"wanted a group name of a-z, 0-9, '.', '_', '-', at most 63, found {show(name)}")
+            continue
+        keys = validate(GroupKeys, value, path, findings)
+        if keys is None:
+            continue
+        for index, model in enumerate(keys.models):
+            if model not in models:
+                guess = did_you_mean(model, models) or f"; models: {', '.join(sorted(models)) or 'none'}"
+                findings.refuse((*path, "models", index), f"there is no model {show(model)}{guess}")
+            if model in keys.models[:index]:
+                findings.refuse((*path, "models", index), f"wanted each model once, found {show(model)} twice")
+        if keys.max_awake >= len(set(keys.models)):
+            findings.warn((*path, "max_awake"), "limits nothing: the group has no more models than that")
+        groups.append(Group(name, frozenset(keys.models), keys.max_awake))
+    return tuple(groups)

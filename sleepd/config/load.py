@@ -10,7 +10,7 @@ from typing import Any
 
 from sleepd.config.compile import compile_config
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
-from sleepd.config.schema import FIXED_SECTIONS
+from sleepd.config.schema_rules import FIXED_SECTIONS
 from sleepd.config.settings import Config
 from sleepd.config.toml_lines import find_lines
 

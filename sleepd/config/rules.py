@@ -1,24 +1,35 @@
-"""Rules as written to rules as evaluated: conditions, thresholds, and the models each applies to."""
+"""Rules as written to rules as evaluated: the models each applies to, and what differs for some of them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from sleepd.config.errors import KeyPath, show
-from sleepd.config.schema import RuleKeys, WhenKeys
+from sleepd.config.compile_models import Written
+from sleepd.config.conditions import compile_conditions
+from sleepd.config.errors import KeyPath, did_you_mean, show
+from sleepd.config.schema_rules import RuleKeys, ThenKeys, WhenKeys
 from sleepd.config.validate import Findings, validate
 from sleepd.core.model import ModelSpec
-from sleepd.core.rules import Action, ActionKind, Condition, HostAvailableBelow, IdleFor, Rule, Threshold
+from sleepd.core.rules import KEEP_AWAKE, STOP, WAKE, Action, ActionKind, Condition, MemoryCondition, Rule
 
 RULES_LIMIT = 256
+MEMORY_COOLDOWN_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Conditions:
+    all_of: tuple[Condition, ...]
+    for_s: float
 
 
 def compile_rules(
-    written: object, models: Mapping[str, ModelSpec], names: frozenset[str], findings: Findings
+    written: object, models: Mapping[str, Written | None], specs: Mapping[str, ModelSpec], findings: Findings
 ) -> tuple[Rule, ...]:
     """Return the rules that hold; what is wrong with the others is added to the findings.
 
-    `names` are all models that were written, wrong ones too: a pattern is not said to match nothing because its
-    model has an error of its own.
+    `models` are all that were written, wrong ones (None) too: a pattern is not said to match nothing because its
+    model has an error of its own. `specs` are those that hold.
     """
     if not isinstance(written, list):
         findings.refuse(("rules",), f"wanted tables [[rules]], found {show(written)}")
@@ -26,55 +37,121 @@ def compile_rules(
     if len(written) > RULES_LIMIT:
         findings.refuse(("rules",), f"wanted at most {RULES_LIMIT} rules, found {len(written)}")
         return ()
-    rules = []
+    _check_override_names(written, models, findings)
+    rules: list[Rule] = []
     for index, value in enumerate(written):
         path: KeyPath = ("rules", index)
         keys = validate(RuleKeys, value, path, findings)
-        if keys is None:
+        when = value.get("when") if isinstance(value, dict) else None
+        general = _read_when(when, (*path, "when"), findings) if isinstance(when, dict) else None
+        if keys is None or general is None:
             continue
-        conditions = _compile_conditions(keys.when, (*path, "when"), findings)
-        chosen = _choose(keys, models, names, path, findings)
-        rules.append(Rule(keys.name, chosen, conditions, Action(ActionKind.SLEEP, keys.then.sleep), keys.when.for_))
+        action = _read_action(keys.then, (*path, "then"), findings)
+        chosen = _choose(keys, models, path, findings)
+        if action is None:
+            continue
+        _check_stop(keys.name, action, chosen, specs, path, findings)
+        rules += _split(keys, general, action, chosen & specs.keys(), models, findings)
     return tuple(rules)
 
 
-def _compile_conditions(when: WhenKeys, path: KeyPath, findings: Findings) -> tuple[Condition, ...]:
-    conditions: list[Condition] = []
-    if when.idle is not None:
-        conditions.append(IdleFor(when.idle))
-    enter, leave = when.host_available_below, when.until
-    if enter is not None:
-        if leave is not None:
-            _check_until(enter, leave, path, findings)
-        conditions.append(HostAvailableBelow(enter, leave or enter))
-    elif leave is not None:
-        findings.refuse((*path, "until"), "says where a threshold lets go, and there is none: add host_available_below")
-    if not conditions:
-        findings.refuse(path, "wanted at least one condition, idle or host_available_below; found none")
-    return tuple(conditions)
+def _read_when(written: Mapping[str, Any], path: KeyPath, findings: Findings) -> _Conditions | None:
+    before = len(findings.problems)
+    keys = validate(WhenKeys, written, path, findings)
+    if keys is None:
+        return None
+    conditions = compile_conditions(keys, path, findings)
+    return _Conditions(conditions, keys.for_) if len(findings.problems) == before else None
 
 
-def _check_until(enter: Threshold, leave: Threshold, path: KeyPath, findings: Findings) -> None:
-    if (enter.share is None) != (leave.share is None):
-        findings.refuse((*path, "until"), "wanted the same kind as host_available_below: both sizes or both shares")
-    elif leave.of(1 << 40) < enter.of(1 << 40):
-        findings.refuse((*path, "until"), "wanted at least host_available_below: the rule must let go above it")
+def _read_action(then: ThenKeys, path: KeyPath, findings: Findings) -> Action | None:
+    actions = {"stop": STOP, "wake": WAKE, "keep_awake": KEEP_AWAKE}
+    chosen = [key for key in ("sleep", *actions) if getattr(then, key) is not None]
+    if len(chosen) != 1:
+        wanted = "wanted one of sleep = 1, sleep = 2, stop = true, wake = true, keep_awake = true"
+        findings.refuse(path, f"{wanted}; found {' and '.join(chosen) or 'none'}")
+        return None
+    return actions.get(chosen[0]) or Action(ActionKind.SLEEP, then.sleep or 1)
 
 
-def _choose(
-    keys: RuleKeys, models: Mapping[str, ModelSpec], names: frozenset[str], path: KeyPath, findings: Findings
-) -> frozenset[str]:
+def _split(
+    keys: RuleKeys,
+    general: _Conditions,
+    action: Action,
+    chosen: frozenset[str],
+    models: Mapping[str, Written | None],
+    findings: Findings,
+) -> list[Rule]:
+    """Return the rule, and one more of its name for each set of conditions that some of its models changed."""
+    by_conditions: dict[_Conditions, set[str]] = {general: set()}
+    for name in sorted(chosen):
+        model = models[name]
+        change = model.keys.rules.get(keys.name) if model else None
+        if change is False:
+            continue
+        conditions: _Conditions | None = general
+        if model is not None and isinstance(change, dict):
+            conditions = _read_when({**keys.when, **change}, model.path("rules", keys.name), findings)
+        if conditions is not None:
+            by_conditions.setdefault(conditions, set()).add(name)
+    return [
+        Rule(
+            keys.name,
+            frozenset(names),
+            conditions.all_of,
+            action,
+            conditions.for_s,
+            _cooldown_s(keys, conditions),
+            keys.enabled,
+        )
+        for conditions, names in by_conditions.items()
+        if names or conditions is general
+    ]
+
+
+def _cooldown_s(keys: RuleKeys, conditions: _Conditions) -> float:
+    if keys.cooldown is not None:
+        return keys.cooldown
+    return MEMORY_COOLDOWN_S if any(isinstance(c, MemoryCondition) for c in conditions.all_of) else 0.0
+
+
+def _check_override_names(written: list[Any], models: Mapping[str, Written | None], findings: Findings) -> None:
+    """What a model changes must be there: a rule of that name."""
+    names = {str(rule["name"]) for rule in written if isinstance(rule, dict) and isinstance(rule.get("name"), str)}
+    told = set()
+    for model in models.values():
+        for rule in model.keys.rules if model else ():
+            if model is not None and rule not in names and model.path("rules", rule) not in told:
+                told.add(model.path("rules", rule))
+                there = f" Rules: {', '.join(sorted(names))}" if names else ""
+                guess = did_you_mean(rule, names) or ";"
+                findings.refuse(model.path("rules", rule), f"there is no rule {show(rule)}{guess}{there}".rstrip(";"))
+
+
+def _check_stop(
+    name: str,
+    action: Action,
+    chosen: frozenset[str],
+    specs: Mapping[str, ModelSpec],
+    path: KeyPath,
+    findings: Findings,
+) -> None:
+    if action is STOP:
+        for model in sorted(m for m in chosen if m in specs and not specs[m].may_stop):
+            findings.warn((*path, "then"), f"rule {name} never stops {model}: it has no may_stop = true")
+
+
+def _choose(keys: RuleKeys, models: Mapping[str, Written | None], path: KeyPath, findings: Findings) -> frozenset[str]:
     """Return the models the rule applies to: all that a pattern names, less those that a "!pattern" names."""
-    labels = {name: models[name].labels if name in models else {} for name in names}
-    included = {name for name in names if all(pattern.startswith("!") for pattern in keys.models)}
+    included = {name for name in models if all(pattern.startswith("!") for pattern in keys.models)}
     excluded: set[str] = set()
     for index, written in enumerate(keys.models):
         pattern = written.removeprefix("!")
-        found = {name for name in names if _matches(pattern, name, labels[name])}
-        if not found and pattern != "*" and names:
+        found = {name for name, model in models.items() if _matches(pattern, name, model.keys.labels if model else {})}
+        if not found and pattern != "*" and models:
             findings.warn((*path, "models", index), f"{show(written)} of rule {keys.name} matches no model")
         (excluded if written.startswith("!") else included).update(found)
-    return frozenset((included - excluded) & models.keys())
+    return frozenset(included - excluded)
 
 
 def _matches(pattern: str, name: str, labels: Mapping[str, str]) -> bool:

@@ -1,151 +1,38 @@
-"""The keys a configuration may have, with their types and limits. One model per section, `None` meaning not set.
+"""The keys a configuration may have: type, default, meaning and an example of each.
 
-What a later version will understand is an unknown key here: nothing is accepted that nothing acts on.
+Defaults stand as a file would write them. docs/configuration.md and sleepd.schema.json are generated from here.
 """
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sleepd.config.errors import show
-from sleepd.core.rules import Threshold
-from sleepd.core.units import UnitError, format_duration, parse_duration, parse_share, parse_size
+from sleepd.config.values import (
+    SIZE_TEXT,
+    Cgroup,
+    FileMode,
+    Gpu,
+    Lasts,
+    Name,
+    OptionalPath,
+    Origin,
+    Path,
+    RoleEntries,
+    SecretPath,
+    ServedName,
+    Size,
+    SocketPath,
+    Unit,
+    auto,
+    auto_schema,
+    key,
+    read_gpus,
+    read_size,
+    refuse,
+)
 
-MAX_BYTES = 1 << 50
-UNIX_PATH_LIMIT = 107
-"""Bytes of a unix socket's path: sun_path of unix(7) without its closing zero."""
-
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-
-
-def refuse(message: str) -> PydanticCustomError:
-    """Return the error that carries our own sentence, untouched, through pydantic."""
-    return PydanticCustomError("sleepd", "{sentence}", {"sentence": message})
-
-
-def _reword(error: UnitError, value: str) -> PydanticCustomError:
-    """Keep what was wanted, and show what was found on one short line however long it is."""
-    return refuse(f"{str(error).partition(', found ')[0]}, found {show(value)}")
-
-
-def _duration(least_s: float, most_s: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        if not isinstance(value, str):
-            raise refuse(f'wanted a duration such as "90s", "5m" or "1h30m", found {show(value)}')
-        try:
-            seconds = parse_duration(value)
-        except UnitError as error:
-            raise _reword(error, value) from None
-        if not least_s <= seconds <= most_s:
-            raise refuse(f"wanted {format_duration(least_s)} to {format_duration(most_s)}, found {show(value)}")
-        return seconds
-
-    return read
-
-
-def _read_size(value: Any) -> int:
-    if not isinstance(value, str):
-        raise refuse(f'wanted a size such as "24GiB" or "512MiB", found {show(value)}')
-    try:
-        size = parse_size(value)
-    except UnitError as error:
-        raise _reword(error, value) from None
-    except OverflowError:
-        size = MAX_BYTES + 1
-    if size > MAX_BYTES:
-        raise refuse(f"wanted at most 1024TiB, found {show(value)}")
-    return size
-
-
-def _read_threshold(value: Any) -> Threshold:
-    if isinstance(value, str) and value.rstrip().endswith("%"):
-        try:
-            return Threshold(share=parse_share(value))
-        except UnitError as error:
-            raise _reword(error, value) from None
-    try:
-        return Threshold(bytes_=_read_size(value))
-    except PydanticCustomError:
-        raise refuse(f'wanted a size such as "24GiB" or a share such as "10%", found {show(value)}') from None
-
-
-def _auto(read: Callable[[Any], Any]) -> BeforeValidator:
-    """Let the word "auto" through, everything else to `read`."""
-    return BeforeValidator(lambda value: value if value == "auto" else read(value))
-
-
-def _read_path(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise refuse(f"wanted an absolute path, found {show(value)}")
-    return value
-
-
-def _read_socket_path(value: Any) -> str:
-    path = _read_path(value)
-    if len(path.encode(errors="replace")) > UNIX_PATH_LIMIT:
-        raise refuse(f"wanted a socket path of at most {UNIX_PATH_LIMIT} bytes, found {len(path)}: {show(path)}")
-    return path
-
-
-def _read_mode(value: Any) -> int:
-    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
-        raise refuse(f'wanted file permissions in octal such as "0660", found {show(value)}')
-    return int(value, 8)
-
-
-def _read_role_entry(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"\*|%?[^\s%*:,][^\s:,]*", value):
-        raise refuse(f'wanted a user name, a group as "%group", or "*", found {show(value)}')
-    return value
-
-
-def _read_gpus(value: Any) -> Any:
-    items = value if isinstance(value, list) else None
-    if value == "auto":
-        return "auto"
-    wanted = 'wanted "auto" or a list of GPU indices or UUIDs such as ["0"]'
-    if not items:
-        raise refuse(f"{wanted}, found {show(value)}")
-    named = [str(item) for item in items if (isinstance(item, (str, int)) and not isinstance(item, bool))]
-    if len(named) != len(items) or not all(re.fullmatch(r"\d{1,3}|(GPU|MIG)-[\w/-]+", n, re.ASCII) for n in named):
-        raise refuse(f"{wanted}, found {show(value)}")
-    if len(set(named)) != len(named):
-        raise refuse(f"wanted each GPU once, found {show(value)}")
-    return named
-
-
-def _read_unit(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"|[\w:.@\\-]+\.service", value, re.ASCII):
-        raise refuse(f'wanted a systemd unit such as "vllm@chat.service", found {show(value)}')
-    return value
-
-
-def _read_cgroup(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value or ".." in value.split("/"):
-        raise refuse(f'wanted a path below cgroup_root such as "/system.slice/vllm.service", found {show(value)}')
-    return value.lstrip("/")
-
-
-def _read_pattern(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"!?(label:[^=]+=.+|(?!label:)[^!\s]+)", value):
-        raise refuse(f'wanted "chat-*", "!chat-*" or "label:team=search", found {show(value)}')
-    return value
-
-
-def _read_name(value: Any) -> str:
-    if not isinstance(value, str) or not MODEL_NAME.fullmatch(value):
-        raise refuse(f"wanted a name of a-z, 0-9, '.', '_', '-', at most 63 of them, found {show(value)}")
-    return value
-
-
-Size: TypeAlias = Annotated[int, BeforeValidator(_read_size)]
-ThresholdValue: TypeAlias = Annotated[Threshold, BeforeValidator(_read_threshold)]
-Path: TypeAlias = Annotated[str, BeforeValidator(_read_path)]
-RoleEntries: TypeAlias = list[Annotated[str, BeforeValidator(_read_role_entry)]]
-Name: TypeAlias = Annotated[str, BeforeValidator(_read_name)]
+DAY_S, YEAR_S = 86_400, 31_536_000
 
 
 class Section(BaseModel):
@@ -153,94 +40,195 @@ class Section(BaseModel):
 
 
 class DaemonKeys(Section):
-    state_dir: Path = "/var/lib/sleepd"
-    poll_every: Annotated[float, BeforeValidator(_duration(0.1, 60))] = 1.0
+    state_dir: Path = key("/var/lib/sleepd", "folder of the state database", "/srv/sleepd")
+    poll_every: Annotated[float, Lasts(0.1, 60)] = key(
+        "1s", "how often servers, GPUs and host memory are looked at; 0.1s to 1m", "500ms"
+    )
+    on_stop: Literal["leave", "wake"] = key(
+        "leave", "what becomes of sleepers when the daemon is stopped for good", "wake"
+    )
+    mode: Literal["enforce", "observe"] = key(
+        "enforce",
+        '`"observe"`: rules are evaluated, explained and logged as "would"; requests and operators still act',
+        "observe",
+    )
 
 
 class RoleKeys(Section):
-    admin: RoleEntries = ["root"]
-    operator: RoleEntries = ["%sleepd"]
-    caller: RoleEntries = []
-    viewer: RoleEntries = ["*"]
+    admin: RoleEntries = key(["root"], "reload, stop, and force", ["root", "alice"])
+    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, start, reset, pin", ["%ml-team"])
+    caller: RoleEntries = key([], "the gate only", ["www-data"])
+    viewer: RoleEntries = key(["*"], "look", ["%staff"])
 
 
 class ApiKeys(Section):
-    socket: Annotated[str, BeforeValidator(_read_socket_path)] = "/run/sleepd/sleepd.sock"
-    mode: Annotated[int, BeforeValidator(_read_mode)] = 0o666
-    roles: RoleKeys = RoleKeys()
+    socket: SocketPath = key(
+        "/run/sleepd/sleepd.sock", "path of the unix socket, at most 107 bytes", "/run/user/1000/sleepd.sock"
+    )
+    mode: FileMode = key("0666", "file permissions of the socket, in octal: who may connect", "0660")
+    roles: RoleKeys = key({}, "who may do what, see below", {"admin": ["root"]})
+
+
+class GatewayKeys(Section):
+    listen: list[str] = key(
+        [], "addresses to serve inference on: `HOST:PORT` or `unix:PATH`; `[]` is off", ["127.0.0.1:8800"]
+    )
+    socket_mode: FileMode = key("0660", "file permissions of its unix sockets, in octal", "0666")
+    max_wait: Annotated[float, Lasts(1, DAY_S)] = key(
+        "120s", "how long a request is held at most for its model; also per model", "5m"
+    )
+    queue: Annotated[int, Field(ge=1, le=1024)] = key(
+        256, "held requests per model; more get 503 with Retry-After; 1 to 1024", 64
+    )
+    drain: Annotated[float, Lasts(1, DAY_S)] = key(
+        "5m", "how long a model whose turn is over may finish running requests", "1m"
+    )
+    api_keys_file: SecretPath = key(
+        "",
+        "file of `name:key` lines, mode 0600, read again on reload; empty: no key is asked for, and only loopback and "
+        "unix addresses may be listened on",
+        "/etc/sleepd/keys",
+    )
+    cors_origins: list[Origin] = key(
+        [],
+        "origins whose pages may call; an open listener refuses foreign Host and Origin headers",
+        ["https://chat.example.org"],
+    )
+    heartbeat: Annotated[float, Lasts(0, 3600)] = key(
+        "15s",
+        'how often a waiting stream hears a sign of life, headers held back till then; `"0s"`: never',
+        "30s",
+    )
+
+
+class MetricsKeys(Section):
+    listen: list[str] = key([], "`HOST:PORT` addresses for /metrics, /healthz and /readyz", ["127.0.0.1:9800"])
 
 
 class GpuKeys(Section):
-    backend: Literal["nvml"] = "nvml"
-    margin: Size = 1 << 30
+    backend: Literal["nvml", "none"] = key(
+        "nvml", '`"none"`: only declared bytes of managed models are counted, against `capacity`', "none"
+    )
+    margin: Size = key("1GiB", "bytes per GPU that are never given out", "512MiB")
+    capacity: dict[Gpu, Size] = key(
+        {}, 'bytes of each GPU; required for backend `"none"`, where it is all that is known', {"0": "80GiB"}
+    )
 
 
 class HostKeys(Section):
-    reserve: Size = 8 << 30
-    proc_root: Path = "/proc"
-    cgroup_root: Path = "/sys/fs/cgroup"
+    reserve: Size = key("8GiB", "RAM that a level 1 backup may never eat into", "32GiB")
+    proc_root: Path = key("/proc", "where the host's /proc is mounted", "/host/proc")
+    cgroup_root: Path = key("/sys/fs/cgroup", "where the host's cgroups are mounted", "/host/cgroup")
 
 
 class RecoveryKeys(Section):
-    retries: Annotated[int, Field(ge=0, le=10)] = 3
-    stuck_after: Annotated[float | Literal["auto"], _auto(_duration(1, 86_400))] = "auto"
-    foreign_hold_down: Annotated[float, BeforeValidator(_duration(0, 604_800))] = 600.0
+    retries: Annotated[int, Field(ge=0, le=10)] = key(
+        3, "how often a failed call is repeated, where the vLLM release allows it; 0 to 10", 1
+    )
+    restart_units: bool = key(
+        True, "restart wedged, dead-but-active or failed units; never one that was stopped on purpose", False
+    )
+    max_restarts: Annotated[int, Field(ge=0, le=60)] = key(
+        3, "restarts per hour and model, then it is failed until reset or proven awake anew; 0 to 60", 1
+    )
+    stuck_after: Annotated[float | Literal["auto"], Lasts(1, DAY_S, auto=True)] = key(
+        "auto", 'when a control call counts as unanswered; `"auto"` is ten times what was learned, at least 5m', "10m"
+    )
+    late_drain: Annotated[float, Lasts(0, DAY_S)] = key(
+        "30s",
+        "how long direct traffic may keep a sleep waiting, when force or a waiting request asks for the room",
+        "2m",
+    )
+    foreign_hold_down: Annotated[float, Lasts(0, 7 * DAY_S)] = key(
+        "10m", "how long a model is left alone after somebody else slept, woke or restarted it", "1h"
+    )
 
 
-class ModelKeys(Section):
-    """[model_defaults] and [models.X]: what is None was not written there."""
-
-    url: str | None = None
-    unit: Annotated[str | None, BeforeValidator(_read_unit)] = None
-    cgroup: Annotated[str | None, BeforeValidator(_read_cgroup)] = None
-    gpus: Annotated[list[str] | Literal["auto"] | None, BeforeValidator(_read_gpus)] = None
-    vram: Annotated[int | Literal["auto"] | None, _auto(_read_size)] = None
-    host_ram: Annotated[int | Literal["auto"] | None, _auto(_read_size)] = None
-    max_level: Annotated[int | None, Field(ge=0, le=2)] = None
-    priority: Annotated[int | None, Field(ge=-1000, le=1000)] = None
-    min_awake: Annotated[float | None, BeforeValidator(_duration(0, 604_800))] = None
-    pinned: bool | None = None
-    fenced: bool | None = None
-    labels: dict[str, str] | None = None
-    allow_exposed: bool | None = None
+class HistoryKeys(Section):
+    keep: Annotated[float, Lasts(3600, 10 * YEAR_S)] = key("30d", "how long history is kept; 1h to 10 years", "7d")
 
 
-class WhenKeys(Section):
-    idle: Annotated[float | None, BeforeValidator(_duration(1, 31_536_000))] = None
-    host_available_below: ThresholdValue | None = None
-    for_: Annotated[float, BeforeValidator(_duration(0, 604_800)), Field(alias="for")] = 0.0
-    until: ThresholdValue | None = None
+class GroupKeys(Section):
+    models: Annotated[list[Name], Field(min_length=1)] = Field(
+        description="names of configured models", examples=[["qwen3-32b", "gpt-oss-120b"]]
+    )
+    max_awake: Annotated[int, Field(ge=1)] = Field(
+        description="how many of them may be awake at once; 1 or more", examples=[1]
+    )
 
 
-def _read_sleep_level(value: Any) -> Any:
-    if isinstance(value, bool) or value not in (1, 2):
-        raise refuse(f"wanted 1 or 2, found {show(value)}")
+WRITTEN_GPUS = {
+    "anyOf": [{"const": "auto"}, {"type": "array", "minItems": 1, "items": {"type": ["string", "integer"]}}]
+}
+
+
+def _read_override(value: Any) -> Any:
+    if value is not False and not isinstance(value, dict):
+        raise refuse(f'wanted conditions such as {{ idle = "1h" }} or false, found {show(value)}')
     return value
 
 
-class ThenKeys(Section):
-    sleep: Annotated[int, BeforeValidator(_read_sleep_level)]
+class ModelKeys(Section):
+    """[model_defaults] and [models.X]."""
 
-
-class RuleKeys(Section):
-    name: Name
-    models: Annotated[list[Annotated[str, BeforeValidator(_read_pattern)]], Field(min_length=1)] = ["*"]
-    when: WhenKeys
-    then: ThenKeys
-
-
-class Tree(Section):
-    """A whole configuration, all layers merged."""
-
-    daemon: DaemonKeys = DaemonKeys()
-    api: ApiKeys = ApiKeys()
-    gpu: GpuKeys = GpuKeys()
-    host: HostKeys = HostKeys()
-    recovery: RecoveryKeys = RecoveryKeys()
-    model_defaults: ModelKeys = ModelKeys()
-    models: dict[Name, ModelKeys] = {}
-    rules: list[RuleKeys] = []
-
-
-FIXED_SECTIONS = ("daemon", "api", "gpu", "host", "recovery")
-"""The sections that environment variables may set."""
+    url: str = key(
+        "", "the server: `http://` or `https://` on a loopback address, or `unix:` and a path", "http://127.0.0.1:8001"
+    )
+    api_key_file: SecretPath = key(
+        "", "file with the key to send, mode 0600, when the server has --api-key", "/etc/sleepd/chat.key"
+    )
+    ca_file: OptionalPath = key("", "certificates to trust for `https://`; empty: the host's", "/etc/ssl/own-ca.pem")
+    allow_exposed: bool = key(
+        False, "accept a `url` that is not loopback, although vLLM's control routes have no access control", True
+    )
+    unit: Unit = key(
+        "", "its systemd service: where its processes are found, and what is stopped and started", "vllm@chat.service"
+    )
+    cgroup: Cgroup = key(
+        "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "system.slice/docker-*.scope"
+    )
+    fenced: bool = key(False, "only this host's sleepd reaches the server; some releases may sleep only then", True)
+    wake_direct: bool = key(True, "a direct connection that waits on a sleeper for more than 6 s wakes it", False)
+    served_names: list[ServedName] = key(
+        [], "more names that requests may use; those that the server lists count too", ["gpt-4o"]
+    )
+    gpus: Annotated[list[str] | Literal["auto"], BeforeValidator(read_gpus), WithJsonSchema(WRITTEN_GPUS)] = key(
+        "auto",
+        'nvidia-smi indices, UUIDs or MIG UUIDs; `"auto"`: where its processes hold memory. Required without `unit` '
+        "and `cgroup`",
+        ["0", "1"],
+    )
+    vram: Annotated[int | Literal["auto"], auto(read_size), auto_schema(SIZE_TEXT)] = key(
+        "auto", 'bytes per GPU that a wake takes; `"auto"`: learned', "60GiB"
+    )
+    host_ram: Annotated[int | Literal["auto"], auto(read_size), auto_schema(SIZE_TEXT)] = key(
+        "auto", 'bytes of a level 1 backup; `"auto"`: learned', "55GiB"
+    )
+    max_level: Annotated[int, Field(ge=0, le=2)] = key(
+        1, "the deepest level that rules may choose: 0 (never), 1, or 2 once a checked level 2 cycle passed", 2
+    )
+    may_stop: bool = key(False, "rules may stop its unit", True)
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = key(0, "higher is put to sleep later; -1000 to 1000", 10)
+    min_awake: Annotated[float, Lasts(0, 7 * DAY_S)] = key(
+        "60s", "no rule or neighbour puts it to sleep sooner after a wake", "10m"
+    )
+    max_wait: Annotated[float | None, Lasts(1, DAY_S)] = Field(
+        default=None,
+        description="how long a request is held at most for it; not set: as in `[gateway]`",
+        examples=["5m"],
+    )
+    pinned: bool = key(False, "never put to sleep except by force", True)
+    prime: bool = key(False, "one sleep and wake when it comes up, so that later sleeps are fast", True)
+    verify: Literal["auto", "before", "after", "off"] = key(
+        "auto",
+        'after a wake the known answer is asked for `"before"` or `"after"` requests are let in, or never (`"off"`); '
+        '`"auto"`: before at level 2, after at level 1',
+        "before",
+    )
+    mode: Literal["enforce", "observe"] | None = Field(
+        default=None, description="as in `[daemon]`, for this model", examples=["observe"]
+    )
+    labels: dict[str, str] = key({}, "words for `label:` patterns of rules", {"team": "search"})
+    rules: dict[str, Annotated[Any, BeforeValidator(_read_override)]] = key(
+        {}, "by the name of a rule: conditions that differ for this model, or `false`", {"nap": {"idle": "1h"}}
+    )

@@ -1,11 +1,36 @@
 """What a configuration amounts to, typed: the core's settings beside what the composition root needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sleepd.config.errors import Problem
+from sleepd.config.listen import Listen
 from sleepd.core.model import Settings
+from sleepd.core.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """`listen` empty: there is no gateway. `api_keys_file` "": no key is asked for, and every address is local."""
+
+    listen: tuple[Listen, ...] = ()
+    socket_mode: int = 0o660
+    max_wait_s: Seconds = 120.0
+    queue_limit: int = 256
+    drain_s: Seconds = 300.0
+    api_keys_file: str = ""
+    cors_origins: tuple[str, ...] = ()
+    heartbeat_s: Seconds = 15.0
+    """0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSettings:
+    """`backend` "none": `capacity` is all that is known of GPUs, by the names that models use."""
+
+    backend: str = "nvml"
+    capacity_bytes: Mapping[str, Bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +44,10 @@ class ServiceSettings:
     roles: Mapping[str, tuple[str, ...]]
     proc_root: Path
     cgroup_root: Path
+    gateway: GatewaySettings = GatewaySettings()
+    gpu: GpuSettings = GpuSettings()
+    metrics_listen: tuple[Listen, ...] = ()
+    history_keep_s: Seconds = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sleepd.config.errors import show
-from sleepd.config.schema import UNIX_PATH_LIMIT
+from sleepd.config.values import UNIX_PATH_LIMIT
 
 _WANTED = 'wanted "http://127.0.0.1:PORT" or "unix:/path/of.sock"'
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")

@@ -23,6 +23,9 @@ _DURATION_FACTOR = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|min|h|d)")
+_RATE_PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
 SIZE_LIMIT: Bytes = 1 << 63
 """What SQLite, NVML and the kernel count in; nothing larger is meant seriously."""
 DURATION_LIMIT_S: Seconds = 36500 * 86400.0
@@ -68,6 +71,25 @@ def parse_share(text: str) -> float:
     if not found or float(found[1]) > 100:
         raise UnitError(f'wanted a share such as "10%" (0% to 100%), found {text!r}')
     return float(found[1]) / 100
+
+
+def parse_rate(text: str) -> tuple[float, Seconds]:
+    """Return (count, seconds) of text such as "2/min" or "1/h". Raises UnitError."""
+    found = _RATE.fullmatch(text.strip())
+    if not found:
+        raise UnitError(f'wanted a rate such as "2/min" or "1/h", found {text!r}')
+    return float(found[1]), _RATE_PER_S[found[2]]
+
+
+def format_rate(count: float, per_s: Seconds) -> str:
+    """Return a rate for people: "2/min"."""
+    unit = next((unit for unit, seconds in _RATE_PER_S.items() if seconds == per_s), f"{format_duration(per_s)}")
+    return f"{count:g}/{unit}"
+
+
+def format_share(value: float) -> str:
+    """Return a share for people: "10%", "12.5%"."""
+    return f"{round(value * 100, 4):g}%"
 
 
 def format_size(value: Bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,38 @@ def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def host(nvml_library: Path) -> Iterator[Host]:
-    # pytest's own directories are too deep for the 107 bytes of a unix socket's path.
-    root = Path(tempfile.mkdtemp(prefix="sleepd-"))
-    host = Host(root, nvml_library)
+def hosts(nvml_library: Path) -> Iterator[Callable[[], Host]]:
+    """Make-believe hosts, one at a time: making the next one ends the last."""
+    current: list[Host] = []
+
+    def end() -> None:
+        for host in current:
+            host.close()
+            shutil.rmtree(host.root)
+        current.clear()
+
+    def make() -> Host:
+        end()
+        # pytest's own directories are too deep for the 107 bytes of a unix socket's path.
+        current.append(Host(Path(tempfile.mkdtemp(prefix="sleepd-")), nvml_library))
+        return current[0]
+
+    make.current = current  # type: ignore[attr-defined]
     try:
-        yield host
+        yield make
     finally:
-        host.close()
-        shutil.rmtree(root)
+        end()
+
+
+@pytest.fixture
+def host(hosts: Callable[[], Host]) -> Host:
+    return hosts()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
-    host = getattr(item, "funcargs", {}).get("host")
-    if report.when == "call" and report.failed and isinstance(host, Host):
-        report.sections += [(f"log of {name}", text) for name, text in host.logs()]
+    hosts = getattr(item, "funcargs", {}).get("hosts")
+    if report.when == "call" and report.failed and hosts is not None:
+        report.sections += [(f"log of {name}", text) for host in hosts.current for name, text in host.logs()]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.client import Client
+from sleepd.sim.dialects import dialect_of
 from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
 from tests.integration.waiting import WAIT_LIMIT_S, Events, wait_until
 from tests.integration.wire import Answer, send
@@ -36,17 +37,19 @@ SERVER_OPTIONS = (
     *("--weights", "16GiB", "--kv", "30GiB", "--residual", "1GiB"),
     *("--sleep-seconds", "0.05", "--wake-seconds", "0.05", "--reload-seconds", "0.05"),
 )
-_SLEEPD = (sys.executable, "-m", "sleepd.cli.daemon")
+SLEEPD = "sleepd.cli.daemon"
 
 
 class _Process:
     """A child process whose words go to a log file; it can be killed, ended, and is never left behind."""
 
-    def __init__(self, arguments: tuple[str, ...], log: Path, environ: Mapping[str, str], *, told: bool) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], log: Path, environ: Mapping[str, str], *, told: bool, program: str = SLEEPD
+    ) -> None:
         self.log = log
         with log.open("ab") as sink:
             self.child = subprocess.Popen(
-                [*_SLEEPD, *arguments],
+                [sys.executable, "-m", program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if told else sink,
                 stderr=sink,
@@ -89,6 +92,7 @@ class Server(_Process):
     """One simulated vLLM server, answering when made."""
 
     def __init__(self, host: Host, name: str, version: str, options: tuple[str, ...]) -> None:
+        self.version = version
         self.name, self.path, self._control = name, host.root / f"{name}.sock", host.root / f"{name}.ctl"
         self._host = host
         where = ("--uds", str(self.path), "--control-uds", str(self._control), "--ledger", str(host.ledger.directory))
@@ -130,6 +134,11 @@ class Server(_Process):
         assert isinstance(found, dict)
         return found
 
+    def needs_restart(self) -> bool:
+        """Whether a call of a release that cannot repeat it failed half-way, which nothing but a restart mends."""
+        failed = any("5xx" in self.calls(path) for path in ("/sleep", "/wake_up", "/collective_rpc"))
+        return failed and not dialect_of(self.version).reentrant_blocks
+
     def held_bytes(self) -> int:
         return self._host.gpu().used_by_pid.get(self.pid, 0)
 
@@ -143,9 +152,9 @@ class Server(_Process):
 
 
 class Daemon(_Process):
-    """One real `sleepd run`."""
+    """One real `sleepd run`, or a program that is one but for how it ends."""
 
-    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+    def __init__(self, host: Host, program: str, environ: Mapping[str, str]) -> None:
         self.path = host.socket
         self.client = Client(self.path, timeout_s=WAIT_LIMIT_S)
         self._ear_path = host.root / f"notify{host.next_number()}"
@@ -154,7 +163,8 @@ class Daemon(_Process):
         self.heard: list[str] = []
         self._events: Events | None = None
         environ = {**host.nvml, "NOTIFY_SOCKET": str(self._ear_path), **environ}
-        super().__init__(("run", "--config", str(host.etc)), host.root / "sleepd.log", environ, told=False)
+        arguments = ("run", "--config", str(host.etc))
+        super().__init__(arguments, host.root / "sleepd.log", environ, told=False, program=program)
 
     def hear(self, wanted: str, limit_s: float = WAIT_LIMIT_S) -> str:
         """Return the first datagram from now on that has a line beginning with `wanted`."""
@@ -277,9 +287,9 @@ class Host:
             server.await_ready()
         return servers
 
-    def start_daemon(self, *, ready: bool = True, **environ: str) -> Daemon:
+    def start_daemon(self, *, ready: bool = True, program: str = SLEEPD, **environ: str) -> Daemon:
         """Return the daemon, by default once it has looked at every model."""
-        daemon = Daemon(self, environ)
+        daemon = Daemon(self, program, environ)
         self.processes.append(daemon)
         if ready:
             daemon.await_ready()

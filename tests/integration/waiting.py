@@ -44,14 +44,16 @@ class Events:
         except DaemonUnreachable:
             return
 
-    def await_one(self, kind: str, model: str | None = None, **data: Any) -> dict[str, Any]:
+    def await_one(
+        self, kind: str, model: str | None = None, *, limit_s: float = WAIT_LIMIT_S, **data: Any
+    ) -> dict[str, Any]:
         """Return the first event of this kind (with these data), once it is told."""
 
         def found() -> dict[str, Any] | None:
             return next(iter(self.of(kind, model, **data)), None)
 
         with self._news:
-            self._news.wait_for(lambda: found() is not None, WAIT_LIMIT_S)
+            self._news.wait_for(lambda: found() is not None, limit_s)
         event = found()
         assert event is not None, f"no event {kind} {model or ''} {data}: {[e.get('text') for e in self.all]}"
         return event

@@ -30,7 +30,8 @@ def test_check_names_every_error_and_is_2(tmp_path: Path) -> None:
     )
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.splitlines() == [
-        f'{tmp_path}/sleepd.toml:2: unknown key "margni" in [gpu]; did you mean "margin"? Allowed: backend, margin',
+        f'{tmp_path}/sleepd.toml:2: unknown key "margni" in [gpu]; did you mean "margin"? Allowed: backend, '
+        "capacity, margin",
         f'{tmp_path}/sleepd.toml:4: [host] reserve: wanted a size such as "24GiB" or "512MiB", found 8',
         "sleepd check: 2 errors",
     ]

@@ -1,57 +1,87 @@
-"""docs/configuration.md says what the code accepts: keys, defaults, examples, shipped rules."""
+"""docs/configuration.md is made of the schema; its examples are accepted and its defaults are what the code goes by."""
 
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sleepd.config.errors import ConfigError
-from sleepd.config.load import PACKAGED_DIR, load_config
-from sleepd.config.schema import FIXED_SECTIONS, ModelKeys, RuleKeys, Tree
-from sleepd.config.validate import keys_of
+from sleepd.config.load import load_config
+from sleepd.config.without_effect import WITHOUT_EFFECT
+from sleepd.config_doc import TABLES, as_toml, configuration_page
 
-DOC = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-SECTIONS = {section: keys_of(Tree, (section,)) for section in FIXED_SECTIONS} | {
-    "api.roles": keys_of(Tree, ("api", "roles")),
-    "models.NAME": keys_of(ModelKeys),
-    "rules": keys_of(RuleKeys),
-    "rules.when": keys_of(RuleKeys, ("when",)),
-    "rules.then": ["sleep"],
-}
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+MODEL = {"url": '"http://127.0.0.1:1"', "unit": '"x.service"'}
 
 
-def rows(section: str) -> list[tuple[str, str, str]]:
-    """Return (key, default, example) of a section's table, without their backquotes."""
-    (below,) = [part for part in DOC.split("\n### ")[1:] if re.match(rf".*`\[+{re.escape(section)}\]+`\n", part)]
-    lines = [line.strip("|") for line in below.split("\n## ")[0].splitlines() if line.startswith("| `")]
-    cells = [[cell.strip().strip("`") for cell in line.split(" | ")] for line in lines]
-    return [(key, default, example) for key, _, default, example in cells]
+def test_the_page_is_what_the_schema_says() -> None:
+    assert configuration_page(PAGE.read_text()) == PAGE.read_text(), (
+        "run: python -m sleepd.config_doc docs/configuration.md"
+    )
 
 
-@pytest.mark.parametrize("section", SECTIONS)
-def test_every_key_is_told_and_no_other(section: str) -> None:
-    assert [key for key, _, _ in rows(section)] == SECTIONS[section]
+def test_every_key_has_a_meaning_and_an_example() -> None:
+    for name, schema in TABLES.items():
+        for key, info in schema.model_fields.items():
+            assert info.description, (name, key)
+            assert info.examples, (name, key)
+
+
+def test_what_has_no_effect_is_a_key() -> None:
+    known = {f"{name}.{key}" for name, key, _, _ in every_key()}
+    assert WITHOUT_EFFECT.keys() <= known | TABLES.keys()
+
+
+def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
+    """Return a configuration in which this key is written with this value, or not at all for None."""
+    model, plain = dict(MODEL), dict[str, str]()
+    when, then, rule = {"host_available_below": '"10%"'}, {"sleep": "1"}, {"name": '"nap"'}
+    groups = {"models": '["chat"]', "max_awake": "1"}
+    tables = {"models": model, "rules": rule, "rules.when": when, "rules.then": then, "groups": groups}
+    table = tables.get(section, plain)
+    table.pop(key, None)
+    if value is not None:
+        table[key] = value.replace("/etc/", f"{folder}/").replace("qwen3-32b", "chat").replace("gpt-oss-120b", "embed")
+    if section == "models" and key in ("cgroup", "unit"):
+        model["gpus"] = '["0"]'
+        model.pop("unit" if key == "cgroup" else "cgroup", None)
+    if section == "gpu" and value == '"none"':
+        plain["capacity"] = '{ "0" = "80GiB" }'
+        model["gpus"] = '["0"]'
+    if section == "rules.when":
+        needed = {"until": "host_available_below", "window": "requests_below", "timezone": "days", "within": "cron"}
+        when.update({needed[key]: COMPANIONS[needed[key]]} if key in needed else {"idle": '"1m"'})
+    if section == "rules.then" and value is not None and key != "sleep":
+        then.pop("sleep")
+    if not then:
+        then["sleep"] = "1"
+    inline = {"when": as_inline(when), "then": as_inline(then)}
+    heads: dict[str, dict[str, str]] = {
+        "[models.chat]": model,
+        "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]'},
+        "[[rules]]": inline | rule,
+        "[groups.g]": groups if section == "groups" else {},
+        f"[{section}]": plain,
+    }
+    return "".join(f"{head}\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for head, t in heads.items() if t)
+
+
+COMPANIONS = {"host_available_below": '"10%"', "requests_below": '"2/min"', "days": '"mon"', "cron": '"0 7 * * *"'}
+
+
+def as_inline(table: dict[str, str]) -> str:
+    return "{ " + ", ".join(f"{name} = {text}" for name, text in table.items()) + " }"
 
 
 def load_with(folder: Path, section: str, key: str, value: str | None) -> object:
-    """Return the settings where this key is written with this value, or not at all for None."""
-    model = {"url": '"http://127.0.0.1:1"', "unit": '"x.service"'}
-    when, rule = {"host_available_below": '"10%"'}, {"name": '"r"', "then": "{ sleep = 1 }"}
-    plain: dict[str, str] = {}
-    table = {"models.NAME": model, "rules": rule, "rules.when": when}.get(section, plain)
-    table.pop(key, None)
-    if value is not None:
-        table[key] = value
-    if section == "models.NAME" and key in ("cgroup", "unit"):
-        model["gpus"] = '["0"]'
-        model.pop("unit" if key == "cgroup" else "cgroup", None)
-    if not when:
-        when["idle"] = '"1m"'
-    inline = "{ " + ", ".join(f"{name} = {text}" for name, text in when.items()) + " }"
-    tables = {"[models.chat]": model, "[[rules]]": {"when": inline} | rule, f"[{section}]": plain}
-    text = "".join(f"{head}\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for head, t in tables.items() if t)
+    text = write_with(section, key, value, folder)
     (folder / "sleepd.toml").write_text(text)
+    for name, content in (("chat.key", "secret\n"), ("keys", "alice:0123456789\n")):
+        (folder / "sleepd").mkdir(exist_ok=True)
+        (folder / "sleepd" / name).write_text(content)
+        (folder / "sleepd" / name).chmod(0o600)
     try:
         config = load_config(folder, shipped_dir=folder / "none", environ={})
     except ConfigError as error:
@@ -59,24 +89,28 @@ def load_with(folder: Path, section: str, key: str, value: str | None) -> object
     return config.settings, config.service
 
 
-KEYS = [(section, *row) for section in SECTIONS for row in rows(section) if section != "rules.then"]
+def every_key() -> list[tuple[str, str, Any, Any]]:
+    return [
+        (name, info.alias or key, info.default, info.examples[0])
+        for name, schema in TABLES.items()
+        for key, info in schema.model_fields.items()
+        if info.examples
+    ]
 
 
-@pytest.mark.parametrize(("section", "key", "default", "example"), KEYS)
+@pytest.mark.parametrize(("section", "key", "default", "example"), every_key())
 def test_examples_are_accepted_and_defaults_are_true(
-    tmp_path: Path, section: str, key: str, default: str, example: str
+    tmp_path: Path, section: str, key: str, default: Any, example: Any
 ) -> None:
-    load_with(tmp_path, section, key, example)
-    if default.startswith(('"', "[", "{")) or default.isdecimal() or default in ("true", "false"):
-        assert load_with(tmp_path, section, key, default) == load_with(tmp_path, section, key, None)
-    else:
-        assert default in ("required", "none", "the threshold", "see below")
+    if key != "ca_file":  # would have to be a certificate
+        load_with(tmp_path, section, key, as_toml(example))
+    optional = default is not None and "Undefined" not in repr(default)
+    if optional and (section, key) not in (("models", "url"), ("rules", "name")):
+        assert load_with(tmp_path, section, key, as_toml(default)) == load_with(tmp_path, section, key, None)
 
 
-def test_the_shipped_rules_and_the_example_are_what_is_told(tmp_path: Path) -> None:
-    shipped, example = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
-    files = sorted(PACKAGED_DIR.glob("*.toml"))
-    packaged = [rule for file in files for rule in tomllib.loads(file.read_text())["rules"]]
-    assert tomllib.loads(shipped)["rules"] == packaged
+def test_the_example_holds(tmp_path: Path) -> None:
+    example = re.findall(r"## Example\n\n```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    assert tomllib.loads(example)
     (tmp_path / "sleepd.toml").write_text(example)
     assert load_config(tmp_path, environ={}).warnings == ()

@@ -124,7 +124,8 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
     )
     assert found == [
         "conf.d/zz.toml:2: not valid TOML: Invalid value",
-        'sleepd.toml:2: unknown key "pol_every" in [daemon]; did you mean "poll_every"? Allowed: poll_every, state_dir',
+        'sleepd.toml:2: unknown key "pol_every" in [daemon]; did you mean "poll_every"? Allowed: mode, on_stop, '
+        "poll_every, state_dir",
         'sleepd.toml:4: [gpu] margin: wanted a size such as "24GiB" or "512MiB", found "lots"',
         "sleepd.toml:6: [models.chat] url: wanted a string, found 5",
     ]
@@ -133,8 +134,8 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[daemon]\nmode = "observe"\n', 'sleepd.toml:2: unknown key "mode" in [daemon]'),
-        ("[gateway]\nlisten = []\n", 'sleepd.toml:1: unknown key "gateway"'),
+        ('[daemon]\nmode = "watch"\n', "sleepd.toml:2: [daemon] mode: wanted 'enforce' or 'observe', found \"watch\""),
+        ("[gatway]\nlisten = []\n", 'sleepd.toml:1: unknown key "gatway"; did you mean "gateway"?'),
         ('[daemon]\npoll_every = "1 fortnight"\n', "sleepd.toml:2: [daemon] poll_every: wanted a duration such as"),
         ('[daemon]\npoll_every = "1ms"\n', 'sleepd.toml:2: [daemon] poll_every: wanted 0.1s to 1m, found "1ms"'),
         ("[daemon]\npoll_every = 1\n", "sleepd.toml:2: [daemon] poll_every: wanted a duration"),
@@ -142,7 +143,8 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
         ('[api]\nmode = "888"\n', "wanted file permissions in octal"),
         ('[api.roles]\nviewer = ["two words"]\n', "wanted a user name"),
         (f'[api]\nsocket = "/{"x" * 120}"\n', "at most 107 bytes"),
-        ('[gpu]\nbackend = "none"\n', "sleepd.toml:2: [gpu] backend: wanted 'nvml', found \"none\""),
+        ('[gpu]\nbackend = "amd"\n', "sleepd.toml:2: [gpu] backend: wanted 'nvml' or 'none', found \"amd\""),
+        ('[gpu]\nbackend = "none"\n', 'sleepd.toml:1: [gpu] capacity: is required for backend = "none"'),
         (f'[gpu]\nmargin = "{"9" * 400}GiB"\n', "wanted a size below"),
         ("[recovery]\nretries = 11\n", "wanted at most 10, found 11"),
         ("[recovery]\nretries = true\n", "wanted a whole number, found true"),
@@ -161,7 +163,10 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
         (MODEL + 'cgroup = "../x"\n', "wanted a path below cgroup_root"),
         (MODEL + "max_level = 3\n", "wanted at most 2, found 3"),
         (MODEL + "labels = { a = 1 }\n", "[models.chat.labels] a: wanted a string, found 1"),
-        (MODEL + "[models.chat.rules]\nnap = false\n", 'unknown key "rules"'),
+        (
+            MODEL + "[models.chat.rules]\nnap = false\n",
+            'sleepd.toml:5: [models.chat.rules] nap: there is no rule "nap"',
+        ),
         ("models = 3\n", "wanted tables [models.NAME]"),
         ("rules = 3\n", "wanted tables [[rules]]"),
         ('[[rules]]\nname = "a"\n', "when: is missing"),
@@ -177,13 +182,13 @@ def test_what_is_wrong_is_said_with_wanted_and_found(folder: Path, text: str, me
     [
         ('when = { idel = "5m" }\nthen = { sleep = 1 }', 'unknown key "idel" in [rules.when]; did you mean "idle"?'),
         ('when = { for = "5m" }\nthen = { sleep = 1 }', "wanted at least one condition"),
-        ('when = { idle = "5m", until = "5%" }\nthen = { sleep = 1 }', "there is none: add host_available_below"),
+        ('when = { idle = "5m", until = "5%" }\nthen = { sleep = 1 }', "found none: add requests_below"),
         ('when = { host_available_below = "9%", until = "5%" }\nthen = { sleep = 1 }', "must let go above it"),
         ('when = { host_available_below = "9%", until = "5GiB" }\nthen = { sleep = 1 }', "both sizes or both shares"),
         ('when = { host_available_below = "101%" }\nthen = { sleep = 1 }', "wanted a share"),
         ('when = { idle = "5m" }\nthen = { sleep = 3 }', "wanted 1 or 2, found 3"),
         ('when = { idle = "5m" }\nthen = { sleep = true }', "wanted 1 or 2, found true"),
-        ('when = { idle = "5m" }\nthen = { stop = true }', 'unknown key "stop" in [rules.then]'),
+        ('when = { idle = "5m" }\nthen = { stop = false }', "[rules.then] stop: wanted true, found false"),
         ('models = []\nwhen = { idle = "5m" }\nthen = { sleep = 1 }', "wanted at least one"),
         ('models = ["label:x"]\nwhen = { idle = "5m" }\nthen = { sleep = 1 }', 'wanted "chat-*"'),
         ('when = { idle = "5m" }\nthen = { sleep = 1 }\n[[rules]]\nname = "r"', "stands twice in this file"),

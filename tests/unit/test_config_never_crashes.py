@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config, parse_layer
-from sleepd.config.schema import FIXED_SECTIONS, ModelKeys, RuleKeys, Tree
+from sleepd.config.schema import ModelKeys
+from sleepd.config.schema_rules import FIXED_SECTIONS, RuleKeys, Tree, WhenKeys
 from sleepd.config.settings import Config
 from sleepd.config.toml_lines import find_lines
 from sleepd.config.validate import keys_of
 
 EVERY_KEY = sorted(
-    {*keys_of(Tree), *keys_of(ModelKeys), *keys_of(RuleKeys), *keys_of(RuleKeys, ("when",)), "sleep", "chat", "a.b", ""}
+    {*keys_of(Tree), *keys_of(ModelKeys), *keys_of(RuleKeys), *keys_of(WhenKeys), "sleep", "chat", "a.b", ""}
     | {key for section in FIXED_SECTIONS for key in keys_of(Tree, (section,))}
 )
 URLS = ["http://127.0.0.1:1", "unix:/x", "http://[::1", "http://[v1.a]:80", "http://1.2.3.4.5"]

@@ -1,0 +1,89 @@
+"""The tables of docs/configuration.md, written from the schema: `python -m sleepd.config_doc docs/configuration.md`.
+
+Everything between `<!-- made of NAME -->` and `<!-- end -->` is replaced; the sentences around it are written by hand
+(tests/docs compares).
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from sleepd.config.load import PACKAGED_DIR
+from sleepd.config.schema import GroupKeys, ModelKeys, RoleKeys, Section
+from sleepd.config.schema_rules import RuleKeys, ThenKeys, Tree, WhenKeys
+from sleepd.config.without_effect import WITHOUT_EFFECT
+
+_MARK = re.compile(r"<!-- made of ([\w.]+) -->\n.*?<!-- end -->", re.DOTALL)
+
+_PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history")
+TABLES: dict[str, type[Section]] = {
+    **{name: type(Tree.model_fields[name].default) for name in _PLAIN},
+    "api.roles": RoleKeys,
+    "groups": GroupKeys,
+    "models": ModelKeys,
+    "rules": RuleKeys,
+    "rules.when": WhenKeys,
+    "rules.then": ThenKeys,
+}
+"""The tables of the page by the name that its marks and `WITHOUT_EFFECT` use."""
+
+
+def configuration_page(page: str) -> str:
+    """Return the page with every marked table written anew. Raises KeyError for a mark nobody knows."""
+    return _MARK.sub(lambda found: f"<!-- made of {found[1]} -->\n{_made_of(found[1])}<!-- end -->", page)
+
+
+def _made_of(name: str) -> str:
+    return _shipped_rules() if name == "shipped" else _key_table(name)
+
+
+def _key_table(name: str) -> str:
+    rows = [
+        f"| `{info.alias or key}` | {_meaning(name, key, info)} | {_default(info)} | `{as_toml(info.examples[0])}` |"
+        for key, info in TABLES[name].model_fields.items()
+        if info.examples
+    ]
+    return "\n".join(["| key | meaning | default | example |", "|---|---|---|---|", *rows, ""])
+
+
+def _meaning(name: str, key: str, info: FieldInfo) -> str:
+    told = WITHOUT_EFFECT.get(f"{name}.{key}") or WITHOUT_EFFECT.get(name)
+    return f"{info.description}" + (f". **No effect in this version:** {told}" if told else "")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    return "not set" if info.default is None else f"`{as_toml(info.default)}`"
+
+
+def as_toml(value: Any) -> str:
+    """Return the value as it would stand in a file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(as_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_bare(key)} = {as_toml(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _bare(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z_-][\w-]*", key) else f'"{key}"'
+
+
+def _shipped_rules() -> str:
+    texts = []
+    for file in sorted(PACKAGED_DIR.glob("*.toml")):
+        written = file.read_text()
+        texts.append(f"```toml\n# {file.name}\n{written[written.index('[[rules]]') :]}```\n")
+    return "\n".join(texts)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(configuration_page(target.read_text()))
