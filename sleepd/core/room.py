@@ -6,7 +6,8 @@ from typing import TypeAlias
 from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.life import State
+from sleepd.core.groups import full_group
+from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import (
     Admitted,
     Blind,
@@ -19,7 +20,7 @@ from sleepd.core.memory import (
     preflight,
     wake_needs,
 )
-from sleepd.core.model import GpusSeen, Known
+from sleepd.core.model import GpusSeen, Group, Known
 from sleepd.core.orders import pids_of
 from sleepd.core.policy import is_pressed, kept_from_neighbour, level_for
 from sleepd.core.units import Bytes, format_size
@@ -89,6 +90,9 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return WaitFor("a fresh reading of GPU memory", uuids, look=True)
     if claims & taken:
         return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", uuids)
+    full = full_group(draft, name)
+    if full is not None:
+        return _place_in_group(draft, name, full, claims, taken)
     if force and uuids:
         return Go(claims)
     needs = wake_needs(record, gpus)
@@ -104,6 +108,36 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
         return WaitFor("a fresh reading of GPU memory", uuids, look=True)
     return room
+
+
+def _place_in_group(
+    draft: Draft,
+    name: str,
+    full: tuple[Group, tuple[ModelRecord, ...]],
+    claims: frozenset[str],
+    taken: frozenset[str],
+) -> MakeRoom | WaitFor | Refuse:
+    """Its group has as many awake as it may have: one of them sleeps first, or the wake waits or is refused."""
+    assert isinstance(draft.gpus, Known)
+    gpus, (group, members) = draft.gpus.value, full
+    reasons, passes = [], False
+    for other in members:
+        hindrance, soon = _hindrance(draft, other, name, taken, gpus)
+        if other.life.state is not State.AWAKE:
+            hindrance, soon = hindrance or f"it is {PUBLIC[other.life.state].replace('_', ' ')}", True
+        if not hindrance:
+            both = claims | {HOST_LOCK} | set(placement(other.spec, other.placed_on, gpus))
+            if both & taken:
+                return WaitFor("another transition is under way on the host", claims, problem="group_full")
+            level, _ = level_for(draft.world(), other, _wanted_level(draft, other))
+            return MakeRoom(other.spec.name, level, both)
+        reasons.append(f"{other.spec.name}: {hindrance}")
+        passes = passes or soon
+    why = f"group {group.name} has {group.max_awake} awake already ({'; '.join(reasons)})"
+    if passes:
+        return WaitFor(f"a place: {why}", problem="group_full")
+    hint = f"let one of them sleep, or raise max_awake in [groups.{group.name}]"
+    return Refuse("group_full", f"{name} cannot be woken: {why}", str(group.max_awake), str(len(members)), hint)
 
 
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
