@@ -34,8 +34,8 @@ def _routes() -> str:
 
 
 def _answer(route: Route) -> str:
-    shape = next(iter(route.answers.values()))
-    return "" if shape is dict else f"`{shape.__name__}`: "
+    shape = next(iter(route.answers.values()), dict)
+    return "" if shape is dict else f"[{shape.__name__}](#{shape.__name__.lower()}): "
 
 
 def _fields() -> str:

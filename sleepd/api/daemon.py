@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sleepd.core.events import Answer, Note
+from sleepd.core.events import Answer, Note, TaskEnded
 from sleepd.core.model import Now
+from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
@@ -49,6 +50,19 @@ class Daemon(Protocol):
 
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
+        ...
+
+    def detach_hold(self, hold_id: str, stream: int) -> None:
+        """The stream that began with the ask `stream` ended: its hold lasts a moment longer."""
+        ...
+
+    @property
+    def ended(self) -> Sequence[TaskEnded]:
+        """The last tasks that came to their end, the newest last."""
+        ...
+
+    def plan_of_wake(self, model: str) -> WakePlan:
+        """What a wake asked now would do; nothing is done."""
         ...
 
     def explain(self, model: str) -> Explanation: ...

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from sleepd.api.problems import Problem
 
 BODY_LIMIT = 64 * 1024
 LONGEST_S = 86_400.0
+_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,12 @@ class Text:
 
     def accepts(self, value: object) -> bool:
         # Half a surrogate pair is JSON, but no text: nothing could print it.
-        return isinstance(value, str) and len(value) <= self.most and (not value or value.isprintable())
+        return isinstance(value, str) and len(value) <= self.most and bool(_LINE.fullmatch(value))
 
     @property
     def schema(self) -> dict[str, Any]:
         default = {} if self.default is None else {"default": self.default}
-        # Line breaks and control characters are refused; JSON Schema's patterns cannot say so in full.
-        return {"type": "string", "maxLength": self.most, "pattern": r"^[^\x00-\x1f\x7f]*$"} | default
+        return {"type": "string", "maxLength": self.most, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"} | default
 
 
 Field: TypeAlias = Flag | Number | Text

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from sleepd import wire
 from sleepd.api.call import Call
-from sleepd.api.problems import respond
+from sleepd.api.problems import Problem, respond
 from sleepd.api.stream import stream_events
 
 
@@ -23,6 +23,24 @@ async def get_model(call: Call) -> web.StreamResponse:
 
 async def get_explain(call: Call) -> web.StreamResponse:
     return respond(200, wire.explain_body(call.daemon.explain(call.model)))
+
+
+async def get_holds(call: Call) -> web.StreamResponse:
+    return respond(200, wire.holds_body(call.daemon.world))
+
+
+async def get_tasks(call: Call) -> web.StreamResponse:
+    return respond(200, wire.tasks_body(call.daemon))
+
+
+async def get_task(call: Call) -> web.StreamResponse:
+    written = call.request.match_info["id"]
+    known = written.isascii() and written.isdigit() and len(written) < 19
+    task = wire.find_task(call.daemon, int(written)) if known else None
+    if task is None:
+        detail = "no such task is running or among the last 1,000"
+        raise Problem("invalid", detail, wanted="the id of a task", found=written[:80], status=404)
+    return respond(200, task)
 
 
 async def get_events(call: Call) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -9,15 +10,16 @@ from pydantic import TypeAdapter
 from sleepd import __version__
 from sleepd.api.access import Role
 from sleepd.api.fields import BODY_LIMIT, Field, Flag, body_schema
-from sleepd.api.route import Route
+from sleepd.api.route import HOLD_ID, Route
 from sleepd.wire.problems import PROBLEMS
-from sleepd.wire.shapes import Event, Gap, Problem
+from sleepd.wire.shapes import Problem
 
-_MEANINGS = {
-    "name": "a model as configured",
-    "id": "chosen by the client",
+_IN_PATHS: dict[str, dict[str, Any]] = {
+    "models/{name}": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9._-]{0,62}$", "description": "as configured"},
+    "holds/{id}": {"type": "string", "pattern": f"^{HOLD_ID}$", "description": "chosen by the client"},
+    "tasks/{id}": {"type": "integer", "minimum": 1, "description": "rising, never used twice"},
 }
-_PATTERNS = {"name": r"^[a-z0-9][a-z0-9._-]{0,62}$"}
+"""What stands in a path, by its place there."""
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
@@ -25,11 +27,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route)
-    shapes = {shape for route in routes for shape in route.answers.values() if shape is not dict} | {
-        Problem,
-        Event,
-        Gap,
-    }
+    shapes = {Problem}.union(*([*route.answers.values(), *route.stream] for route in routes)) - {dict}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,8 +53,11 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": _responses(route),
     }
     if route.fields:
-        content = {"application/json": {"schema": body_schema(route.fields)}}
-        operation["requestBody"] = {"content": content, "required": False}
+        schema = body_schema(route.fields) | dict(route.body_rule)
+        operation["requestBody"] = {
+            "content": {"application/json": {"schema": schema}},
+            "required": bool(schema["required"]),
+        }
     return operation
 
 
@@ -68,15 +69,17 @@ def operation_id(route: Route) -> str:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for word in route.path.split("/"):
+    words = route.path.split("/")
+    for before, word in pairwise(words):
         if word.startswith("{"):
-            name = word.strip("{}")
-            schema: dict[str, Any] = {"type": "string"} | ({"pattern": _PATTERNS[name]} if name in _PATTERNS else {})
-            found.append(
-                {"name": name, "in": "path", "required": True, "description": _MEANINGS[name], "schema": schema}
-            )
+            found.append({"name": word.strip("{}"), "in": "path", "required": True} | _told_of(f"{before}/{word}"))
     found += [_query_parameter(field) for field in route.query]
     return found
+
+
+def _told_of(place: str) -> dict[str, Any]:
+    schema = dict(_IN_PATHS[place])
+    return {"description": schema.pop("description"), "schema": schema}
 
 
 def _query_parameter(field: Field) -> dict[str, Any]:
@@ -87,8 +90,13 @@ def _query_parameter(field: Field) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, shape in route.answers.items():
-        media_type = "application/problem+json" if shape is Problem else route.media_type
+        media_type = "application/problem+json" if shape is Problem else "application/json"
         responses[str(status)] = {"description": _told(status), "content": {media_type: {"schema": _ref(shape)}}}
+    if route.stream:
+        # A stream of many, which no JSON Schema describes: its pieces are these.
+        content = responses.setdefault("200", {"description": "a stream", "content": {}})["content"]
+        pieces = ", ".join(shape.__name__ for shape in route.stream)
+        content[route.stream_type] = {"schema": {"type": "string", "description": f"one after the other: {pieces}"}}
     by_status: dict[int, list[str]] = defaultdict(list)
     for kind in kinds_of(route):
         by_status[PROBLEMS[kind][0]].append(kind)
@@ -102,12 +110,12 @@ def _responses(route: Route) -> dict[str, Any]:
 def kinds_of(route: Route) -> tuple[str, ...]:
     """Return every kind of refusal the route may give."""
     usual = () if route.role is Role.ANYONE else ("not_permitted",)
-    checked = ("invalid",) if route.takes_body or route.query else ()
+    checked = ("invalid",) if route.takes_body or route.query or "{id}" in route.path else ()
     return tuple(dict.fromkeys((*checked, *usual, *route.kinds)))
 
 
 def _told(status: int) -> str:
-    return {200: "done", 202: "accepted", 422: "not valid", 503: "not yet"}[status]
+    return {200: "done", 202: "accepted", 404: "not known", 422: "not valid", 503: "not yet"}[status]
 
 
 def _refusal(told: str) -> dict[str, Any]:

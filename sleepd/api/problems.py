@@ -5,6 +5,7 @@ import json
 from aiohttp import web
 
 from sleepd import wire
+from sleepd.core.events import Answer
 
 
 class Problem(Exception):
@@ -24,6 +25,13 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.body = wire.problem_body(kind, detail, wanted=wanted, found=found, hint=hint, status=status)
         self.headers = headers
+
+    @classmethod
+    def of(cls, answer: Answer, model: str) -> "Problem":
+        """Return the refusal that the daemon's answer is."""
+        refused = cls("failed", answer.detail)
+        refused.status, refused.body = wire.refusal_body(model, answer)
+        return refused
 
 
 def respond(status: int, body: wire.Json, headers: dict[str, str] | None = None) -> web.Response:

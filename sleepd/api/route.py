@@ -1,18 +1,23 @@
 """What one row of the route table says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sleepd.api.access import Role
 from sleepd.api.call import Handler
 from sleepd.api.fields import NO_FIELDS, Field
+
+HOLD_ID = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
+"""How a client may name a hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """`verb` names the route in refusals: "wake needs operator". `kinds`: refusals beside those every route may give.
 
-    `media_type` other than JSON: the answer is a stream of the shape, one after the other, without an end of its own.
+    `body_rule`: what fields must be to each other, as JSON Schema. `stream`: the answer may be a stream of these
+    shapes, without an end of its own; without `answers` it always is.
     """
 
     method: str
@@ -23,9 +28,11 @@ class Route:
     meaning: str
     answers: Mapping[int, type]
     fields: tuple[Field, ...] = NO_FIELDS
+    body_rule: Mapping[str, Any] = field(default_factory=dict)
     query: tuple[Field, ...] = NO_FIELDS
     kinds: tuple[str, ...] = ()
-    media_type: str = "application/json"
+    stream: tuple[type, ...] = ()
+    stream_type: str = "application/x-ndjson"
 
     @property
     def takes_body(self) -> bool:
@@ -33,4 +40,5 @@ class Route:
 
     @property
     def endless(self) -> bool:
-        return self.media_type != "application/json"
+        """Whether every answer is a stream."""
+        return not self.answers

@@ -5,7 +5,7 @@ The server is built from it, and so are `GET /openapi.json` and docs/api.md.
 
 from aiohttp import web
 
-from sleepd.api import looks, wishes
+from sleepd.api import holds, looks, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.openapi import describe
@@ -66,11 +66,54 @@ ROUTES: tuple[Route, ...] = (
         kinds=("unknown_model", *MAY_FAIL),
     ),
     Route(
+        *("POST", "/v1/models/{name}/pin", Role.OPERATOR, "pin", wishes.post_pin),
+        "from now on nothing but force puts it to sleep, over restarts",
+        WISH,
+        kinds=("unknown_model", *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/unpin", Role.OPERATOR, "unpin", wishes.post_unpin),
+        "rules and operators may put it to sleep again, over restarts",
+        WISH,
+        kinds=("unknown_model", *MAY_FAIL),
+    ),
+    Route(
+        *("GET", "/v1/holds", Role.VIEWER, "holds", looks.get_holds),
+        "every hold",
+        {200: answers.Holds},
+    ),
+    Route(
+        *("PUT", "/v1/holds/{id}", Role.OPERATOR, "hold", holds.put_hold),
+        "take a hold, or renew one's own; 200 once awake, 202 with `wait: false`; with `attach` a stream",
+        {200: shapes.Hold, 202: shapes.Hold},
+        holds.HOLD_FIELDS,
+        holds.ENDS_SOMEHOW,
+        kinds=("unknown_model", *NO_ROOM, *MAY_FAIL),
+        stream=(shapes.Hold, shapes.HoldBeat, shapes.HoldEnd),
+    ),
+    Route(
+        *("DELETE", "/v1/holds/{id}", Role.OPERATOR, "hold", holds.delete_hold),
+        "let go of one's own hold, or as admin of anybody's",
+        {200: answers.Released},
+        kinds=("not_recordable",),
+    ),
+    Route(
+        *("GET", "/v1/tasks", Role.VIEWER, "tasks", looks.get_tasks),
+        "those running and the last 1,000 that ended, the newest first",
+        {200: answers.Tasks},
+    ),
+    Route(
+        *("GET", "/v1/tasks/{id}", Role.VIEWER, "tasks", looks.get_task),
+        "one task; 404 for one that is not known any more",
+        {200: shapes.Task, 404: shapes.Problem},
+    ),
+    Route(
         *("GET", "/v1/events", Role.VIEWER, "events", looks.get_events),
         "server-sent events, those on record first",
-        {200: shapes.Event},
+        {},
         query=EVENT_QUERY,
-        media_type="text/event-stream",
+        stream=(shapes.Event, shapes.Gap),
+        stream_type="text/event-stream",
     ),
     Route(
         *("POST", "/v1/reload", Role.ADMIN, "reload", wishes.post_reload),

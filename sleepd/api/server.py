@@ -64,7 +64,7 @@ def _handler(daemon: Daemon, route: Route) -> Next:
         call.require(route.role, route.verb)
         if route.takes_body:
             call.fields.update(read_fields(await request.read(), route.fields))
-        if not route.endless:
+        if not route.endless and not call.fields.get("attach"):
             return await route.handler(call)
         streams, task = request.app[_SHARED].streams, asyncio.current_task()
         assert task is not None

@@ -10,7 +10,8 @@ from sleepd.api.call import Call
 from sleepd.api.daemon import Ask
 from sleepd.api.fields import LONGEST_S, Flag, Number
 from sleepd.api.problems import respond
-from sleepd.core.events import ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import PinAsked, ResetAsked, SleepAsked, WakeAsked
+from sleepd.wire import answers
 
 WAIT = Flag("wait", True, "answer once it is done; false: once the wish was accepted, with 202")
 TIMEOUT = Number("timeout_s", 600.0, "then 504 `timeout`, and the task goes on", most=LONGEST_S)
@@ -19,11 +20,13 @@ WAKE_FIELDS = (
     WAIT,
     TIMEOUT,
     Flag("force", False, "skip the preflight, not the lock; needs admin"),
+    Flag("dry_run", False, "do nothing; the answer's `plan` says what would be done"),
 )
 SLEEP_FIELDS = (
     Number("level", 1, "1: weights stay in host RAM; 2: weights are discarded", least=1, most=2, whole=True),
     Number("drain_s", 0.0, "how long running requests may take before 409 `busy`"),
     Flag("force", False, "skip hold, pin, `min_awake` and `keep_awake`, never requests in flight; needs admin"),
+    Flag("via_wake", False, "a model that sleeps less deeply is woken for it first; else 409 `needs_wake`"),
     WAIT,
     TIMEOUT,
 )
@@ -32,6 +35,10 @@ SLEEP_FIELDS = (
 async def post_wake(call: Call) -> web.StreamResponse:
     model, who, fields = call.model, call.peer.name, call.fields
     _check_force(call, "wake")
+    if fields["dry_run"]:
+        plan = wire.plan_body(call.daemon.plan_of_wake(model))
+        body: answers.Outcome = {"model": wire.model_body(call.daemon, model), "task": None, "waited_s": 0.0}
+        return respond(200, body | {"plan": plan})
     return await _ask(
         call,
         lambda waiter: WakeAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"], force=fields["force"]),
@@ -52,6 +59,7 @@ async def post_sleep(call: Call) -> web.StreamResponse:
             drain_s=fields["drain_s"],
             wait=fields["wait"],
             force=fields["force"],
+            via_wake=fields["via_wake"],
         ),
     )
 
@@ -59,6 +67,19 @@ async def post_sleep(call: Call) -> web.StreamResponse:
 async def post_reset(call: Call) -> web.StreamResponse:
     model, who = call.model, call.peer.name
     return await _ask(call, lambda waiter: ResetAsked(waiter, model, who))
+
+
+async def post_pin(call: Call) -> web.StreamResponse:
+    return await _pin(call, pinned=True)
+
+
+async def post_unpin(call: Call) -> web.StreamResponse:
+    return await _pin(call, pinned=False)
+
+
+async def _pin(call: Call, *, pinned: bool) -> web.StreamResponse:
+    model, who = call.model, call.peer.name
+    return await _ask(call, lambda waiter: PinAsked(waiter, model, who, pinned))
 
 
 async def post_reload(call: Call) -> web.StreamResponse:

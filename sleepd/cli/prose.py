@@ -1,13 +1,38 @@
-"""What sleepctl says in sentences: outcomes, explanations, events, refusals."""
+"""What sleepctl says in sentences: outcomes, plans, events, refusals."""
 
-from typing import Any
+from __future__ import annotations
 
+import sys
+
+from sleepd.cli.codes import REFUSED, TIMED_OUT, USAGE
 from sleepd.cli.screen import Screen, clean
-from sleepd.client import ApiProblem
-from sleepd.core.units import format_duration
+from sleepd.core.units import format_duration, format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sleepd.client import ApiProblem
+    from sleepd.wire.answers import Outcome
+    from sleepd.wire.shapes import WakePlan
 
 
-def tell_outcome(verb: str, name: str, status: int, body: dict[str, Any]) -> str:
+def print_text(text: str) -> None:
+    """Print exactly what the API answered, on one line."""
+    print(text.rstrip("\n"), flush=True)
+
+
+def report(problem: ApiProblem, subject: str = "", *, as_json: bool) -> int:
+    """Tell a refusal on stderr, with `as_json` also as it was answered on stdout; return the exit code for it."""
+    if as_json:
+        print_text(problem.text)
+    print("\n".join(tell_problem(problem, subject)), file=sys.stderr)
+    if problem.errors:
+        return USAGE
+    return TIMED_OUT if problem.kind == "timeout" else REFUSED
+
+
+def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
     """Return one line on what became of a wake, sleep or reset: "chat: awake after 4.2s"."""
     model = body["model"]
     level = f" at level {model['level']}" if model["level"] else ""
@@ -15,9 +40,31 @@ def tell_outcome(verb: str, name: str, status: int, body: dict[str, Any]) -> str
     if status == 202:
         task = f" (task {body['task']})" if body["task"] is not None else ""
         return f"{name}: {verb} accepted{task}, {state} now"
+    if verb in ("pin", "unpin"):
+        return f"{name}: {'pinned' if model['pinned'] else 'not pinned'}, {state}"
     if body["task"] is None and verb != "reset":
         return f"{name}: {state} already"
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
+
+
+def tell_plan(name: str, plan: WakePlan) -> list[str]:
+    """Return what a wake would do, a line for each model that would make room."""
+    heads = {
+        "nothing": f"{name}: nothing would be done",
+        "join": f"{name}: would wait for what is under way",
+        "wake": f"{name}: would be woken from level {plan['level']}",
+        "wait": f"{name}: would wait ({clean(plan['problem'])})" if plan["problem"] else f"{name}: would wait",
+        "refuse": f"{name}: would be refused ({clean(plan['problem'])})",
+    }
+    after = "" if plan["eta_s"] is None else f" in {format_duration(plan['eta_s'])}"
+    detail = f": {clean(plan['detail'])}" if plan["detail"] else ""
+    lines = [heads[plan["would"]] + (after if plan["would"] == "wake" else "") + detail]
+    for victim in plan["victims"]:
+        frees = "" if victim["frees_bytes"] is None else f", frees {format_size(victim['frees_bytes'])}"
+        lines.append(f"  first  {clean(victim['model'])} is put to sleep at level {victim['level']}{frees}")
+    lines += [f"  then   {clean(step)}" for step in plan["steps"]]
+    facts = (("wanted", plan["wanted"]), ("found", plan["found"]), ("hint", plan["hint"]))
+    return lines + [f"  {label + ':':<8}{clean(text)}" for label, text in facts if text]
 
 
 def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:
@@ -28,36 +75,6 @@ def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:
     facts = (("wanted", problem.wanted), ("found", problem.found), ("hint", problem.hint))
     lines += [f"  {label + ':':<8}{clean(text)}" for label, text in facts if text]
     return lines + [f"  {clean(error)}" for error in problem.errors]
-
-
-def tell_explanation(body: dict[str, Any], screen: Screen) -> list[str]:
-    """Return every rule with its conditions: whether each holds, what it wants and what was found."""
-    level = f" at level {body['level']}" if body["level"] else ""
-    lines = [screen.paint(f"{clean(body['model'])}: {clean(body['state']).replace('_', ' ')}{level}", "bold")]
-    lines.append(f"  {clean(body['reason'])}")
-    for rule in body["rules"]:
-        due = "" if rule["holds"] or rule["due_in_s"] is None else f", due in {format_duration(rule['due_in_s'])}"
-        verdict = screen.paint("holds", "green") if rule["holds"] else f"does not hold{due}"
-        lines += ["", f"rule {clean(rule['rule'])} ({clean(rule['action'])}): {verdict}"]
-        lines += [_tell_condition(condition, screen) for condition in rule["conditions"]]
-    if body["protections"]:
-        lines += ["", "protected by: " + "; ".join(clean(text) for text in body["protections"])]
-    coming = body["next"]
-    if coming:
-        when = "now" if coming["in_s"] <= 0 else f"in {format_duration(coming['in_s'])}"
-        lines += ["", f"next: {clean(coming['action'])} {when} by rule {clean(coming['rule'])}"]
-    return [*lines, "", f"verdict: {clean(body['verdict'])}"]
-
-
-def _tell_condition(condition: dict[str, Any], screen: Screen) -> str:
-    marks = {True: ("✓", "+", "green"), False: ("✗", "-", "red"), None: ("?", "?", "yellow")}
-    mark, ascii_mark, colour = marks[condition["holds"]]
-    shown = screen.paint(mark if screen.unicode else ascii_mark, colour)
-    due = "" if condition["in_s"] is None or condition["holds"] else f" (in {format_duration(condition['in_s'])})"
-    return (
-        f"  {shown} {clean(condition['name'])}: wanted {clean(condition['wanted'])}, "
-        f"found {clean(condition['found'])}{due}"
-    )
 
 
 def tell_event(event: dict[str, Any], screen: Screen) -> str:

@@ -1,21 +1,24 @@
 """What a terminal can show: its width, colours, and characters; and text that cannot harm it."""
 
+from __future__ import annotations
+
 import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
 
-@dataclass(frozen=True, slots=True)
 class Screen:
     """`width` None: lines may be as long as they like (a pipe)."""
 
-    width: int | None
-    colour: bool
-    unicode: bool
+    __slots__ = ("colour", "unicode", "width")
+
+    def __init__(self, width: int | None, colour: bool, unicode: bool) -> None:
+        self.width, self.colour, self.unicode = width, colour, unicode
 
     def paint(self, text: str, *colours: str) -> str:
         """Return the text in these colours, or unchanged where there are none."""
@@ -34,9 +37,20 @@ def look_at(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """Return what this stream can show: colours only on a terminal without NO_COLOR (no-color.org) or TERM=dumb."""
     tty = stream.isatty()
     colour = tty and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    width = shutil.get_terminal_size().columns if tty or environ.get("COLUMNS", "").isdigit() else None
+    width = _width(stream, environ) if tty or environ.get("COLUMNS", "").isdigit() else None
     unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
     return Screen(width, colour, unicode)
+
+
+def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
+    """Return $COLUMNS, else what the terminal says, else 80 (shutil would say so too, and costs an import)."""
+    columns = environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def clean(text: object) -> str:

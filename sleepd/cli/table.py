@@ -1,10 +1,15 @@
 """`sleepctl status`: what every model does, why, and what the GPUs and the host have left, in 80 columns."""
 
-from datetime import UTC, datetime
-from typing import Any
+from __future__ import annotations
 
+from sleepd.cli.columns import Columns, age
 from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration, format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sleepd.wire.answers import Status
+    from sleepd.wire.shapes import Gpu, Host, Model
 
 _MARKS = {
     "awake": ("●", "*", "green"),
@@ -20,10 +25,9 @@ _MARKS = {
 }
 _UNKNOWN = ("?", "?", "dim")
 _BAR_WIDTH = 24
-_NAME_LIMIT = 24
 
 
-def render_status(status: dict[str, Any], screen: Screen, now_wall_s: float) -> list[str]:
+def render_status(status: Status, screen: Screen, now_wall_s: float) -> list[str]:
     """Return the lines of the table; no line is longer than the screen is wide."""
     rows = [_Row(model, screen, now_wall_s) for model in status["models"]]
     lines = _render_rows(rows, screen) if rows else ["no model is configured"]
@@ -33,80 +37,49 @@ def render_status(status: dict[str, Any], screen: Screen, now_wall_s: float) -> 
 
 
 class _Row:
-    """One model's cells, uncoloured; colours are put on after cutting, so that they count no columns."""
+    """One model's cells, uncoloured."""
 
-    def __init__(self, model: dict[str, Any], screen: Screen, now_wall_s: float) -> None:
+    def __init__(self, model: Model, screen: Screen, now_wall_s: float) -> None:
         mark, ascii_mark, self.colour = _MARKS.get(model["state"], _UNKNOWN)
         state = clean(model["state"]).replace("_", " ")
         depth = f" L{model['level']}" if model["level"] else ""
         idle_s = model["idle_s"]
         self.name = clean(model["name"])
         self.state = f"{mark if screen.unicode else ascii_mark} {state}{depth}"
-        self.since = _age(model["since"], now_wall_s)
+        self.since = age(model["since"], now_wall_s)
         self.idle = "-" if idle_s is None else "busy" if _is_busy(model) else format_duration(int(idle_s))
         self.vram = _held_bytes(model)
         self.text, self.wrong = _outlook(model)
 
-    def cells(self) -> tuple[str, str, str, str, str]:
-        return self.name, self.state, self.since, self.idle, self.vram
+    def cells(self) -> tuple[str, ...]:
+        return self.name, self.state, self.since, self.idle, self.vram, self.text
+
+    def tones(self) -> dict[int, str]:
+        return {1: self.colour, 5: "red" if self.wrong else "dim"} | ({3: "green"} if self.idle == "busy" else {})
 
 
 def _render_rows(rows: list[_Row], screen: Screen) -> list[str]:
-    heads = ("NAME", "STATE", "SINCE", "IDLE", "VRAM")
-    columns = list(zip(*(row.cells() for row in rows), strict=True))
-    widths = [max(len(head), *map(len, column)) for head, column in zip(heads, columns, strict=True)]
-    widths[0] = min(widths[0], _NAME_LIMIT)
-    left = None if screen.width is None else screen.width - sum(widths) - 2 * len(widths)
-    if left is not None and left < 10:  # a narrow screen: the outlook gives way to what is
-        left = 0
-    lines = [_join([*heads, "NEXT" if left != 0 else ""], widths, screen, lambda _, text: screen.paint(text, "bold"))]
-    for row in rows:
-        outlook = "red" if row.wrong else "dim"
-        tones = {1: row.colour, 5: outlook}
-        if row.idle == "busy":
-            tones[3] = "green"
-        lines.append(
-            _join(
-                [*row.cells(), screen.cut(row.text, left)],
-                widths,
-                screen,
-                lambda column, text, tones=tones: screen.paint(text, tones[column]) if column in tones else text,
-            )
-        )
-    return lines
+    heads = ("NAME", "STATE", "SINCE", "IDLE", "VRAM", "NEXT")
+    columns = Columns(heads, [row.cells() for row in rows], right=(2, 3, 4))
+    return columns.render(screen, [row.tones() for row in rows])
 
 
-def _join(cells: list[str], widths: list[int], screen: Screen, paint: Any) -> str:
-    """Return the cells in their columns, sizes and times to the right, cut at the edge of the screen."""
-    shown, room = [], screen.width
-    for column, cell in enumerate(cells):
-        width = widths[column] if column < len(widths) else len(cell)
-        text = screen.cut(cell, width)
-        padded = text.rjust(width) if column in (2, 3, 4) else text.ljust(width)
-        if column == len(cells) - 1:
-            padded = padded.rstrip()
-        padded = screen.cut(padded, room)
-        if not padded and column:
-            break
-        shown.append(paint(column, padded))
-        room = None if room is None else room - len(padded) - 2
-    return "  ".join(shown).rstrip()
-
-
-def _is_busy(model: dict[str, Any]) -> bool:
+def _is_busy(model: Model) -> bool:
     return bool(model["in_flight"] or model["running"] or model["waiting"])
 
 
-def _held_bytes(model: dict[str, Any]) -> str:
+def _held_bytes(model: Model) -> str:
     """What its processes hold now, as learned: nothing is shown where nobody knows, or between two states."""
     if model["state"] in ("stopped", "lost"):
         return "-"
-    key = {0: "awake_bytes", 1: "asleep_bytes", 2: "asleep_bytes"}.get(model["level"])
-    found = [gpu[key] for gpu in model["gpus"]] if key else []
-    return format_size(sum(found)) if found and None not in found else "-"
+    if model["level"] is None:
+        return "-"
+    found = [gpu["asleep_bytes"] if model["level"] else gpu["awake_bytes"] for gpu in model["gpus"]]
+    known = [held for held in found if held is not None]
+    return format_size(sum(known)) if found and len(known) == len(found) else "-"
 
 
-def _outlook(model: dict[str, Any]) -> tuple[str, bool]:
+def _outlook(model: Model) -> tuple[str, bool]:
     """What comes next, else why it is as it is; and whether somebody should look at it."""
     if model["failure"]:
         return f"{clean(model['failure']['code'])}: {clean(model['failure']['detail'])}", True
@@ -121,22 +94,15 @@ def _outlook(model: dict[str, Any]) -> tuple[str, bool]:
     return clean(model["reason"]), model["state"] == "lost"
 
 
-def _age(since: str | None, now_wall_s: float) -> str:
-    if since is None:
-        return "-"
-    then = datetime.strptime(since, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    return format_duration(max(0, int(now_wall_s - then.timestamp())))
-
-
-def _gpu_meter(gpu: dict[str, Any], screen: Screen) -> str:
+def _gpu_meter(gpu: Gpu, screen: Screen) -> str:
     total, free, margin = gpu["total_bytes"], gpu["free_bytes"], gpu["margin_bytes"]
     note = f"free {format_size(max(0, free - margin))} + margin {format_size(margin)}"
     return _meter(f"GPU {gpu['index']}", total - free, total, note, screen, short=free < margin)
 
 
-def _host_meters(host: dict[str, Any], screen: Screen) -> list[str]:
+def _host_meters(host: Host, screen: Screen) -> list[str]:
     total, available, reserve = host["total_bytes"], host["available_bytes"], host["reserve_bytes"]
-    if total is None:
+    if total is None or available is None:
         return []
     note = f"free {format_size(max(0, available - reserve))} + reserve {format_size(reserve)}"
     return [_meter("RAM", total - available, total, note, screen, short=available < reserve)]

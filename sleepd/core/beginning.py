@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.draft import age_of
 from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
-from sleepd.core.plan import OBSERVES
+from sleepd.core.plan import OBSERVES, Verb
 from sleepd.core.tasks import without_victim
 from sleepd.core.world import HOST_LOCK, Belief, DetectorMemory, Hold, ModelRecord, Phase, RuleKey, Task, World
 
@@ -36,6 +37,10 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
             tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+        if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
+            # The question that was out when the former daemon ended may be counted yet.
+            known = record.fingerprint
+            record = replace(record, owed=ask_lost(Owed(), known.prompt_tokens if known else None))
         models[name] = record
     for gone in saved.models.keys() - models.keys():
         tasks = {n: without_victim(t, gone) for n, t in tasks.items()}
@@ -81,7 +86,9 @@ def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
 
 
 def _goes_on(task: Task, kept: ModelSaved) -> bool:
-    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped."""
+    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
+    if kept.life.state is State.AWAKE:
+        return False
     return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
 
 
@@ -106,6 +113,7 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         checking=kept.checking,
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
+        unverified=kept.unverified and kept.life.state is State.AWAKE,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",

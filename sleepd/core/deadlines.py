@@ -1,6 +1,7 @@
 """When time alone changes something: a Tick is due then, and not before."""
 
 from sleepd.core.conditions import ASLEEP
+from sleepd.core.follow import VERIFY_AFTER_S
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import State
 from sleepd.core.model import Now
@@ -22,6 +23,7 @@ def next_deadline(world: World, now: Now) -> MonotonicS | None:
         if record.life.state is State.FOREIGN:
             moments.append(record.hold_down_until_s)
         if record.life.state is State.AWAKE:
+            moments += [record.awake_since_s + VERIFY_AFTER_S] if record.unverified and record.fingerprint else []
             moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
             moments += [record.last_active_s + record.spec.min_awake_s]
         elif record.life.state in ASLEEP and record.not_before_s > now.mono_s:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from sleepd.core.activity import Owed
 from sleepd.core.calendar import Calendar
 from sleepd.core.life import Life
 from sleepd.core.model import (
@@ -16,6 +17,7 @@ from sleepd.core.model import (
     Footprint,
     GpusSeen,
     HostSeen,
+    KnownAnswer,
     ModelSeen,
     Reading,
     Settings,
@@ -92,7 +94,12 @@ class Evidence:
     gpus_after: Reading[GpusSeen] | None = None
     host_before: Reading[HostSeen] | None = None
     host_after: Reading[HostSeen] | None = None
-    answer: tuple[str, ...] = ()
+    answers: Mapping[str, KnownAnswer] = field(default_factory=dict)
+    """What was said to the known question, by LoRA adapter; the base model's under the empty name."""
+    spent: Activity = Activity()
+    """By how much our own questions moved the server's counters."""
+    lost: bool = False
+    """A question was sent and its answer never came: it may have moved them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +175,11 @@ class StepOrder:
     asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
     prompt: str = ""
     api_name: str = ""
+    adapters: tuple[str, ...] = ()
+    asks_at: str = "/v1/completions"
     mode_parameter: bool = True
     activity: Activity | None = None
+    owed: Owed = Owed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +259,7 @@ class ModelSaved:
     checking: bool
     frees_nothing: bool
     owed_wake: Cause | None = None
+    unverified: bool = False
     holds: tuple[HoldSaved, ...] = ()
     pin: bool | None = None
 

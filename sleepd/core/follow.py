@@ -24,10 +24,12 @@ from sleepd.core.policy import (
 from sleepd.core.room import claimed, wakes_waiting, wished_s
 from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove, Rule
 from sleepd.core.sightings import let_go
-from sleepd.core.tasks import begin_proof, begin_sleep
+from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
 from sleepd.core.wording import report_condition
 from sleepd.core.world import HOST_LOCK, ModelRecord, World
 
+VERIFY_AFTER_S = 0.05
+"""How long after its gate opened a model is asked for the known answer: who waited for it comes first."""
 BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 
@@ -95,6 +97,9 @@ def begin_sleeps(draft: Draft) -> None:
         record = draft.models[name]
         if record.life.state is State.PROVING:
             _prove(draft, name)
+        if _verification_due(draft, record):
+            begin_verification(draft, name)
+            continue
         _tell_limits(draft, record)
         if record.life.state is State.AWAKE and (want := _want_sleep(draft, record)) is not None:
             wants.append(want)
@@ -219,6 +224,13 @@ def _prove(draft: Draft, name: str) -> None:
     in_use = bool(record.seen.value.running) or bool(record.seen.value.waiting)
     if uuids_of(draft, record) and not in_use and not _claimed(draft, record):
         begin_proof(draft, name)
+
+
+def _verification_due(draft: Draft, record: ModelRecord) -> bool:
+    """Whether to ask a model that serves since a wake: not in the wake's own turn, which owes its caller an answer."""
+    if record.life.state is not State.AWAKE or not record.unverified or record.fingerprint is None:
+        return False
+    return isinstance(record.seen, Known) and draft.mono_s >= record.awake_since_s + VERIFY_AFTER_S
 
 
 def _claimed(draft: Draft, record: ModelRecord) -> bool:

@@ -4,7 +4,6 @@
 """
 
 import re
-from decimal import Decimal
 from typing import TypeAlias
 
 Bytes: TypeAlias = int
@@ -43,6 +42,8 @@ def parse_size(text: str) -> Bytes:
     found = _SIZE.fullmatch(text.strip())
     if not found:
         raise UnitError(f'wanted a size such as "24GiB" or "512MiB", found {text!r}')
+    from decimal import Decimal  # here, because who only prints sizes need not wait for it
+
     value = round(Decimal(found[1]) * _SIZE_FACTOR[found[2]])
     if value >= SIZE_LIMIT:
         raise UnitError(f"wanted a size below {format_size(SIZE_LIMIT)}, found {text!r}")

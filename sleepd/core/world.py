@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from sleepd.core.activity import Owed
 from sleepd.core.calendar import Calendar
 from sleepd.core.life import LEVEL, Life, State, Weights
 from sleepd.core.model import (
@@ -173,6 +174,12 @@ class ModelRecord:
     """GPU uuids where its processes were seen holding memory."""
     waiters: tuple[Waiter, ...] = ()
     fingerprint: Fingerprint | None = None
+    owed: Owed = Owed()
+    """What our own questions moved, or may have moved, of counters not yet seen."""
+    not_provable: str = ""
+    """Why this incarnation has no known answer, as it was found when one was asked for."""
+    unverified: bool = False
+    """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     footprint: Footprint = Footprint()
     failure: Failure | None = None
     attempts: int = 0

@@ -9,7 +9,7 @@ from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
-from sleepd.core.events import Answer, Note, TaskEnded
+from sleepd.core.events import Answer, HoldDetached, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
 from sleepd.core.model import Now
 from sleepd.core.rehearse import WakePlan, plan_of_wake
@@ -64,6 +64,10 @@ class Service:
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         assert self._loop is not None
         return await self._loop.ask(make)
+
+    def detach_hold(self, hold_id: str, stream: int) -> None:
+        assert self._loop is not None
+        self._loop.submit(HoldDetached(hold_id, stream))
 
     def explain(self, model: str) -> Explanation:
         return explain(self.world, model, self.now())

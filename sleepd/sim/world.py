@@ -309,7 +309,7 @@ class VirtualDaemon:
         elif isinstance(ask, Look):
             server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
-            server.complete(ask.prompt, ask.timeout_s, then)
+            server.complete(ask.prompt, ask.timeout_s, then, api_name=ask.api_name, asks_at=ask.asks_at)
         elif isinstance(ask, LookAndReadGpus):
             both_s = self.now().mono_s
 

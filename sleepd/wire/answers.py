@@ -1,6 +1,8 @@
 """What whole answers of the socket API are made of: shapes, put together per route."""
 
-from sleepd.wire.shapes import Gpu, Host, Level, Mode, Model, Next, Shape, State, Task, Time
+from typing import NotRequired
+
+from sleepd.wire.shapes import Gpu, Hold, Host, Level, Mode, Model, Next, Shape, State, Task, Time, WakePlan
 
 
 class Status(Shape):
@@ -53,8 +55,12 @@ class Rule(Shape):
     """its name"""
     action: str
     """such as "sleep 1" """
+    kind: str
+    """its class in the precedence: pressure, idle, wake …"""
     holds: bool
     """whether all its conditions do"""
+    missing: str
+    """what keeps it from acting; empty where it acts"""
     due_in_s: float | None
     """when time alone would make it hold; 0: now"""
     conditions: list[Condition]
@@ -91,6 +97,31 @@ class Outcome(Shape):
     """the task that did it; null where nothing had to be done"""
     waited_s: float
     """how long the caller waited"""
+    plan: NotRequired[WakePlan]
+    """only with `dry_run`"""
+
+
+class Tasks(Shape):
+    """What is being done and what was done."""
+
+    tasks: list[Task]
+    """those running, then the last 1,000 that ended, the newest first"""
+
+
+class Holds(Shape):
+    """Every hold."""
+
+    holds: list[Hold]
+    """by model, the oldest first"""
+
+
+class Released(Shape):
+    """A hold that is let go of."""
+
+    id: str
+    """which hold"""
+    released: bool
+    """false: there was none of this id"""
 
 
 class Reloaded(Shape):

@@ -1,29 +1,25 @@
 """From the world to the shapes of the API: what a world, an answer, an event look like in JSON. Pure."""
 
 from datetime import UTC, datetime
-from typing import cast
+from typing import Literal, cast
 
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.events import Answer, AnswerKind, TaskEnded
 from sleepd.core.life import LEVEL, PUBLIC
 from sleepd.core.model import GpuSeen, Known, Missing, MissingReason
+from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.world import AskKind, ModelRecord, Task, World
+from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned
 from sleepd.wire import answers, shapes
 from sleepd.wire.problems import PROBLEMS, problem_body
 
 
 def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, answers.Outcome | shapes.Problem]:
-    """Return the status and body that tell a caller of wake, sleep or reset what became of its wish."""
-    if answer.kind is AnswerKind.REFUSED:
-        kind = answer.problem if answer.problem in PROBLEMS else "failed"
-        return problem_body(kind, answer.detail, wanted=answer.wanted, found=answer.found, hint=answer.hint)
-    if answer.kind is AnswerKind.TIMED_OUT:
-        detail = answer.detail or f"{model} was not done after {answer.waited_s:.0f}s"
-        going_on = "the task goes on; ask again, or watch it with sleepctl status"
-        return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=answer.hint or going_on)
+    """Return the status and body that tell a caller of wake, sleep, reset or pin what became of its wish."""
+    if answer.kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT):
+        return refusal_body(model, answer)
     if model not in daemon.world.models:
         return problem_body("unknown_model", f"{model} was removed from the configuration meanwhile")
     body: answers.Outcome = {
@@ -32,6 +28,16 @@ def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, answer
         "waited_s": round(answer.waited_s, 3),
     }
     return (202 if answer.kind is AnswerKind.ACCEPTED else 200), body
+
+
+def refusal_body(model: str, answer: Answer) -> tuple[int, shapes.Problem]:
+    """Return the status and body of an answer that is a no, or that comes because time is up."""
+    if answer.kind is AnswerKind.REFUSED:
+        kind = answer.problem if answer.problem in PROBLEMS else "failed"
+        return problem_body(kind, answer.detail, wanted=answer.wanted, found=answer.found, hint=answer.hint)
+    detail = answer.detail or f"{model} was not done after {answer.waited_s:.0f}s"
+    going_on = "the task goes on; ask again, or watch it with sleepctl status"
+    return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=answer.hint or going_on)
 
 
 def status_body(daemon: Daemon) -> answers.Status:
@@ -72,8 +78,8 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "waiting": seen.waiting if seen else None,
         "in_flight": record.in_flight,
         "queued": sum(waiter.ask is AskKind.WAKE for waiter in record.waiters),
-        "holds": [],
-        "pinned": spec.pinned,
+        "holds": [hold.id for hold in record.holds],
+        "pinned": is_pinned(record),
         "priority": spec.priority,
         "last_wake": {"seconds": round(last.seconds, 3), "action": last.action, "ok": last.ok} if last else None,
         "eta_s": _rounded(daemon.eta_s(name)),
@@ -107,10 +113,11 @@ def host_body(world: World) -> shapes.Host:
     }
 
 
-def task_body(daemon: Daemon, task: Task) -> shapes.Task:
-    """Return one running task; `step` is what it is doing, `steps_done` of `steps` are behind it."""
+def task_body(daemon: Daemon, task: Task, ended: TaskEnded | None = None) -> shapes.Task:
+    """Return one task; `step` is what it is doing, `steps_done` of `steps` are behind it. `ended`: how it came out."""
     now, steps = daemon.now(), task.plan.steps
-    running_s = max(0.0, now.mono_s - task.started_s)
+    running_s = max(0.0, now.mono_s - task.started_s) if ended is None else ended.took_s
+    step = steps[task.cursor].verb.value if ended is None and task.cursor < len(steps) else None
     return {
         "id": task.id,
         "model": task.model,
@@ -118,16 +125,67 @@ def task_body(daemon: Daemon, task: Task) -> shapes.Task:
         "level": task.level,
         "cause": {"kind": task.cause.kind.value, "who": task.cause.who},
         "phase": task.phase.value,
-        "step": steps[task.cursor].verb.value if task.cursor < len(steps) else None,
+        "step": step,
         "steps_done": min(task.cursor, len(steps)),
         "steps": len(steps),
         "attempt": task.attempt,
-        "started": format_time(now.wall_s - running_s),
+        "started": format_time((now.wall_s if ended is None else ended.wall_s) - running_s),
         "running_s": round(running_s, 3),
         "parent": task.parent,
-        "victim": task.victim,
-        "ended": None,
-        "outcome": None,
+        "victim": task.victim if ended is None else None,
+        "ended": format_time(ended.wall_s) if ended else None,
+        "outcome": ended.outcome if ended else None,
+        "done": ended.done if ended else None,
+    }
+
+
+def tasks_body(daemon: Daemon) -> answers.Tasks:
+    """Return the running tasks, then those that ended, the newest first."""
+    running = sorted(daemon.world.tasks.values(), key=lambda task: -task.id)
+    bodies = [task_body(daemon, task) for task in running]
+    return {"tasks": bodies + [task_body(daemon, ended.task, ended) for ended in reversed(daemon.ended)]}
+
+
+def find_task(daemon: Daemon, task_id: int) -> shapes.Task | None:
+    """Return the task of this id, None where none is running or remembered."""
+    for task in daemon.world.tasks.values():
+        if task.id == task_id:
+            return task_body(daemon, task)
+    found = next((ended for ended in reversed(daemon.ended) if ended.task.id == task_id), None)
+    return task_body(daemon, found.task, found) if found else None
+
+
+def hold_body(model: str, hold: Hold) -> shapes.Hold:
+    return {
+        "id": hold.id,
+        "model": model,
+        "uid": hold.uid,
+        "who": hold.who,
+        "reason": hold.reason,
+        "since": format_time(hold.since_wall_s),
+        "ttl_s": hold.ttl_s,
+        "until": format_time(hold.until_wall_s) if hold.until_wall_s is not None else None,
+        "attached": hold.stream is not None,
+    }
+
+
+def holds_body(world: World) -> answers.Holds:
+    found = ((name, record.holds) for name, record in sorted(world.models.items()))
+    return {"holds": [hold_body(name, hold) for name, holds in found for hold in holds]}
+
+
+def plan_body(plan: WakePlan) -> shapes.WakePlan:
+    return {
+        "would": cast(Literal["nothing", "join", "wake", "wait", "refuse"], plan.would),
+        "level": plan.level,
+        "victims": [{"model": v.model, "level": v.level, "frees_bytes": v.frees_bytes} for v in plan.victims],
+        "steps": list(plan.steps),
+        "eta_s": _rounded(plan.eta_s),
+        "problem": plan.problem,
+        "detail": plan.detail,
+        "wanted": plan.wanted,
+        "found": plan.found,
+        "hint": plan.hint,
     }
 
 
@@ -148,7 +206,9 @@ def explain_body(explanation: Explanation) -> answers.Explanation:
             {
                 "rule": rule.rule,
                 "action": rule.action,
+                "kind": rule.kind,
                 "holds": rule.holds,
+                "missing": rule.missing,
                 "due_in_s": _rounded(rule.due_in_s),
                 "conditions": [
                     {

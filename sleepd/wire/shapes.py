@@ -206,6 +206,81 @@ class Task(Shape):
     """when it came to its end"""
     outcome: str | None
     """what became of it, as a sentence"""
+    done: bool | None
+    """whether it achieved what it was begun for; null while it runs"""
+
+
+class Hold(Shape):
+    """Keeps a model awake while somebody needs it."""
+
+    id: str
+    """chosen by the client"""
+    model: str
+    """which model"""
+    uid: int
+    """whose hold it is: the user's number"""
+    who: str
+    """and name"""
+    reason: str
+    """as given"""
+    since: Time
+    """when it was first taken"""
+    ttl_s: float | None
+    """as given; null with a stream"""
+    until: Time | None
+    """when it lets go by itself; null while its stream is open"""
+    attached: bool
+    """whether its stream is open"""
+
+
+class HoldBeat(Shape):
+    """A line of a hold's stream: the daemon and the hold are there."""
+
+    beat: Time
+    """now"""
+
+
+class HoldEnd(Shape):
+    """The last line of a hold's stream: the hold is over, and need not be asked for again."""
+
+    ended: str
+    """why"""
+
+
+class Victim(Shape):
+    """A model that would make room."""
+
+    model: str
+    """which model"""
+    level: int
+    """how deeply it would be put to sleep"""
+    frees_bytes: int | None
+    """what that would give back"""
+
+
+class WakePlan(Shape):
+    """What a wake asked now would do; nothing was done."""
+
+    would: Literal["nothing", "join", "wake", "wait", "refuse"]
+    """`nothing`: it is awake; `join`: it is on its way; `wait`: for something that passes"""
+    level: int | None
+    """the level it would be woken from"""
+    victims: list[Victim]
+    """who would make room first"""
+    steps: list[str]
+    """the calls of the wake itself"""
+    eta_s: float | None
+    """how long it would take, victims not counted"""
+    problem: str
+    """the kind of the refusal, or why it would wait; else empty"""
+    detail: str
+    """the same in words"""
+    wanted: str
+    """as in Problem"""
+    found: str
+    """as in Problem"""
+    hint: str
+    """as in Problem"""
 
 
 class Event(Shape):

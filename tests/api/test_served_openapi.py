@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import Case, GenerationMode
 
 from sleepd.api.openapi import describe, operation_id
@@ -72,6 +72,8 @@ def test_every_operation_keeps_the_document(session: requests.Session, route: Ro
     )
     @given(operation.as_strategy(generation_mode=mode, path_parameters=known))
     def meet(case: Case) -> None:
+        # A stream that is asked for has no end to wait for.
+        assume(not (isinstance(case.body, dict) and case.body.get("attach")))
         case.call_and_validate(base_url="http://localhost", session=session)
 
     meet()

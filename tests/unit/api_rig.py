@@ -10,7 +10,7 @@ from pathlib import Path
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.api.server import ApiServer, start_api
-from sleepd.core.events import Answer, AnswerKind, Note
+from sleepd.core.events import Answer, AnswerKind, Note, TaskEnded
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
     Cause,
@@ -27,9 +27,11 @@ from sleepd.core.model import (
     Settings,
 )
 from sleepd.core.plan import Plan, Verb, step_of
+from sleepd.core.rehearse import PlannedVictim, WakePlan
 from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
 from sleepd.core.units import GIB
-from sleepd.core.world import AskKind, LastWake, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.core.wishes import HoldAsked, HoldEnded
+from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Task, TaskKind, Waiter, World
 
 WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 MONO_S = 5_000.0
@@ -96,6 +98,9 @@ class FakeDaemon:
         self.heard, self.left = asyncio.Event(), asyncio.Event()
         self.outcome = ReloadOutcome(("models.chat: priority 0 → 1",))
         self.wall_offset_s = 0.0
+        slept = Task(6, "embed", TaskKind.SLEEP, 1, CAUSE, Plan((step_of(Verb.SLEEP_L1),)), MONO_S - 50, cursor=1)
+        self.ended = [TaskEnded(slept, "asleep at level 1", WALL_S - 40, 10.0, True)]
+        self.detached: list[tuple[str, int]] = []
 
     def now(self) -> Now:
         return Now(MONO_S, WALL_S + self.wall_offset_s)
@@ -104,6 +109,8 @@ class FakeDaemon:
         wish = make(41 + len(self.asked))
         self.asked.append(wish)
         self.heard.set()
+        if isinstance(wish, HoldAsked | HoldEnded):
+            return self._hold(wish)
         if wish.model in self.never:
             try:
                 await asyncio.Event().wait()
@@ -112,6 +119,34 @@ class FakeDaemon:
                 self.left.set()
                 raise
         return self.answers.get(wish.model, Answer(wish.waiter, AnswerKind.DONE, task_id=7, waited_s=4.25, level=0))
+
+    def _hold(self, wish: HoldAsked | HoldEnded) -> Answer:
+        """Holds stand in the world, as the API reads them there; nothing else of the core's rules is played."""
+        if isinstance(wish, HoldAsked) and wish.model in self.answers:
+            return self.answers[wish.model]
+        models = {
+            n: replace(r, holds=tuple(h for h in r.holds if h.id != wish.id)) for n, r in self.world.models.items()
+        }
+        if isinstance(wish, HoldAsked):
+            ttl_s, held = wish.ttl_s, models[wish.model]
+            ends = None if ttl_s is None else ttl_s
+            hold = Hold(
+                *(wish.id, wish.uid, wish.who, wish.reason, WALL_S, ttl_s),
+                None if ends is None else MONO_S + ends,
+                None if ends is None else WALL_S + ends,
+                wish.waiter if ends is None else None,
+            )
+            models[wish.model] = replace(held, holds=(*held.holds, hold))
+        self.world = replace(self.world, models=models)
+        return Answer(wish.waiter, AnswerKind.DONE)
+
+    def detach_hold(self, hold_id: str, stream: int) -> None:
+        self.detached.append((hold_id, stream))
+        self.left.set()
+
+    def plan_of_wake(self, model: str) -> WakePlan:
+        victim = PlannedVictim("qwen3-32b", 1, 58 * GIB)
+        return WakePlan(model, "wake", 1, (victim,), ("POST /wake_up",), eta_s=4.2)
 
     def explain(self, model: str) -> Explanation:
         conditions = (

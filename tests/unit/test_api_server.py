@@ -46,7 +46,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 async def test_every_get_route_answers(api: Api) -> None:
     for route in ROUTES:
         if route.method == "GET" and not route.endless:
-            assert (await api.ask("GET", route.path.format(name="chat")))[0] == 200, route.path
+            assert (await api.ask("GET", route.path.format(name="chat", id=6)))[0] == 200, route.path
 
 
 async def test_wishes_reach_the_daemon_as_they_were_made(api: Api) -> None:
@@ -74,7 +74,7 @@ async def test_refusals_of_the_daemon_keep_their_kind(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "wanted", "found"),
     [
-        ("wake", {"timeout": 5}, "force, timeout_s, wait", '"timeout"'),
+        ("wake", {"timeout": 5}, "dry_run, force, timeout_s, wait", '"timeout"'),
         ("wake", {"timeout_s": "5"}, "timeout_s: a number from 0 to 86400", 'timeout_s: "5"'),
         ("wake", {"timeout_s": -1}, "timeout_s: a number from 0 to 86400", "timeout_s: -1"),
         ("wake", {"timeout_s": True}, "timeout_s: a number from 0 to 86400", "timeout_s: true"),
@@ -103,9 +103,9 @@ async def test_unknown_fields_models_routes_and_methods_name_the_way(api: Api) -
     assert (await api.ask("POST", "/v1/models/chat/wake", {"tiemout_s": 1}))[1]["hint"] == 'did you mean "timeout_s"?'
     status, problem = await api.ask("POST", "/v1/models/qwen3-32/wake")
     assert (status, problem["kind"], problem["hint"]) == (404, "unknown_model", 'did you mean "qwen3-32b"?')
-    status, problem = await api.ask("GET", "/v1/holds")
+    status, problem = await api.ask("GET", "/v1/reservations")
     assert (status, problem["kind"]) == (404, "invalid")
-    assert "/v1/holds" in problem["detail"]
+    assert "/v1/reservations" in problem["detail"]
     status, problem = await api.ask("DELETE", "/v1/models/chat")
     assert (status, problem["wanted"]) == (405, "GET")
     status, problem = await api.ask("POST", "/v1/models/chat/wake", raw=b" " * 70_000)

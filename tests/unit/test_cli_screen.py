@@ -36,14 +36,14 @@ def test_the_table_as_a_person_sees_it() -> None:
 
 
 def test_colours_change_nothing_but_colours() -> None:
-    painted = render_status(status(), replace(PLAIN, colour=True), WALL_S)
+    painted = render_status(status(), Screen(PLAIN.width, colour=True, unicode=PLAIN.unicode), WALL_S)
     assert [COLOURS.sub("", line) for line in painted] == render_status(status(), PLAIN, WALL_S)
     assert "\x1b[31m✗ failed" in painted[3]
     assert "\x1b[32m● awake" in painted[4]
 
 
 def test_a_plain_terminal_gets_plain_characters() -> None:
-    lines = render_status(status(), replace(PLAIN, unicode=False), WALL_S)
+    lines = render_status(status(), Screen(PLAIN.width, PLAIN.colour, unicode=False), WALL_S)
     assert all(line.isascii() for line in lines)
     assert "! failed" in lines[3]
     assert "####" in lines[6]

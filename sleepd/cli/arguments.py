@@ -1,0 +1,128 @@
+"""sleepctl's command line: the table of verbs as an argparse parser."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from sleepd import __version__
+from sleepd.cli.verbs import COMMON, VERBS, Option, Verb
+from sleepd.core.units import UnitError, parse_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ABOUT = "See, wake and put to sleep what sleepd manages."
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options: `verb`, `models`, `all` and what the verb takes; `cmd` is what stands behind `--` of a hold.
+
+    Exits with 2 for a command line that is none, with 125 where there is a CMD that will not run for it.
+    """
+    parser = make_parser()
+    head, cmd = _split(list(argv))
+    try:
+        options = parser.parse_args(head)
+        if cmd is not None and options.verb.name != "hold":
+            options, cmd = parser.parse_args(argv), None
+        options.cmd = cmd
+        _check(parser, options)
+    except SystemExit as ended:
+        if cmd is not None and ended.code:
+            raise SystemExit(125) from None
+        raise
+    return options
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
+    if "--" not in argv:
+        return argv, None
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    verb: Verb = options.verb
+    if verb.models == "some" and bool(options.models) == options.all:
+        parser.error(f"{verb.name}: wanted at least one MODEL, or --all and none")
+    if verb.name != "hold":
+        return
+    if options.cmd is not None and not options.cmd:
+        parser.error("hold: wanted a command behind --")
+    ways = [options.cmd is not None, options.ttl is not None, options.release is not None]
+    if sum(ways) != 1:
+        parser.error("hold: wanted one of these: MODEL -- CMD, MODEL --ttl D, --release ID")
+    if (options.model is None) is not (options.release is not None):
+        parser.error("hold: wanted a MODEL" if options.release is None else "hold: --release ID takes no MODEL")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("sleepctl", description=ABOUT, allow_abbrev=False)
+    for option in COMMON:
+        _add(parser, option, option.default)
+    parser.add_argument("--version", action="version", version=f"sleepctl {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for verb in VERBS:
+        usage = " ".join(["sleepctl", verb.name, *_usage(verb)])
+        added = commands.add_parser(verb.name, help=verb.help, description=verb.help, usage=usage, allow_abbrev=False)
+        added.set_defaults(verb=verb, all=False)
+        for option in COMMON:
+            _add(added, option, argparse.SUPPRESS)
+        for option in verb.options:
+            _add(added, option, option.default)
+        _add_models(added, verb)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, option: Option, default: object) -> None:
+    if option.kind == "flag":
+        chosen = default if default is argparse.SUPPRESS else False
+        parser.add_argument(option.flag, action="store_true", default=chosen, help=option.help)
+    elif option.kind == "level":
+        parser.add_argument(
+            option.flag, type=int, choices=(1, 2), default=default, metavar=option.metavar, help=option.help
+        )
+    else:
+        read = _READ[option.kind]
+        parser.add_argument(option.flag, type=read, default=default, metavar=option.metavar, help=option.help)
+
+
+def _add_models(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    if verb.models in ("some", "filter"):
+        only = "only these; " if verb.models == "filter" else ""
+        text = f'{only}a name, or a glob such as "chat-*"'
+        parser.add_argument("models", metavar="MODEL", nargs="*", help=text)
+    elif verb.models == "one":
+        parser.add_argument("model", metavar="MODEL", nargs="?", help="which model")
+        parser.epilog = "With -- CMD: the status is CMD's own; 125 sleepctl failed, 126 not executable, 127 not found."
+    elif verb.tail:
+        parser.add_argument("what", choices=verb.tail.split("|"), help="a shell, or names for a script of your own")
+
+
+def _usage(verb: Verb) -> list[str]:
+    options = [f"[{o.flag}{' ' + o.metavar if o.metavar else ''}]" for o in verb.options]
+    models = {"some": ["MODEL..."], "filter": ["[MODEL...]"], "one": ["MODEL"]}.get(verb.models, [])
+    return [*options, *models, *([verb.tail] if verb.tail else [])]
+
+
+def _seconds(text: str) -> float:
+    return _at_most(text, 86_400.0, "1d")
+
+
+def _long_seconds(text: str) -> float:
+    return _at_most(text, 31_536_000.0, "365d")
+
+
+def _at_most(text: str, most_s: float, shown: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not math.isfinite(seconds) or seconds > most_s:
+        raise argparse.ArgumentTypeError(f"wanted at most {shown}, found {text!r}")
+    return seconds
+
+
+_READ: dict[str, Callable[[str], object]] = {"text": str, "duration": _seconds, "long duration": _long_seconds}

@@ -1,0 +1,62 @@
+"""Cells in columns, cut at the edge of the screen; colours are put on after cutting, so that they count no columns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sleepd.cli.screen import Screen
+from sleepd.core.units import format_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+NAME_LIMIT = 24
+
+
+class Columns:
+    """A table's heads and rows; the last cell of a row takes what is left of the screen, or goes where none is."""
+
+    def __init__(self, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
+        """`right`: the columns whose cells stand to the right: sizes and times."""
+        self._heads, self._rows, self._right = heads, rows, right
+        columns = list(zip(heads, *rows, strict=True))
+        self._widths = [max(map(len, column)) for column in columns[:-1]]
+        self._widths[0] = min(self._widths[0], NAME_LIMIT)
+
+    def render(self, screen: Screen, tones: Sequence[Mapping[int, str]]) -> list[str]:
+        """Return the lines; `tones` says for each row which column has which colour."""
+        left = None if screen.width is None else screen.width - sum(self._widths) - 2 * len(self._widths)
+        if left is not None and left < 10:  # a narrow screen: the outlook gives way to what is
+            left = 0
+        bold = dict.fromkeys(range(len(self._heads)), "bold")
+        lines = [self._line(self._heads, left, screen, bold)]
+        return lines + [self._line(row, left, screen, tone) for row, tone in zip(self._rows, tones, strict=True)]
+
+    def _line(self, cells: Sequence[str], left: int | None, screen: Screen, tones: Mapping[int, str]) -> str:
+        shown, room = [], screen.width
+        for column, cell in enumerate(cells):
+            last = column == len(cells) - 1
+            width = left if last else self._widths[column]
+            text = screen.cut(cell, width)
+            padded = text if last else text.rjust(width or 0) if column in self._right else text.ljust(width or 0)
+            padded = screen.cut(padded, room)
+            if not padded and column:
+                break
+            shown.append(screen.paint(padded, tones[column]) if column in tones else padded)
+            room = None if room is None else room - len(padded) - 2
+        return "  ".join(shown).rstrip()
+
+
+def age(since: str | None, now_wall_s: float) -> str:
+    """Return how long ago that moment (RFC 3339) was."""
+    return "-" if since is None else format_duration(max(0, int(now_wall_s - _wall_s(since))))
+
+
+def left(until: str, now_wall_s: float) -> str:
+    """Return how long it is until that moment (RFC 3339)."""
+    return format_duration(max(0, int(_wall_s(until) - now_wall_s)))
+
+
+def _wall_s(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()

@@ -1,0 +1,108 @@
+"""What sleepctl understands, as one table: the parser, the completions and docs/sleepctl.md are made of it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Option:
+    """One option. `kind` is "flag", "text", "duration", "long duration" or "level"; `metavar` shows what it takes."""
+
+    __slots__ = ("default", "flag", "help", "kind", "metavar")
+
+    def __init__(
+        self, flag: str, text: str, kind: str = "flag", metavar: str = "", default: str | float | None = None
+    ) -> None:
+        self.flag, self.help, self.kind, self.metavar, self.default = flag, text, kind, metavar, default
+
+    @property
+    def name(self) -> str:
+        return self.flag.lstrip("-").replace("-", "_")
+
+
+class Verb:
+    """One command. `models`: "" none, "filter" any number of MODELs, "some" MODELs or --all, "one" MODEL.
+
+    `command` names the function that does it, imported only then.
+    """
+
+    __slots__ = ("command", "help", "models", "name", "options", "tail")
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        command: str,
+        models: str = "",
+        options: Sequence[Option] = (),
+        tail: str = "",
+    ) -> None:
+        self.name, self.help, self.command = name, text, command
+        self.models, self.options, self.tail = models, tuple(options), tail
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+COMMON = (
+    Option("--socket", "default $SLEEPD_SOCKET, else /run/sleepd/sleepd.sock", "text", "PATH"),
+    Option("--json", "exactly what the API answered"),
+)
+ALL = Option("--all", "every model")
+NO_WAIT = Option("--no-wait", "return once the task is accepted")
+TIMEOUT = Option("--timeout", 'such as "90s"; default 10m', "duration", "D", 600.0)
+FORCE = Option("--force", "needs the role admin")
+
+VERBS = (
+    Verb("status", "what every model does, and why", "looks:show_status", "filter"),
+    Verb(
+        *("wake", "wake models and wait until they are awake", "wishes:wake", "some"),
+        (ALL, Option("--dry-run", "do nothing, show what would be done"), NO_WAIT, TIMEOUT, FORCE),
+    ),
+    Verb(
+        *("sleep", "put models to sleep and wait until they are", "wishes:sleep", "some"),
+        (
+            ALL,
+            Option("--level", "1 keeps the weights in RAM, 2 discards them; default 1", "level", "N", 1),
+            Option("--drain", "how long a busy model may finish", "duration", "D", 0.0),
+            Option("--via-wake", "wake one that sleeps less deeply first"),
+            *(NO_WAIT, TIMEOUT, FORCE),
+        ),
+    ),
+    Verb("reset", "take failed models back into service", "wishes:reset", "some", (ALL,)),
+    Verb("pin", "let nothing but force put models to sleep", "wishes:pin", "some", (ALL,)),
+    Verb("unpin", "let rules put models to sleep again", "wishes:unpin", "some", (ALL,)),
+    Verb(
+        *("hold", "keep a model awake: while CMD runs, or for a time", "hold:hold", "one"),
+        (
+            Option("--ttl", "for so long, instead of while CMD runs", "long duration", "D"),
+            Option("--reason", "for people who wonder why it is awake", "text", "TEXT", ""),
+            Option("--id", "name the hold; the same again renews it", "text", "ID"),
+            Option("--release", "let go of this hold", "text", "ID"),
+            *(NO_WAIT, TIMEOUT),
+        ),
+        tail="-- CMD...",
+    ),
+    Verb("holds", "who keeps what awake", "looks:show_holds", "filter"),
+    Verb(
+        *("is-awake", "quiet: exit 0 where all are awake, 1 where one is not", "looks:is_awake", "some"),
+        (ALL,),
+    ),
+    Verb(
+        *("explain", "every rule of a model: what holds, what is missing, when it fires", "looks:show_why", "some"),
+        (ALL,),
+    ),
+    Verb(
+        *("events", "what happened, and what happens from now on", "looks:show_events", "filter"),
+        (
+            Option("--since", "only what came after this event", "text", "ID"),
+            Option("--no-follow", "end after what is on record"),
+        ),
+    ),
+    Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
+    Verb(
+        *("completion", "a script for the completion of your shell", "completion:show_completion"),
+        tail="|".join((*SHELLS, "models", "holds")),
+    ),
+)

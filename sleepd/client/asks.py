@@ -1,0 +1,88 @@
+"""Every route of the socket API as a request in the making: both clients send these, and nothing else."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT_SOCKET = "/run/sleepd/sleepd.sock"
+BEAT_LIMIT_S = 60.0
+"""A stream that is silent for longer is broken: the daemon beats every 15 s."""
+RETRY_S = 0.25
+"""How soon a stream that broke is asked for again."""
+GRACE_S = 10.0
+"""How much longer than a wish's own timeout the client waits for the answer that the daemon owes at that moment."""
+
+
+class Request:
+    """`waits_s`: how long the daemon may take by the wish itself; None: it answers at once."""
+
+    __slots__ = ("body", "method", "path", "waits_s")
+
+    def __init__(
+        self, method: str, path: str, body: dict[str, Any] | None = None, waits_s: float | None = None
+    ) -> None:
+        self.method, self.path, self.body, self.waits_s = method, path, body, waits_s
+
+    def limit_s(self, timeout_s: float) -> float:
+        """How long to wait for the answer where ordinary ones get `timeout_s`."""
+        return timeout_s if self.waits_s is None else self.waits_s + GRACE_S
+
+
+def quoted(text: str) -> str:
+    """Return the text as one segment of a path (RFC 3986): what is not a letter, digit or one of -._~ in percents."""
+    return "".join(
+        char if char.isascii() and (char.isalnum() or char in "-._~") else "".join(f"%{b:02X}" for b in char.encode())
+        for char in text
+    )
+
+
+def of_model(name: str, verb: str = "") -> str:
+    return f"/v1/models/{quoted(name)}" + (f"/{verb}" if verb else "")
+
+
+def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
+    return _wish(name, "wake", {"wait": wait, "timeout_s": timeout_s, "force": force})
+
+
+def plan_wake(name: str) -> Request:
+    return Request("POST", of_model(name, "wake"), {"dry_run": True})
+
+
+def sleep(
+    name: str, *, level: int, drain_s: float, force: bool, via_wake: bool, wait: bool, timeout_s: float
+) -> Request:
+    body = {"level": level, "drain_s": drain_s, "force": force, "via_wake": via_wake}
+    return _wish(name, "sleep", body | {"wait": wait, "timeout_s": timeout_s})
+
+
+def simple(name: str, verb: str) -> Request:
+    return Request("POST", of_model(name, verb), {})
+
+
+def hold(hold_id: str, model: str, *, ttl_s: float, reason: str, wake: bool, wait: bool, timeout_s: float) -> Request:
+    body = {"model": model, "ttl_s": ttl_s, "reason": reason, "wake": wake, "wait": wait, "timeout_s": timeout_s}
+    return Request("PUT", of_hold(hold_id), body, timeout_s if wake and wait else None)
+
+
+def attach(hold_id: str, model: str, *, reason: str, wake: bool, wait: bool, timeout_s: float) -> Request:
+    body = {"model": model, "attach": True, "reason": reason, "wake": wake, "wait": wait, "timeout_s": timeout_s}
+    return Request("PUT", of_hold(hold_id), body, timeout_s if wake and wait else None)
+
+
+def release(hold_id: str) -> Request:
+    return Request("DELETE", of_hold(hold_id))
+
+
+def of_hold(hold_id: str) -> str:
+    return f"/v1/holds/{quoted(hold_id)}"
+
+
+def events(since: str | None, *, follow: bool) -> Request:
+    query = [f"follow={'true' if follow else 'false'}"] + ([f"since={quoted(since)}"] if since else [])
+    return Request("GET", f"/v1/events?{'&'.join(query)}")
+
+
+def _wish(name: str, verb: str, body: dict[str, Any]) -> Request:
+    return Request("POST", of_model(name, verb), body, body["timeout_s"] if body["wait"] else None)

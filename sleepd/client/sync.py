@@ -1,0 +1,242 @@
+"""The synchronous client, on the standard library alone, so that sleepctl starts fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from sleepd.client import asks
+from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
+from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
+from sleepd.client.http1 import Answer, BrokenAnswer, connect, send
+from sleepd.client.sse import EventLines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from sleepd.client.holding import Holding
+    from sleepd.wire import answers, shapes
+
+
+class Client:
+    """One daemon at one socket. Every call is its own connection, so calls may be made from several threads.
+
+    Every method raises ApiProblem for a refusal and DaemonUnreachable where no answer comes in time.
+    """
+
+    def __init__(self, socket_path: str | os.PathLike[str] | None = None, timeout_s: float = 30.0) -> None:
+        """`socket_path` None: $SLEEPD_SOCKET, else the daemon's default. `timeout_s` bounds each ordinary answer."""
+        self.socket_path = os.fspath(socket_path or os.environ.get("SLEEPD_SOCKET") or DEFAULT_SOCKET)
+        self.timeout_s = timeout_s
+
+    # looking
+
+    def status(self) -> Reply[answers.Status]:
+        """Return everything there is to see: version, models, gpus, host, tasks, notes."""
+        return self.request("GET", "/v1/status")
+
+    def models(self) -> Reply[answers.Models]:
+        return self.request("GET", "/v1/models")
+
+    def model(self, name: str) -> Reply[shapes.Model]:
+        return self.request("GET", asks.of_model(name))
+
+    def explain(self, name: str) -> Reply[answers.Explanation]:
+        return self.request("GET", asks.of_model(name, "explain"))
+
+    def tasks(self) -> Reply[answers.Tasks]:
+        """Return the tasks that run and the last 1,000 that ended, the newest first."""
+        return self.request("GET", "/v1/tasks")
+
+    def task(self, task_id: int) -> Reply[shapes.Task]:
+        return self.request("GET", f"/v1/tasks/{task_id}")
+
+    def holds(self) -> Reply[answers.Holds]:
+        return self.request("GET", "/v1/holds")
+
+    def healthz(self) -> Reply[answers.Health]:
+        return self.request("GET", "/healthz")
+
+    def readyz(self) -> Reply[answers.Readiness]:
+        """Return whether every model was looked at: `status` is 200 or 503, `body["waiting_for"]` says for which."""
+        return self.request("GET", "/readyz")
+
+    def openapi(self) -> Reply[dict[str, Any]]:
+        return self.request("GET", "/openapi.json")
+
+    # acting
+
+    def wake(
+        self, name: str, *, wait: bool = True, timeout_s: float = 600.0, force: bool = False
+    ) -> Reply[answers.Outcome]:
+        """Wake the model; with `wait` return once it is awake, `timeout_s` later at most (kind `timeout`)."""
+        return self.send(asks.wake(name, wait=wait, timeout_s=timeout_s, force=force))
+
+    def plan_wake(self, name: str) -> Reply[answers.Outcome]:
+        """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
+        return self.send(asks.plan_wake(name))
+
+    def sleep(
+        self,
+        name: str,
+        *,
+        level: int = 1,
+        drain_s: float = 0.0,
+        force: bool = False,
+        via_wake: bool = False,
+        wait: bool = True,
+        timeout_s: float = 600.0,
+    ) -> Reply[answers.Outcome]:
+        """Put the model to sleep; a busy one has `drain_s` to finish (kind `busy`).
+
+        `via_wake`: one that sleeps less deeply is woken for it first (else kind `needs_wake`).
+        """
+        return self.send(
+            asks.sleep(
+                name, level=level, drain_s=drain_s, force=force, via_wake=via_wake, wait=wait, timeout_s=timeout_s
+            )
+        )
+
+    def reset(self, name: str) -> Reply[answers.Outcome]:
+        """Take a failed model back into service: it is looked at anew."""
+        return self.send(asks.simple(name, "reset"))
+
+    def pin(self, name: str) -> Reply[answers.Outcome]:
+        """Let nothing but force put the model to sleep, until it is unpinned."""
+        return self.send(asks.simple(name, "pin"))
+
+    def unpin(self, name: str) -> Reply[answers.Outcome]:
+        return self.send(asks.simple(name, "unpin"))
+
+    def reload(self) -> Reply[answers.Reloaded]:
+        """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
+        return self.request("POST", "/v1/reload", {})
+
+    # holding
+
+    def hold(
+        self,
+        hold_id: str,
+        model: str,
+        *,
+        ttl_s: float,
+        reason: str = "",
+        wake: bool = True,
+        wait: bool = True,
+        timeout_s: float = 600.0,
+    ) -> Reply[shapes.Hold]:
+        """Keep the model awake for `ttl_s` from now; the same id again renews. With `wake` and `wait`: once awake."""
+        return self.send(
+            asks.hold(hold_id, model, ttl_s=ttl_s, reason=reason, wake=wake, wait=wait, timeout_s=timeout_s)
+        )
+
+    def release(self, hold_id: str) -> Reply[answers.Released]:
+        """Let go of a hold; one that is not there any more is let go of already."""
+        return self.send(asks.release(hold_id))
+
+    def holding(
+        self,
+        model: str,
+        hold_id: str | None = None,
+        *,
+        reason: str = "",
+        wake: bool = True,
+        timeout_s: float = 600.0,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> Holding:
+        """Keep the model awake while a `with` block runs; see Holding. `hold_id` None: one nobody else has."""
+        from sleepd.client.holding import Holding
+
+        return Holding(self, model, hold_id, reason=reason, wake=wake, timeout_s=timeout_s, on_lost=on_lost)
+
+    # streams
+
+    def events(
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
+
+        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
+        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        """
+        lines = EventLines(since)
+        answer = self.open_stream(asks.events(since, follow=follow))
+        while True:
+            broke: DaemonUnreachable | None = None
+            try:
+                yield from self._read_events(answer, lines)
+            except DaemonUnreachable as error:
+                broke = error
+            if not follow or resume_for_s <= 0:
+                if broke is not None:
+                    raise broke
+                return
+            answer = self._open_again(lines, time.monotonic() + resume_for_s)
+
+    def _open_again(self, lines: EventLines, deadline_s: float) -> Answer:
+        while True:
+            time.sleep(RETRY_S)
+            try:
+                return self.open_stream(asks.events(lines.last_id, follow=True))
+            except DaemonUnreachable:
+                if time.monotonic() >= deadline_s:
+                    raise
+
+    def _read_events(self, answer: Answer, lines: EventLines) -> Iterator[dict[str, Any]]:
+        try:
+            for raw in answer.lines():
+                event = lines.take(raw)
+                if event is not None:
+                    yield event
+        except (OSError, BrokenAnswer) as error:
+            raise DaemonUnreachable(f"the daemon at {self.socket_path} broke off: {why(error)}") from None
+        finally:
+            answer.close()
+
+    def open_stream(self, request: Request) -> Answer:
+        """Return the head of an answer that has no end of its own; its pieces may come BEAT_LIMIT_S apart."""
+        answer = self._ask(request, max(BEAT_LIMIT_S, request.limit_s(self.timeout_s)))
+        if answer.status >= 400:
+            try:
+                read_reply(answer.status, answer.read())
+            finally:
+                answer.close()
+        return answer
+
+    # the wire
+
+    def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> Reply[Any]:
+        """Return the answer to any request."""
+        return self.send(Request(method, path, body), timeout_s)
+
+    def send(self, request: Request, timeout_s: float | None = None) -> Reply[Any]:
+        limit_s = request.limit_s(self.timeout_s) if timeout_s is None else timeout_s
+        answer = self._ask(request, limit_s)
+        try:
+            return read_reply(answer.status, answer.read())
+        except (OSError, BrokenAnswer) as error:
+            raise self._silent(error) from None
+        finally:
+            answer.close()
+
+    def _ask(self, request: Request, limit_s: float) -> Answer:
+        try:
+            connected = connect(self.socket_path, limit_s)
+        except OSError as error:
+            raise DaemonUnreachable(say_unreachable(self.socket_path, error)) from None
+        body = None if request.body is None else json.dumps(request.body).encode()
+        try:
+            return send(connected, request.method, request.path, body)
+        except (OSError, BrokenAnswer) as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: Exception) -> DaemonUnreachable:
+        return DaemonUnreachable(f"the daemon at {self.socket_path} did not answer: {why(error)}")
+
+
+__all__ = ["ApiProblem", "Client", "DaemonUnreachable", "Reply"]
