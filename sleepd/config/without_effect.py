@@ -14,7 +14,7 @@ from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
     "daemon.on_stop": "sleepers are left asleep",
-    "gateway": "there is no gateway yet",
+    "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
     "gpu.backend": "GPUs are read with NVML",
     "gpu.capacity": "GPUs are read with NVML",
@@ -22,14 +22,9 @@ WITHOUT_EFFECT = {
     "recovery.max_restarts": "units are not controlled yet",
     "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
-    "models.api_key_file": "no key is sent",
-    "models.ca_file": "https is not spoken yet",
     "models.wake_direct": "direct connections are not looked at yet",
-    "models.served_names": "there is no gateway yet",
     "models.may_stop": "units are not controlled yet",
-    "models.max_wait": "there is no gateway yet",
     "models.prime": "nothing is primed",
-    "models.verify": "answers are compared after a level 2 wake only",
     "rules.when.predicted_idle": "a rule with it never holds",
     "rules.then.stop": "units are not controlled yet: it is only told",
 }

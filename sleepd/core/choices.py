@@ -141,8 +141,8 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
     reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-        # A reading that merely grew old says nothing new about what it waits for.
-        if reason.startswith("waits for"):
+        # A reading that merely grew old says nothing new about what it waits for, nor about what we merely owe.
+        if reason.startswith("waits for") or not draft.models[name].waiters:
             return
     if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
@@ -236,4 +236,5 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
     elif state is State.FOREIGN:
         detail = f"{name} is held by somebody else: {record.reason}"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+        hint = f"to take it back at once: sleepctl reset {name}"
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)

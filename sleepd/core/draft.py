@@ -59,6 +59,7 @@ class Draft:
         self.calendar: Calendar = world.calendar
         self.missed_polls = world.missed_polls
         self.proven = world.proven
+        self.reservations = world.reservations
         self.next_task = world.next_task
         self.stopping = world.stopping
         self.touched: set[str] = set()
@@ -155,6 +156,7 @@ class Draft:
             calendar=self.calendar,
             missed_polls=self.missed_polls,
             proven=self.proven,
+            reservations=self.reservations,
             next_task=self.next_task,
             stopping=self.stopping,
         )
@@ -200,6 +202,9 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         last_active_wall_s=_rounded_up(now.wall_s - (now.mono_s - record.last_active_s)),
         fingerprint=record.fingerprint,
         footprint=record.footprint,
+        prior=record.prior,
+        prime_failed=record.prime_failed,
+        restart_wanted=record.restart_wanted,
         failure=record.failure,
         check_failed=record.check_failed,
         checking=record.checking,

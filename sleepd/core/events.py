@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from sleepd.core.activity import Owed
 from sleepd.core.calendar import Calendar
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life
 from sleepd.core.model import (
     Activity,
@@ -14,13 +15,13 @@ from sleepd.core.model import (
     ControlCounts,
     Failure,
     Fingerprint,
-    Footprint,
     GpusSeen,
     HostSeen,
     KnownAnswer,
     ModelSeen,
     Reading,
     Settings,
+    Span,
 )
 from sleepd.core.plan import PlanStep
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
@@ -40,16 +41,21 @@ from sleepd.core.world import Task, World
 
 @dataclass(frozen=True, slots=True)
 class ModelLooked:
-    """A look at a server ended. `in_flight` is the gate's count at the time of this turn."""
+    """A look at a server ended. `in_flight` is the gate's count at the time of this turn, `entered` how many requests
+    it has let in since the daemon began."""
 
     model: str
     reading: Reading[ModelSeen]
     in_flight: int = 0
+    entered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class GpusLooked:
+    """`listed`: processes were asked for too."""
+
     reading: Reading[GpusSeen]
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,12 @@ class Evidence:
     started_s: MonotonicS = 0.0
     answered_s: MonotonicS = 0.0
     seen: Reading[ModelSeen] | None = None
+    gpus_earlier: Reading[GpusSeen] | None = None
+    """The poll before `gpus_before`: what differs between them, neither the step nor its model did."""
     gpus_before: Reading[GpusSeen] | None = None
     gpus_after: Reading[GpusSeen] | None = None
+    span: Mapping[str, Span] = field(default_factory=dict)
+    """By GPU uuid, the least and the most free bytes seen while the call was out; none where it was short."""
     host_before: Reading[HostSeen] | None = None
     host_after: Reading[HostSeen] | None = None
     answers: Mapping[str, KnownAnswer] = field(default_factory=dict)
@@ -262,6 +272,9 @@ class ModelSaved:
     unverified: bool = False
     holds: tuple[HoldSaved, ...] = ()
     pin: bool | None = None
+    prior: Footprint = Footprint()
+    prime_failed: bool = False
+    restart_wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sleepd.core.conditions import ASLEEP, idle_s, is_busy
 from sleepd.core.detector import count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.life import State
 from sleepd.core.limits import limit_of, with_act
 from sleepd.core.model import Cause, CauseKind, Known, Mode
@@ -123,6 +124,9 @@ def _want_sleep(draft: Draft, record: ModelRecord) -> Want | None:
         return None
     if not observed and _check_due(draft, record):
         begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
+        return None
+    if not observed and _prime_due(draft, record):
+        begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
         return None
     want, refusal = want_of(draft.world(), record, draft.now)
     if want is not None and observed:
@@ -247,6 +251,16 @@ def _is_free(draft: Draft, record: ModelRecord) -> bool:
         u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
     }
     return not wished & set(uuids_of(draft, record))
+
+
+def _prime_due(draft: Draft, record: ModelRecord) -> bool:
+    """A model with `prime` sleeps once in its first idle moment, and is woken again: its backup is pinned then, which
+    is what makes a first sleep slow. Not where the backup would not fit; that may change."""
+    if not record.spec.prime or record.prime_failed or record.footprint.host_pinned or record.spec.max_level == 0:
+        return False
+    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+        return False
+    return not backup_refusal(draft.world(), record)
 
 
 def _check_due(draft: Draft, record: ModelRecord) -> bool:

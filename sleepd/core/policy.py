@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from sleepd.core.conditions import is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import capabilities
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import limit_of
-from sleepd.core.memory import backup_refusal
-from sleepd.core.model import Known, Now
+from sleepd.core.model import Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.units import MonotonicS, format_duration
@@ -226,6 +226,5 @@ def level_for(world: World, record: ModelRecord, wanted: int) -> tuple[int, str]
         return 0, "max_level = 0 keeps it awake"
     if wanted >= 2 and spec.max_level >= 2 and not level2_refusal(world, record):
         return 2, ""
-    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
-    refusal = backup_refusal(record, world.host, gpus, world.settings.host_reserve_bytes)
+    refusal = backup_refusal(world, record)
     return (0, refusal) if refusal else (1, "")

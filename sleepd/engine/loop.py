@@ -101,6 +101,9 @@ class Loop:
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
+    def entered(self, model: str) -> int:
+        return self._gates.of(model).entered
+
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
@@ -224,7 +227,7 @@ class Loop:
             self._steps.add(task)
             task.add_done_callback(self._steps.discard)
         elif isinstance(command, OpenGate):
-            self._gates.of(command.model).open = True
+            self._gates.open(command.model)
         elif isinstance(command, Answer):
             future = self._answers.get(command.waiter)
             if future is not None and not future.done():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sleepd.config.effective import PLAIN
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import PACKAGED_DIR, load_config
 from sleepd.config.settings import Config
@@ -155,7 +156,7 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
         (MODEL.replace('["0"]', '"auto"'), "is needed where there is neither unit nor cgroup"),
         (MODEL.replace("127.0.0.1", "10.1.1.1"), "sleepd.toml:2: [models.chat] url: wanted a loopback address"),
         (MODEL.replace("http://127.0.0.1:8001", "ftp://x"), 'wanted "http://127.0.0.1:PORT"'),
-        (MODEL.replace("http://127.0.0.1:8001", "https://127.0.0.1:8001"), "https is not supported"),
+        (MODEL.replace("http://127.0.0.1:8001", "ftp://127.0.0.1:8001"), "https://HOST:PORT"),
         (MODEL.replace("8001", "99999"), 'wanted "http://127.0.0.1:PORT"'),
         (MODEL.replace("8001", "8001/v1"), "without a user, a path or a query"),
         (MODEL + 'unit = "x.service"\ncgroup = "y"\n', "sleepd.toml:5: [models.chat] cgroup: wanted unit or cgroup"),
@@ -259,12 +260,14 @@ def test_files_that_are_no_text_are_named(folder: Path) -> None:
 
 
 def test_the_samples_are_valid(folder: Path) -> None:
+    (folder.parent / "lib").rmdir()  # the shipped rules are those of the package
     etc = Path(__file__).parents[2] / "etc"
     sample = (etc / "sleepd.toml").read_text()
     uncommented = "\n".join(line.removeprefix("# ") if " = " in line else line for line in sample.splitlines())
     models = (etc / "conf.d" / "models.toml.example").read_text()
     plain = load(folder, sleepd=sample, models=models)
     assert plain.warnings == ()
-    assert sorted(plain.settings.models) == ["embed", "qwen3-32b"]
+    assert sorted(plain.settings.models) == ["embed", "qwen2.5-7b", "qwen3-32b"]
+    assert {line.strip("[]") for line in uncommented.splitlines() if line.startswith("[")} >= set(PLAIN)
     assert load(folder, sleepd=uncommented, models=models).settings == plain.settings
     assert load(folder, sleepd=uncommented, models=models).service == plain.service

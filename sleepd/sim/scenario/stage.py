@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sleepd.core.life import State
 from sleepd.core.units import Seconds
 from sleepd.sim.host import GpuShare, RamShare
-from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of
+from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_of
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
@@ -42,7 +42,10 @@ class Stage:
         self.time = VirtualTime()
         self.host = host_of(cast)
         self.models = {model.name: model for model in cast.models}
+        self.slice = slice_of(cast)
         self.servers = {name: VirtualServer(self.time, name) for name in self.models}
+        for server in self.servers.values():
+            server.see_unit = self.host.see_unit
         self.account = Account()
         self.faulty = True
         self._next_pid = 100
@@ -72,6 +75,9 @@ class Stage:
     def _boot(self, name: str) -> None:
         """Start the model's server, as a supervisor would; where it does not fit, it is tried again later."""
         pid, self._next_pid = self._next_pid, self._next_pid + 1
+        unit = unit_of(self.models[name], self.slice)
+        if unit is not None:
+            self.host.units[pid] = unit
         try:
             engine = SimEngine(
                 engine_of(self.models[name]),
@@ -83,6 +89,7 @@ class Stage:
             )
         except OutOfMemory:
             self.host.refused -= 1
+            self.host.end_process(pid)
             self.later(RESTART_S, lambda: self._boot(name))
             return
         self.servers[name].engine, self.servers[name].pid = engine, pid
@@ -92,9 +99,7 @@ class Stage:
                 self.blame(other)
 
     def _died(self, name: str, pid: int) -> None:
-        for gpu in self.host.gpus:
-            gpu.held.pop(pid, None)
-        self.host.pinned.pop(pid, None)
+        self.host.end_process(pid)
         if self.servers[name].pid == pid:
             self.servers[name].engine = None
             self.account.deaths.append(name)
