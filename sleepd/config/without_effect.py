@@ -26,7 +26,6 @@ WITHOUT_EFFECT = {
     "groups": "any number is awake",
     "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
-    "models.prime": "nothing is primed",
     "models.mode": "rules act",
     **{
         f"rules.when.{key}": "a rule with it never holds"

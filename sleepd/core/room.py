@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import State
 from sleepd.core.memory import (
@@ -189,12 +190,13 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
 
 
 def _wanted_level(draft: Draft, record: ModelRecord) -> int:
-    """Under host-RAM pressure a victim is to sleep at level 2 where that is allowed."""
+    """Under host-RAM pressure, and where its backup does not fit, a victim is to sleep at level 2 where that is
+    allowed and proven; `level_for` has the last word."""
     pressed = any(
         r.is_pressure and r.name in draft.memory.below and record.spec.name in r.applies_to
         for r in draft.settings.rules
     )
-    return 2 if pressed else 1
+    return 2 if pressed or backup_refusal(draft.world(), record) else 1
 
 
 def _sum(by_gpu: object) -> str:
