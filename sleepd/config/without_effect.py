@@ -24,7 +24,6 @@ WITHOUT_EFFECT = {
     "history": "there is no history yet",
     "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
-    "models.prime": "nothing is primed",
     "rules.when.predicted_idle": "a rule with it never holds",
     "rules.then.stop": "units are not controlled yet: it is only told",
 }

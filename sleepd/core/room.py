@@ -7,6 +7,7 @@ from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.groups import full_group
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import (
@@ -223,8 +224,10 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
 
 
 def _wanted_level(draft: Draft, record: ModelRecord) -> int:
-    """Under host-RAM pressure a victim is to sleep at level 2 where that is allowed."""
-    return 2 if is_pressed(draft.world(), record) else 1
+    """Under host-RAM pressure, and where its backup does not fit, a victim is to sleep at level 2 where that is
+    allowed and proven; `level_for` has the last word."""
+    world = draft.world()
+    return 2 if is_pressed(world, record) or backup_refusal(world, record) else 1
 
 
 def _sum(by_gpu: object) -> str:
