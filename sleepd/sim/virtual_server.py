@@ -119,11 +119,9 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = seen_of(engine, engine.snapshot(), self.pid)
+        seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
-        if not ask_sleeping:
-            seen = replace(seen, unit_memory=self.see_unit(self.pid))
         if not ask_sleeping:
             self._time.call_later(0.001, lambda: then(Known(seen, asked_s, self._time.now())))
             return
