@@ -22,4 +22,3 @@ def test_declared_bytes_decide_who_fits(host: Host) -> None:
     daemon.await_model("b", state="asleep")
     daemon.client.wake("b")
     assert (daemon.model("a")["state"], daemon.model("b")["state"]) == ("asleep", "awake"), "a made room"
-    assert a.state()["is_sleeping"] if "is_sleeping" in a.state() else True

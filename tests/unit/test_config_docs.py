@@ -61,7 +61,7 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
     inline = {"when": as_inline(when), "then": as_inline(then)}
     heads: dict[str, dict[str, str]] = {
         "[models.chat]": model,
-        "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]'},
+        "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]', "vram": '"1GiB"'},
         "[[rules]]": inline | rule,
         "[groups.g]": groups if section == "groups" else {},
         f"[{section}]": plain,
