@@ -16,8 +16,6 @@ WITHOUT_EFFECT = {
     "daemon.on_stop": "sleepers are left asleep",
     "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
-    "gpu.backend": "GPUs are read with NVML",
-    "gpu.capacity": "GPUs are read with NVML",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
     "recovery.late_drain": "a sleep is not cut short",
