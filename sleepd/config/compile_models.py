@@ -64,6 +64,9 @@ def read_models(tree: Mapping[str, Any], defaults: ModelKeys, findings: Findings
     found: dict[str, Written | None] = {}
     for name, value in written.items():
         path = ("models", name)
+        if not isinstance(value, dict):
+            findings.refuse(path, f"wanted tables [models.NAME], found {show(value)}")
+            continue
         if not MODEL_NAME.fullmatch(name):
             wanted = "wanted a model name of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, at most 63"
             findings.refuse(path, f"{wanted}, found {show(name)}")
@@ -138,6 +141,8 @@ def _check_placement(model: Written, capacity: Mapping[str, int] | None) -> None
     elif capacity is not None and found.gpus == "auto":
         model.refuse("gpus", 'is needed with [gpu] backend = "none": nobody sees where its processes hold memory')
     elif capacity is not None:
+        if found.vram == "auto" and not model.is_refused("vram"):
+            model.refuse("vram", 'is needed with [gpu] backend = "none": nobody measures what its wake takes')
         for gpu in found.gpus:
             if gpu not in capacity:
                 model.refuse("gpus", f"wanted GPUs that [gpu] capacity declares ({', '.join(capacity)}), found {gpu}")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.activity import Owed
+from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
@@ -86,7 +87,11 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
 
 def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
-    seen = reading.value
+    seen, was = reading.value, record.seen
+    if seen.unit_memory is None and isinstance(was, Known) and was.value.facts.incarnation == seen.facts.incarnation:
+        # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
+        seen = replace(seen, unit_memory=was.value.unit_memory)
+        reading = replace(reading, value=seen)
     record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
@@ -224,6 +229,7 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         meet_stranger(draft, name, _what_they_did(record.control, seen.control))
         return
     used = count_use(draft, name, seen)
+    watch_connections(draft, name, seen.direct)
     if record.life.state is State.AWAKE:
         if seen.is_sleeping:
             draft.state(name, Fact.CONTRADICTED)

@@ -101,7 +101,7 @@ def test_of_equals_the_longest_idle_makes_room():
 
 
 def test_under_host_pressure_the_victim_goes_as_deep_as_it_may():
-    memory = DetectorMemory(below=frozenset({"host-ram-pressure"}))
+    memory = DetectorMemory(crossed=frozenset({("host-ram-pressure", "b", 0)}))
     made = world(sleeper(), neighbour(), rules=(nap(), pressure()), free=SHORT_OF_ONE, memory=memory)
     assert ask(made).level == 1, "level 2 is not allowed to it, and its backup still fits"
 
@@ -154,7 +154,7 @@ def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
 def test_a_barred_gpu_is_waited_for():
     found = ask(world(sleeper()), barred=GPU)
     assert isinstance(found, WaitFor)
-    assert found.gpus == GPU
+    assert found.claims == GPU
 
 
 def test_a_victims_sleep_needs_the_host_lock():
