@@ -1,6 +1,6 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
-from sleepd.core.life import LEVEL, PUBLIC, State
+from sleepd.core.life import LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Now
 from sleepd.core.policy import (
@@ -16,7 +16,7 @@ from sleepd.core.policy import (
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
-from sleepd.core.world import ModelRecord, World, is_pinned
+from sleepd.core.world import ModelRecord, World, is_pinned, public_state
 
 
 def explain(world: World, name: str, now: Now) -> Explanation:
@@ -26,7 +26,7 @@ def explain(world: World, name: str, now: Now) -> Explanation:
     protected = _protected(world, record, now)
     return Explanation(
         model=name,
-        state=PUBLIC[record.life.state],
+        state=public_state(world, name),
         level=LEVEL[record.life.state],
         reason=reason(world, name),
         rules=found,
@@ -99,7 +99,7 @@ def _verdict(
 ) -> str:
     name, state = record.spec.name, record.life.state
     if state is not State.AWAKE:
-        doing, why = PUBLIC[state].replace("_", " "), reason(world, name)
+        doing, why = public_state(world, name).replace("_", " "), reason(world, name)
         return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
     want, refusal = want_of(world, record, now.mono_s)
     refusal = level1_refusal(record) or _unplaced(world, record) or refusal

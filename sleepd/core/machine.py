@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
+from sleepd.core.budget import MOST_S
 from sleepd.core.choices import begin_sleeps, begin_wakes, go_on, serve_callers
 from sleepd.core.draft import Draft, age_of
+from sleepd.core.drain import hurry_moments, hurry_sleeps
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -63,6 +65,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     if any(isinstance(e, Tick) for e in events):
         draft.touched.update(draft.models)
     go_on(draft)
+    hurry_sleeps(draft)
     serve_callers(draft)
     begin_asked_sleeps(draft)
     begin_wakes(draft)
@@ -221,7 +224,9 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
-            tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+            tasks[name] = replace(
+                task, phase=phase, running=False, started_s=now.mono_s, sent_s=now.mono_s, attempt=0, resume_s=resume_s
+            )
         models[name] = record
     for gone in saved.models.keys() - models.keys():
         tasks = {n: _without(t, gone) for n, t in tasks.items()}
@@ -267,6 +272,8 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         failure=kept.failure,
         check_failed=kept.check_failed,
         checking=kept.checking,
+        attempts=kept.attempts,
+        cooldown_until_s=now.mono_s + min(max(0.0, kept.cooldown_until_wall_s - now.wall_s), 2 * MOST_S),
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
@@ -298,6 +305,9 @@ def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
         task = world.tasks.get(name)
         if task is not None and task.resume_s is not None:
             moments.append(task.resume_s)
+        if task is not None:
+            moments += hurry_moments(task, world.settings.late_drain_s)
+        moments.append(record.cooldown_until_s)
         if record.life.state is State.FOREIGN:
             moments.append(record.hold_down_until_s)
         if record.life.state is State.AWAKE:

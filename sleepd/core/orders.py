@@ -7,7 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
 from sleepd.core.units import Bytes, Seconds
 from sleepd.core.world import Intent, ModelRecord, Phase, Task
 
@@ -21,8 +21,11 @@ FREED_SHARE = 0.02
 def order_of(draft: Draft, task: Task) -> RunStep:
     """The order for the step the task is at; in the fence phase, the order to find out what that step did."""
     record = draft.models[task.model]
-    fence = task.phase is Phase.FENCE
-    step: PlanStep = step_of(Verb.FENCE) if fence else task.plan.steps[task.cursor]
+    step: PlanStep = task.plan.steps[task.cursor]
+    if task.phase is Phase.FENCE:
+        step = step_of(Verb.FENCE)
+    elif task.phase is Phase.CUT:
+        step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
     return RunStep(
         StepOrder(
@@ -49,7 +52,8 @@ def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds
     """Seconds until a call counts as unanswered: configured, else ten times learned, at least the default."""
     least_s = default_timeout(verb)
     if settings.stuck_after_s is not None:
-        return min(settings.stuck_after_s, least_s) if verb is Verb.FENCE else settings.stuck_after_s
+        # A question is not a control call: it has its own patience.
+        return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s
     learned = [s for key, s in record.footprint.seconds.items() if key.startswith("sleep") == (verb in SLEEPS)]
     return max([least_s, *(10 * s for s in learned)])
 

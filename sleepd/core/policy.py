@@ -158,8 +158,9 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
         found.append(f"it woke recently: min_awake leaves {format_duration(left_s)}")
     if record.waiters or record.owed_wake:
         found.append("somebody waits for it")
-    if record.not_before_s > now_s:
-        found.append(f"the last attempt did not work: next in {format_duration(record.not_before_s - now_s)}")
+    rest_s = max(record.not_before_s, record.cooldown_until_s) - now_s
+    if rest_s > 0:
+        found.append(f"the last attempt did not work: next in {format_duration(rest_s)}")
     if unsafe := level1_refusal(record):
         found.append(unsafe)
     return tuple(found)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
+from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
@@ -37,7 +38,9 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if interfered:
         _yield(draft, task)
         return
-    if task.phase is Phase.FENCE:
+    if task.phase is Phase.CUT:
+        cut_ended(draft, task)
+    elif task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
     elif event.end is StepEnd.DONE:
         _succeed(draft, task, event, before)

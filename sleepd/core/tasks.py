@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 
-from sleepd.core.dialect import capabilities
+from sleepd.core.budget import clear_failures, count_failure
+from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
 from sleepd.core.learn import learn_duration
-from sleepd.core.life import Fact, State, Weights
+from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Cause, CauseKind
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
-from sleepd.core.world import HOST_LOCK, AskKind, LastWake, Phase, Task, TaskKind, proof_key
+from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
 
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
@@ -20,7 +21,9 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     wanted = record.fingerprint is None and record.facts is not None and record.facts.generates
     claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
     plan = plan_sleep(level, fingerprint_wanted=wanted)
-    task = _create(draft, Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims))
+    forced = any(w.force and w.ask is AskKind.SLEEP for w in record.waiters)
+    task = Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims, forced=forced)
+    task = _create(draft, task)
     if parent:
         task = draft.put_task(replace(task, parent=parent.id))
     draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=cause.kind is CauseKind.CHECK)
@@ -32,8 +35,8 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     """Start waking a sleeping model. Its memory may have to be made free first: see core/choices.py."""
     record = draft.models[name]
     assert record.facts is not None
-    level = 2 if record.life.state is State.ASLEEP_L2 else 1
     caps = capabilities(record.facts, fenced=record.spec.fenced)
+    level = 2 if record.life.state is State.ASLEEP_L2 or _as_level2(draft, record, caps) else 1
     plan = plan_wake(
         level, caps, doubtful=record.life.weights is not Weights.OFFLOADED, known=record.fingerprint is not None
     )
@@ -42,6 +45,15 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     draft.change(name, reason=f"waking: {describe(cause)}", made_room=())
     _tell_begun(draft, task)
     return task
+
+
+def _as_level2(draft: Draft, record: ModelRecord, caps: Capabilities) -> bool:
+    """Whether a sleeper whose level nobody can tell is woken as from level 2: its weights are read anew before anything
+    is computed, which is right for either level. Only where that was checked and a partial wake stays held (0.24+)."""
+    assert record.facts is not None
+    unknown = record.life == Life(State.ASLEEP_L1, Weights.DOUBTFUL)
+    checked = not caps.level2_unsafe and proof_key(record.facts) in draft.proven
+    return unknown and caps.held_when_partial and checked
 
 
 def begin_proof(draft: Draft, name: str) -> None:
@@ -77,13 +89,14 @@ def carry_on(draft: Draft, task: Task) -> Task:
     """Order the task's current step, stating what is true from the moment its call leaves."""
     name = task.model
     step = task.plan.steps[task.cursor]
-    if task.phase is not Phase.FENCE:
+    if task.phase in (Phase.DO, Phase.UNDO):
         record = draft.models[name]
         if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
-            draft.state(name, Fact.WAKE_CHOSEN)
+            as_level2 = record.life.state is State.ASLEEP_L1 and step.verb is Verb.WAKE_WEIGHTS
+            draft.state(name, Fact.RELOAD_CHOSEN if as_level2 else Fact.WAKE_CHOSEN)
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
-        task = replace(task, intent=intent_of(draft, draft.models[name], task))
+        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s)
         if step.issued is not None:
             draft.state(name, step.issued)
     task = draft.put_task(replace(task, running=True, resume_s=None))
@@ -137,11 +150,12 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     record = draft.models[name]
     put_back = task.kind is TaskKind.WAKE
     draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
-    draft.change(name, attempts=record.attempts if put_back else 0)
     if put_back:
+        count_failure(draft, name)
         refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
         restore_victims(draft, task)
         return
+    clear_failures(draft, name)
     draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
     if record.checking:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
@@ -171,10 +185,12 @@ def _woke(draft: Draft, task: Task) -> None:
     if task.kind is TaskKind.WAKE:
         learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
     if task.kind is TaskKind.SLEEP:
+        count_failure(draft, name)
         refuse_sleepers(draft, name)
         _fail_check(draft, name)
     else:
-        draft.change(name, failure=None, attempts=0)
+        clear_failures(draft, name)
+        draft.change(name, failure=None)
     if task.kind is TaskKind.WAKE and task.level == 2:
         _note_check(draft, name)
     draft.change(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sleepd.core.life import Life, State, Weights
+from sleepd.core.life import PUBLIC, Life, State, Weights
 from sleepd.core.model import (
     Activity,
     Cause,
@@ -43,11 +43,13 @@ class TaskKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """DO goes forward; UNDO puts half-done work back; FENCE finds out what an unanswered call did."""
+    """DO goes forward; UNDO puts half-done work back; FENCE finds out what an unanswered call did; CUT ends the direct
+    requests that a sleep waits for."""
 
     DO = "do"
     UNDO = "undo"
     FENCE = "fence"
+    CUT = "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,16 @@ class Task:
     """Victims this task has put to sleep: they are woken again should it fail."""
     intent: Intent | None = None
     resume_s: MonotonicS | None = None
-    """Set while the task pauses before its next attempt; no step runs meanwhile."""
+    """When the task pauses: its next attempt. While a call is out: when to look whether direct requests hold it up."""
     running: bool = False
     """A step's call is out: its end is awaited."""
+    sent_s: MonotonicS = 0.0
+    """When the current step's call left; a fence and a cut belong to the call they follow."""
+    forced: bool = False
+    """Force asked for this sleep: direct requests may not hold it up for long."""
+    drained: Activity | None = None
+    """The counters of direct requests that a sleep waits for, as they last moved, at `drained_s`."""
+    drained_s: MonotonicS = 0.0
 
 
 class AskKind(StrEnum):
@@ -172,6 +181,9 @@ class ModelRecord:
     footprint: Footprint = Footprint()
     failure: Failure | None = None
     attempts: int = 0
+    """Tasks in a row that ended in a failure of the engine."""
+    cooldown_until_s: MonotonicS = 0.0
+    """After a failure, nothing but a person's wish starts a transition before this moment."""
     not_before_s: MonotonicS = 0.0
     """No rule starts a transition before this moment: after a failure or an overtaken drain."""
     hold_down_until_s: MonotonicS = 0.0
@@ -214,6 +226,15 @@ class World:
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     next_task: int = 1
     stopping: bool = False
+
+
+def public_state(world: World, name: str) -> str:
+    """The contract's name of a model's state. A failed call that is to be repeated or undone within seconds is no
+    failure yet: while a task goes on with a broken engine, it is what that task makes of it."""
+    state, task = world.models[name].life.state, world.tasks.get(name)
+    if state is not State.BROKEN or task is None:
+        return PUBLIC[state]
+    return PUBLIC[State.FALLING_ASLEEP if task.kind is TaskKind.SLEEP else State.WAKING]
 
 
 def is_pinned(record: ModelRecord) -> bool:

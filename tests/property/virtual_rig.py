@@ -42,6 +42,7 @@ class Rig:
     names: tuple[str, ...] = ("a",)
     max_level: int = 1
     kv_bytes: int = 14 * GIB
+    ranks: int = 1
     time: VirtualTime = field(default_factory=VirtualTime)
     host: SimHost = field(default_factory=lambda: SimHost([SimGpu("GPU-0", 0, 80 * GIB)], ram_bytes=512 * GIB))
     servers: dict[str, VirtualServer] = field(default_factory=dict)
@@ -65,10 +66,23 @@ class Rig:
 
     # the course of things
 
-    def boot(self, name: str) -> None:
+    def reboot(self, name: str) -> None:
+        """Somebody restarts the model's server: another process, its memory as at its start."""
+        self.engine(name).kill()
+        self.deaths.remove(name)
+        self.boot(name, pid=self.servers[name].pid + 100)
+
+    def boot(self, name: str, pid: int = 0) -> None:
         """The model's server is up, its memory held."""
-        pid = 100 + self.names.index(name)
-        spec = EngineSpec(self.version, name, weights_bytes=16 * GIB, kv_bytes=self.kv_bytes, residual_bytes=GIB)
+        pid = pid or 100 + self.names.index(name)
+        spec = EngineSpec(
+            self.version,
+            name,
+            weights_bytes=16 * GIB,
+            kv_bytes=self.kv_bytes,
+            residual_bytes=GIB,
+            tensor_parallel_size=self.ranks,
+        )
         self.servers[name].engine = SimEngine(
             spec,
             self.time,

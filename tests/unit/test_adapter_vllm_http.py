@@ -213,7 +213,7 @@ async def test_another_process_is_asked_anew(bench: Bench) -> None:
     bench.pages["/metrics/"] = METRICS.replace(b"12.5", b"99.5")
     bench.pages["/version"] = {"version": "0.33.0"}
     seen = (await bench.look()).value
-    assert (seen.facts.incarnation, seen.facts.release, seen.is_sleeping) == ("pst:99.50", (0, 33), False)
+    assert (seen.facts.incarnation, seen.facts.release, seen.is_sleeping) == ("pst:99.50", (0, 33, 0), False)
 
 
 @pytest.mark.parametrize("filtered", [b"", reply({}, 404)])
