@@ -7,20 +7,20 @@ Everything between `<!-- made of NAME -->` and `<!-- end -->` is replaced; the s
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from sleepd.config.effective import PLAIN
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.config.schema import GroupKeys, ModelKeys, RoleKeys, Section
 from sleepd.config.schema_rules import RuleKeys, ThenKeys, Tree, WhenKeys
+from sleepd.config.toml_text import write_value
 from sleepd.config.without_effect import WITHOUT_EFFECT
 
 _MARK = re.compile(r"<!-- made of ([\w.]+) -->\n.*?<!-- end -->", re.DOTALL)
 
-_PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history")
 TABLES: dict[str, type[Section]] = {
-    **{name: type(Tree.model_fields[name].default) for name in _PLAIN},
+    **{name: type(Tree.model_fields[name].default) for name in PLAIN},
     "api.roles": RoleKeys,
     "groups": GroupKeys,
     "models": ModelKeys,
@@ -42,7 +42,7 @@ def _made_of(name: str) -> str:
 
 def _key_table(name: str) -> str:
     rows = [
-        f"| `{info.alias or key}` | {_meaning(name, key, info)} | {_default(info)} | `{as_toml(info.examples[0])}` |"
+        f"| `{info.alias or key}` | {_meaning(name, key, info)} | {_default(info)} | {_example(info)} |"
         for key, info in TABLES[name].model_fields.items()
         if info.examples
     ]
@@ -54,26 +54,14 @@ def _meaning(name: str, key: str, info: FieldInfo) -> str:
     return f"{info.description}" + (f". **No effect in this version:** {told}" if told else "")
 
 
+def _example(info: FieldInfo) -> str:
+    return f"`{write_value(info.examples[0])}`" if info.examples else ""
+
+
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    return "not set" if info.default is None else f"`{as_toml(info.default)}`"
-
-
-def as_toml(value: Any) -> str:
-    """Return the value as it would stand in a file."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(as_toml(item) for item in value)}]"
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_bare(key)} = {as_toml(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _bare(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z_-][\w-]*", key) else f'"{key}"'
+    return "not set" if info.default is None else f"`{write_value(info.default)}`"
 
 
 def _shipped_rules() -> str:

@@ -11,6 +11,7 @@ from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, Prob
 from sleepd.core.events import Record, Saved
 from sleepd.core.model import GpusSeen, HostSeen, ModelSeen, ModelSpec, Now, Reading
 from sleepd.core.plan import Verb
+from sleepd.core.question import COMPLETIONS
 from sleepd.core.units import Seconds
 
 __all__ = [
@@ -52,8 +53,10 @@ class Vllm(Protocol):
         """Send the one control call of this verb on a fresh connection, never twice."""
         ...
 
-    async def complete(self, prompt: str, *, api_name: str, timeout_s: Seconds) -> ProbeResult:
-        """Return the greedy continuation of `prompt` as at most 8 token texts."""
+    async def complete(
+        self, prompt: str, *, api_name: str, timeout_s: Seconds, asks_at: str = COMPLETIONS
+    ) -> ProbeResult:
+        """Return the greedy continuation of `prompt` as at most 8 token texts, or at a pooling route its vector."""
         ...
 
     async def close(self) -> None: ...

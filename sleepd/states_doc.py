@@ -58,6 +58,8 @@ FACT_MEANS: dict[Fact, str] = {
     _F.WEIGHTS_BLANK: "memory for the weights is mapped, nothing is in it",
     _F.WEIGHTS_RESTORED: "the weights came back from host RAM",
     _F.WEIGHTS_RELOADED: "the weights were read from the checkpoint",
+    _F.PROVEN_RELOADED: "the same, by an engine whose level 2 cycle was checked, where no question is to delay it",
+    _F.RECHECK_CHOSEN: "it serves and did not give the known answer: we chose to ask again with the gate shut",
     _F.RELOAD_CHOSEN: "we chose to read the weights anew",
     _F.ANSWER_RIGHT: "it gave the known answer",
     _F.ANSWER_WRONG: "it gave another answer, repeatedly",

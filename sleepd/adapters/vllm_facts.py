@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.core.model import EngineFacts, Release
+from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING
 
 _BUILD = r"\+(?:cpu|xpu|tpu|cu\d+|rocm\d+(?:\.\d+)*)"
 """What vLLM's setup.py (get_vllm_version) adds for hardware other than its main CUDA, as a PEP 440 local version."""
@@ -33,8 +34,8 @@ def parse_release(version: str) -> Release | None:
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
-def facts_of(version: str, incarnation: str | None, models: Any, server_info: Any) -> EngineFacts:
-    """Return the facts in these answers; `models` and `server_info` are parsed JSON, None where not answered.
+def facts_of(version: str, incarnation: str | None, models: Any, server_info: Any, openapi: Any = None) -> EngineFacts:
+    """Return the facts in these answers; the last three are parsed JSON, None where not answered.
 
     `checkpoint_bytes` is not in them: whoever can wait for a disk measures `model_path`.
     """
@@ -43,6 +44,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
     model, parallel = _table(config, "model_config"), _table(config, "parallel_config")
     cache, load = _table(config, "cache_config"), _table(config, "load_config")
     path = _text(model, "model")
+    asks_at = _asks_at(model, openapi)
     return EngineFacts(
         version=version,
         release=parse_release(version),
@@ -61,10 +63,22 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         load_format=_text(load, "load_format") or "auto",
         model_path=path,
         gpu_memory_utilization=_share(cache, "gpu_memory_utilization"),
-        generates=_text(model, "runner") not in ("pooling", "draft") and model.get("pooler_config") is None,
+        asks_at=asks_at,
         described=bool(model and parallel),
         arguments_hash=_hash(config),
     )
+
+
+def _asks_at(model: Mapping[str, Any], openapi: Any) -> str:
+    """The route that answers the known question. Newer releases list the routes of what their model does and no other
+    (vllm/entrypoints/launchers/api_server/routers.py, 0.32), older ones all; with --disable-fastapi-docs there is no
+    list. Then the model's own description decides."""
+    listed = _table(openapi, "paths")
+    pools = _text(model, "runner") in ("pooling", "draft") or model.get("pooler_config") is not None
+    if not pools and (COMPLETIONS in listed or not listed):
+        return COMPLETIONS
+    chosen = (POOLING, EMBEDDINGS) if COMPLETIONS in listed else (EMBEDDINGS, POOLING)
+    return next((route for route in chosen if route in listed), "") if listed else POOLING
 
 
 def _names(models: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -22,9 +22,10 @@ from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
-from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult, request_of
+from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
 from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading, UnitMemory
 from sleepd.core.plan import Verb
+from sleepd.core.question import COMPLETIONS, question_body, read_answer
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 
@@ -36,9 +37,6 @@ SCAN_S = 10.0
 """How long the checkpoint's size may take to find; on a hung mount it stays unknown."""
 ENDED_LOOK_S = 1.0
 """How long a server whose process has ended may take: only another one, in its place, would answer at all."""
-PROBE_TOKENS = 8
-LEAST_GAP_NATS = 1.0
-"""Where the runner-up is closer than this, another batch shape may tip the balance: the answer is cut there."""
 
 
 class VllmServer:
@@ -159,7 +157,8 @@ class VllmServer:
             raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
         models = await self._get_json("/v1/models")
         info = await self._get_json("/server_info", [("config_format", "json")])
-        facts = facts_of(version, incarnation, models, info)
+        listed = await self._get_json("/openapi.json")
+        facts = facts_of(version, incarnation, models, info, listed)
         return replace(facts, checkpoint_bytes=await self._measure(facts.model_path))
 
     async def _measure(self, model_path: str) -> int | None:
@@ -205,21 +204,16 @@ class VllmServer:
         message = _member(_member(answer, "error"), "message") or _member(answer, "detail")
         return Answered(status, str(message or _start(raw))[:TEXT_LIMIT])
 
-    async def complete(self, prompt: str, *, api_name: str, timeout_s: Seconds) -> ProbeResult:
-        """Return the greedy continuation as at most 8 token texts, cut where the runner-up came close."""
-        body = {
-            "model": api_name,
-            "prompt": prompt,
-            "max_tokens": PROBE_TOKENS,
-            "temperature": 0,
-            "seed": 0,
-            "logprobs": 2,
-        }
-        result = await self._post("/v1/completions", (), body, timeout_s)
+    async def complete(
+        self, prompt: str, *, api_name: str, timeout_s: Seconds, asks_at: str = COMPLETIONS
+    ) -> ProbeResult:
+        """Return the greedy continuation as at most 8 token texts, cut where the runner-up came close; of a pooling
+        route, the vector."""
+        result = await self._post(asks_at, (), question_body(asks_at, api_name, prompt), timeout_s)
         if isinstance(result, NoAnswer):
             return result
         status, raw = result
-        return ProbeAnswer(certain_tokens(_parse(raw))) if status == 200 else Answered(status, _start(raw))
+        return read_answer(asks_at, _parse(raw)) if status == 200 else Answered(status, _start(raw))
 
     async def close(self) -> None:
         for session in (self._looking, self._calling):
@@ -277,22 +271,6 @@ class _Refusal(Exception):
         self.reason, self.detail = reason, detail
 
 
-def certain_tokens(answer: Any) -> tuple[str, ...]:
-    """The token texts of a completion up to the first whose runner-up is closer than one nat."""
-    choices = _member(answer, "choices")
-    logprobs = _member(choices[0] if isinstance(choices, list) and choices else None, "logprobs")
-    tokens, tops = _member(logprobs, "tokens"), _member(logprobs, "top_logprobs")
-    if not isinstance(tokens, list) or not isinstance(tops, list):
-        return ()
-    certain: list[str] = []
-    for token, top in zip(tokens, tops, strict=False):
-        ranked = sorted((v for v in top.values() if isinstance(v, int | float)), reverse=True) if _is_table(top) else []
-        if not isinstance(token, str) or len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
-            break
-        certain.append(token)
-    return tuple(certain)
-
-
 def _incarnation(scrape: Scrape) -> str | None:
     return f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
 
@@ -315,10 +293,6 @@ def _parse(body: bytes) -> Any:
     except (ValueError, RecursionError):
         return None
     return parsed
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _member(value: Any, key: str) -> Any:

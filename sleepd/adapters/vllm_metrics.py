@@ -35,7 +35,17 @@ SERIES: tuple[str, ...] = tuple(
 )
 """Every series that is read: what the filtered page is asked for."""
 
-_HANDLERS = {b"/sleep": "sleep", b"/wake_up": "wake", b"/collective_rpc": "rpc"}
+_HANDLERS = {
+    b"/sleep": "sleep",
+    b"/wake_up": "wake",
+    b"/collective_rpc": "rpc",
+    b"/pause": "pause",
+    b"/resume": "pause",
+    b"/start_weight_update": "update",
+    b"/update_weights": "update",
+    b"/finish_weight_update": "update",
+}
+"""Routes by what they are counted as (vllm/entrypoints/serve/dev and rl/online, 0.33)."""
 _HANDLER = re.compile(rb'handler="([^"]*)"')
 _STATUS = re.compile(rb'status="([^"]*)"')
 _SLEEP_LABEL = re.compile(rb'sleep_state="([^"]*)"')
@@ -136,7 +146,7 @@ def _control(page: bytes, *, may_be_absent: bool) -> ControlCounts | None:
         return None
     if not samples and not may_be_absent:
         return None
-    counts: dict[str, dict[bool, int]] = {field: {True: 0, False: 0} for field in _HANDLERS.values()}
+    counts: dict[str, dict[bool, int]] = {field: {True: 0, False: 0} for field in set(_HANDLERS.values())}
     for labels, value in samples:
         handler, status = _HANDLER.search(labels), _STATUS.search(labels)
         field = _HANDLERS.get(handler[1]) if handler else None

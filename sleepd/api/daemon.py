@@ -77,6 +77,14 @@ class Daemon(Protocol):
         """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
         ...
 
+    def in_flight(self, model: str) -> int:
+        """Requests inside the model's gate right now."""
+        ...
+
+    def queued(self, model: str) -> int:
+        """Requests that the gateway holds for the model right now; one wish in the world stands for all of them."""
+        ...
+
     def read_events(self, since_id: str | None) -> EventsRead: ...
 
     async def wait_events(self, last_id: str) -> None:

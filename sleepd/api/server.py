@@ -124,8 +124,9 @@ async def _end_streams(app: web.Application) -> None:
         task.cancel()
 
 
-def bind_socket(path: Path, mode: int) -> socket.socket:
-    """Return a socket bound to `path` that only `mode` may connect to; a stale file there is replaced.
+def bind_socket(path: Path, mode: int, *, key: str = "[api] socket") -> socket.socket:
+    """Return a socket bound to `path` that only `mode` may connect to; a stale file there is replaced. `key` is where
+    the path was chosen.
 
     Raises SocketTaken where somebody listens on it, where something else lies there, or where it cannot be made.
     """
@@ -141,7 +142,7 @@ def bind_socket(path: Path, mode: int) -> socket.socket:
             bound.close()
             raise
     except OSError as error:
-        hint = "set [api] socket to a place that sleepd may write to"
+        hint = f"set {key} to a place that sleepd may write to"
         raise SocketTaken(f"cannot listen on {path}: {error.strerror or error}; {hint}") from None
     return bound
 

@@ -35,7 +35,7 @@ def _dispatch(arguments: list[str]) -> int:
     if options.subcommand == "run":
         return _run(options.config)
     if options.subcommand == "check":
-        return _check(options.config)
+        return _check(options.config, origins=options.origins)
     module = import_module({"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}[options.subcommand])
     return int(module.run(options))
 
@@ -52,8 +52,9 @@ def _run(config_dir: Path) -> int:
         return USAGE
 
 
-def _check(config_dir: Path) -> int:
-    """Print every error and warning of the configuration, or that there is none."""
+def _check(config_dir: Path, *, origins: bool) -> int:
+    """Print every error and warning of the configuration, or that there is none; with `origins`, what holds and why."""
+    from sleepd.config.effective import write_origins
     from sleepd.config.errors import ConfigError
     from sleepd.config.load import load_config
 
@@ -66,8 +67,12 @@ def _check(config_dir: Path) -> int:
         return USAGE
     for warning in config.warnings:
         print(f"{warning.place}: warning: {warning.message}", file=sys.stderr)
-    settings, counts = config.settings, []
-    for count, what in ((len(settings.models), "model"), (len(settings.rules), "rule"), (len(config.files), "file")):
+    if origins:
+        print(write_origins(config.effective), end="")
+        return DONE
+    rules = {rule.name for rule in config.settings.rules}
+    counts = []
+    for count, what in ((len(config.settings.models), "model"), (len(rules), "rule"), (len(config.files), "file")):
         counts.append(f"{count} {what}{'' if count == 1 else 's'}")
     print(f"ok: {counts[0]}, {counts[1]} from {counts[2]}")
     return DONE
@@ -85,6 +90,9 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         added.add_argument(
             "--config", type=Path, default=Path("/etc/sleepd"), metavar="DIR", help="default /etc/sleepd"
         )
+        if name == "check":
+            told = "print each effective value and the file it comes from, as a file of its own"
+            added.add_argument("--origins", action="store_true", help=told)
     demo = commands.add_parser("demo", help="the whole thing on simulated servers, without a GPU")
     if chosen == "demo":
         import_module("sleepd.sim.demo").add_arguments(demo)

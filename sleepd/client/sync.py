@@ -160,24 +160,32 @@ class Client:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
         Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        ends or breaks is asked for again for `resume_for_s`, from where it was.
+        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
         """
         lines = EventLines(since)
-        deadline_s = time.monotonic() + resume_for_s
+        answer = self.open_stream(asks.events(since, follow=follow))
         while True:
+            broke: DaemonUnreachable | None = None
             try:
-                for event in self._events_once(lines, follow):
-                    yield event
-                    deadline_s = time.monotonic() + resume_for_s
-                if not follow or time.monotonic() >= deadline_s:
-                    return
+                yield from self._read_events(answer, lines)
+            except DaemonUnreachable as error:
+                broke = error
+            if not follow or resume_for_s <= 0:
+                if broke is not None:
+                    raise broke
+                return
+            answer = self._open_again(lines, time.monotonic() + resume_for_s)
+
+    def _open_again(self, lines: EventLines, deadline_s: float) -> Answer:
+        while True:
+            time.sleep(RETRY_S)
+            try:
+                return self.open_stream(asks.events(lines.last_id, follow=True))
             except DaemonUnreachable:
                 if time.monotonic() >= deadline_s:
                     raise
-            time.sleep(RETRY_S)
 
-    def _events_once(self, lines: EventLines, follow: bool) -> Iterator[dict[str, Any]]:
-        answer = self._open(asks.events(lines.last_id, follow=follow))
+    def _read_events(self, answer: Answer, lines: EventLines) -> Iterator[dict[str, Any]]:
         try:
             for raw in answer.lines():
                 event = lines.take(raw)
@@ -190,9 +198,6 @@ class Client:
 
     def open_stream(self, request: Request) -> Answer:
         """Return the head of an answer that has no end of its own; its pieces may come BEAT_LIMIT_S apart."""
-        return self._open(request)
-
-    def _open(self, request: Request) -> Answer:
         answer = self._ask(request, max(BEAT_LIMIT_S, request.limit_s(self.timeout_s)))
         if answer.status >= 400:
             try:

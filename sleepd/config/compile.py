@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.config.compile_models import Written, compile_models, read_models
+from sleepd.config.effective import list_effective
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
 from sleepd.config.listen import Listen, ListenError, parse_listen
 from sleepd.config.rules import compile_rules
@@ -38,6 +39,7 @@ def compile_config(
     *,
     config_dir: Path,
     files: tuple[Path, ...],
+    filled: frozenset[Path],
 ) -> Config:
     """Return the settings of a merged tree. Raises ConfigError with `problems` and everything wrong beside them.
 
@@ -79,7 +81,8 @@ def compile_config(
         foreign_hold_down_s=recovery.foreign_hold_down,
         turn_drain_s=gateway.drain,
     )
-    return Config(settings, service, tuple(sorted(set(findings.warnings))), files)
+    effective = list_effective(tree, written, findings)
+    return Config(settings, service, tuple(sorted(set(findings.warnings))), files, filled, effective)
 
 
 def _section(schema: type[S], name: str, tree: Mapping[str, Any], findings: Findings) -> S:

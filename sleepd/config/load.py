@@ -58,7 +58,9 @@ def load_config(
             problems += error.problems
     layers += _read_environment(environ, problems)
     tree, places = _merge(layers, problems)
-    return compile_config(tree, places, problems, config_dir=config_dir, files=tuple(files))
+    written = {layer.source for layer in layers if layer.values}
+    filled = frozenset(path for path in files if str(path) in written)
+    return compile_config(tree, places, problems, config_dir=config_dir, files=tuple(files), filled=filled)
 
 
 def read_layer(path: Path) -> Layer:

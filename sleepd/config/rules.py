@@ -123,9 +123,8 @@ def _check_override_names(written: list[Any], models: Mapping[str, Written | Non
         for rule in model.keys.rules if model else ():
             if model is not None and rule not in names and model.path("rules", rule) not in told:
                 told.add(model.path("rules", rule))
-                there = f" Rules: {', '.join(sorted(names))}" if names else ""
-                guess = did_you_mean(rule, names) or ";"
-                findings.refuse(model.path("rules", rule), f"there is no rule {show(rule)}{guess}{there}".rstrip(";"))
+                guess = did_you_mean(rule, names) or f"; rules: {', '.join(sorted(names)) or 'none'}"
+                findings.refuse(model.path("rules", rule), f"there is no rule {show(rule)}{guess}")
 
 
 def _check_stop(

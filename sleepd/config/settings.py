@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sleepd.config.effective import Effective
 from sleepd.config.errors import Problem
 from sleepd.config.listen import Listen
 from sleepd.core.model import Settings
@@ -58,3 +59,7 @@ class Config:
     service: ServiceSettings
     warnings: tuple[Problem, ...]
     files: tuple[Path, ...]
+    filled: frozenset[Path] = frozenset()
+    """The files that had any key."""
+    effective: tuple[Effective, ...] = ()
+    """Every value that holds, as a file would write it, and where it was written."""

@@ -15,7 +15,7 @@ from sleepd.config.validate import Findings
 WITHOUT_EFFECT = {
     "daemon.on_stop": "sleepers are left asleep",
     "daemon.mode": "rules act",
-    "gateway": "there is no gateway yet",
+    "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
     "gpu.backend": "GPUs are read with NVML",
     "gpu.capacity": "GPUs are read with NVML",
@@ -27,9 +27,7 @@ WITHOUT_EFFECT = {
     "models.api_key_file": "no key is sent",
     "models.ca_file": "https is not spoken yet",
     "models.wake_direct": "direct connections are not looked at yet",
-    "models.served_names": "there is no gateway yet",
     "models.may_stop": "units are not controlled yet",
-    "models.max_wait": "there is no gateway yet",
     "models.prime": "nothing is primed",
     "models.verify": "answers are compared after a level 2 wake only",
     "models.mode": "rules act",

@@ -29,7 +29,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
     waiter = Waiter(
         ask.waiter,
         AskKind.WAKE,
-        Cause(CauseKind.OPERATOR, ask.who),
+        Cause(ask.cause, ask.who),
         draft.mono_s,
         draft.mono_s + ask.timeout_s,
         force=ask.force,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from sleepd.core.model import Activity
 from sleepd.core.plan import Verb
 
 
@@ -32,9 +33,14 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """Token texts of the greedy completion, cut where the runner-up came close; empty: nothing certain to compare."""
+    """What was said to the known question; neither tokens nor vector: nothing certain to compare.
 
-    tokens: tuple[str, ...]
+    `spent`: by how much the question moved the server's counters, from the `usage` of its answer.
+    """
+
+    tokens: tuple[str, ...] = ()
+    vector: tuple[float, ...] = ()
+    spent: Activity = Activity()
 
 
 CallResult: TypeAlias = Answered | NoAnswer

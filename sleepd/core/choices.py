@@ -23,10 +23,21 @@ from sleepd.core.policy import (
 from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT, let_go
-from sleepd.core.tasks import begin_proof, begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
+from sleepd.core.tasks import (
+    begin_proof,
+    begin_sleep,
+    begin_verification,
+    begin_wake,
+    carry_on,
+    owe_wakes,
+    refuse_all,
+    restore_victims,
+)
 from sleepd.core.units import format_duration
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
 
+VERIFY_AFTER_S = 0.05
+"""How long after its gate opened a model is asked for the known answer: who waited for it comes first."""
 BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 LOOK_AGAIN_S = 0.25
@@ -278,6 +289,9 @@ def begin_sleeps(draft: Draft) -> None:
             _prove(draft, name)
         if record.life.state is not State.AWAKE:
             continue
+        if _verification_due(draft, record):
+            begin_verification(draft, name)
+            continue
         draft.memory = remember_rules(draft.world(), record, draft.mono_s)
         if not _free_to_sleep(draft, record):
             continue
@@ -306,6 +320,13 @@ def _prove(draft: Draft, name: str) -> None:
     in_use = bool(record.seen.value.running) or bool(record.seen.value.waiting)
     if uuids_of(draft, record) and not in_use and not _claimed(draft, record):
         begin_proof(draft, name)
+
+
+def _verification_due(draft: Draft, record: ModelRecord) -> bool:
+    """Whether to ask a model that serves since a wake: not in the wake's own turn, which owes its caller an answer."""
+    if not record.unverified or record.fingerprint is None or not isinstance(record.seen, Known):
+        return False
+    return draft.mono_s >= record.awake_since_s + VERIFY_AFTER_S
 
 
 def _claimed(draft: Draft, record: ModelRecord) -> bool:

@@ -175,7 +175,7 @@ def _level2_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
         (recipe.level2_needs_fence and not fenced, f"vLLM {facts.version} resumes before the weights are back"),
         (not facts.described, "the server does not describe itself (/server_info)"),
         (facts.incarnation is None, "restarts of the server cannot be told apart"),
-        (not facts.generates, "the model does not generate text, so no known answer can prove the reload"),
+        (not facts.asks_at, "the model answers no question that could prove the reload"),
         (facts.lora and _before(facts, (0, 33)), "LoRA adapters are lost at level 2 before vLLM 0.33"),
         (facts.speculative, "a reload does not bring back draft weights"),
         (

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from sleepd.core.activity import Owed
 from sleepd.core.life import Life
 from sleepd.core.model import (
     Activity,
@@ -15,6 +16,7 @@ from sleepd.core.model import (
     Footprint,
     GpusSeen,
     HostSeen,
+    KnownAnswer,
     ModelSeen,
     Reading,
     Settings,
@@ -37,11 +39,13 @@ from sleepd.core.world import Task, World
 
 @dataclass(frozen=True, slots=True)
 class ModelLooked:
-    """A look at a server ended. `in_flight` is the gate's count at the time of this turn."""
+    """A look at a server ended. `in_flight` is the gate's count at the time of this turn, `entered` how many requests
+    it has let in since the daemon began."""
 
     model: str
     reading: Reading[ModelSeen]
     in_flight: int = 0
+    entered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,12 @@ class Evidence:
     gpus_after: Reading[GpusSeen] | None = None
     host_before: Reading[HostSeen] | None = None
     host_after: Reading[HostSeen] | None = None
-    answer: tuple[str, ...] = ()
+    answers: Mapping[str, KnownAnswer] = field(default_factory=dict)
+    """What was said to the known question, by LoRA adapter; the base model's under the empty name."""
+    spent: Activity = Activity()
+    """By how much our own questions moved the server's counters."""
+    lost: bool = False
+    """A question was sent and its answer never came: it may have moved them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +168,11 @@ class StepOrder:
     asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
     prompt: str = ""
     api_name: str = ""
+    adapters: tuple[str, ...] = ()
+    asks_at: str = "/v1/completions"
     mode_parameter: bool = True
     activity: Activity | None = None
+    owed: Owed = Owed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +262,7 @@ class ModelSaved:
     checking: bool
     frees_nothing: bool
     owed_wake: Cause | None = None
+    unverified: bool = False
     holds: tuple[HoldSaved, ...] = ()
     pin: bool | None = None
     attempts: int = 0

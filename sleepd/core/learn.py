@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from sleepd.core.activity import Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnded
 from sleepd.core.life import State
 from sleepd.core.memory import find_gpu, freed_bytes, held_bytes
-from sleepd.core.model import Footprint, Known
+from sleepd.core.model import Footprint, Known, ModelSeen
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
 from sleepd.core.units import Bytes
@@ -16,9 +17,14 @@ SAMPLES = 5
 """How many sleeps are remembered per GPU; a wake needs their maximum."""
 
 
-def take_readings(draft: Draft, name: str, evidence: Evidence) -> None:
-    """Let what a step observed replace older readings, and move the baselines past our own calls."""
+def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
+    """Let what a step observed replace older readings, and move the baselines past our own calls.
+
+    Return whether somebody else's requests moved the counters since the look before.
+    """
     fields: dict[str, object] = {"settled_s": draft.mono_s}
+    used = False
+    owe(draft, name, evidence)
     if isinstance(evidence.seen, Known):
         seen = evidence.seen.value
         record = draft.models[name]
@@ -29,7 +35,8 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> None:
             seen = replace(seen, unit_memory=record.seen.value.unit_memory)
         if seen.facts.incarnation == record.incarnation:
             fields |= {"seen": replace(evidence.seen, value=seen), "failed_polls": 0}
-            fields |= {"control": seen.control or record.control, "activity": seen.activity or record.activity}
+            fields |= {"control": seen.control or record.control}
+            used = count_use(draft, name, seen)
             fields["settled_s"] = evidence.seen.asked_at_s
     draft.change(name, **fields)
     after = evidence.gpus_after
@@ -37,6 +44,37 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> None:
         draft.gpus = after
     if evidence.host_after is not None and isinstance(evidence.host_after, Known):
         draft.host = evidence.host_after
+    return used
+
+
+def owe(draft: Draft, name: str, evidence: Evidence) -> None:
+    """Remember by how much our own questions moved the counters, or may have."""
+    record = draft.models[name]
+    owed = record.owed
+    if evidence.answers:
+        # The engine answers in order: whatever an earlier question did, it has done.
+        owed = Owed(owed.certain)
+    if evidence.spent.any():
+        owed = replace(owed, certain=owed.certain + evidence.spent)
+    if evidence.lost:
+        known = record.fingerprint
+        owed = ask_lost(owed, known.prompt_tokens if known else None)
+    draft.change(name, owed=owed)
+
+
+def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:
+    """Take in a look's request counters; return whether users moved them, which is activity."""
+    record = draft.models[name]
+    if seen.activity is None or seen.activity == record.activity:
+        return False
+    if record.activity is None:
+        draft.change(name, activity=seen.activity)
+        return False
+    users, owed = share_out(seen.activity - record.activity, record.owed)
+    draft.change(name, activity=seen.activity, owed=owed)
+    if users.any():
+        draft.change(name, last_active_s=draft.mono_s)
+    return users.any()
 
 
 def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
@@ -53,6 +91,8 @@ def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
         (record.control.sleep, seen.value.control.sleep, verb in SLEEPS - {Verb.WORKER_SLEEP_L1}),
         (record.control.wake, seen.value.control.wake, verb in WAKES),
         (record.control.rpc, seen.value.control.rpc, verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1)),
+        (record.control.pause, seen.value.control.pause, False),
+        (record.control.update, seen.value.control.update, False),
     ):
         moved = now.ok + now.failed - was.ok - was.failed
         if moved < 0 or moved > (own if ours else 0):

@@ -67,7 +67,9 @@ class Fact(StrEnum):
     WEIGHTS_BLANK = "weights_blank"
     WEIGHTS_RESTORED = "weights_restored"
     WEIGHTS_RELOADED = "weights_reloaded"
+    PROVEN_RELOADED = "proven_reloaded"
     RELOAD_CHOSEN = "reload_chosen"
+    RECHECK_CHOSEN = "recheck_chosen"
     ANSWER_RIGHT = "answer_right"
     ANSWER_WRONG = "answer_wrong"
     NOT_PROVABLE = "not_provable"
@@ -125,6 +127,7 @@ STATES: dict[State, dict[Fact, State]] = {
     },
     _S.AWAKE: {
         _F.SLEEP_CHOSEN: _S.DRAINING,
+        _F.RECHECK_CHOSEN: _S.PROVING,
         _F.ANSWER_WRONG: _S.FAILED,
         _F.FOREIGN_CHANGE: _S.FOREIGN,
         _F.CONTRADICTED: _S.UNKNOWN,
@@ -183,6 +186,7 @@ STATES: dict[State, dict[Fact, State]] = {
     _S.RELOADING: {
         _F.CONTRADICTED: _S.UNKNOWN,
         _F.WEIGHTS_RELOADED: _S.PARTIALLY_AWAKE,
+        _F.PROVEN_RELOADED: _S.PARTIALLY_AWAKE,
         _F.REFUSED: _S.BROKEN,
     },
     _S.PARTIALLY_AWAKE: {
@@ -232,7 +236,11 @@ WEIGHTS: dict[Fact, dict[Weights, Weights]] = {
     _F.RESUME_CHOSEN: {_W.OFFLOADED: _W.LOADED, _W.BLANK: _W.DOUBTFUL},
     # Loaded again, but not believed before an answer showed it (or the engine is proven: see NOT_PROVABLE's guard).
     _F.WEIGHTS_RELOADED: {_W.BLANK: _W.DOUBTFUL, _W.DOUBTFUL: _W.DOUBTFUL, _W.LOADED: _W.DOUBTFUL},
+    # An engine whose level 2 cycle was checked; blank weights only: in whatever else they were, a stranger had a hand.
+    _F.PROVEN_RELOADED: {_W.BLANK: _W.LOADED, _W.LOADED: _W.DOUBTFUL},
     _F.ANSWER_RIGHT: {_W.DOUBTFUL: _W.LOADED},
+    # It serves and said something else than it should: believed after more runs with the gate shut, doubted at once.
+    _F.RECHECK_CHOSEN: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.ANSWER_WRONG: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.CONTRADICTED: dict.fromkeys(Weights, _W.DOUBTFUL),
     _F.FOREIGN_CHANGE: dict.fromkeys(Weights, _W.DOUBTFUL),

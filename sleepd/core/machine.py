@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
 from sleepd.core.budget import MOST_S
-from sleepd.core.choices import begin_sleeps, begin_wakes, go_on, serve_callers
+from sleepd.core.choices import VERIFY_AFTER_S, begin_sleeps, begin_wakes, go_on, serve_callers
 from sleepd.core.draft import Draft, age_of
 from sleepd.core.drain import hurry_moments, hurry_sleeps
 from sleepd.core.events import (
@@ -38,7 +39,7 @@ from sleepd.core.model import (
     Now,
     Settings,
 )
-from sleepd.core.plan import OBSERVES
+from sleepd.core.plan import OBSERVES, Verb
 from sleepd.core.policy import watch_host
 from sleepd.core.progress import end_step
 from sleepd.core.rules import HostAvailableBelow, IdleFor
@@ -227,6 +228,10 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             tasks[name] = replace(
                 task, phase=phase, running=False, started_s=now.mono_s, sent_s=now.mono_s, attempt=0, resume_s=resume_s
             )
+        if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
+            # The question that was out when the former daemon ended may be counted yet.
+            known = record.fingerprint
+            record = replace(record, owed=ask_lost(Owed(), known.prompt_tokens if known else None))
         models[name] = record
     for gone in saved.models.keys() - models.keys():
         tasks = {n: _without(t, gone) for n, t in tasks.items()}
@@ -249,7 +254,9 @@ def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
 
 
 def _goes_on(task: Task, kept: ModelSaved) -> bool:
-    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped."""
+    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
+    if kept.life.state is State.AWAKE:
+        return False
     return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
 
 
@@ -276,6 +283,7 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         cooldown_until_s=now.mono_s + min(max(0.0, kept.cooldown_until_wall_s - now.wall_s), 2 * MOST_S),
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
+        unverified=kept.unverified and kept.life.state is State.AWAKE,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
@@ -311,6 +319,7 @@ def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
         if record.life.state is State.FOREIGN:
             moments.append(record.hold_down_until_s)
         if record.life.state is State.AWAKE:
+            moments += [record.awake_since_s + VERIFY_AFTER_S] if record.unverified and record.fingerprint else []
             moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
             moments += [record.last_active_s + record.spec.min_awake_s]
             moments += _rule_moments(world, record)

@@ -4,7 +4,7 @@ Units stand in the names: `_s` seconds (`mono` monotonic, `wall` since the epoch
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
@@ -145,7 +145,8 @@ class EngineFacts:
     model_path: str = ""
     checkpoint_bytes: Bytes | None = None
     gpu_memory_utilization: float | None = None
-    generates: bool = True
+    asks_at: str = "/v1/completions"
+    """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
     described: bool = False
     """/server_info answered: the fields about parallelism, quantization and loading are known, not defaults."""
     arguments_hash: str = ""
@@ -161,14 +162,20 @@ class CallCount:
 
 @dataclass(frozen=True, slots=True)
 class ControlCounts:
-    """`http_requests_total` of the control handlers: who moved them but us is somebody else."""
+    """`http_requests_total` of the control handlers: who moved them but us is somebody else.
+
+    `pause` counts /pause and /resume, `update` the routes that give an engine other weights (0.16+): sleepd sends none.
+    """
 
     sleep: CallCount = CallCount()
     wake: CallCount = CallCount()
     rpc: CallCount = CallCount()
+    pause: CallCount = CallCount()
+    update: CallCount = CallCount()
 
     def any(self) -> bool:
-        return self != ControlCounts()
+        """Whether anything was called that may have changed the engine's memory."""
+        return replace(self, pause=CallCount()) != ControlCounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,23 @@ class Activity:
     prompt_tokens: int = 0
     generation_tokens: int = 0
     requests_done: int = 0
+
+    def __add__(self, other: "Activity") -> "Activity":
+        return Activity(
+            self.prompt_tokens + other.prompt_tokens,
+            self.generation_tokens + other.generation_tokens,
+            self.requests_done + other.requests_done,
+        )
+
+    def __sub__(self, other: "Activity") -> "Activity":
+        return Activity(
+            self.prompt_tokens - other.prompt_tokens,
+            self.generation_tokens - other.generation_tokens,
+            self.requests_done - other.requests_done,
+        )
+
+    def any(self) -> bool:
+        return self != Activity()
 
 
 class SleepGauge(StrEnum):
@@ -252,11 +276,31 @@ class HostSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """What a server says to the fixed question: token texts of a greedy completion, cut where the runner-up came
+    close, or the vector of a pooling model."""
+
+    tokens: tuple[str, ...] = ()
+    vector: tuple[float, ...] = ()
+
+    def any(self) -> bool:
+        return bool(self.tokens or self.vector)
+
+
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The known answer: token texts to a fixed greedy prompt, taken while the weights were certainly right."""
+    """The known answer, taken twice while the weights were certainly right: the base model's, and by name each LoRA
+    adapter's. `prompt_tokens`: how long the question is to this model's tokenizer, where it told."""
 
     prompt: str
     answer: tuple[str, ...]
+    vector: tuple[float, ...] = ()
+    adapters: Mapping[str, KnownAnswer] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+
+    @property
+    def base(self) -> KnownAnswer:
+        return KnownAnswer(self.answer, self.vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +327,7 @@ class Footprint:
 class CauseKind(StrEnum):
     RULE = "rule"
     OPERATOR = "operator"
+    REQUEST = "request"
     VICTIM = "victim"
     CHECK = "check"
     RECOVERY = "recovery"

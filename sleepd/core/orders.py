@@ -42,10 +42,20 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             asleep_bytes={u: b for u, b in record.footprint.asleep.items() if u in uuids},
             prompt=record.fingerprint.prompt if record.fingerprint else PROBE_PROMPT,
             api_name=record.facts.served_names[0] if record.facts and record.facts.served_names else record.spec.name,
+            adapters=_adapters(record, step.verb),
+            asks_at=record.facts.asks_at if record.facts else "",
             mode_parameter=bool(record.facts and recipe_of(record.facts.release).sleep_mode_parameter),
             activity=record.activity,
+            owed=record.owed,
         )
     )
+
+
+def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:
+    """Whose answers are asked for beside the base model's: those known, or to be known, of each LoRA adapter."""
+    if verb is Verb.PROBE and record.fingerprint is not None:
+        return tuple(record.fingerprint.adapters)
+    return record.facts.lora_names if verb is Verb.FINGERPRINT and record.facts else ()
 
 
 def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds:

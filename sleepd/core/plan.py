@@ -97,21 +97,25 @@ def plan_sleep(level: int, *, fingerprint_wanted: bool) -> Plan:
     return _plan(*first, Verb.CONFIRM_IDLE, Verb.SLEEP_L2 if level == 2 else Verb.SLEEP_L1)
 
 
-def plan_wake(level: int, caps: Capabilities, *, doubtful: bool, known: bool) -> Plan:
-    """The wake recipe of the release; a level 2 wake is one transaction with the reload in it, always probed.
+def plan_wake(
+    level: int, caps: Capabilities, *, doubtful: bool, known: bool, before: bool = False, trusted: bool = False
+) -> Plan:
+    """The wake recipe of the release; a level 2 wake is one transaction with the reload in it.
 
     `known`: there is a known answer to compare with; after a reload without one, what it says is taken as known.
+    `before`: it is compared before the gate opens at level 1 too. `trusted`: the reload of an engine whose level 2
+    cycle was checked is taken at its word.
 
     Order by release: vLLM 0.24+ keeps the scheduler held through a partial wake, so the prefix cache is reset before
     the kv stage; earlier releases resume at once and get it last (vllm/v1/engine/core.py).
     """
     if level == 2:
-        check = Verb.PROBE if known else Verb.FINGERPRINT
-        if caps.held_when_partial:
-            return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.RESET_PREFIX, Verb.WAKE_KV, check)
-        return _plan(Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.WAKE_KV, Verb.RESET_PREFIX, check)
+        reload = PlanStep(Verb.RELOAD, Fact.PROVEN_RELOADED) if trusted else step_of(Verb.RELOAD)
+        last = (Verb.RESET_PREFIX, Verb.WAKE_KV) if caps.held_when_partial else (Verb.WAKE_KV, Verb.RESET_PREFIX)
+        check = () if trusted else (Verb.PROBE if known else Verb.FINGERPRINT,)
+        return Plan((step_of(Verb.WAKE_WEIGHTS), reload, *_plan(*last, *check).steps))
     reset = (Verb.RESET_PREFIX,) if caps.reset_prefix_after_wake else ()
-    return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if doubtful and known else ()))
+    return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if known and (doubtful or before) else ()))
 
 
 def in_stages(plan: Plan, done: int) -> Plan:

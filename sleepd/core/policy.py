@@ -6,6 +6,7 @@ Missing readings give no opinion: a condition on one does not hold, and its `for
 from dataclasses import dataclass, replace
 
 from sleepd.core.dialect import capabilities
+from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import State
 from sleepd.core.memory import backup_refusal
 from sleepd.core.model import HostSeen, Known, Reading
@@ -187,10 +188,12 @@ def level2_refusal(world: World, record: ModelRecord) -> str:
     unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
     if unsafe:
         return unsafe
+    if has_other_weights(record):
+        return UPDATED
     if record.check_failed:
         return f"its level 2 check failed: {record.check_failed}"
     if record.fingerprint is None:
-        return NO_ANSWER_YET
+        return NO_ANSWER_YET if may_take_answer(record) else record.not_provable or NEVER_TAKEN
     if proof_key(record.facts) not in world.proven:
         return NOT_CHECKED
     return ""

@@ -8,10 +8,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from sleepd.core.activity import share_out
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.known_answer import BASE, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
-from sleepd.core.model import GpusSeen, Known, ModelSeen, Reading
+from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
 from sleepd.core.plan import SLEEPS, WAKES, Proof, Verb
 from sleepd.core.units import MonotonicS, Seconds
 
@@ -30,8 +32,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
+    """The known question, to one name at the route that answers it."""
+
     prompt: str
     api_name: str
+    asks_at: str
     timeout_s: Seconds
 
 
@@ -193,17 +198,49 @@ def _plain_call(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 
 def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
-    got = yield Complete(order.prompt, order.api_name, order.timeout_s)
-    result = got.value
-    if isinstance(result, ProbeAnswer):
-        seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
-        detail = "" if result.tokens else "its likeliest first tokens are too close to tell apart"
-        evidence = Evidence(200, detail, started_s, got.mono_s, seen=seen, answer=result.tokens)
-        return (StepEnd.DONE if result.tokens else StepEnd.NOT_PROVABLE), evidence
-    evidence = _evidence(result, started_s, got.mono_s)
-    if isinstance(result, Answered) and result.status in (400, 401, 404, 405, 422, 501):
-        return StepEnd.NOT_PROVABLE, evidence
-    return _called(result) or StepEnd.NOT_PROVABLE, evidence
+    """Ask the known question of the base model and of each adapter; twice where the answer is to be remembered."""
+    runs = 2 if order.step.verb is Verb.FINGERPRINT else 1
+    answers: dict[str, KnownAnswer] = {}
+    spent, at_s = Activity(), started_s
+    for name, run in ((name, run) for name in (BASE, *order.adapters) for run in range(runs)):
+        if run and name not in answers:
+            continue
+        got = yield Complete(order.prompt, name or order.api_name, order.asks_at, order.timeout_s)
+        result, at_s = got.value, got.mono_s
+        if isinstance(result, ProbeAnswer):
+            spent += result.spent
+            said = KnownAnswer(result.tokens, result.vector)
+            answers[name] = agreed(answers[name], said) if run else said
+            continue
+        if isinstance(result, Answered) and result.status < 500 and name:
+            answers.pop(name, None)  # an adapter that is not loaded any more, or never answered
+            continue
+        evidence = replace(_evidence(result, started_s, at_s), spent=spent, lost=_may_have_run(result))
+        return _refused_answer(order, result), evidence
+    seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+    answers = {name: said for name, said in answers.items() if said.any() or runs == 1}
+    certain = runs == 1 or BASE in answers
+    detail = "" if certain else "its likeliest first tokens are too close to tell apart, or change from run to run"
+    evidence = Evidence(200, detail, started_s, at_s, seen=seen, answers=answers, spent=spent)
+    return (StepEnd.DONE if certain else StepEnd.NOT_PROVABLE), evidence
+
+
+_CANNOT_ASK = frozenset({401, 403, 404, 405, 501})
+_WILL_NOT_SAY = frozenset({400, 422, 500})
+"""Answers of an engine whose numbers are no numbers, to a question that it answered once (JSON has no NaN)."""
+
+
+def _refused_answer(order: StepOrder, result: Answered | NoAnswer) -> StepEnd:
+    if isinstance(result, NoAnswer):
+        return _called(result) or StepEnd.UNANSWERED
+    if order.step.verb is Verb.PROBE and result.status in _WILL_NOT_SAY:
+        return StepEnd.DONE  # with no answer at all, which is not the known one
+    return StepEnd.NOT_PROVABLE if result.status < 500 or result.status in _CANNOT_ASK else StepEnd.REFUSED
+
+
+def _may_have_run(result: Answered | NoAnswer) -> bool:
+    """Whether a question without an answer may have moved the server's counters."""
+    return result.status >= 500 if isinstance(result, Answered) else result.kind is not NoAnswerKind.REFUSED
 
 
 def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
@@ -222,7 +259,9 @@ def _observe(order: StepOrder, started_s: MonotonicS) -> Procedure:
         if look.running is None or look.waiting is None:
             found = "the server does not tell its running requests (--disable-log-stats)"
         return StepEnd.BUSY, replace(evidence, detail=found)
-    if order.activity is not None and look.activity != order.activity:
+    if order.activity is not None and look.activity is not None:
+        others, _ = share_out(look.activity - order.activity, order.owed)
+    if order.activity is not None and (look.activity is None or others.any()):
         return StepEnd.BUSY, replace(evidence, detail="a request reached it since the last look")
     return StepEnd.DONE, evidence
 

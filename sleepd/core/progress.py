@@ -2,18 +2,25 @@
 
 from dataclasses import replace
 
-from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Cause, CauseKind, Fingerprint, Known
-from sleepd.core.orders import PROBE_PROMPT
-from sleepd.core.plan import OBSERVES, SLEEPS, Verb, redirect, steps_reload
+from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.plan import OBSERVES, SLEEPS, Verb
+from sleepd.core.proof import (
+    PROBE_RUNS,
+    PROVE_AGAIN_S,
+    compare_answer,
+    has_reloaded,
+    not_verified,
+    take_answer,
+)
 from sleepd.core.repair import repair, settle_unanswered
+from sleepd.core.sightings import meet_stranger
 from sleepd.core.tasks import carry_on, give_up, refuse_sleepers, step_on
-from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import AskKind, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
@@ -21,9 +28,6 @@ WANTED_PAUSE_S = 1.0
 """The same where somebody waits for the room."""
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
-PROVE_AGAIN_S = 2.0
-PROBE_RUNS = 3
-"""A wrong answer is believed only when it came this often in a row."""
 
 
 def end_step(draft: Draft, event: StepEnded) -> None:
@@ -33,8 +37,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         return
     task = draft.put_task(replace(task, running=False))
     interfered = somebody_else(draft, task, event)
-    before = draft.models[event.model]
-    take_readings(draft, event.model, event.evidence)
+    others_used = take_readings(draft, event.model, event.evidence)
     if interfered:
         _yield(draft, task)
         return
@@ -43,7 +46,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     elif task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
     elif event.end is StepEnd.DONE:
-        _succeed(draft, task, event, before)
+        _succeed(draft, task, event, others_used=others_used)
     else:
         _not_done(draft, task, event)
 
@@ -51,6 +54,11 @@ def end_step(draft: Draft, event: StepEnded) -> None:
 def _yield(draft: Draft, task: Task) -> None:
     """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
     name = task.model
+    if draft.models[name].life.state is State.AWAKE:
+        # Only asked a question: what the stranger did is taken in as between tasks.
+        draft.end_task(task, "somebody else interfered")
+        meet_stranger(draft, name, "somebody else slept or woke it")
+        return
     draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
     draft.end_task(task, "somebody else interfered")
     draft.state(name, Fact.CONTRADICTED)
@@ -85,7 +93,11 @@ def _unseen(event: StepEnded) -> bool:
 def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
     """A step that only looks did not see what it wanted: busy, not provable, or no answer."""
     name, verb = task.model, task.plan.steps[task.cursor].verb
-    if task.kind is TaskKind.SLEEP:
+    if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE:
+        draft.change(name, not_provable=f"no known answer can be taken ({event.evidence.detail or event.end})")
+    if task.kind is TaskKind.PROVE and draft.models[name].life.state is State.AWAKE:
+        not_verified(draft, task, event)
+    elif task.kind is TaskKind.SLEEP:
         if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and task.level < 2:
             step_on(draft, task)
             return
@@ -101,7 +113,7 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         # In use in the middle of a proof, or no answer to the probe: try again, the gate stays shut.
         attempt = task.attempt if verb is Verb.CONFIRM_IDLE else task.attempt + 1
         draft.put_task(replace(task, attempt=attempt, resume_s=draft.mono_s + PROVE_AGAIN_S))
-    elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and _has_reloaded(task):
+    elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):
         # There is nothing to compare with, now or ever (a model that does not generate, say): reading its weights anew
         # by a recipe that is safe for this engine is all that can be done, and it was done.
         detail = f"{name} has no answer to be known by ({event.evidence.detail}); its weights were read anew"
@@ -111,10 +123,6 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
     else:
         draft.state(name, Fact.GAVE_UP)
         give_up(draft, task, "not_provable", f"no known answer could be taken: {event.evidence.detail or event.end}")
-
-
-def _has_reloaded(task: Task) -> bool:
-    return any(step.verb is Verb.RELOAD for step in task.plan.steps[: task.cursor])
 
 
 def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -155,14 +163,17 @@ def _is_quiet(event: StepEnded) -> bool:
     return event.end is StepEnd.BUSY and isinstance(seen, Known) and seen.value.running == seen.value.waiting == 0
 
 
-def _succeed(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) -> None:
+def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
     done = task.plan.steps[task.cursor].done
     if verb is Verb.FINGERPRINT:
-        _took_fingerprint(draft, task, event, before)
+        if others_used and task.kind is TaskKind.SLEEP:
+            _overtake(draft, task, replace(event, end=StepEnd.BUSY))
+        else:
+            take_answer(draft, task, evidence)
         return
     if verb is Verb.PROBE:
-        _compared(draft, task, evidence.answer)
+        compare_answer(draft, task, evidence.answers)
         return
     if verb is Verb.CONFIRM_IDLE and task.kind is TaskKind.SLEEP and event.in_flight:
         busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
@@ -175,57 +186,3 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) ->
     if done is not None:
         draft.state(task.model, done)
     step_on(draft, replace(task, attempt=0))
-
-
-def _took_fingerprint(draft: Draft, task: Task, event: StepEnded, before: ModelRecord) -> None:
-    record = draft.models[task.model]
-    draft.change(task.model, fingerprint=Fingerprint(PROBE_PROMPT, event.evidence.answer))
-    if record.life.state is State.PROVING:
-        # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
-        draft.state(task.model, Fact.ANSWER_RIGHT)
-    elif _others_used(before, event):
-        _overtake(draft, task, replace(event, end=StepEnd.BUSY))
-        return
-    step_on(draft, task)
-
-
-def _others_used(before: ModelRecord, event: StepEnded) -> bool:
-    """Whether more requests ended during a probe than the probe itself."""
-    if not isinstance(event.evidence.seen, Known) or not isinstance(before.seen, Known):
-        return False
-    return False if before.activity is None else _done(event) - before.activity.requests_done > 1
-
-
-def _done(event: StepEnded) -> int:
-    seen = event.evidence.seen
-    activity = seen.value.activity if isinstance(seen, Known) else None
-    return activity.requests_done if activity else 0
-
-
-def _same_answer(found: tuple[str, ...], known: tuple[str, ...]) -> bool:
-    """Whether the answers agree as far as both go: each is cut where its runner-up came close, which may shift."""
-    both = min(len(found), len(known))
-    return both > 0 and found[:both] == known[:both]
-
-
-def _compared(draft: Draft, task: Task, answer: tuple[str, ...]) -> None:
-    """Compare with the known answer; a mismatch is believed only after repeated runs with the gate shut."""
-    name = task.model
-    record = draft.models[name]
-    assert record.fingerprint is not None
-    if _same_answer(answer, record.fingerprint.answer):
-        draft.state(name, Fact.ANSWER_RIGHT)
-        step_on(draft, task)
-        return
-    if task.attempt + 1 < PROBE_RUNS:
-        carry_on(draft, replace(task, attempt=task.attempt + 1))
-        return
-    assert record.facts is not None
-    if not _has_reloaded(task) and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
-        draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
-        plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
-        carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))
-        return
-    draft.note("answer_wrong", name, f"{name} answers wrongly after waking: quarantined", {"found": list(answer)})
-    draft.state(name, Fact.ANSWER_WRONG)
-    give_up(draft, task, "answer_wrong", "its answers changed: the weights are not what they were; restart the server")

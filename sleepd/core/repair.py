@@ -64,7 +64,7 @@ def _repair_last_reset(draft: Draft, task: Task, event: StepEnded) -> None:
     if not recipe_of(record.facts.release).reset_prefix_after_wake:
         draft.note("prefix_cache", name, f"{name} kept its prefix cache: {event.evidence.detail}")
         step_on(draft, task)
-    elif task.attempt < draft.settings.retries:
+    elif task.refusals < draft.settings.retries:
         _pause(draft, task)
     else:
         draft.state(name, Fact.GAVE_UP)
@@ -74,8 +74,9 @@ def _repair_last_reset(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _pause(draft: Draft, task: Task) -> None:
     """Let the task rest before it tries once more, longer each time."""
-    rest_s = 2.0**task.attempt * jitter(draft.now.entropy)
-    draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + rest_s))
+    refusals, rest_s = task.refusals + 1, 2.0**task.refusals * jitter(draft.now.entropy)
+    resume_s = draft.mono_s + rest_s
+    draft.put_task(replace(task, attempt=task.attempt + 1, refusals=refusals, resume_s=resume_s))
 
 
 def _still(draft: Draft, record: ModelRecord, evidence: Evidence) -> bool:
@@ -120,8 +121,8 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
         _restart(draft, task)
         return
     untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
-    ignored = untouched and event.end is StepEnd.UNPROVEN and task.attempt == 0
-    if task.attempt < _tries(allowed, draft.settings.retries) or (ignored and draft.settings.retries):
+    ignored = untouched and event.end is StepEnd.UNPROVEN and task.refusals == 0
+    if task.refusals < _tries(allowed, draft.settings.retries) or (ignored and draft.settings.retries):
         _pause(draft, task)
         return
     put_back(draft, task, untouched=untouched and allowed[0] is not Remedy.RESTART)
@@ -169,7 +170,7 @@ def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
 
 def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
     plan = redirect(task.plan, task.cursor + 1, *steps)  # type: ignore[arg-type]
-    carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0))
+    carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0, refusals=0))
 
 
 def _restart(draft: Draft, task: Task) -> None:

@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 
+from sleepd.core.activity import Owed
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
+from sleepd.core.known_answer import UPDATED
+from sleepd.core.learn import count_use
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
 from sleepd.core.model import (
+    CallCount,
+    ControlCounts,
     Known,
     Missing,
     MissingReason,
@@ -33,6 +38,9 @@ def look_at(draft: Draft, event: ModelLooked) -> None:
         return
     if record.in_flight != event.in_flight:
         draft.change(event.model, in_flight=event.in_flight)
+    if record.entered != event.entered:
+        # Tokenizing and the like move no counter of the server: that they came through the gate is use all the same.
+        draft.change(event.model, entered=event.entered, last_active_s=draft.mono_s)
     if isinstance(event.reading, Missing):
         _missed(draft, event.model, event.reading)
     elif event.reading.asked_at_s >= max(record.settled_s, _seen_s(record)):
@@ -121,6 +129,8 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             checking=False,
             owed_wake=None,
             frees_nothing=False,
+            unverified=False,
+            not_provable="",
             belief=None,
             not_before_s=draft.mono_s,
         )
@@ -132,6 +142,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             incarnation=seen.facts.incarnation,
             control=None,
             activity=None,
+            owed=Owed() if known_as is not None else record.owed,
             last_active_s=draft.mono_s if known_as is not None or record.belief is None else record.last_active_s,
         )
     )
@@ -202,38 +213,60 @@ def _found_reason(fact: Fact) -> str:
 def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     """Between tasks: count use as activity, and notice hands that are not ours."""
     record, seen = draft.models[name], reading.value
-    settled = record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
+    settled = record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2, State.FOREIGN)
     if settled and seen.control is not None and record.control is not None and seen.control != record.control:
-        draft.state(name, Fact.FOREIGN_CHANGE)
-        _hold_down(draft, name, "somebody else slept or woke it")
+        draft.change(name, control=seen.control)
+        meet_stranger(draft, name, _what_they_did(record.control, seen.control))
         return
+    used = count_use(draft, name, seen)
     if record.life.state is State.AWAKE:
         if seen.is_sleeping:
             draft.state(name, Fact.CONTRADICTED)
             draft.change(name, reason="believed awake, but it says it sleeps")
             return
-        used = record.activity is not None and seen.activity is not None and seen.activity != record.activity
         if used or seen.running or seen.waiting or record.in_flight:
             draft.change(name, last_active_s=reading.at_s)
         if record.reason == "found awake" and (used or seen.running):
             draft.change(name, reason="in use")
-    draft.change(
-        name,
-        activity=seen.activity or record.activity,
-        control=seen.control if record.control is None else record.control,
+    draft.change(name, control=seen.control if record.control is None else record.control)
+
+
+def _what_they_did(before: ControlCounts, after: ControlCounts) -> str:
+    """What the counters that moved tell, as the start of a sentence."""
+    did = (
+        (before.sleep != after.sleep, "put it to sleep"),
+        (before.wake != after.wake, "woke it"),
+        (before.rpc != after.rpc, "called its workers"),
+        (before.pause != after.pause, "paused or resumed it"),
+        (before.update != after.update, "gave it other weights"),
     )
+    return "somebody else " + " and ".join(what for moved, what in did if moved)
+
+
+def meet_stranger(draft: Draft, name: str, what: str) -> None:
+    """Leave a model alone that somebody else drives; whatever they do meanwhile, the time counts from its end."""
+    record = draft.models[name]
+    if record.life.state is not State.FOREIGN:
+        draft.state(name, Fact.FOREIGN_CHANGE)
+    if record.control is not None and record.control.update != CallCount():
+        # Its weights are not those of the checkpoint any more, and right as they are.
+        draft.change(name, fingerprint=None, not_provable=UPDATED)
+    _hold_down(draft, name, what)
 
 
 def _hold_down(draft: Draft, name: str, what: str) -> None:
     hold_s = draft.settings.foreign_hold_down_s
+    told = f"{what}: hands off for {format_duration(hold_s)}"
+    if draft.models[name].reason != told:
+        draft.note("foreign", name, f"{what}: {name} is left alone for {format_duration(hold_s)}")
     draft.change(
         name,
         hold_down_until_s=draft.mono_s + hold_s,
         checking=False,
         owed_wake=None,
-        reason=f"{what}: hands off for {format_duration(hold_s)}",
+        unverified=False,
+        reason=told,
     )
-    draft.note("foreign", name, f"{what}: {name} is left alone for {format_duration(hold_s)}")
 
 
 def let_go(draft: Draft, name: str) -> None:

@@ -6,9 +6,10 @@ from sleepd.core.budget import clear_failures, count_failure
 from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
+from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.learn import learn_duration
 from sleepd.core.life import Fact, Life, State, Weights
-from sleepd.core.model import Cause, CauseKind
+from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
@@ -18,7 +19,7 @@ from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, 
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
     """Shut the gate and start putting an awake model to sleep."""
     record = draft.state(name, Fact.SLEEP_CHOSEN)
-    wanted = record.fingerprint is None and record.facts is not None and record.facts.generates
+    wanted = may_take_answer(record)
     claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
     plan = plan_sleep(level, fingerprint_wanted=wanted)
     forced = any(w.force and w.ask is AskKind.SLEEP for w in record.waiters)
@@ -37,8 +38,15 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
     level = 2 if record.life.state is State.ASLEEP_L2 or _as_level2(draft, record, caps) else 1
+    verify, weights = record.spec.verify, record.life.weights
+    checked = proof_key(record.facts) in draft.proven and not record.checking
     plan = plan_wake(
-        level, caps, doubtful=record.life.weights is not Weights.OFFLOADED, known=record.fingerprint is not None
+        level,
+        caps,
+        doubtful=weights is not Weights.OFFLOADED,
+        known=record.fingerprint is not None,
+        before=verify is Verify.BEFORE,
+        trusted=verify in (Verify.AFTER, Verify.OFF) and weights is Weights.BLANK and checked,
     )
     slept = record.made_room
     task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims, slept=slept))
@@ -61,9 +69,10 @@ def begin_proof(draft: Draft, name: str) -> None:
     record = draft.models[name]
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
-    if record.fingerprint is None and caps.level2_unsafe:
+    unsafe = UPDATED if has_other_weights(record) else caps.level2_unsafe
+    if record.fingerprint is None and unsafe:
         draft.state(name, Fact.GAVE_UP)
-        detail = f"somebody slept and woke it before, and its weights cannot be proven ({caps.level2_unsafe})"
+        detail = f"somebody slept and woke it before, and its weights cannot be proven ({unsafe})"
         draft.fail(name, "doubtful", f"{detail}: restart the server")
         return
     cause = Cause(CauseKind.RECOVERY, "doubt")
@@ -71,6 +80,13 @@ def begin_proof(draft: Draft, name: str) -> None:
     plan = plan_prove(reload=record.fingerprint is None)
     task = _create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s, claims=claims))
     carry_on(draft, task)
+
+
+def begin_verification(draft: Draft, name: str) -> None:
+    """Ask an engine that serves already for the known answer. Nothing moves, so nothing is claimed."""
+    cause = Cause(CauseKind.CHECK, "the known answer")
+    plan = plan_prove(reload=False)
+    carry_on(draft, _create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s)))
 
 
 def _create(draft: Draft, task: Task) -> Task:
@@ -106,7 +122,7 @@ def carry_on(draft: Draft, task: Task) -> Task:
 
 def step_on(draft: Draft, task: Task) -> None:
     """Go to the next step, or end the task where none is left."""
-    task = draft.put_task(replace(task, cursor=task.cursor + 1))
+    task = draft.put_task(replace(task, cursor=task.cursor + 1, refusals=0))
     if task.cursor < len(task.plan.steps):
         carry_on(draft, task)
     elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
@@ -182,7 +198,9 @@ def _woke(draft: Draft, task: Task) -> None:
         draft.state(name, Fact.NOT_PROVABLE)
     took_s: Seconds = draft.mono_s - task.started_s
     draft.end_task(task, "awake", done=task.kind is not TaskKind.SLEEP)
+    asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
     if task.kind is TaskKind.WAKE:
+        draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
         learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
     if task.kind is TaskKind.SLEEP:
         count_failure(draft, name)
@@ -198,8 +216,15 @@ def _woke(draft: Draft, task: Task) -> None:
         last_active_s=draft.mono_s,
         owed_wake=None,
         last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
-        reason=f"awake: {describe(task.cause)}",
+        reason=f"awake: {describe(task.cause)}{_unproven(draft.models[name])}",
     )
+
+
+def _unproven(record: ModelRecord) -> str:
+    """Why no answer can show that this wake brought back what was there; empty where one can."""
+    if record.fingerprint is not None or not record.unverified:
+        return ""
+    return f"; its weights cannot be proven: {record.not_provable or NEVER_TAKEN}"
 
 
 def refuse_sleepers(draft: Draft, name: str) -> None:
@@ -233,7 +258,8 @@ def describe(cause: Cause) -> str:
     return {
         CauseKind.RULE: f"rule {cause.who}",
         CauseKind.OPERATOR: f"asked for by {cause.who}",
+        CauseKind.REQUEST: f"a request waits ({cause.who})",
         CauseKind.VICTIM: f"makes room for {cause.who}",
-        CauseKind.CHECK: "checks that level 2 works",
+        CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
         CauseKind.RECOVERY: f"put back after {cause.who}",
     }[cause.kind]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
 
 
@@ -16,6 +17,8 @@ class WakeAsked:
     timeout_s: Seconds
     wait: bool = True
     force: bool = False
+    cause: CauseKind = CauseKind.OPERATOR
+    """REQUEST: the gateway holds requests for it; `who` is whose the first is."""
 
 
 @dataclass(frozen=True, slots=True)

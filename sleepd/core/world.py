@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sleepd.core.activity import Owed
 from sleepd.core.life import PUBLIC, Life, State, Weights
 from sleepd.core.model import (
     Activity,
@@ -79,6 +80,9 @@ class Task:
     cursor: int = 0
     phase: Phase = Phase.DO
     attempt: int = 0
+    """How often the current step was sent again, for whatever reason."""
+    refusals: int = 0
+    """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()
     parent: int | None = None
     victim: str | None = None
@@ -171,6 +175,8 @@ class ModelRecord:
     control: ControlCounts | None = None
     activity: Activity | None = None
     in_flight: int = 0
+    entered: int = 0
+    """Requests its gate had let in as of the last look."""
     last_active_s: MonotonicS = 0.0
     awake_since_s: MonotonicS = 0.0
     settled_s: MonotonicS = 0.0
@@ -178,6 +184,12 @@ class ModelRecord:
     """GPU uuids where its processes were seen holding memory."""
     waiters: tuple[Waiter, ...] = ()
     fingerprint: Fingerprint | None = None
+    owed: Owed = Owed()
+    """What our own questions moved, or may have moved, of counters not yet seen."""
+    not_provable: str = ""
+    """Why this incarnation has no known answer, as it was found when one was asked for."""
+    unverified: bool = False
+    """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     footprint: Footprint = Footprint()
     failure: Failure | None = None
     attempts: int = 0

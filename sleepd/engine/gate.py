@@ -17,15 +17,26 @@ class Gate:
 
     open: bool = False
     in_flight: int = 0
+    entered: int = 0
+    """How many were let in since the daemon began: what comes and goes between two looks is not overlooked."""
     withheld: int = 0
     """How many dropped turns had shut it by a fact that is still to be judged again."""
+    emptied: Callable[[], None] = lambda: None
+    """Told whenever the last request leaves a shut gate."""
 
     def enter(self) -> bool:
         """Count one request in and return True, or return False where the gate is shut."""
         if not self.open:
             return False
         self.in_flight += 1
+        self.entered += 1
         return True
+
+    def leave(self) -> None:
+        """Count one request out."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and not self.open:
+            self.emptied()
 
 
 class Gates:
@@ -34,13 +45,28 @@ class Gates:
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
         self._on_emptied: Callable[[str], None] = lambda model: None
+        self._on_opened: Callable[[str], None] = lambda model: None
 
     def when_emptied(self, tell: Callable[[str], None]) -> None:
         """Call `tell(model)` whenever the last request leaves a shut gate."""
         self._on_emptied = tell
 
+    def when_opened(self, tell: Callable[[str], None]) -> None:
+        """Call `tell(model)` whenever a gate opens. It happens inside a turn: it must not wait, nor call back."""
+        self._on_opened = tell
+
     def of(self, model: str) -> Gate:
-        return self._gates.setdefault(model, Gate())
+        gate = self._gates.get(model)
+        if gate is None:
+            gate = self._gates[model] = Gate(emptied=lambda: self._on_emptied(model))
+        return gate
+
+    def open(self, model: str) -> None:
+        """Let requests in from now on."""
+        gate = self.of(model)
+        if not gate.open:
+            gate.open = True
+            self._on_opened(model)
 
     def undo(self, shut: Iterable[str], dropped: World) -> tuple[str, ...]:
         """Open what our own choice had shut, and return what a fact had: it stays shut until `judge` is told of it.
@@ -54,7 +80,7 @@ class Gates:
                 gate.withheld += 1
                 kept.append(model)
             elif not gate.withheld:
-                gate.open = True
+                self.open(model)
         return tuple(kept)
 
     def judge(self, models: Iterable[str], world: World) -> None:
@@ -63,11 +89,4 @@ class Gates:
             gate, record = self.of(model), world.models.get(model)
             gate.withheld -= 1
             if not gate.withheld and record is not None and record.life.state in SERVING:
-                gate.open = True
-
-    def leave(self, model: str) -> None:
-        """Count one request out."""
-        gate = self.of(model)
-        gate.in_flight -= 1
-        if gate.in_flight == 0 and not gate.open:
-            self._on_emptied(model)
+                self.open(model)

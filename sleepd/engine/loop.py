@@ -102,6 +102,9 @@ class Loop:
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
+    def entered(self, model: str) -> int:
+        return self._gates.of(model).entered
+
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
@@ -225,7 +228,7 @@ class Loop:
             self._steps[task] = command.order
             task.add_done_callback(self._steps.pop)
         elif isinstance(command, OpenGate):
-            self._gates.of(command.model).open = True
+            self._gates.open(command.model)
         elif isinstance(command, Answer):
             future = self._answers.get(command.waiter)
             if future is not None and not future.done():

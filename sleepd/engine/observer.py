@@ -27,6 +27,8 @@ class Sink(Protocol):
 
     def in_flight(self, model: str) -> int: ...
 
+    def entered(self, model: str) -> int: ...
+
 
 class Observer:
     """One loop per source; a blocked server delays nobody but itself."""
@@ -91,7 +93,7 @@ class Observer:
             asked_s = self._clock.now().mono_s
             if name not in self._sink.world.tasks or not self._sink.world.tasks[name].running:
                 reading = await self._server(name).look(ask_sleeping=asks_sleeping(record), timeout_s=LOOK_TIMEOUT_S)
-                self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name)))
+                self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
             record = self._sink.world.models.get(name, record)
             await self._rest(f"model:{name}", poll_after_s(record, self._sink.world.settings), asked_s)
 

@@ -32,7 +32,9 @@ class Runner:
         if isinstance(ask, Look):
             return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s, fence=ask.fence)
         if isinstance(ask, Complete):
-            return await server.complete(ask.prompt, api_name=ask.api_name, timeout_s=ask.timeout_s)
+            return await server.complete(
+                ask.prompt, api_name=ask.api_name, asks_at=ask.asks_at, timeout_s=ask.timeout_s
+            )
         if isinstance(ask, LookAndReadGpus):
             looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s)
             return await asyncio.gather(looking, self._gpus.read(processes=True))

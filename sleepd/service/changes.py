@@ -1,64 +1,65 @@
-"""What a reload changed, a line each, for whoever asked for it and for the log."""
+"""What a reload changed, key by key, for whoever asked for it and for the log."""
 
-from collections.abc import Iterable, Set
-from dataclasses import replace
+from collections.abc import Iterable
 
+from sleepd.config.effective import Effective
+from sleepd.config.errors import shorten
 from sleepd.config.settings import Config
-from sleepd.core.model import Settings
-from sleepd.core.rules import Rule
 
-FIXED = ("state_dir", "socket_path", "socket_mode", "proc_root", "cgroup_root")
+AT_START = {
+    "[daemon]": {"state_dir"},
+    "[api]": {"socket", "mode"},
+    "[gateway]": {"listen", "socket_mode"},
+    "[metrics]": {"listen"},
+    "[gpu]": {"backend", "capacity"},
+    "[host]": {"proc_root", "cgroup_root"},
+}
 """What is taken at the start only."""
+
+LINES_LIMIT = 200
 
 
 def changes(old: Config, new: Config) -> tuple[str, ...]:
-    """Return what the new configuration changes of the old one."""
-    changed: list[str] = []
-    before, after = old.settings.models, new.settings.models
-    changed += [f"model {n} added" for n in after if n not in before]
-    changed += [f"model {n} removed" for n in before if n not in after]
-    changed += [f"model {n} changed" for n in after if n in before and after[n] != before[n]]
-    rules_before, rules_after = _by_name(old.settings.rules), _by_name(new.settings.rules)
-    changed += [f"rule {n} added" for n in rules_after if n not in rules_before]
-    changed += [f"rule {n} removed" for n in rules_before if n not in rules_after]
-    both = before.keys() & after.keys()
-    changed += [
-        f"rule {n} changed"
-        for n, rules in rules_after.items()
-        if n in rules_before and _for_models(rules, both) != _for_models(rules_before[n], both)
-    ]
-    if _limits(old.settings) != _limits(new.settings):
-        changed.append("limits and polling changed")
-    if old.service.roles != new.service.roles:
-        changed.append("roles changed")
-    changed += [
-        f"{key} changed: takes effect at the next start"
-        for key in FIXED
-        if getattr(old.service, key) != getattr(new.service, key)
-    ]
-    return tuple(changed)
+    """Return what the new configuration changes of the old one: what came, what went, then each key that differs."""
+    before, after = _by_table(old.effective), _by_table(new.effective)
+    changed = [f"{_name(table)} added" for table in after if table not in before and _whole(table)]
+    changed += [f"{_name(table)} removed" for table in before if table not in after and _whole(table)]
+    for table in [*after, *(table for table in before if table not in after)]:
+        then, now = before.get(table, {}), after.get(table, {})
+        if _whole(table) and not (then and now):
+            continue
+        if not _whole(table) and not (_owner(table) in before and _owner(table) in after):
+            continue
+        changed += [
+            _line(table, key, then.get(key), now.get(key))
+            for key in [*now, *(key for key in then if key not in now)]
+            if then.get(key) != now.get(key)
+        ]
+    more = len(changed) - LINES_LIMIT
+    return tuple(changed) if more <= 0 else (*changed[:LINES_LIMIT], f"and {more} more")
 
 
-def _by_name(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
-    """A rule whose conditions differ between models stands there once for each."""
-    found: dict[str, list[Rule]] = {}
-    for rule in rules:
-        found.setdefault(rule.name, []).append(rule)
+def _by_table(effective: Iterable[Effective]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for value in effective:
+        found.setdefault(value.table, {})[value.key] = value.text
     return found
 
 
-def _for_models(rules: Iterable[Rule], models: Set[str]) -> list[Rule]:
-    """The rules as these models know them: one that came or went changes no rule, though "*" now means others."""
-    known = [replace(rule, applies_to=rule.applies_to & models) for rule in rules]
-    return [rule for rule in known if rule.applies_to] or known[:1]
+def _whole(table: str) -> bool:
+    """Whether the table is a thing that comes and goes, not part of one."""
+    return not table.endswith((".labels]", ".rules]"))
 
 
-def _limits(settings: Settings) -> tuple[object, ...]:
-    return (
-        settings.poll_every_s,
-        settings.gpu_margin_bytes,
-        settings.host_reserve_bytes,
-        settings.retries,
-        settings.stuck_after_s,
-        settings.foreign_hold_down_s,
-    )
+def _owner(table: str) -> str:
+    return f"{table.rpartition('.')[0]}]"
+
+
+def _name(table: str) -> str:
+    kind, _, name = table.strip("[]").partition("]] " if table.startswith("[[") else ".")
+    return f"{kind.removesuffix('s')} {name}" if name else table
+
+
+def _line(table: str, key: str, then: str | None, now: str | None) -> str:
+    told = f"{table} {key}: {shorten(then or 'not set', 80)} → {shorten(now or 'not set', 80)}"
+    return f"{told} (takes effect at the next start)" if key in AT_START.get(table, ()) else told

@@ -16,7 +16,7 @@ from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import World
-from sleepd.engine.gate import Gates
+from sleepd.engine.gate import Gate, Gates
 from sleepd.engine.loop import Loop
 from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner, cancelled
@@ -33,13 +33,14 @@ STOP_PART_S = 10.0
 
 
 class Service:
-    """The running daemon: the engine, its observers, and the API on its socket. Implements api.daemon.Daemon."""
+    """The running daemon: the engine, its observers, the API and the gateway. Implements the Daemon of both."""
 
-    def __init__(self, config: Config, parts: Parts, reread: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, parts: Parts, reread: Callable[[Config], Config]) -> None:
         self._parts = parts
         self._reloading = Reloading(config, reread, parts.notifier, lambda note: self._tell([note], self.now()))
         self._listeners, self._servers = Listeners(), Servers(parts)
         self._ring = EventRing(secrets.token_hex(4))
+        self._gates = Gates()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
         self._turning: asyncio.Task[None] | None = None
@@ -95,6 +96,21 @@ class Service:
     async def wait_events(self, last_id: str) -> None:
         await self._ring.wait(last_id)
 
+    # gateway.daemon.Daemon
+
+    def gate(self, model: str) -> Gate:
+        return self._gates.of(model)
+
+    def when_opened(self, tell: Callable[[str], None]) -> None:
+        self._gates.when_opened(tell)
+
+    def in_flight(self, model: str) -> int:
+        return self._gates.of(model).in_flight
+
+    def queued(self, model: str) -> int:
+        """How many requests the gateway holds for the model."""
+        return self._listeners.queued(model)
+
     async def reload(self) -> ReloadOutcome:
         assert self._loop is not None
         return await self._reloading.reload(self._loop, self._listeners)
@@ -108,13 +124,12 @@ class Service:
         first = begin(config.settings, saved, self.now())
         if first.records:
             await parts.store.commit(first.records)
-        gates = Gates()
         self._loop = Loop(
             first.world,
             clock=parts.clock,
             store=parts.store,
             runner=Runner(parts.clock, parts.gpus, parts.host),
-            gates=gates,
+            gates=self._gates,
             server=self._server,
             tell=self._tell,
             beat=self._beat,
@@ -123,7 +138,7 @@ class Service:
         )
         self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
         self._loop.observe_with(self._observer)
-        await self._listeners.start(self, config.service)
+        await self._listeners.start(self, config.service, parts.passed)
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
         self._observer.start()
         parts.notifier.ready()
@@ -143,7 +158,7 @@ class Service:
     async def stop(self) -> None:
         """End in order: no new requests, no new tasks; what runs at the engines is the next start's business."""
         self._parts.notifier.stopping()
-        ends: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        ends: list[tuple[str, Callable[[], Awaitable[None]]]] = self._listeners.first_ends()
         if self._observer is not None:
             ends.append(("the observers", self._observer.stop))
         if self._turning is not None:

@@ -1,28 +1,49 @@
 """Where the daemon listens: opened together, granted anew at a reload, closed together."""
 
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
-from sleepd.api.daemon import Daemon
+from sleepd.api.daemon import Daemon as ApiDaemon
 from sleepd.api.server import ApiServer, start_api
 from sleepd.config.settings import ServiceSettings
+from sleepd.gateway.daemon import Daemon as GatewayDaemon
+from sleepd.service.gateway import GatewayPart
+
+
+class Daemon(ApiDaemon, GatewayDaemon, Protocol):
+    """What all listeners together need of the daemon."""
 
 
 class Listeners:
-    """The socket API. Open after `start`; `close` of what was never opened does nothing."""
+    """The socket API and the gateway. Open after `start`; `close` of what was never opened does nothing."""
 
     def __init__(self) -> None:
         self._api: ApiServer | None = None
+        self._gateway = GatewayPart()
 
-    async def start(self, daemon: Daemon, service: ServiceSettings) -> None:
-        """Answer on the socket. Raises SocketTaken."""
+    async def start(
+        self, daemon: Daemon, service: ServiceSettings, passed: Mapping[str, tuple[socket.socket, ...]]
+    ) -> None:
+        """Answer on every socket. Raises SocketTaken."""
         self._api = await start_api(
             daemon, socket_path=service.socket_path, socket_mode=service.socket_mode, roles=service.roles
         )
+        await self._gateway.start(daemon, service.gateway, passed)
 
     def take(self, service: ServiceSettings) -> None:
         """Go by these settings from now on, as far as they can change while listening."""
         if self._api is not None:
             self._api.grant(service.roles)
+        self._gateway.take(service.gateway)
+
+    def queued(self, model: str) -> int:
+        """How many requests the gateway holds for the model."""
+        return self._gateway.queued(model)
+
+    def first_ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What is to be closed before the engine is: what runs there still finishes."""
+        return [("the gateway", self._gateway.close)]
 
     def ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed, in this order, each by its name."""

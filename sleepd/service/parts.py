@@ -1,6 +1,9 @@
 """The outside that a service is made of: this machine's own, or what the demo and tests bring."""
 
-from dataclasses import dataclass
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.clock import SystemClock
@@ -8,7 +11,7 @@ from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
-from sleepd.adapters.systemd import SystemdNotifier
+from sleepd.adapters.systemd import SystemdNotifier, passed_sockets
 from sleepd.config.settings import Config
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
 
@@ -23,6 +26,8 @@ class Parts:
     store: Store
     notifier: Notifier
     find: ProcessFinder
+    passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
+    """Listening sockets that the service manager opened, by name."""
     units: CgroupMemory | None = None
 
 
@@ -37,5 +42,6 @@ def system_parts(config: Config) -> Parts:
         store=SqliteStore(service.state_dir / "state.db"),
         notifier=SystemdNotifier(),
         find=ProcessFinder(service.cgroup_root),
+        passed=passed_sockets(os.environ, os.getpid()),
         units=units,
     )

@@ -15,6 +15,7 @@ from sleepd.api.server import SocketTaken
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 from sleepd.config.settings import Config
+from sleepd.config.settle import load_settled
 from sleepd.core.events import Note
 from sleepd.obs import log
 from sleepd.ports import StoreFailed
@@ -48,7 +49,7 @@ def run(config_dir: Path) -> int:
 
 
 async def _serve(config: Config, config_dir: Path) -> int:
-    service = Service(config, system_parts(config), lambda: load_config(config_dir))
+    service = Service(config, system_parts(config), lambda running: load_settled(config_dir, running))
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,6 +57,8 @@ async def _serve(config: Config, config_dir: Path) -> int:
     reloads: set[asyncio.Task[ReloadOutcome]] = set()
 
     def reload() -> None:
+        if len(reloads) > 1:
+            return  # one that has not begun yet will see the files as they are then
         task = asyncio.create_task(service.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sleepd.api.daemon import ReloadOutcome
 from sleepd.config.errors import ConfigError
+from sleepd.config.secrets import SecretError
 from sleepd.config.settings import Config
 from sleepd.core.events import Note, SettingsChanged
 from sleepd.engine.loop import Loop
@@ -20,7 +21,7 @@ class Reloading:
     """The settings that hold. `failed` says why the last reload kept them, and is empty where it did not."""
 
     def __init__(
-        self, config: Config, reread: Callable[[], Config], notifier: Notifier, tell: Callable[[Note], None]
+        self, config: Config, reread: Callable[[Config], Config], notifier: Notifier, tell: Callable[[Note], None]
     ) -> None:
         self.config, self.failed = config, ""
         self._reread, self._notifier, self._tell = reread, notifier, tell
@@ -31,7 +32,7 @@ class Reloading:
         async with self._one_at_a_time:
             self._notifier.reloading()
             try:
-                return await self._take(await asyncio.to_thread(self._reread), loop, listeners)
+                return await self._take(await asyncio.to_thread(self._reread, self.config), loop, listeners)
             except ConfigError as error:
                 return self._keep(error)
             finally:
@@ -51,6 +52,9 @@ class Reloading:
         loop.submit(SettingsChanged(config.settings))
         # The answer is a promise: who adds a model and asks for it next must find it.
         await loop.until(lambda world: world.settings is config.settings, TAKEN_WITHIN_S)
-        listeners.take(config.service)
+        try:
+            listeners.take(config.service)
+        except SecretError as error:
+            self._tell(Note("failure", "", f"the gateway keeps its keys: {error}", {"code": "keys"}))
         self._tell(Note("reloaded", "", "; ".join(changed) or "reloaded, nothing changed"))
         return ReloadOutcome(changed=changed)

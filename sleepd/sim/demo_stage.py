@@ -115,6 +115,7 @@ class Stage:
         self.clock = ScaledClock(speed)
         self.host = SimHost([SimGpu("GPU-demo", 0, GPU_BYTES)], RAM_BYTES, OTHERS_BYTES)
         self.socket_path = root / "sleepd.sock"
+        self.gateway_path = root / "gateway.sock"
         self.service: Service | None = None
         self._deployed: list[Cast] = []
         self._open = AsyncExitStack()
@@ -156,7 +157,7 @@ class Stage:
             notifier=DeafNotifier(),
             find=CastFinder(),
         )
-        self.service = Service(config, parts, self._read_config)
+        self.service = Service(config, parts, lambda running: self._read_config())
         self._open.push_async_callback(self.service.stop)
         await self.service.start()
         return self.service
@@ -212,6 +213,8 @@ def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
         "[api]",
         f"socket = {_quote(root / 'sleepd.sock')}",
         'mode = "0600"',
+        "[gateway]",
+        f"listen = [{_quote(f'unix:{root}/gateway.sock')}]",
         "[host]",
         f"proc_root = {_quote(root / 'proc')}",
         "[model_defaults]",

@@ -1,16 +1,14 @@
-"""Who uses the demo: callers that wake a model over the daemon's socket and question its server, and a batch job.
+"""Who uses the demo: callers that question models through the gateway, awake or not, and a batch job.
 
-A caller asks the daemon first, as a gateway would, and checks each answer against what the right weights say: weights
-that a level 2 sleep discarded and nobody reloaded would answer `!!!!` with status 200.
+A caller speaks the OpenAI protocol, knows nothing of sleep, and checks each answer against what the right weights say:
+weights that a level 2 sleep discarded and nobody reloaded would answer `!!!!` with status 200.
 """
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 
@@ -23,9 +21,6 @@ OPENING_S = 24.0
 """Nobody comes before: the level 2 check of the last server has its idle moment."""
 BUSY_GAP_S, QUIET_GAP_S = (10.0, 36.0), (60.0, 70.0)
 VISITS_BETWEEN_QUIET = 4
-WAKE_LIMIT_S = 60.0
-PATIENCE_S = 10.0
-"""A question without an answer for this long asks for a wake again: the model fell asleep before it came."""
 
 JOB_EVERY_S, JOB_FIRST_S, JOB_LASTS_S, JOB_RAMP_S, JOB_STEPS = 260.0, 80.0, 120.0, 12.0, 12
 JOB_LEAVES_BYTES = 11 * GIB
@@ -46,13 +41,13 @@ class Served:
     """What callers lived through; times in the demo's seconds."""
 
     waits_s: list[Seconds] = field(default_factory=list)
-    """Of callers who found the model not awake, from their request to the daemon's answer."""
+    """Of questions that found the model not awake: how long the gateway held them."""
     found_awake: int = 0
     right: int = 0
     wrong: int = 0
     unanswered: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    """By the kind of the daemon's problem."""
+    """By the code of the gateway's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +78,18 @@ def plan_visits(models: tuple[str, ...], seed: int = SEED) -> Iterator[Visit]:
 
 
 class Callers:
-    """Carries out the visits: `async with Callers(stage, models, served) as callers`, then `await callers.come()`."""
+    """Carries out the visits: `async with Callers(stage, served) as callers`, then `await callers.come()`."""
 
     def __init__(self, stage: Stage, models: tuple[str, ...], served: Served) -> None:
         self._stage, self._models, self._served = stage, models, served
-        self._sessions: dict[Path, aiohttp.ClientSession] = {}
-        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> "Callers":
-        for path in (self._stage.socket_path, *(self._stage.server_socket(model) for model in self._models)):
-            connector = aiohttp.UnixConnector(path=str(path), force_close=True, limit=0)
-            session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
-            self._sessions[path] = await self._open.enter_async_context(session)
+        connector = aiohttp.UnixConnector(path=str(self._stage.gateway_path), limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        await self._open.aclose()
+        await self._session.close()
 
     async def come(self) -> None:
         """Let callers come until cancelled. Raises what a visit did not expect: the demo then ends with it."""
@@ -109,50 +100,33 @@ class Callers:
 
     async def _visit(self, visit: Visit) -> None:
         for question, tokens, pause_s in visit.questions:
-            if not await self._wake(visit.model):
+            if not await self._question(visit.model, question, tokens):
                 return
-            await self._question(visit.model, question, tokens)
             await self._stage.clock.sleep(pause_s)
 
-    async def _wake(self, model: str) -> bool:
-        """Ask the daemon for the model and return whether it is awake now."""
-        began_s = self._stage.clock.now().mono_s
-        session = self._sessions[self._stage.socket_path]
-        wish = {"timeout_s": WAKE_LIMIT_S}
-        async with session.post(f"http://sleepd/v1/models/{model}/wake", json=wish) as response:
-            body = await response.json(content_type=None)
-        if response.status != 200:
-            self._served.refused[body["kind"]] += 1
-            return False
-        if body["task"] is None:
-            self._served.found_awake += 1
-        else:
-            self._served.waits_s.append(self._stage.clock.now().mono_s - began_s)
-        return True
-
-    async def _question(self, model: str, question: str, tokens: int) -> None:
-        """Question the server directly. A model that fell asleep in between holds the question until it is woken."""
-        asked = asyncio.create_task(self._complete(model, question, tokens))
+    async def _question(self, model: str, question: str, tokens: int) -> bool:
+        """Ask as any OpenAI client does, and return whether it is worth going on."""
+        body = {"messages": [{"role": "user", "content": question}], "model": model, "max_tokens": tokens}
         try:
-            while not (await asyncio.wait((asked,), timeout=PATIENCE_S / self._stage.speed))[0]:
-                await self._wake(model)
-            found = asked.result()
+            async with self._session.post("http://sleepd/v1/chat/completions", json=body) as response:
+                answer = await response.json(content_type=None)
         except aiohttp.ClientError:
             self._served.unanswered += 1
-            return
-        finally:
-            asked.cancel()
+            return False
+        if "x-sleepd-waited-ms" not in response.headers:
+            self._served.refused[answer["error"]["code"]] += 1
+            return False
+        waited_s = int(response.headers["x-sleepd-waited-ms"]) / 1000 * self._stage.speed
+        if waited_s:
+            self._served.waits_s.append(waited_s)
+        else:
+            self._served.found_awake += 1
+        found = str(answer["choices"][0]["message"]["content"]) if response.status == 200 else ""
         if found == right_answer(model, question, tokens):
             self._served.right += 1
         else:
             self._served.wrong += 1
-
-    async def _complete(self, model: str, question: str, tokens: int) -> str:
-        body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens}
-        session = self._sessions[self._stage.server_socket(model)]
-        async with session.post("http://vllm/v1/chat/completions", json=body) as response:
-            answer = await response.json(content_type=None)
-        return str(answer["choices"][0]["message"]["content"]) if response.status == 200 else f"{response.status}"
+        return True
 
 
 def right_answer(model: str, question: str, tokens: int) -> str:

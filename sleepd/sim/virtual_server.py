@@ -18,6 +18,7 @@ from sleepd.core.model import (
     SleepGauge,
 )
 from sleepd.core.plan import Verb
+from sleepd.core.question import question_body, read_answer
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
@@ -63,17 +64,23 @@ class VirtualServer:
         )
 
     def complete(
-        self, prompt: str, timeout_s: Seconds, then: Callable[[ProbeAnswer | Answered | NoAnswer], None]
+        self,
+        prompt: str,
+        timeout_s: Seconds,
+        then: Callable[[ProbeAnswer | Answered | NoAnswer], None],
+        *,
+        api_name: str,
+        asks_at: str,
     ) -> None:
-        body = {"model": self.name, "prompt": prompt, "max_tokens": 8, "temperature": 0}
+        body = question_body(asks_at, api_name, prompt)
 
         def take(answer: SimAnswer | None) -> None:
             if isinstance(answer, SimReply) and answer.status == 200:
-                then(ProbeAnswer((answer.body["choices"][0]["text"],)))
+                then(read_answer(asks_at, answer.body))
             else:
                 then(_result(answer))
 
-        self.request(HttpRequest("POST", "/v1/completions", (), body), timeout_s, take)
+        self.request(HttpRequest("POST", asks_at, (), body), timeout_s, take)
 
     def look(
         self,
@@ -130,10 +137,17 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         running=snap.num_requests_running,
         waiting=snap.num_requests_waiting,
         activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),
-        control=ControlCounts(_count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc")),
+        control=ControlCounts(
+            _count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc"), _pauses(snap)
+        ),
         gauge=_GAUGES[snap.sleep_state],
         pids=(pid,),
     )
+
+
+def _pauses(snap: EngineSnapshot) -> CallCount:
+    paused, resumed = _count(snap, "/pause"), _count(snap, "/resume")
+    return CallCount(paused.ok + resumed.ok, paused.failed + resumed.failed)
 
 
 def _count(snap: EngineSnapshot, handler: str) -> CallCount:

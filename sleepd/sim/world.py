@@ -250,7 +250,7 @@ class VirtualDaemon:
             self.tally.steps += 1
             self._run(command.order)
         elif isinstance(command, OpenGate):
-            self.gates.of(command.model).open = True
+            self.gates.open(command.model)
         elif isinstance(command, Answer):
             self._answer(command)
         elif isinstance(command, LookNow):
@@ -313,7 +313,7 @@ class VirtualDaemon:
         elif isinstance(ask, Look):
             server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
-            server.complete(ask.prompt, ask.timeout_s, then)
+            server.complete(ask.prompt, ask.timeout_s, then, api_name=ask.api_name, asks_at=ask.asks_at)
         elif isinstance(ask, LookAndReadGpus):
             both_s = self.now().mono_s
 
@@ -358,7 +358,8 @@ class VirtualDaemon:
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:
-            self.submit(ModelLooked(name, self._dated(reading), self.gates.of(name).in_flight))
+            gate = self.gates.of(name)
+            self.submit(ModelLooked(name, self._dated(reading), gate.in_flight, gate.entered))
 
     def _poll_gpus(self, epoch: int) -> None:
         if epoch == self._epoch:

@@ -7,7 +7,7 @@ from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
 from sleepd.core.events import Answer, AnswerKind, TaskEnded
 from sleepd.core.life import LEVEL
-from sleepd.core.model import GpuSeen, Known, Missing, MissingReason
+from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
@@ -76,8 +76,9 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "idle_s": _idle_s(record, now.mono_s),
         "running": seen.running if seen else None,
         "waiting": seen.waiting if seen else None,
-        "in_flight": record.in_flight,
-        "queued": sum(waiter.ask is AskKind.WAKE for waiter in record.waiters),
+        "in_flight": daemon.in_flight(name),
+        "queued": daemon.queued(name)
+        + sum(w.ask is AskKind.WAKE and w.cause.kind is not CauseKind.REQUEST for w in record.waiters),
         "holds": [hold.id for hold in record.holds],
         "pinned": is_pinned(record),
         "priority": spec.priority,

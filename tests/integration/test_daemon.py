@@ -75,7 +75,7 @@ def test_reload_takes_new_models_and_rules_and_keeps_what_did_not_change(host: H
     daemon.client.sleep("a")
     host.configure("a", "b", idle="2h")
     changed = daemon.client.reload().body["changed"]
-    assert changed == ["model b added", "rule nap changed"]
+    assert changed == ["model b added", '[[rules]] nap when: { idle = "1h" } → { idle = "2h" }']
     daemon.await_model("b", state="awake")
     assert daemon.model("a")["level"] == 1
     host.configure("b", idle="1s")

@@ -1,8 +1,8 @@
-"""The recipe table, cell by cell, on simulated engines: this release, this call failing so, these calls follow, and then
-the engine is right.
+"""The recipe table, cell by cell, on simulated engines: this call of this release fails so, these calls follow, and
+then the engine is right.
 
 A cell names the release (one of each row), what failed, and how it ends: awake, asleep, or given up, which only another
-process mends. What is sent from the failed call on is compared verb by verb, so a remedy that is not the recipe's shows.
+process mends. What is sent from the failed call on is compared verb by verb, so any other remedy shows.
 """
 
 from dataclasses import dataclass, field

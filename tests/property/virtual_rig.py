@@ -5,6 +5,7 @@ The scenario of sleepd/sim draws everything from a seed; here one task runs, and
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sleepd.core.events import Answer, AnswerKind, Note, SleepAsked, WakeAsked
 from sleepd.core.life import SERVING, SETTLED, State
@@ -34,6 +35,16 @@ class Death:
         return f"{self.where} {self.n}" + (f" +{self.late_s}s" if self.late_s else "")
 
 
+class Aimed(VirtualDaemon):
+    """Tells when a commit is about to be made: one may follow another without anything published in between."""
+
+    aim: Callable[[], None] = staticmethod(lambda: None)
+
+    def _commit(self, *args: Any) -> None:
+        self.aim()
+        super()._commit(*args)
+
+
 @dataclass(slots=True)
 class Rig:
     """Models on one 80 GiB GPU: 16 GiB of weights, 30 GiB of KV cache, so that two fit only one at a time awake."""
@@ -49,7 +60,7 @@ class Rig:
     notes: list[Note] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
     death: Death | None = None
-    daemon: VirtualDaemon = field(init=False)
+    daemon: Aimed = field(init=False)
     _counted: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -57,9 +68,8 @@ class Rig:
         for name in self.names:
             self.servers[name] = VirtualServer(self.time, name)
         settings = Settings(specs, retries=2)
-        self.daemon = VirtualDaemon(
-            settings, self.time, self.host, self.servers, check=self._count, tell=self.notes.append
-        )
+        self.daemon = Aimed(settings, self.time, self.host, self.servers, check=self._count, tell=self.notes.append)
+        self.daemon.aim = self._aim
 
     def _spec(self, name: str) -> ModelSpec:
         return ModelSpec(name, f"http://{name}", gpus=("0",), min_awake_s=0.0, fenced=True, max_level=self.max_level)

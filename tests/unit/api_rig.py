@@ -105,6 +105,12 @@ class FakeDaemon:
     def now(self) -> Now:
         return Now(MONO_S, WALL_S + self.wall_offset_s)
 
+    def in_flight(self, model: str) -> int:
+        return self.world.models[model].in_flight
+
+    def queued(self, model: str) -> int:
+        return 0
+
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         wish = make(41 + len(self.asked))
         self.asked.append(wish)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of, parse_release
+from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING
 
 DATA = Path(__file__).parents[1] / "adapters" / "data"
 INFO: dict[str, Any] = json.loads((DATA / "server-info-0.32.0.json").read_text())
@@ -42,7 +43,7 @@ def test_only_plain_releases_have_a_row(version: str, release: tuple[int, ...] |
 def test_recorded_answers() -> None:
     facts = facts_of("0.32.0", "pst:1.00", MODELS, INFO)
     assert (facts.release, facts.incarnation, facts.served_names) == ((0, 32, 0), "pst:1.00", ("tiny-a",))
-    assert (facts.sleep_mode, facts.described, facts.generates) == (False, True, True)
+    assert (facts.sleep_mode, facts.described, facts.asks_at) == (False, True, COMPLETIONS)
     assert (facts.tensor_parallel, facts.pipeline_parallel, facts.data_parallel) == (1, 1, 1)
     assert (facts.gpu_memory_utilization, facts.load_format, facts.quantization) == (0.92, "auto", None)
     assert (facts.lora, facts.speculative, facts.checkpoint_bytes) == (False, False, None)
@@ -63,8 +64,28 @@ def test_a_card_with_a_parent_is_an_adapter() -> None:
 @pytest.mark.parametrize(
     "keys", [{"runner": "pooling"}, {"runner": "draft"}, {"pooler_config": {"pooling_type": "CLS"}}]
 )
-def test_what_does_not_generate(keys: dict[str, Any]) -> None:
-    assert not facts_of("0.32.0", None, MODELS, with_model(**keys)).generates
+def test_what_does_not_generate_is_asked_for_its_vector(keys: dict[str, Any]) -> None:
+    assert facts_of("0.32.0", None, MODELS, with_model(**keys)).asks_at == POOLING
+
+
+@pytest.mark.parametrize(
+    ("listed", "keys", "asks_at"),
+    [
+        ((COMPLETIONS,), {}, COMPLETIONS),
+        ((COMPLETIONS, EMBEDDINGS, POOLING), {}, COMPLETIONS),
+        ((COMPLETIONS, EMBEDDINGS, POOLING), {"runner": "pooling"}, POOLING),
+        ((COMPLETIONS, EMBEDDINGS), {"runner": "pooling"}, EMBEDDINGS),
+        ((EMBEDDINGS, POOLING), {}, EMBEDDINGS),
+        ((POOLING,), {}, POOLING),
+        (("/v1/audio/transcriptions",), {}, ""),
+        ((), {}, COMPLETIONS),
+    ],
+)
+def test_the_question_goes_where_the_server_says_it_answers(
+    listed: tuple[str, ...], keys: dict[str, Any], asks_at: str
+) -> None:
+    listing = {"paths": {route: {"post": {}} for route in listed}}
+    assert facts_of("0.32.0", None, MODELS, with_model(**keys), listing).asks_at == asks_at
 
 
 def test_the_arguments_hash_changes_with_what_a_proof_depends_on_and_nothing_else() -> None:

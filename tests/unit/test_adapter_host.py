@@ -252,7 +252,7 @@ _TAKER = """
 import os
 from sleepd.adapters.systemd import passed_sockets
 found = passed_sockets({**os.environ, "LISTEN_PID": str(os.getpid())}, os.getpid())
-print({name: (s.getsockname(), os.get_inheritable(s.fileno())) for name, s in found.items()})
+print({name: [(s.getsockname(), os.get_inheritable(s.fileno())) for s in taken] for name, taken in found.items()})
 """
 
 
@@ -260,20 +260,20 @@ def test_sockets_passed_by_the_manager_are_taken_by_name(tmp_path: Path) -> None
     """In a process of its own: the numbers begin at 3, which here belongs to somebody else."""
     environ = {
         **os.environ,
-        "LISTEN_FDS": "2",
-        "LISTEN_FDNAMES": "api",
-        "A": str(tmp_path / "a"),
-        "B": str(tmp_path / "b"),
+        "LISTEN_FDS": "3",
+        "LISTEN_FDNAMES": "gateway:gateway",
+        **{name: str(tmp_path / name.lower()) for name in "ABC"},
     }
     code = f"""
 import os, socket
-for number, path in ((3, os.environ["A"]), (4, os.environ["B"])):
+for number, path in ((3, os.environ["A"]), (4, os.environ["B"]), (5, os.environ["C"])):
     s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen()
     if s.fileno() != number: os.dup2(s.fileno(), number)
     s.detach()
 {_TAKER}"""
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str({"api": (str(tmp_path / "a"), False), "unnamed-1": (str(tmp_path / "b"), False)})
+    a, b, c = ((str(tmp_path / name), False) for name in "abc")
+    assert done.stdout.strip() == str({"gateway": [a, b], "unnamed-2": [c]})
 
 
 @pytest.mark.parametrize(

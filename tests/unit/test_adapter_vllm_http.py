@@ -11,12 +11,13 @@ import pytest
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer, certain_tokens
+from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer
 from sleepd.adapters.vllm_metrics import SERIES
 from sleepd.core import calls
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
-from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
+from sleepd.core.model import Activity, Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
+from sleepd.core.question import COMPLETIONS, read_answer
 from tests.adapters.raw_server import Answer, Asked, RawServer, reply, serving
 
 METRICS = (
@@ -70,12 +71,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 # control calls
 
-WAIT, KEEP = ("mode", "wait"), ("mode", "keep")
+WAIT, KEEP, ABORT = ("mode", "wait"), ("mode", "keep"), ("mode", "abort")
 REQUESTS = {
     Verb.SLEEP_L1: ("/sleep", (("level", "1"), WAIT), None),
     Verb.SLEEP_L2: ("/sleep", (("level", "2"), WAIT), None),
     Verb.RESLEEP_L1: ("/sleep", (("level", "1"), KEEP), None),
     Verb.RESLEEP_L2: ("/sleep", (("level", "2"), KEEP), None),
+    Verb.CUT_L1: ("/sleep", (("level", "1"), ABORT), None),
+    Verb.CUT_L2: ("/sleep", (("level", "2"), ABORT), None),
     Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
     Verb.WAKE: ("/wake_up", (), None),
     Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
@@ -200,12 +203,12 @@ async def test_a_first_look_asks_for_everything_and_the_next_only_for_the_page(b
     assert seen.control is not None
     assert seen.control.sleep.ok == 3
     assert (seen.facts.version, seen.facts.incarnation, seen.facts.sleep_mode) == ("0.32.0", "pst:12.50", True)
-    assert bench.paths() == ["/metrics/", "/version", "/v1/models", "/server_info", "/is_sleeping"]
+    assert bench.paths() == ["/metrics/", "/version", "/v1/models", "/server_info", "/openapi.json", "/is_sleeping"]
     assert bench.raw.asked[0].query == tuple(("name[]", name) for name in SERIES)
     assert bench.raw.asked[3].query == (("config_format", "json"),)
     again = await bench.look()
     assert again.value.is_sleeping is None
-    assert bench.paths()[5:] == ["/metrics/"]
+    assert bench.paths()[6:] == ["/metrics/"]
 
 
 async def test_another_process_is_asked_anew(bench: Bench) -> None:
@@ -278,7 +281,9 @@ SURE, CLOSE = {" six": -0.1, " nine": -4.0}, {" seven": -0.5, " ten": -0.9}
 
 async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(bench: Bench) -> None:
     bench.pages["/v1/completions"] = completion((" six", SURE), (" seven", CLOSE), (" eight", SURE))
-    assert await bench.vllm.complete("five,", api_name="tiny-a", timeout_s=2.0) == ProbeAnswer((" six",))
+    assert await bench.vllm.complete("five,", api_name="tiny-a", timeout_s=2.0) == ProbeAnswer(
+        (" six",), spent=Activity(0, 0, 1)
+    )
     (asked,) = bench.raw.asked
     assert json.loads(asked.body) == {
         "model": "tiny-a",
@@ -315,7 +320,7 @@ async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
     ],
 )
 def test_nothing_certain_in_odd_completions(answer: Any) -> None:
-    assert certain_tokens(answer) == ()
+    assert read_answer(COMPLETIONS, answer).tokens == ()
 
 
 # the page that lists them

@@ -9,8 +9,9 @@ import pytest
 
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
+from sleepd.config.toml_text import write_value
 from sleepd.config.without_effect import WITHOUT_EFFECT
-from sleepd.config_doc import TABLES, as_toml, configuration_page
+from sleepd.config_doc import TABLES, configuration_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 MODEL = {"url": '"http://127.0.0.1:1"', "unit": '"x.service"'}
@@ -103,10 +104,10 @@ def test_examples_are_accepted_and_defaults_are_true(
     tmp_path: Path, section: str, key: str, default: Any, example: Any
 ) -> None:
     if key != "ca_file":  # would have to be a certificate
-        load_with(tmp_path, section, key, as_toml(example))
+        load_with(tmp_path, section, key, write_value(example))
     optional = default is not None and "Undefined" not in repr(default)
     if optional and (section, key) not in (("models", "url"), ("rules", "name")):
-        assert load_with(tmp_path, section, key, as_toml(default)) == load_with(tmp_path, section, key, None)
+        assert load_with(tmp_path, section, key, write_value(default)) == load_with(tmp_path, section, key, None)
 
 
 def test_the_example_holds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sleepd.config.effective import PLAIN
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import PACKAGED_DIR, load_config
 from sleepd.config.settings import Config
@@ -259,12 +260,14 @@ def test_files_that_are_no_text_are_named(folder: Path) -> None:
 
 
 def test_the_samples_are_valid(folder: Path) -> None:
+    (folder.parent / "lib").rmdir()  # the shipped rules are those of the package
     etc = Path(__file__).parents[2] / "etc"
     sample = (etc / "sleepd.toml").read_text()
     uncommented = "\n".join(line.removeprefix("# ") if " = " in line else line for line in sample.splitlines())
     models = (etc / "conf.d" / "models.toml.example").read_text()
     plain = load(folder, sleepd=sample, models=models)
     assert plain.warnings == ()
-    assert sorted(plain.settings.models) == ["embed", "qwen3-32b"]
+    assert sorted(plain.settings.models) == ["embed", "qwen2.5-7b", "qwen3-32b"]
+    assert {line.strip("[]") for line in uncommented.splitlines() if line.startswith("[")} >= set(PLAIN)
     assert load(folder, sleepd=uncommented, models=models).settings == plain.settings
     assert load(folder, sleepd=uncommented, models=models).service == plain.service

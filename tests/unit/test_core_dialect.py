@@ -192,7 +192,7 @@ def test_a_level_1_wake_is_bare_and_probed_only_in_doubt():
     [
         ({"described": False}, "does not describe itself"),
         ({"incarnation": None}, "restarts of the server cannot be told apart"),
-        ({"generates": False}, "does not generate text"),
+        ({"asks_at": ""}, "answers no question"),
         ({"lora": True}, "LoRA adapters are lost"),
         ({"speculative": True}, "draft weights"),
         ({"pipeline_parallel": 2}, "pipeline parallelism"),

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, nap, pressure, proven, record, seen, world
 
+from sleepd.core.known_answer import NEVER_TAKEN, UPDATED
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
+from sleepd.core.model import CallCount, Cause, CauseKind, ControlCounts, Missing, MissingReason
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
@@ -246,7 +247,15 @@ def test_the_reasons_against_level_2_come_in_the_order_they_can_be_lifted():
     assert "draft weights" in level2_refusal(world(of), of)
     of = record(check_failed="wrong answer")
     assert level2_refusal(world(of), of) == "its level 2 check failed: wrong answer"
-    assert level2_refusal(world(record()), record()) == NO_ANSWER_YET
+    untouched = record(control=ControlCounts())
+    assert level2_refusal(world(untouched), untouched) == NO_ANSWER_YET
+    assert level2_refusal(world(record()), record()) == NEVER_TAKEN
+    of = record(control=ControlCounts(), not_provable="too close")
+    assert level2_refusal(world(of), of) == NO_ANSWER_YET
+    of = record(control=ControlCounts(sleep=CallCount(1)), not_provable="too close")
+    assert level2_refusal(world(of), of) == "too close"
+    of = record(control=ControlCounts(update=CallCount(1)), fingerprint=KNOWN_ANSWER)
+    assert level2_refusal(world(of), of) == UPDATED
     of = record(fingerprint=KNOWN_ANSWER)
     assert level2_refusal(world(of), of) == NOT_CHECKED
     assert level2_refusal(proven(world(of)), of) == ""

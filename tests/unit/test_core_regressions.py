@@ -345,6 +345,6 @@ def test_nothing_is_put_to_sleep_under_a_request_inside_its_gate() -> None:
     assert told(answers) == [(AnswerKind.REFUSED, "busy")]
     assert calls(rig, "a", "/sleep") == 0
     assert rig.daemon.gates.of("a").open
-    rig.daemon.gates.leave("a")
+    rig.daemon.gates.of("a").leave()
     rig.run(5)
     fall_asleep(rig, "a")

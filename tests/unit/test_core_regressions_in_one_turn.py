@@ -7,7 +7,7 @@ from core_worlds import AWAKE, NOW, record, seen, world
 from sleepd.core.events import Answer, AnswerKind, Evidence, ModelLooked, Saved, StepEnd, StepEnded, Turn, WakeAsked
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import begin, step
-from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, Missing, MissingReason, Settings
+from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, KnownAnswer, Missing, MissingReason, Settings
 from sleepd.core.plan import plan_prove, plan_sleep
 from sleepd.core.world import Phase, Task, TaskKind, World
 
@@ -18,7 +18,7 @@ def probed(known: tuple[str, ...], found: tuple[str, ...]) -> Life:
     cause = Cause(CauseKind.RECOVERY, "doubt")
     task = Task(1, "a", TaskKind.PROVE, 0, cause, plan_prove(reload=False), NOW.mono_s, 0, Phase.DO, running=True)
     made: World = replace(world(doubtful), tasks={"a": task})
-    ended = StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, seen=seen(), answer=found))
+    ended = StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, seen=seen(), answers={"": KnownAnswer(found)}))
     return step(made, [ended], NOW).world.models["a"].life
 
 
@@ -46,7 +46,9 @@ def fingerprinted(requests_done: int) -> Turn:
     task = Task(1, "a", TaskKind.SLEEP, 1, Cause(CauseKind.RULE, "nap"), plan, NOW.mono_s, running=True)
     made: World = replace(world(a), tasks={"a": task})
     look = seen(activity=Activity(9, 9, requests_done))
-    return step(made, [StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, seen=look, answer=("six",)))], NOW)
+    answers, own = {"": KnownAnswer(("six",))}, Activity(9, 9, 1)
+    evidence = Evidence(200, seen=look, answers=answers, spent=own)
+    return step(made, [StepEnded("a", 1, 0, StepEnd.DONE, evidence)], NOW)
 
 
 def test_a_request_that_ends_while_the_known_answer_is_taken_overtakes_the_sleep() -> None:

@@ -58,6 +58,7 @@ CARRIED_OUT = frozenset(
 CURES = frozenset(
     {
         Fact.WEIGHTS_RELOADED,
+        Fact.PROVEN_RELOADED,
         Fact.ANSWER_RIGHT,
         # A new process has loaded its weights from the checkpoint.
         Fact.RESTARTED,
@@ -226,6 +227,21 @@ def test_every_cure_is_one(cure):
 def test_a_reload_is_believed_only_after_a_right_answer():
     reloaded = {advance(life, Fact.WEIGHTS_RELOADED) for life in reachable() if allows(life, Fact.WEIGHTS_RELOADED)}
     assert Life(State.PARTIALLY_AWAKE, Weights.LOADED) not in reloaded
+
+
+def test_a_proven_reload_is_believed_of_weights_that_we_discarded_and_of_no_others():
+    after = {
+        life.weights: advance(life, Fact.PROVEN_RELOADED).weights
+        for life in reachable()
+        if allows(life, Fact.PROVEN_RELOADED)
+    }
+    assert after.pop(Weights.BLANK) is Weights.LOADED
+    assert after[Weights.DOUBTFUL] is Weights.DOUBTFUL
+    assert Weights.LOADED not in after.values()
+
+
+def test_an_answer_that_differs_shuts_the_gate_of_a_model_that_serves():
+    assert advance(Life(State.AWAKE, Weights.LOADED), Fact.RECHECK_CHOSEN) == Life(State.PROVING, Weights.DOUBTFUL)
 
 
 def test_a_level_2_sleep_leaves_blank_weights_whatever_was_believed_before():

@@ -46,11 +46,11 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
 
 def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
     body = {"model": name, "prompt": "hello", "max_tokens": tokens, "temperature": 0}
-    account, gates = stage.account, stage.daemon.gates
+    account, gate = stage.account, stage.daemon.gates.of(name)
     deaths = len(account.deaths)
 
     def take(answer: Any) -> None:
-        gates.leave(name)
+        gate.leave()
         account.checked["a request that its gate let in is answered in full, and right"] += 1
         if isinstance(answer, SimReply) and answer.status == 200:
             account.served += 1
@@ -61,7 +61,7 @@ def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
             raise AssertionError(stage.say(f"{name} refused a request that its gate let in: {answer}"))
 
     if stage.servers[name].engine is None:
-        gates.leave(name)
+        gate.leave()
         return
     stage.servers[name].request(HttpRequest("POST", "/v1/completions", (), body), 600.0, take)
 

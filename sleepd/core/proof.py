@@ -1,0 +1,97 @@
+"""The known answer: taken while the weights are certain, compared after a wake, believed wrong only when repeated."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sleepd.core.dialect import capabilities
+from sleepd.core.draft import Draft
+from sleepd.core.events import Evidence, StepEnd, StepEnded
+from sleepd.core.known_answer import BASE, differing
+from sleepd.core.life import Fact, State
+from sleepd.core.model import Fingerprint, KnownAnswer
+from sleepd.core.orders import PROBE_PROMPT
+from sleepd.core.plan import Verb, redirect, steps_reload
+from sleepd.core.tasks import carry_on, give_up, step_on
+from sleepd.core.world import Task
+
+PROVE_AGAIN_S = 2.0
+PROBE_RUNS = 3
+"""A wrong answer is believed only when it came this often in a row with the gate shut."""
+
+
+def has_reloaded(task: Task) -> bool:
+    return any(step.verb is Verb.RELOAD for step in task.plan.steps[: task.cursor])
+
+
+def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
+    """Remember what it says as the known answer, and go on."""
+    base = evidence.answers[BASE]
+    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
+    # Every question of one server is as long, but for what its adapters' templates add: the base model's counts.
+    asked = evidence.spent.requests_done
+    told = evidence.spent.prompt_tokens
+    length = told // asked if asked and told % asked == 0 else None
+    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length)
+    draft.change(task.model, fingerprint=known, not_provable="")
+    if draft.models[task.model].life.state is State.PROVING:
+        # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
+        draft.state(task.model, Fact.ANSWER_RIGHT)
+    step_on(draft, task)
+
+
+def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer]) -> None:
+    """Compare with the known answer; a mismatch is believed only after repeated runs with the gate shut."""
+    name = task.model
+    record = draft.models[name]
+    assert record.fingerprint is not None
+    serves = record.life.state is State.AWAKE
+    wrong = differing(answers, record.fingerprint)
+    if not wrong and serves:
+        draft.change(name, unverified=False)
+        draft.end_task(task, "its answer is right", done=True)
+    elif not wrong:
+        draft.state(name, Fact.ANSWER_RIGHT)
+        step_on(draft, task)
+    elif serves:
+        draft.end_task(task, "another answer than the known one")
+        draft.state(name, Fact.RECHECK_CHOSEN)
+        reason = f"{_whose(wrong)} is another than the known one: asked again with the gate shut"
+        draft.change(name, unverified=False, reason=reason)
+        draft.note("answer_doubted", name, f"{name}: {reason}", {"names": list(wrong)})
+    elif task.attempt + 1 < PROBE_RUNS:
+        carry_on(draft, replace(task, attempt=task.attempt + 1))
+    else:
+        _believe_wrong(draft, task, wrong, answers)
+
+
+def _believe_wrong(draft: Draft, task: Task, wrong: tuple[str, ...], answers: Mapping[str, KnownAnswer]) -> None:
+    """Read the weights anew where that is safe and was not done yet; else nobody gets these answers."""
+    name = task.model
+    record = draft.models[name]
+    assert record.facts is not None
+    if not has_reloaded(task) and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
+        draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
+        plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
+        carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))
+        return
+    found = {whose or "base": list(answers.get(whose, KnownAnswer()).tokens) for whose in wrong}
+    draft.note("answer_wrong", name, f"{name} answers wrongly after waking: quarantined", {"found": found})
+    draft.state(name, Fact.ANSWER_WRONG)
+    detail = f"{_whose(wrong)} changed: the weights are not what they were; restart the server"
+    give_up(draft, task, "answer_wrong", detail)
+
+
+def _whose(wrong: tuple[str, ...]) -> str:
+    return "its answer" if BASE in wrong else f"the answer of its adapter {', '.join(wrong)}"
+
+
+def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
+    """A question to an engine that serves already got no answer: ask again a few times, then say so and let it be."""
+    name = task.model
+    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
+        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
+        return
+    detail = event.evidence.detail or event.end.value
+    draft.end_task(task, f"not verified: {detail}")
+    draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")
+    draft.note("not_provable", name, f"{name} serves, but its answer could not be compared: {detail}")

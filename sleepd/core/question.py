@@ -1,0 +1,80 @@
+"""The known question on the wire: what is asked at each route, and what its answer says.
+
+Routes and fields: vllm/entrypoints/openai (completions, embeddings) and vllm/entrypoints/pooling, 0.8.5 to 0.33.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sleepd.core.activity import ANSWER_TOKENS
+from sleepd.core.calls import ProbeAnswer
+from sleepd.core.model import Activity
+
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+POOLING = "/pooling"
+LEAST_GAP_NATS = 1.0
+"""Where the runner-up is closer than this, another batch shape may tip the balance: the answer is cut there."""
+KEPT_NUMBERS = 1024
+"""The start of a long vector tells weights apart as well as all of it."""
+
+
+def question_body(asks_at: str, api_name: str, prompt: str) -> dict[str, Any]:
+    """The JSON body that asks the known question at this route."""
+    if asks_at == EMBEDDINGS:
+        return {"model": api_name, "input": prompt, "encoding_format": "float"}
+    if asks_at == POOLING:
+        return {"model": api_name, "input": prompt}
+    fixed = {"max_tokens": ANSWER_TOKENS, "temperature": 0, "seed": 0, "logprobs": 2}
+    return {"model": api_name, "prompt": prompt, **fixed}
+
+
+def read_answer(asks_at: str, answer: Any) -> ProbeAnswer:
+    """What a 200 of this route says; nothing certain where it is not what vLLM answers."""
+    spent = _spent(member_of(answer, "usage"))
+    if asks_at == COMPLETIONS:
+        return ProbeAnswer(certain_tokens(answer), spent=spent)
+    data = member_of(answer, "data")
+    first = data[0] if isinstance(data, list) and data else None
+    numbers = list(_numbers(member_of(first, "embedding" if asks_at == EMBEDDINGS else "data")))
+    return ProbeAnswer(vector=tuple(round(n, 6) for n in numbers[:KEPT_NUMBERS]), spent=spent)
+
+
+def _spent(usage: Any) -> Activity:
+    """By how much the question moved the counters: one request, and as many tokens as its answer tells."""
+    asked, said = member_of(usage, "prompt_tokens"), member_of(usage, "completion_tokens")
+    return Activity(asked if isinstance(asked, int) else 0, said if isinstance(said, int) else 0, 1)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers of a vector, or of a matrix (one row per token) row by row."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def certain_tokens(answer: Any) -> tuple[str, ...]:
+    """The token texts of a completion up to the first whose runner-up is closer than one nat."""
+    choices = member_of(answer, "choices")
+    logprobs = member_of(choices[0] if isinstance(choices, list) and choices else None, "logprobs")
+    tokens, tops = member_of(logprobs, "tokens"), member_of(logprobs, "top_logprobs")
+    if not isinstance(tokens, list) or not isinstance(tops, list):
+        return ()
+    certain: list[str] = []
+    for token, top in zip(tokens, tops, strict=False):
+        ranked = (
+            sorted((v for v in top.values() if isinstance(v, int | float)), reverse=True)
+            if isinstance(top, Mapping)
+            else []
+        )
+        if not isinstance(token, str) or len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
+            break
+        certain.append(token)
+    return tuple(certain)
+
+
+def member_of(value: Any, key: str) -> Any:
+    """The member of a JSON object; None where it is none or has none."""
+    return value.get(key) if isinstance(value, Mapping) else None

@@ -1,0 +1,131 @@
+"""The gateway as one part of the daemon: it listens, takes new settings, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import resource
+import socket
+from collections.abc import Callable, Sequence
+
+from sleepd.core.model import ModelSpec
+from sleepd.gateway.client import ClientConnection
+from sleepd.gateway.daemon import Daemon
+from sleepd.gateway.door import Door
+from sleepd.gateway.errors import Refusal
+from sleepd.gateway.front import STOPPING, Front
+from sleepd.gateway.keys import Keys
+from sleepd.gateway.lane import Access
+from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
+
+SWEEP_S = 1.0
+BACKLOG = 1024
+
+
+class ListenRefused(Exception):
+    """The gateway must not listen there; the message says what was wanted, what was found and what to do."""
+
+
+class Gateway:
+    """One address for all models. Listens after `start`, is over after `close`."""
+
+    def __init__(self, daemon: Daemon, settings: GatewaySettings, access_of: Callable[[ModelSpec], Access]) -> None:
+        self._front = Front(daemon, settings, access_of)
+        self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
+        self._servers: list[asyncio.Server] = []
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._furnish(settings)
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen on these bound sockets, ours or passed ones. Raises ListenRefused where one is open to other hosts."""
+        open_to_all = self._front.settings.keys is None
+        for bound in sockets:
+            if open_to_all and not is_local(bound):
+                raise ListenRefused(
+                    f"wanted a loopback address or a unix socket, found {bound.getsockname()}: without api_keys_file "
+                    "whoever reaches it may use every model; set [gateway] api_keys_file"
+                )
+        _raise_descriptor_limit()
+        loop = asyncio.get_running_loop()
+        for bound in sockets:
+            bound.setblocking(False)
+            door = self._doors[bound.family != socket.AF_UNIX]
+            self._servers.append(await _serve(loop, bound, self._front, door))
+        self._sweep()
+
+    def take(self, settings: GatewaySettings) -> None:
+        """Go by these settings from now on; keys of clients and servers are new ones."""
+        self._front.settings = settings
+        self._furnish(settings)
+        self._front.directory.follow(anew=True)
+
+    def queued(self, model: str) -> int:
+        """Return how many requests wait for the model."""
+        lane = self._front.directory.lanes.get(model)
+        return len(lane.queue.held) if lane is not None else 0
+
+    async def close(self) -> None:
+        """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""
+        front = self._front
+        front.closing = True
+        refusal = Refusal(503, "stopping", STOPPING, retry_after_s=5)
+        for lane in front.directory.lanes.values():
+            lane.queue.refuse_all(refusal)
+        front.settle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await front.settled.wait()
+        for server in self._servers:
+            server.close()
+        for client in list(front.connections):
+            client.transport.close() if client.now is None else client.transport.abort()
+        for lane in front.directory.lanes.values():
+            lane.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await asyncio.sleep(0)  # what was aborted tells its upstream in the next round
+
+    def _furnish(self, settings: GatewaySettings) -> None:
+        keys = Keys(settings.keys) if settings.keys is not None else None
+        for door in self._doors.values():
+            door.keys = keys
+            door.allow(settings.cors_origins)
+
+    def _sweep(self) -> None:
+        """Once a second: slow clients, connections that servers are about to drop, ids of an hour ago."""
+        for client in list(self._front.connections):
+            client.sweep()
+        for lane in self._front.directory.lanes.values():
+            lane.drop_idle(self._front.time())
+        self._front.ids.forget_old()
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
+    def connect() -> ClientConnection:
+        return ClientConnection(front, door)
+
+    if bound.family == socket.AF_UNIX:
+        return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)
+    return await loop.create_server(connect, sock=bound, backlog=BACKLOG)
+
+
+def is_local(bound: socket.socket) -> bool:
+    """Whether only this host's programs reach the socket, by its real address."""
+    if bound.family == socket.AF_UNIX:
+        return True
+    if bound.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files as a full house takes: the soft limit is 1024 nearly everywhere."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS_LIMIT + 1024
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

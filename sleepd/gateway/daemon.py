@@ -1,0 +1,43 @@
+"""What the gateway needs of the daemon; the engine's loop, its gates and the composition root provide it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sleepd.core.events import Answer, WakeAsked
+from sleepd.core.model import Now
+from sleepd.core.units import Seconds
+from sleepd.core.world import World
+
+
+class Gate(Protocol):
+    """One model's gate: the only state that both the gateway and the daemon's decisions touch."""
+
+    open: bool
+    in_flight: int
+
+    def enter(self) -> bool:
+        """Count one request in and return True, or return False where the gate is shut."""
+
+    def leave(self) -> None:
+        """Count one request out."""
+
+
+class Daemon(Protocol):
+    @property
+    def world(self) -> World: ...
+
+    def now(self) -> Now: ...
+
+    def gate(self, model: str) -> Gate: ...
+
+    def when_opened(self, tell: Callable[[str], None]) -> None:
+        """Call `tell(model)` whenever that model's gate opens, inside the turn that opens it: it must not wait."""
+
+    async def ask(self, make: Callable[[int], WakeAsked]) -> Answer:
+        """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
+
+    def eta_s(self, model: str) -> Seconds | None:
+        """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
+
+    def reason(self, model: str) -> str:
+        """One sentence: why the model is in its state."""

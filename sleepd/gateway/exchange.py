@@ -1,0 +1,107 @@
+"""One request and its answer, from the first byte of the head to the last of the answer."""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle
+from typing import TYPE_CHECKING, Protocol
+
+from sleepd.gateway.errors import Refusal
+from sleepd.gateway.peek import Wanted
+from sleepd.gateway.routes import Route
+
+if TYPE_CHECKING:
+    from sleepd.gateway.client import ClientConnection
+    from sleepd.gateway.lane import Lane
+    from sleepd.gateway.upstream import Upstream
+
+
+class Scan(Protocol):
+    """Looks through a body as it arrives."""
+
+    found: Wanted
+
+    def feed(self, piece: bytes) -> None: ...
+
+
+class Exchange:
+    """Plain data that client, lane and upstream share; each sets what it alone knows. `client` leaves by `gone`.
+
+    `fields` are the header fields that go upstream, complete with CRLF; `credentials` are the client's own ones, which
+    go only where neither the gateway nor the model has a key. `length` is the declared one, -1: chunked or none yet.
+    `inside`: counted by its lane's gate. `waited_ms` is what the client is told. `beaten`: status 200 and heartbeats
+    went out already, so whatever comes now must be an event.
+    """
+
+    __slots__ = (
+        "api_key",
+        "authorization",
+        "beaten",
+        "client",
+        "complete",
+        "content_type",
+        "cors",
+        "counted",
+        "credentials",
+        "expects",
+        "fields",
+        "gone",
+        "held_at_s",
+        "inside",
+        "keep_alive",
+        "lane",
+        "length",
+        "method",
+        "name",
+        "old",
+        "origin",
+        "parts",
+        "refusal",
+        "route",
+        "scan",
+        "size",
+        "stream",
+        "target",
+        "timer",
+        "upstream",
+        "waited_ms",
+        "who",
+    )
+
+    route: Route | None
+    length: int
+    authorization: bytes
+    api_key: bytes
+    origin: bytes
+    content_type: bytes
+    held_at_s: float
+    scan: Scan | None
+    lane: Lane | None
+    upstream: Upstream | None
+    refusal: Refusal | None
+    timer: TimerHandle | None
+
+    def __init__(self, client: ClientConnection, method: bytes, target: bytes, *, old: bool, keep_alive: bool) -> None:
+        self.client, self.method, self.target, self.old, self.keep_alive = client, method, target, old, keep_alive
+        self.parts: list[bytes] = []
+        self.size = self.counted = self.waited_ms = 0
+        self.complete = self.inside = self.gone = self.beaten = self.stream = self.expects = False
+        self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
+        self.fields = self.credentials = self.cors = b""
+        self.name = self.who = ""
+
+    @property
+    def learns(self) -> bool:
+        """Its answer carries an id that later requests name."""
+        return self.route is not None and self.route.learns
+
+    @property
+    def bare(self) -> bool:
+        """The answer has a head only."""
+        return self.method == b"HEAD"
+
+    def leave_gate(self) -> None:
+        """Count the request out of its gate, once."""
+        if self.inside:
+            self.inside = False
+            assert self.lane is not None
+            self.lane.gate.leave()

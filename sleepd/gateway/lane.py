@@ -1,0 +1,154 @@
+"""Everything of one model: its gate, the connections to its server, its queue, and what its answers are marked with."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sleepd.core.model import ModelSpec
+from sleepd.gateway.errors import Refusal
+from sleepd.gateway.queue import Queue
+from sleepd.gateway.routes import ROUTES
+from sleepd.gateway.settings import CONNECT_S, IDLE_UPSTREAM_S
+from sleepd.gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from sleepd.gateway.exchange import Exchange
+    from sleepd.gateway.front import Front
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a server wants to see and what it is known by: header fields complete with CRLF, and a TLS context."""
+
+    credentials: bytes = b""
+    tls: ssl.SSLContext | None = None
+
+
+class Lane:
+    """The way to one model. `starts` are request lines with Host, ready to be sent, by request target."""
+
+    def __init__(self, front: Front, spec: ModelSpec, access: Access) -> None:
+        self._front, self.spec, self.name = front, spec, spec.name
+        self.gate = front.daemon.gate(spec.name)
+        self.queue = Queue(front, self)
+        self.access, self.credentials = access, access.credentials
+        self._address = _address_of(spec.url)
+        self._host = b"host: " + self._address.host.encode() + b"\r\n"
+        self.starts = {path: self._start(b"POST", path) for path, route in ROUTES.items() if b"POST" in route.methods}
+        self._mark = b"x-sleepd-model: %b\r\nx-sleepd-waited-ms: " % spec.name.encode()
+        self._plain_mark = self._mark + b"0\r\n\r\n"
+        self._idle: list[Upstream] = []
+        self._all: set[Upstream] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    def take(self, x: Exchange) -> None:
+        """Send the request to the server, or hold it until the model is awake. Raises Refusal."""
+        x.lane = self
+        if self.gate.enter():
+            x.inside = True
+            self.send(x)
+        else:
+            self.queue.hold(x)
+
+    def send(self, x: Exchange) -> None:
+        """Send a request that its gate has let in."""
+        idle = self._idle
+        while idle:
+            upstream = idle.pop()
+            if upstream.is_quiet(self._front.time()):
+                upstream.begin(x)
+                return
+            upstream.abort()
+        task = asyncio.get_running_loop().create_task(self._connect(x))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, x: Exchange) -> None:
+        """Send the request on a new connection. Waits CONNECT_S at most."""
+        loop, address = asyncio.get_running_loop(), self._address
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if address.path:
+                    _, upstream = await loop.create_unix_connection(lambda: Upstream(self), address.path)
+                else:
+                    _, upstream = await loop.create_connection(
+                        lambda: Upstream(self), address.name, address.port, ssl=self.access.tls
+                    )
+        except (OSError, TimeoutError) as error:
+            if not x.gone:
+                x.leave_gate()
+                message = f"the server of {self.name} cannot be reached: {error or 'no answer in time'}"
+                x.client.refuse(x, Refusal(503, "unreachable", message, retry_after_s=5))
+            return
+        self._all.add(upstream)
+        if x.gone:
+            self.give_back(upstream)
+        else:
+            upstream.begin(x)
+
+    def give_back(self, upstream: Upstream) -> None:
+        """The connection is free."""
+        upstream.idle_since_s = self._front.time()
+        self._idle.append(upstream)
+
+    def lost(self, upstream: Upstream) -> None:
+        """The connection has ended."""
+        self._all.discard(upstream)
+        if upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def drop_idle(self, now_s: float) -> None:
+        """Give up connections that the server is about to drop. The longest idle come first."""
+        fresh = next((n for n, u in enumerate(self._idle) if now_s - u.idle_since_s < IDLE_UPSTREAM_S), len(self._idle))
+        dropped, self._idle = self._idle[:fresh], self._idle[fresh:]
+        for upstream in dropped:
+            upstream.transport.close()
+
+    def close(self) -> None:
+        """Let what runs finish, and keep no connection: the server has another address now, or none."""
+        self.closed = True
+        idle, self._idle = self._idle, []
+        for upstream in idle:
+            upstream.transport.close()
+
+    # what requests and answers carry
+
+    def make_start(self, x: Exchange) -> bytes:
+        """Return the request line and Host of a target that is not always the same."""
+        return self._start(x.method, x.target)
+
+    def _start(self, method: bytes, target: bytes) -> bytes:
+        return b"%b %b HTTP/1.1\r\n%b" % (method, target, self._host)
+
+    def mark(self, x: Exchange) -> bytes:
+        """Return the header fields that are ours, and the end of the head."""
+        if x.keep_alive and not x.cors and not x.waited_ms:
+            return self._plain_mark
+        end = b"\r\n" if x.keep_alive else b"connection: close\r\n\r\n"
+        return b"%b%d\r\n%b%b" % (self._mark, x.waited_ms, x.cors, end)
+
+    def learn(self, x: Exchange, data: bytes) -> bool:
+        """Remember the id that an answer carries; True once there is nothing more to look for."""
+        return self._front.ids.learn(x, data, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    host: str
+    name: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def _address_of(url: str) -> _Address:
+    """Return where a configured url leads; its spelling was checked when it was read."""
+    if url.startswith("unix:"):
+        return _Address("localhost", path=url.removeprefix("unix:"))
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return _Address(parts.netloc, parts.hostname or "", port)

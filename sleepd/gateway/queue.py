@@ -1,0 +1,173 @@
+"""Requests held until their model is awake: one wish for all, bounded in number and bytes, each with a deadline.
+
+A held request is an entry, not a task: releasing one costs what sending it costs, and a thousand of them cost memory
+for their bodies only. They are let go in slices, so that the first answer does not wait for the last request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.model import CauseKind
+from sleepd.core.units import Seconds
+from sleepd.gateway.errors import Refusal, chunk, heartbeat
+
+if TYPE_CHECKING:
+    from sleepd.gateway.exchange import Exchange
+    from sleepd.gateway.front import Front
+    from sleepd.gateway.lane import Lane
+
+SLICE = 16
+"""Requests released in one round of the event loop; then what they caused is read and written first."""
+ASK_AGAIN_S: Seconds = 0.05
+GUESS_S: Seconds = 10.0
+"""Retry-After where no wake of the model was measured yet."""
+LASTING_S: Seconds = 30.0
+"""Retry-After where somebody has to do something first."""
+_LASTING = frozenset(("failed", "stopped", "engine_failed", "not_permitted", "level_unsafe"))
+
+_BEAT_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
+)
+
+
+class Queue:
+    """The requests that one model keeps waiting, in the order in which they came."""
+
+    def __init__(self, front: Front, lane: Lane) -> None:
+        self._front, self._lane = front, lane
+        self.held: dict[Exchange, None] = {}
+        self._wishing: asyncio.Task[None] | None = None
+        self._releasing = False
+
+    def hold(self, x: Exchange) -> None:
+        """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal."""
+        limit = self._front.settings.queue
+        if len(self.held) >= limit:
+            message = f"{limit} requests wait for {self._lane.name} already"
+            raise Refusal(503, "queue_full", message, retry_after_s=self.retry_after_s())
+        self._front.count_bytes(x)
+        x.held_at_s = self._front.time()
+        self.held[x] = None
+        self._set_timer(x, x.held_at_s)
+        if self._wishing is None:
+            self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
+        if self._lane.gate.open:
+            self.opened()
+
+    def forget(self, x: Exchange) -> None:
+        """The request waits no more; when it was the last one the wish is withdrawn."""
+        if self.held.pop(x, self) is not self:
+            self._let_go(x)
+        if not self.held and self._wishing is not None:
+            self._wishing.cancel()
+            self._wishing = None
+
+    def _let_go(self, x: Exchange) -> None:
+        self._front.forget_bytes(x)
+        if x.timer is not None:
+            x.timer.cancel()
+            x.timer = None
+
+    # what may happen to a held request
+
+    def opened(self) -> None:
+        """The gate has opened: let in who waits, from the next round of the event loop on."""
+        if self.held and not self._releasing:
+            self._releasing = True
+            asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
+        self._releasing = False
+        gate, lane, now_s = self._lane.gate, self._lane, self._front.time()
+        for _ in range(min(SLICE, len(self.held))):
+            if not gate.enter():
+                return
+            x = next(iter(self.held))
+            del self.held[x]
+            self._let_go(x)
+            x.inside = True
+            x.waited_ms = max(1, int((now_s - x.held_at_s) * 1000))
+            lane.send(x)
+        if self.held:
+            self.opened()
+        elif self._wishing is not None:
+            self._wishing.cancel()
+            self._wishing = None
+
+    def _set_timer(self, x: Exchange, now_s: float) -> None:
+        due_s = x.held_at_s + self._lane.spec.max_wait_s
+        beat_s = self._front.settings.heartbeat_s
+        if beat_s > 0 and x.stream and x.complete and not x.old:
+            due_s = min(due_s, now_s + beat_s)
+        x.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, x)
+
+    def _due(self, x: Exchange) -> None:
+        """A heartbeat is due, or the request has waited as long as it may."""
+        now_s, limit_s = self._front.time(), self._lane.spec.max_wait_s
+        if now_s - x.held_at_s >= limit_s - 0.001:
+            self.forget(x)
+            why = self._front.daemon.reason(self._lane.name)
+            message = f"{self._lane.name} was not awake within {limit_s:g} s: {why}"
+            x.client.refuse(x, Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
+            return
+        if x.stream and x.complete and x.client.is_writable:
+            self._beat(x, now_s)
+        self._set_timer(x, now_s)
+
+    def _beat(self, x: Exchange, now_s: float) -> None:
+        assert x.route is not None
+        head = b""
+        if not x.beaten:
+            x.beaten = True
+            x.waited_ms = int((now_s - x.held_at_s) * 1000)
+            head = _BEAT_HEAD + self._lane.mark(x)
+        x.client.write(head + chunk(heartbeat(x.route.dialect)))
+
+    # the wish
+
+    async def _wish(self, who: str) -> None:
+        """Want the model awake as long as somebody waits."""
+        name, limit_s = self._lane.name, self._lane.spec.max_wait_s
+
+        def ask(waiter: int) -> WakeAsked:
+            return WakeAsked(waiter, name, who, limit_s, cause=CauseKind.REQUEST)
+
+        while self.held:
+            answer = await self._front.daemon.ask(ask)
+            if answer.kind is AnswerKind.REFUSED:
+                self._refuse_all(answer)
+            elif self._lane.gate.open:
+                self.opened()
+                await asyncio.sleep(ASK_AGAIN_S)
+            else:
+                await asyncio.sleep(ASK_AGAIN_S)
+        self._wishing = None
+
+    def _refuse_all(self, answer: Answer) -> None:
+        status = 404 if answer.problem == "unknown_model" else 503
+        code = "model_not_found" if status == 404 else answer.problem or "not_ready"
+        found = "; ".join(part for part in (answer.detail, answer.hint) if part)
+        retry_after_s = None if status == 404 else self.retry_after_s(answer.problem)
+        for x in list(self.held):
+            del self.held[x]
+            self._let_go(x)
+            message = f"{self._lane.name} cannot be used now: {found}"
+            x.client.refuse(x, Refusal(status, code, message, retry_after_s=retry_after_s))
+
+    def refuse_all(self, refusal: Refusal) -> None:
+        """Answer everybody who waits with the same refusal, and withdraw the wish."""
+        for x in list(self.held):
+            self.forget(x)
+            again = Refusal(refusal.status, refusal.code, refusal.message, retry_after_s=refusal.retry_after_s)
+            x.client.refuse(x, again)
+
+    def retry_after_s(self, problem: str = "") -> Seconds:
+        """Return when it is worth asking again: by the wakes that were measured, else a guess."""
+        if problem in _LASTING:
+            return LASTING_S
+        eta_s = self._front.daemon.eta_s(self._lane.name)
+        return GUESS_S if eta_s is None else max(1.0, eta_s)

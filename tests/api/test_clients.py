@@ -1,0 +1,269 @@
+"""Both Python clients against a served API: every route, refusals, streams, broken lines."""
+
+import asyncio
+import inspect
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepd.api.routes import ROUTES
+from sleepd.client import ApiProblem, Client, DaemonUnreachable, asks
+from sleepd.client.aio import AsyncClient
+from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.wishes import HoldAsked, HoldEnded, PinAsked, SleepAsked, WakeAsked
+from tests.unit.api_rig import FakeDaemon, serving
+
+LIMIT_S = 30.0
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[FakeDaemon]:
+    fake = FakeDaemon()
+    async with serving(fake, tmp_path / "s"):
+        yield fake
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run the synchronous client beside the loop that serves it."""
+    async with asyncio.timeout(LIMIT_S):
+        return await asyncio.to_thread(work)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what a thread does: it sets no event of this loop's."""
+    for _ in range(round(LIMIT_S / 0.01)):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to be so")
+
+
+def public(of: type) -> dict[str, list[str]]:
+    names = [name for name in vars(of) if not name.startswith("_") and callable(getattr(of, name))]
+    return {name: list(inspect.signature(getattr(of, name)).parameters) for name in names}
+
+
+def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
+    sync, aio = public(Client), public(AsyncClient)
+    assert sync.pop("open_stream")
+    assert aio.pop("close")
+    sync["request"].remove("timeout_s")
+    sync["send"].remove("timeout_s")
+    assert sync == aio
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "GET /v1/status": lambda client: client.status(),
+    "GET /v1/models": lambda client: client.models(),
+    "GET /v1/models/{name}": lambda client: client.model("chat"),
+    "GET /v1/models/{name}/explain": lambda client: client.explain("chat"),
+    "POST /v1/models/{name}/wake": lambda client: client.wake("chat", timeout_s=5, force=True),
+    "POST /v1/models/{name}/sleep": lambda client: client.sleep("chat", level=2, via_wake=True, drain_s=1),
+    "POST /v1/models/{name}/reset": lambda client: client.reset("chat"),
+    "POST /v1/models/{name}/pin": lambda client: client.pin("chat"),
+    "POST /v1/models/{name}/unpin": lambda client: client.unpin("chat"),
+    "GET /v1/holds": lambda client: client.holds(),
+    "PUT /v1/holds/{id}": lambda client: client.hold("job:1", "chat", ttl_s=60, reason="batch"),
+    "DELETE /v1/holds/{id}": lambda client: client.release("job:1"),
+    "GET /v1/tasks": lambda client: client.tasks(),
+    "GET /v1/tasks/{id}": lambda client: client.task(6),
+    "POST /v1/reload": lambda client: client.reload(),
+    "GET /healthz": lambda client: client.healthz(),
+    "GET /readyz": lambda client: client.readyz(),
+    "GET /openapi.json": lambda client: client.openapi(),
+}
+
+
+async def test_every_route_has_its_method(daemon: FakeDaemon, tmp_path: Path) -> None:
+    assert CALLS.keys() == {f"{route.method} {route.path}" for route in ROUTES if not route.endless}
+    async with AsyncClient(tmp_path / "s") as client:
+        for route, call in CALLS.items():
+            here = await in_thread(lambda call=call: call(Client(tmp_path / "s")))
+            there = await call(client)
+            assert here.status == there.status == 200, route
+            assert here.body.keys() == there.body.keys() == json.loads(here.text).keys()
+    kinds = [type(wish) for wish in daemon.asked if not isinstance(wish, HoldAsked | HoldEnded)]
+    assert kinds.count(PinAsked) == 4
+    (first, *_) = [wish for wish in daemon.asked if isinstance(wish, SleepAsked)]
+    assert (first.level, first.via_wake, first.drain_s) == (2, True, 1)
+
+
+async def test_a_rehearsed_wake_asks_for_nothing(daemon: FakeDaemon, tmp_path: Path) -> None:
+    plan = (await in_thread(lambda: Client(tmp_path / "s").plan_wake("embed"))).body["plan"]
+    assert (plan["would"], plan["victims"][0]["model"], daemon.asked) == ("wake", "qwen3-32b", [])
+
+
+async def test_refusals_are_problems(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["chat"] = Answer(1, AnswerKind.REFUSED, problem="no_room", detail="60GiB do not fit", hint="wait")
+    async with AsyncClient(tmp_path / "s") as client:
+        with pytest.raises(ApiProblem, match="there is not enough room: 60GiB do not fit") as refused:
+            await client.wake("chat")
+    with pytest.raises(ApiProblem) as also:
+        await in_thread(lambda: Client(tmp_path / "s").wake("chat"))
+    assert (refused.value.kind, refused.value.status, refused.value.hint) == ("no_room", 409, "wait")
+    assert refused.value.text == also.value.text
+
+
+async def test_where_nobody_listens_that_is_said(tmp_path: Path) -> None:
+    for path, told in ((tmp_path / "none", "there is no such socket"), (tmp_path / "stale", "nothing listens")):
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(tmp_path / "stale" if path.name == "stale" else tmp_path / "other"))
+        (tmp_path / "other").unlink(missing_ok=True)
+        with pytest.raises(DaemonUnreachable, match=told):
+            Client(path).status()
+        async with AsyncClient(path) as client:
+            with pytest.raises(DaemonUnreachable, match=told):
+                await client.status()
+
+
+async def test_a_hold_lasts_as_long_as_its_block(daemon: FakeDaemon, tmp_path: Path) -> None:
+    def held_meanwhile() -> tuple[list[str], list[str]]:
+        client = Client(tmp_path / "s")
+        with client.holding("embed", reason="batch") as held:
+            assert held.hold is not None
+            assert (held.hold["reason"], held.hold["attached"], held.hold["until"]) == ("batch", True, None)
+            during = [hold["id"] for hold in client.holds().body["holds"]]
+            assert during == [held.id]
+        return during, [hold["id"] for hold in client.holds().body["holds"]]
+
+    during, after = await in_thread(held_meanwhile)
+    assert (len(during), after) == (1, [])
+    assert any(isinstance(wish, WakeAsked) for wish in daemon.asked)
+    async with AsyncClient(tmp_path / "s") as client, asyncio.timeout(LIMIT_S):
+        async with client.holding("embed", "mine") as hold:
+            assert (hold["id"], hold["model"]) == ("mine", "embed")
+            assert (await client.model("embed")).body["holds"] == ["mine"]
+        assert (await client.holds()).body["holds"] == []
+    assert {"mine", *during} == {hold_id for hold_id, _ in daemon.detached}
+
+
+async def test_a_hold_that_somebody_lets_go_of_is_lost_and_not_taken_again(daemon: FakeDaemon, tmp_path: Path) -> None:
+    told = threading.Event()
+
+    def lose() -> str:
+        client = Client(tmp_path / "s")
+        with client.holding("embed", "mine", on_lost=lambda _: told.set()) as held:
+            client.release("mine")
+            assert told.wait(LIMIT_S)
+        return held.lost
+
+    assert await in_thread(lose) == "let go of"
+    lost = asyncio.Event()
+    async with (
+        asyncio.timeout(LIMIT_S),
+        AsyncClient(tmp_path / "s") as client,
+        client.holding("embed", "mine", on_lost=lambda _: lost.set()),
+    ):
+        await client.release("mine")
+        await lost.wait()
+    assert sum(isinstance(wish, HoldAsked) for wish in daemon.asked) == 2
+
+
+async def test_a_refused_wake_lets_go_of_a_new_hold(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["chat"] = Answer(1, AnswerKind.TIMED_OUT, waited_s=5)
+    with pytest.raises(ApiProblem, match="not done in time"):
+        await in_thread(lambda: Client(tmp_path / "s").hold("x", "chat", ttl_s=9))
+    assert not daemon.world.models["chat"].holds
+
+
+async def test_a_broken_stream_is_asked_for_again(tmp_path: Path) -> None:
+    """The daemon goes away and comes back: the hold is put again, events go on with a gap in between."""
+    first, second = FakeDaemon(), FakeDaemon()
+    second.ring = type(second.ring)("e2")
+    client = Client(tmp_path / "s")
+    seen: list[dict[str, Any]] = []
+    done = threading.Event()
+
+    def follow() -> None:
+        for event in client.events(resume_for_s=LIMIT_S):
+            seen.append(event)
+            if event.get("text") == "after":
+                break
+        done.set()
+
+    first.note("before")
+    thread = threading.Thread(target=follow)
+    held = client.holding("embed", "mine")
+    async with serving(first, tmp_path / "s"):
+        await in_thread(held.__enter__)
+        thread.start()
+        await until(lambda: bool(seen))
+    async with serving(second, tmp_path / "s"), asyncio.timeout(LIMIT_S):
+        second.note("after")
+        await until(lambda: any(isinstance(wish, HoldAsked) for wish in second.asked))
+        await in_thread(done.wait)
+        await in_thread(lambda: held.__exit__(None, None, None))
+        assert held.lost == ""
+    thread.join(LIMIT_S)
+    assert [event["kind"] for event in seen] == ["state", "gap", "state"]
+
+
+@contextmanager
+def raw_server(path: Path, reply: bytes) -> Iterator[None]:
+    """Answer one connection with these bytes, then close it."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            connected, _ = listening.accept()
+            with connected:
+                connected.recv(65536)
+                connected.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(LIMIT_S)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (b"", "did not answer: the answer broke off"),
+        (b"SSH-2.0-OpenSSH\r\n", "does not speak HTTP"),
+        (OK, "the answer broke off"),
+        (OK + b"Content-Length: 10\r\n\r\n{}", "the answer broke off"),
+        (OK + b"Content-Length: -1\r\n\r\n{}", "no length that makes sense"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "a chunk without a size"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "the answer broke off"),
+        (OK + b"A" * 70_000, "a line without end"),
+        (OK + b"".join(b"H%d: x\r\n" % n for n in range(300)) + b"\r\n", "too many headers"),
+    ],
+)
+def test_what_is_no_whole_answer_is_said(tmp_path: Path, reply: bytes, told: str) -> None:
+    with raw_server(tmp_path / "s", reply), pytest.raises(DaemonUnreachable, match=told):
+        Client(tmp_path / "s").status()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        OK + b'Content-Length: 13\r\n\r\n{"ok": true }rest is not read',
+        OK + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"ok":\r\n6;x=y\r\n true}\r\n0\r\nTrailer: x\r\n\r\n',
+        OK + b'\r\n{"ok": true}',
+    ],
+)
+def test_every_way_to_say_how_long_an_answer_is(tmp_path: Path, reply: bytes) -> None:
+    with raw_server(tmp_path / "s", reply):
+        assert Client(tmp_path / "s").healthz().body == {"ok": True}
+
+
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b"\xff"])
+def test_an_answer_of_something_else_is_no_answer(tmp_path: Path, body: bytes) -> None:
+    reply = OK + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    with raw_server(tmp_path / "s", reply), pytest.raises(ApiProblem, match="what answers there is no sleepd"):
+        Client(tmp_path / "s").status()
+
+
+def test_names_go_into_paths_whole() -> None:
+    assert asks.of_model("a/../b ä%", "wake") == "/v1/models/a%2F..%2Fb%20%C3%A4%25/wake"
