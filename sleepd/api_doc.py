@@ -4,7 +4,6 @@ Everything between `<!-- made of NAME -->` and `<!-- end -->` is replaced; the s
 (tests/docs compares).
 """
 
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,14 +14,13 @@ from sleepd.api.access import Role
 from sleepd.api.openapi import describe
 from sleepd.api.route import Route
 from sleepd.api.routes import ROUTES
+from sleepd.made_tables import make_table, with_tables
 from sleepd.wire.problems import PROBLEMS
-
-_MARK = re.compile(r"<!-- made of (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def api_page(page: str) -> str:
     """Return the page with every marked table written anew. Raises KeyError for a mark nobody knows."""
-    return _MARK.sub(lambda found: f"<!-- made of {found[1]} -->\n{_TABLES[found[1]]()}<!-- end -->", page)
+    return with_tables(page, _TABLES)
 
 
 def _routes() -> str:
@@ -30,7 +28,7 @@ def _routes() -> str:
         f"| `{route.method}` | `{route.path}` | {route.role.name.lower()} | {_answer(route)}{route.meaning} |"
         for route in ROUTES
     ]
-    return _table("method | path | role | answer", rows)
+    return make_table("method | path | role | answer", rows)
 
 
 def _answer(route: Route) -> str:
@@ -44,7 +42,7 @@ def _fields() -> str:
         for route in ROUTES
         for field in route.fields
     ]
-    return _table("route | field | meaning | wanted | default", rows)
+    return make_table("route | field | meaning | wanted | default", rows)
 
 
 def _default(value: object) -> str:
@@ -58,7 +56,7 @@ def _shapes() -> str:
     sections = []
     for name, schema in describe(ROUTES)["components"]["schemas"].items():
         rows = [f"| `{field}` | {_type(of)} | {of['description']} |" for field, of in schema["properties"].items()]
-        sections.append(f"\n### {name}\n\n{schema['description']}\n\n{_table('field | type | meaning', rows)}")
+        sections.append(f"\n### {name}\n\n{schema['description']}\n\n{make_table('field | type | meaning', rows)}")
     return "".join(sections) + "\n"
 
 
@@ -81,21 +79,16 @@ def _problems() -> str:
     by_status: dict[int, list[str]] = defaultdict(list)
     for kind, (status, title) in PROBLEMS.items():
         by_status[status].append(f"| `{kind}` | {status} | {title} |")
-    return _table("kind | status | title", [row for rows in by_status.values() for row in rows])
+    return make_table("kind | status | title", [row for rows in by_status.values() for row in rows])
 
 
 def _roles() -> str:
     names = [f"| {role.name.lower()} | {_of_role(role)} |" for role in sorted(Role, reverse=True)]
-    return _table("role | its own routes", names)
+    return make_table("role | its own routes", names)
 
 
 def _of_role(role: Role) -> str:
     return ", ".join(dict.fromkeys(route.verb for route in ROUTES if route.role is role)) or "none in this version"
-
-
-def _table(heads: str, rows: list[str]) -> str:
-    rule = "|".join("---" for _ in heads.split(" | "))
-    return "\n".join([f"| {heads} |", f"|{rule}|", *rows, ""])
 
 
 _TABLES: dict[str, Callable[[], str]] = {

@@ -9,6 +9,8 @@ TEXT_LIMIT = 500
 
 def is_refusal(error: Exception) -> bool:
     """Whether this says that nobody listens there, rather than that we could not ask (permissions, descriptors)."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return False
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if not isinstance(cause, OSError):
         return False
@@ -20,6 +22,11 @@ def is_refusal(error: Exception) -> bool:
 
 def cause_of(error: Exception) -> str:
     """Return the cause alone: aiohttp repeats the address, and says "ssl:default" of a connection without TLS."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        told = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        return f"its certificate does not hold ({told}): set ca_file to the authority that signed it"[:TEXT_LIMIT]
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"no TLS could be agreed on ({getattr(error.os_error, 'reason', '') or error.os_error})"[:TEXT_LIMIT]
     error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

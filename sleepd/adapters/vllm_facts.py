@@ -63,6 +63,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         load_format=_text(load, "load_format") or "auto",
         model_path=path,
         gpu_memory_utilization=_share(cache, "gpu_memory_utilization"),
+        kv_cache_memory_bytes=_bytes(cache, "kv_cache_memory_bytes"),
         asks_at=asks_at,
         described=bool(model and parallel),
         arguments_hash=_hash(config),
@@ -105,6 +106,11 @@ def _text(table: Mapping[str, Any], key: str) -> str:
 def _number(table: Mapping[str, Any], key: str) -> int:
     value = table.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else 1
+
+
+def _bytes(table: Mapping[str, Any], key: str) -> int | None:
+    value = table.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _share(table: Mapping[str, Any], key: str) -> float | None:

@@ -18,6 +18,7 @@ from yarl import URL
 
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.connections import cause_of, is_refusal
+from sleepd.adapters.credentials import Credentials
 from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
@@ -43,8 +44,14 @@ class VllmServer:
     """A server at one address. Incarnations may change behind it; facts are asked anew when they do."""
 
     def __init__(
-        self, spec: ModelSpec, clock: Clock, processes: ProcessFinder, units: CgroupMemory | None = None
+        self,
+        spec: ModelSpec,
+        clock: Clock,
+        processes: ProcessFinder,
+        units: CgroupMemory | None = None,
+        credentials: Credentials = Credentials(),  # noqa: B008 - frozen
     ) -> None:
+        self._credentials = credentials
         self._spec, self._clock, self._processes, self._units = spec, clock, processes, units
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
@@ -55,6 +62,10 @@ class VllmServer:
         self._process: Process | None = None
         self._filtered = True
         self._scanning: asyncio.Future[int | None] | None = None
+
+    def show(self, credentials: Credentials) -> None:
+        """Every request from now on is made with these; what is under way goes on with the old ones."""
+        self._credentials = credentials
 
     async def look(self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping. Waits `timeout_s` at most.
@@ -155,11 +166,19 @@ class VllmServer:
         version = _member(await self._get_json("/version"), "version")
         if not isinstance(version, str):
             raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
-        models = await self._get_json("/v1/models")
+        models = await self._list_models()
         info = await self._get_json("/server_info", [("config_format", "json")])
         listed = await self._get_json("/openapi.json")
         facts = facts_of(version, incarnation, models, info, listed)
         return replace(facts, checkpoint_bytes=await self._measure(facts.model_path))
+
+    async def _list_models(self) -> Any:
+        """The cards of /v1/models, the first page that a key guards; None where there is no such page."""
+        status, body = await self._get("/v1/models")
+        if status == 401:
+            detail = f"wanted /v1/models, found status 401: {self._credentials.refused(self._spec.name)}"
+            raise _Refusal(MissingReason.UNAUTHORIZED, detail)
+        return _parse(body) if status == 200 else None
 
     async def _measure(self, model_path: str) -> int | None:
         """The checkpoint's bytes, or None where the disk does not tell in time or still owes an earlier answer."""
@@ -213,6 +232,8 @@ class VllmServer:
         if isinstance(result, NoAnswer):
             return result
         status, raw = result
+        if status == 401:
+            return Answered(status, self._credentials.refused(self._spec.name))
         return read_answer(asks_at, _parse(raw)) if status == 200 else Answered(status, _start(raw))
 
     async def close(self) -> None:
@@ -232,7 +253,7 @@ class VllmServer:
         url = self._base / path[1:]
         try:
             async with self._calling.post(
-                url, params=query, json=body, allow_redirects=False, timeout=timeout
+                url, params=query, json=body, allow_redirects=False, timeout=timeout, **self._shown(path)
             ) as response:
                 return response.status, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
@@ -248,8 +269,13 @@ class VllmServer:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
             self._looking = aiohttp.ClientSession(connector=self._connector(fresh=False), timeout=timeout)
         url = self._base.with_path(path)
-        async with self._looking.get(url, params=query, allow_redirects=False) as response:
+        async with self._looking.get(url, params=query, allow_redirects=False, **self._shown(path)) as response:
             return response.status, await _read(response)
+
+    def _shown(self, path: str) -> dict[str, Any]:
+        """What a request carries of the credentials: redirects are not followed, so nobody else ever gets it."""
+        tls = {"ssl": self._credentials.tls} if self._credentials.tls is not None else {}
+        return {"headers": self._credentials.headers(path), **tls}
 
     async def _get_json(self, path: str, query: list[tuple[str, str]] | None = None) -> Any:
         """The parsed answer; None where the server has no such page or says no JSON."""

@@ -1,5 +1,7 @@
 """Who is at the other end of the socket, and what they may do: peer credentials to roles."""
 
+import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -14,6 +16,8 @@ _SO_PEERGROUPS = 59
 _UCRED = struct.Struct("iII")
 _GROUPS_LIMIT = 65_536
 """NGROUPS_MAX: no process has more supplementary groups."""
+_PYTHON_LIMIT_BYTES = 1024
+"""The largest answer that socket.getsockopt can take (CPython, Modules/socketmodule.c): 256 groups."""
 
 
 class Role(IntEnum):
@@ -49,15 +53,24 @@ def read_peer(connected: socket.socket) -> Peer:
 
 
 def _read_groups(connected: socket.socket) -> Iterable[int]:
-    size = 256
-    while size <= _GROUPS_LIMIT:
-        try:
-            raw = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size * 4)
-        except OSError:  # ERANGE: more groups than fit; ENOPROTOOPT: older than Linux 4.13
-            size *= 16
-            continue
-        return struct.unpack(f"{len(raw) // 4}I", raw)
-    return ()
+    """Return all supplementary groups of the peer; none where the kernel does not tell (before Linux 4.13)."""
+    try:
+        raw = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _PYTHON_LIMIT_BYTES)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            return ()
+        raw = _read_many_groups(connected)
+    return struct.unpack(f"{len(raw) // 4}I", raw)
+
+
+def _read_many_groups(connected: socket.socket) -> bytes:
+    """Ask the C library: Python's own getsockopt takes no larger buffer."""
+    library = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(4 * _GROUPS_LIMIT)
+    size = ctypes.c_uint(len(buffer))
+    if library.getsockopt(connected.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, buffer, ctypes.byref(size)):
+        return b""
+    return buffer.raw[: size.value]
 
 
 class Access:

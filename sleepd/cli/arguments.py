@@ -28,7 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if cmd is not None and options.verb.name != "hold":
             options, cmd = parser.parse_args(argv), None
         options.cmd = cmd
-        _check(parser, options)
+        _check(options)
     except SystemExit as ended:
         if cmd is not None and ended.code:
             raise SystemExit(125) from None
@@ -43,19 +43,20 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
     return argv[:at], argv[at + 1 :]
 
 
-def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> None:
     verb: Verb = options.verb
+    parser: argparse.ArgumentParser = options.parser
     if verb.models == "some" and bool(options.models) == options.all:
-        parser.error(f"{verb.name}: wanted at least one MODEL, or --all and none")
+        parser.error("wanted at least one MODEL, or --all and none")
     if verb.name != "hold":
         return
     if options.cmd is not None and not options.cmd:
-        parser.error("hold: wanted a command behind --")
+        parser.error("wanted a command behind --")
     ways = [options.cmd is not None, options.ttl is not None, options.release is not None]
     if sum(ways) != 1:
-        parser.error("hold: wanted one of these: MODEL -- CMD, MODEL --ttl D, --release ID")
+        parser.error("wanted one of these: MODEL -- CMD, MODEL --ttl D, --release ID")
     if (options.model is None) is not (options.release is not None):
-        parser.error("hold: wanted a MODEL" if options.release is None else "hold: --release ID takes no MODEL")
+        parser.error("wanted a MODEL" if options.release is None else "--release ID takes no MODEL")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -65,9 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sleepctl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for verb in VERBS:
-        usage = " ".join(["sleepctl", verb.name, *_usage(verb)])
-        added = commands.add_parser(verb.name, help=verb.help, description=verb.help, usage=usage, allow_abbrev=False)
-        added.set_defaults(verb=verb, all=False)
+        added = commands.add_parser(
+            verb.name, help=verb.help, description=verb.help, usage=usage_of(verb), allow_abbrev=False
+        )
+        added.set_defaults(verb=verb, parser=added, all=False)
         for option in COMMON:
             _add(added, option, argparse.SUPPRESS)
         for option in verb.options:
@@ -101,10 +103,14 @@ def _add_models(parser: argparse.ArgumentParser, verb: Verb) -> None:
         parser.add_argument("what", choices=verb.tail.split("|"), help="a shell, or names for a script of your own")
 
 
-def _usage(verb: Verb) -> list[str]:
-    options = [f"[{o.flag}{' ' + o.metavar if o.metavar else ''}]" for o in verb.options]
-    models = {"some": ["MODEL..."], "filter": ["[MODEL...]"], "one": ["MODEL"]}.get(verb.models, [])
-    return [*options, *models, *([verb.tail] if verb.tail else [])]
+def usage_of(verb: Verb) -> str:
+    """Return how the verb is written, a line for each way."""
+    if verb.models == "one":
+        ways = ("[OPTION]... MODEL -- CMD...", "[OPTION]... MODEL --ttl D", "--release ID")
+        return "\n       ".join(f"sleepctl hold {way}" for way in ways)
+    words = ["sleepctl", verb.name, "[OPTION]..." if verb.options else ""]
+    words += [{"some": "MODEL...", "filter": "[MODEL...]"}.get(verb.models, ""), verb.tail]
+    return " ".join(word for word in words if word)
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import ssl
 import sys
 
 from sleepd.core.units import UnitError, parse_size
@@ -39,6 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--no-sleep-mode", action="store_true", help="without --enable-sleep-mode")
     parser.add_argument("--load-tracking", action="store_true", help="with --enable-server-load-tracking")
     parser.add_argument("--api-key", help="key that guards /v1")
+    parser.add_argument("--ssl-certfile", metavar="PATH", help="speak TLS with this certificate")
+    parser.add_argument("--ssl-keyfile", metavar="PATH", help="the certificate's key, where it is a file of its own")
+    parser.add_argument("--lora", metavar="NAME", action="append", help="a loaded LoRA adapter; repeat for more")
+    parser.add_argument("--task", choices=("generate", "embed", "pool"), default="generate", help="what the model does")
     parser.add_argument("--control-uds", metavar="PATH", help="unix socket to arm faults on (POST /fake/fault)")
     parser.set_defaults(run=run)
     return parser
@@ -63,6 +68,7 @@ async def _serve(args: argparse.Namespace) -> int:
         control_uds=args.control_uds,
         gpu=gpu,
         host=BoundedRam(args.host_ram),
+        tls=_tls(args),
     )
     async with server:
         loop = asyncio.get_running_loop()
@@ -87,10 +93,20 @@ def spec_of(args: argparse.Namespace) -> EngineSpec:
         sleep_mode=not args.no_sleep_mode,
         dev_mode=not args.no_dev_mode,
         api_key=args.api_key,
+        adapters=tuple(args.lora or ()),
+        task=args.task,
         load_tracking=args.load_tracking,
         pace_s=args.pace_ms / 1000,
         tensor_parallel_size=max(1, len(args.gpu or [])),
     )
+
+
+def _tls(args: argparse.Namespace) -> ssl.SSLContext | None:
+    if args.ssl_certfile is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(args.ssl_certfile, args.ssl_keyfile)
+    return context
 
 
 def _release(text: str) -> str:

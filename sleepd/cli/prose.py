@@ -78,8 +78,14 @@ def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:
 
 
 def tell_event(event: dict[str, Any], screen: Screen) -> str:
-    """Return one event as a line: time, model, text."""
+    """Return one event: its time, and what happened; the model's name only where the sentence lacks it."""
     if event["kind"] == "gap":
         return screen.paint("-- some events are no longer on record --", "yellow")
-    time = clean(event["time"])[:19].replace("T", " ") + "Z"
-    return f"{screen.paint(time, 'dim')}  {clean(event['model'] or 'sleepd')}: {clean(event['text'])}"
+    time, model, text = (
+        clean(event["time"])[:19].replace("T", " ") + "Z",
+        clean(event["model"] or ""),
+        clean(event["text"]),
+    )
+    told = f"{model}: {text}" if model and model not in text else text
+    first, *rest = screen.wrap(told, indent=len(time) + 2)
+    return "\n".join([f"{screen.paint(time, 'dim')}  {first}", *rest])

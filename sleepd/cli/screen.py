@@ -32,6 +32,15 @@ class Screen:
             return text
         return text[: max(0, width - 1)] + ("…" if self.unicode else "~") if width > 0 else ""
 
+    def wrap(self, text: str, indent: int) -> list[str]:
+        """Return the text in lines for a screen whose first `indent` columns are taken; further lines are indented."""
+        if self.width is None or self.width - indent < 20:
+            return [text]
+        from textwrap import wrap
+
+        first, *rest = wrap(text, self.width - indent, break_on_hyphens=False) or [""]
+        return [first, *(" " * indent + line for line in rest)]
+
 
 def look_at(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """Return what this stream can show: colours only on a terminal without NO_COLOR (no-color.org) or TERM=dumb."""

@@ -91,7 +91,17 @@ def _outlook(model: Model) -> tuple[str, bool]:
         return f"{clean(coming['action'])} {when} ({clean(coming['rule'])})", False
     if model["state"] == "asleep" and model["eta_s"] is not None:
         return f"wakes in {format_duration(model['eta_s'])} when asked", False
-    return clean(model["reason"]), model["state"] == "lost"
+    if model["state"] == "awake" and model["holds"]:
+        return f"held: {', '.join(clean(hold) for hold in model['holds'])}", False
+    if model["state"] == "awake" and model["pinned"]:
+        return "pinned", False
+    return _without_state(clean(model["reason"]), model["state"]), model["state"] == "lost"
+
+
+def _without_state(reason: str, state: str) -> str:
+    """Return the reason without the state it begins with: that stands two columns before."""
+    head, colon, rest = reason.partition(": ")
+    return rest if colon and head == state.replace("_", " ") else reason
 
 
 def _gpu_meter(gpu: Gpu, screen: Screen) -> str:

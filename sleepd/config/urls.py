@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from sleepd.config.errors import show
 from sleepd.config.values import UNIX_PATH_LIMIT
 
-_WANTED = 'wanted "http://127.0.0.1:PORT" or "unix:/path/of.sock"'
+_WANTED = 'wanted "http://127.0.0.1:PORT", "https://HOST:PORT" or "unix:/path/of.sock"'
+_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -36,14 +37,12 @@ def parse_url(text: str) -> ServerUrl:
         port = parts.port
     except ValueError as error:
         raise UrlError(f"{_WANTED}, found {show(text)} ({error})") from None
-    if parts.scheme == "https":
-        raise UrlError(f"{_WANTED}, found {show(text)}: https is not supported by this version")
     host = parts.hostname or ""
-    if parts.scheme != "http" or not host or port == 0:
+    if parts.scheme not in _PORTS or not host or port == 0:
         raise UrlError(f"{_WANTED}, found {show(text)}")
     if parts.username is not None or parts.path not in ("", "/") or "?" in text or "#" in text:
         raise UrlError(f"{_WANTED} without a user, a path or a query, found {show(text)}")
-    return _parse_host(text, host.lower(), port or 80)
+    return _parse_host(text, parts.scheme, host.lower(), port or _PORTS[parts.scheme])
 
 
 def _parse_unix(text: str) -> ServerUrl:
@@ -55,13 +54,13 @@ def _parse_unix(text: str) -> ServerUrl:
     return ServerUrl(f"unix:{path}", f"unix:{path}", local=True)
 
 
-def _parse_host(text: str, host: str, port: int) -> ServerUrl:
+def _parse_host(text: str, scheme: str, host: str, port: int) -> ServerUrl:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         if not _HOST.fullmatch(host) or re.fullmatch(r"[0-9.]+", host):
             raise UrlError(f"{_WANTED}, found {show(text)}") from None
         local = host == "localhost"
-        return ServerUrl(f"http://{host}:{port}", f"{'127.0.0.1' if local else host}:{port}", local)
+        return ServerUrl(f"{scheme}://{host}:{port}", f"{'127.0.0.1' if local else host}:{port}", local)
     written = f"[{address}]" if address.version == 6 else str(address)
-    return ServerUrl(f"http://{written}:{port}", f"{written}:{port}", address.is_loopback)
+    return ServerUrl(f"{scheme}://{written}:{port}", f"{written}:{port}", address.is_loopback)

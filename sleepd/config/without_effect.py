@@ -24,12 +24,9 @@ WITHOUT_EFFECT = {
     "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
     "groups": "any number is awake",
-    "models.api_key_file": "no key is sent",
-    "models.ca_file": "https is not spoken yet",
     "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
     "models.prime": "nothing is primed",
-    "models.verify": "answers are compared after a level 2 wake only",
     "models.mode": "rules act",
     **{
         f"rules.when.{key}": "a rule with it never holds"

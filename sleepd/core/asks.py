@@ -5,12 +5,14 @@ from dataclasses import replace
 from sleepd.core.budget import clear_failures
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.host_room import HostShort, admit_backup
 from sleepd.core.life import LEVEL, Fact, State
-from sleepd.core.memory import unplaced
+from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
-from sleepd.core.policy import held_by, is_busy, level1_refusal, level2_refusal, level_for
+from sleepd.core.policy import held_by, is_busy, level1_refusal, level2_refusal
 from sleepd.core.room import claimed
+from sleepd.core.sightings import let_go
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
@@ -106,12 +108,22 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return no("held", f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)")
     if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
-    if ask.level == 1:
-        allowed, refusal = level_for(draft.world(), replace(record, spec=replace(record.spec, max_level=1)), 1)
-        if allowed == 0 and not ask.force:
-            return no("level_unsafe", f"{name} stays awake: {refusal}")
+    if ask.level == 1 and (short := _backup_refused(draft, record)):
+        return replace(short, waiter=ask.waiter)
     if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
+    return None
+
+
+def _backup_refused(draft: Draft, record: ModelRecord) -> Answer | None:
+    """The answer where a level 1 backup would not fit: nothing overrides that, as the kernel would end the engine."""
+    name, verdict = record.spec.name, admit_backup(draft.world(), record)
+    refused = Answer(0, AnswerKind.REFUSED, problem="level_unsafe")
+    if isinstance(verdict, Blind):
+        return replace(refused, detail=f"{name} stays awake: {verdict.wanted}")
+    if isinstance(verdict, HostShort):
+        detail = f"{name} stays awake: {verdict.reason} ({verdict.wanted}, {verdict.found})"
+        return replace(refused, detail=detail, wanted=verdict.wanted, found=verdict.found, hint=verdict.hint)
     return None
 
 
@@ -137,7 +149,15 @@ def begin_asked_sleeps(draft: Draft) -> None:
         if is_busy(record):
             _give_up_draining(draft, name, wishes)
             continue
-        begin_sleep(draft, name, max(w.level for w in wishes), wishes[0].cause)
+        level = max(w.level for w in wishes)
+        refused = _backup_refused(draft, record) if level == 1 else None
+        if refused is not None:
+            # It fitted when it was asked for; somebody else took the room while it waited for its turn.
+            for waiter in wishes:
+                answered = {"problem": refused.problem, "detail": refused.detail, "wanted": refused.wanted}
+                draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=refused.found, hint=refused.hint)
+            continue
+        begin_sleep(draft, name, level, wishes[0].cause)
 
 
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
@@ -150,6 +170,14 @@ def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
 def ask_reset(draft: Draft, ask: ResetAsked) -> None:
     """Take a failed model back: it is looked at anew, and its weights stay as doubtful as they were."""
     record = draft.models[ask.model]
+    if record.life.state is State.FOREIGN:
+        draft.change(ask.model, hold_down_until_s=draft.mono_s)
+        let_go(draft, ask.model)
+        draft.change(ask.model, reason=f"taken back by {ask.who}: looking at it anew")
+        draft.command(LookNow(model=ask.model))
+        draft.note("reset", ask.model, f"{ask.model} was taken back by {ask.who}")
+        draft.command(Answer(ask.waiter, AnswerKind.DONE))
+        return
     if record.life.state is not State.FAILED:
         if record.failure or record.check_failed or record.frees_nothing or record.attempts:
             draft.change(ask.model, failure=None, check_failed="", frees_nothing=False)

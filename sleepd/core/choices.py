@@ -6,8 +6,9 @@ from sleepd.core.budget import cooling_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Cause, CauseKind, Known, Missing
+from sleepd.core.model import Cause, CauseKind, Known, Missing, Mode
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.policy import (
@@ -177,8 +178,8 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
     reason = draft.models[name].reason
     if room.look:
         draft.command(LookNow(gpus=True))
-        # A reading that merely grew old says nothing new about what it waits for.
-        if reason.startswith("waits for"):
+        # A reading that merely grew old says nothing new about what it waits for, nor about what we merely owe.
+        if reason.startswith("waits for") or not draft.models[name].waiters:
             return
     if reason != f"waits for {room.reason}":
         draft.change(name, reason=f"waits for {room.reason}")
@@ -272,7 +273,8 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
     elif state is State.FOREIGN:
         detail = f"{name} is held by somebody else: {record.reason}"
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+        hint = f"to take it back at once: sleepctl reset {name}"
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
 
 
 def begin_sleeps(draft: Draft) -> None:
@@ -297,6 +299,9 @@ def begin_sleeps(draft: Draft) -> None:
             continue
         if _check_due(draft, record):
             begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
+            continue
+        if _prime_due(draft, record):
+            begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
             continue
         want, refusal = want_of(draft.world(), record, draft.mono_s)
         if want is not None:
@@ -343,6 +348,18 @@ def _free_to_sleep(draft: Draft, record: ModelRecord) -> bool:
         u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
     }
     return not wished & set(uuids_of(draft, record))
+
+
+def _prime_due(draft: Draft, record: ModelRecord) -> bool:
+    """A model with `prime` sleeps once in its first idle moment, and is woken again: its backup is pinned then, which
+    is what makes a first sleep slow. Not where the backup would not fit; that may change."""
+    if not record.spec.prime or record.prime_failed or record.footprint.host_pinned or record.spec.max_level == 0:
+        return False
+    if record.spec.mode is Mode.OBSERVE:
+        return False
+    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+        return False
+    return not backup_refusal(draft.world(), record)
 
 
 def _check_due(draft: Draft, record: ModelRecord) -> bool:

@@ -55,6 +55,7 @@ class Draft:
         self.host: Reading[HostSeen] = world.host
         self.memory: DetectorMemory = world.memory
         self.proven = world.proven
+        self.reservations = world.reservations
         self.next_task = world.next_task
         self.stopping = world.stopping
         self.touched: set[str] = set()
@@ -149,6 +150,7 @@ class Draft:
             host=self.host,
             memory=self.memory,
             proven=self.proven,
+            reservations=self.reservations,
             next_task=self.next_task,
             stopping=self.stopping,
         )
@@ -193,6 +195,9 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         last_active_wall_s=_rounded_up(now.wall_s - (now.mono_s - record.last_active_s)),
         fingerprint=record.fingerprint,
         footprint=record.footprint,
+        prior=record.prior,
+        prime_failed=record.prime_failed,
+        restart_wanted=record.restart_wanted,
         failure=record.failure,
         check_failed=record.check_failed,
         checking=record.checking,

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from sleepd.core.activity import Owed
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life
 from sleepd.core.model import (
     Activity,
@@ -13,13 +14,13 @@ from sleepd.core.model import (
     ControlCounts,
     Failure,
     Fingerprint,
-    Footprint,
     GpusSeen,
     HostSeen,
     KnownAnswer,
     ModelSeen,
     Reading,
     Settings,
+    Span,
 )
 from sleepd.core.plan import PlanStep
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
@@ -50,7 +51,10 @@ class ModelLooked:
 
 @dataclass(frozen=True, slots=True)
 class GpusLooked:
+    """`listed`: processes were asked for too."""
+
     reading: Reading[GpusSeen]
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,12 @@ class Evidence:
     started_s: MonotonicS = 0.0
     answered_s: MonotonicS = 0.0
     seen: Reading[ModelSeen] | None = None
+    gpus_earlier: Reading[GpusSeen] | None = None
+    """The poll before `gpus_before`: what differs between them, neither the step nor its model did."""
     gpus_before: Reading[GpusSeen] | None = None
     gpus_after: Reading[GpusSeen] | None = None
+    span: Mapping[str, Span] = field(default_factory=dict)
+    """By GPU uuid, the least and the most free bytes seen while the call was out; none where it was short."""
     host_before: Reading[HostSeen] | None = None
     host_after: Reading[HostSeen] | None = None
     answers: Mapping[str, KnownAnswer] = field(default_factory=dict)
@@ -267,6 +275,9 @@ class ModelSaved:
     pin: bool | None = None
     attempts: int = 0
     cooldown_until_wall_s: WallS = 0.0
+    prior: Footprint = Footprint()
+    prime_failed: bool = False
+    restart_wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def reason(world: World, name: str) -> str:
         return record.failure.detail
     if task is not None and task.victim is not None:
         return f"waits for {task.victim} to fall asleep: {describe(task.cause)}"
-    return record.reason
+    return f"{record.reason}; {record.restart_wanted}" if record.restart_wanted else record.reason
 
 
 def next_action(world: World, name: str, now: Now) -> NextAction | None:
@@ -77,7 +77,7 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     if state in (State.AWAKE, State.DRAINING):
         return 0.0
     level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
-    learned = record.footprint.seconds.get(f"wake{level}")
+    learned = record.learned.last_s(f"wake{level}")
     if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
         return None
     return max(0.0, learned - (now.mono_s - task.started_s)) if task else learned

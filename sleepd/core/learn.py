@@ -1,4 +1,4 @@
-"""Footprints: what a proven step teaches about bytes and seconds."""
+"""What an ended step showed: readings that replace older ones, and whether somebody else moved the engine meanwhile."""
 
 from dataclasses import replace
 
@@ -6,15 +6,9 @@ from sleepd.core.activity import Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnded
 from sleepd.core.life import State
-from sleepd.core.memory import find_gpu, freed_bytes, held_bytes
-from sleepd.core.model import Footprint, Known, ModelSeen
-from sleepd.core.orders import pids_of, uuids_of
+from sleepd.core.model import Known, ModelSeen
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
-from sleepd.core.units import Bytes
-from sleepd.core.world import ModelRecord, Phase, Task
-
-SAMPLES = 5
-"""How many sleeps are remembered per GPU; a wake needs their maximum."""
+from sleepd.core.world import Phase, Task
 
 
 def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
@@ -37,6 +31,10 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
             fields |= {"seen": replace(evidence.seen, value=seen), "failed_polls": 0}
             fields |= {"control": seen.control or record.control}
             used = count_use(draft, name, seen)
+            owed = draft.models[name].owed
+            if evidence.answers and not owed.certain.any():
+                # The engine answers in order, and the page has caught up: what an earlier question did is in it.
+                draft.change(name, owed=Owed())
             fields["settled_s"] = evidence.seen.asked_at_s
     draft.change(name, **fields)
     after = evidence.gpus_after
@@ -51,9 +49,6 @@ def owe(draft: Draft, name: str, evidence: Evidence) -> None:
     """Remember by how much our own questions moved the counters, or may have."""
     record = draft.models[name]
     owed = record.owed
-    if evidence.answers:
-        # The engine answers in order: whatever an earlier question did, it has done.
-        owed = Owed(owed.certain)
     if evidence.spent.any():
         owed = replace(owed, certain=owed.certain + evidence.spent)
     if evidence.lost:
@@ -98,59 +93,3 @@ def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
         if moved < 0 or moved > (own if ours else 0):
             return True
     return False
-
-
-def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> None:
-    """Remember what a sleep gave back, what it left behind, and how long it took."""
-    record = draft.models[task.model]
-    uuids, pids = uuids_of(draft, record), pids_of(record)
-    footprint = record.footprint
-    freed = freed_bytes(evidence.gpus_before, evidence.gpus_after, uuids, pids)
-    if freed and verb in (Verb.SLEEP_L1, Verb.SLEEP_L2):
-        samples = {u: (*footprint.freed.get(u, ()), b)[-SAMPLES:] for u, b in freed.items() if b > 0}
-        footprint = replace(footprint, freed={**footprint.freed, **samples})
-    awake, asleep = _held(evidence.gpus_before, uuids, pids), _held(evidence.gpus_after, uuids, pids)
-    footprint = replace(footprint, awake=awake or footprint.awake, asleep=asleep or footprint.asleep)
-    if task.level == 1:
-        footprint = replace(footprint, host_bytes=_backup(footprint, evidence), host_pinned=True)
-    draft.change(task.model, footprint=_timed(footprint, f"sleep{task.level}", evidence))
-
-
-def learn_wake(draft: Draft, task: Task, evidence: Evidence) -> None:
-    """Remember what the model holds awake."""
-    record = draft.models[task.model]
-    awake = _held(evidence.gpus_after, uuids_of(draft, record), pids_of(record))
-    if awake:
-        draft.change(task.model, footprint=replace(record.footprint, awake=awake))
-
-
-def learn_duration(draft: Draft, record: ModelRecord, key: str, seconds: float) -> None:
-    """Remember how long a whole wake took, from its first call to its proof."""
-    timed = replace(record.footprint, seconds={**record.footprint.seconds, key: round(seconds, 3)})
-    draft.change(record.spec.name, footprint=timed)
-
-
-def _held(reading: object, uuids: tuple[str, ...], pids: tuple[int, ...]) -> dict[str, Bytes]:
-    if not isinstance(reading, Known) or not pids:
-        return {}
-    held: dict[str, Bytes] = {}
-    for uuid in uuids:
-        gpu = find_gpu(reading.value, uuid)
-        found = held_bytes(gpu, pids) if gpu else None
-        if found is not None:
-            held[uuid] = found
-    return held
-
-
-def _backup(footprint: Footprint, evidence: Evidence) -> Bytes | None:
-    """Host bytes of the backup: the drop of MemAvailable, only for the first one of an incarnation."""
-    before, after = evidence.host_before, evidence.host_after
-    if footprint.host_pinned or not isinstance(before, Known) or not isinstance(after, Known):
-        return footprint.host_bytes
-    dropped = before.value.available_bytes - after.value.available_bytes
-    return max(dropped, footprint.host_bytes or 0) if dropped > 0 else footprint.host_bytes
-
-
-def _timed(footprint: Footprint, key: str, evidence: Evidence) -> Footprint:
-    took_s = round(evidence.answered_s - evidence.started_s, 3)
-    return replace(footprint, seconds={**footprint.seconds, key: took_s})

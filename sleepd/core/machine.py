@@ -143,7 +143,8 @@ def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
         if not isinstance(draft.gpus, Known):
             draft.touched.update(draft.models)
         draft.gpus = reading
-        place(draft)
+        if event.listed:
+            place(draft)
 
 
 def _look_at_host(draft: Draft, event: HostLooked) -> None:
@@ -276,6 +277,9 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         last_active_s=now.mono_s - age_of(kept.last_active_wall_s, now),
         fingerprint=kept.fingerprint,
         footprint=kept.footprint,
+        prior=kept.prior,
+        prime_failed=kept.prime_failed,
+        restart_wanted=kept.restart_wanted,
         failure=kept.failure,
         check_failed=kept.check_failed,
         checking=kept.checking,
@@ -356,16 +360,25 @@ def asks_sleeping(record: ModelRecord) -> bool:
 def wants_processes(world: World) -> bool:
     """Whether the next GPU reading needs process lists, which hold a driver-wide lock.
 
-    Only to place new servers, and to see what a half-done wake holds already: that much its repetition need not find.
+    Only to place new servers, to see once in each state what they hold, and to see what a half-done wake holds already:
+    that much its repetition need not find. Where a list did not tell, it is not asked for again.
     """
     if any(world.models[name].life.state is State.BROKEN for name in world.tasks):
         return True
     return any(
-        isinstance(r.seen, Known)
+        r.listed_s < r.since_s
+        and isinstance(r.seen, Known)
         and bool(r.seen.value.pids)
-        and (not r.placed_on or (r.life.state is State.AWAKE and not r.footprint.awake))
         and n not in world.tasks
+        and (not r.placed_on or _bytes_unknown(r))
         for n, r in world.models.items()
+    )
+
+
+def _bytes_unknown(record: ModelRecord) -> bool:
+    state, learned = record.life.state, record.footprint
+    return (state is State.AWAKE and not learned.awake) or (
+        state in (State.ASLEEP_L1, State.ASLEEP_L2) and not learned.asleep
     )
 
 

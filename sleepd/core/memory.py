@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sleepd.core.model import GpuSeen, GpusSeen, HostSeen, Known, ModelSpec, Reading
+from sleepd.core.life import Weights
+from sleepd.core.model import EngineFacts, GpuSeen, GpusSeen, Known, ModelSpec, Reading, Span
 from sleepd.core.units import Bytes
 from sleepd.core.world import ModelRecord
-
-UNMEASURED_BACKUP_FACTOR = 2
-"""PyTorch's pinned allocator rounds each block up to a power of two, so a first backup may take twice the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,15 @@ def unmoved(
     return True
 
 
+def widen(span: dict[str, Span], gpus: GpusSeen) -> None:
+    """Let the spans take in one more reading."""
+    for gpu in gpus:
+        free, was = gpu.free_bytes, span.get(gpu.uuid)
+        span[gpu.uuid] = (
+            Span(min(free, was.least_free_bytes), max(free, was.most_free_bytes)) if was else Span(free, free)
+        )
+
+
 def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tuple[str, ...]:
     """UUIDs of the model's GPUs: as configured, else where its processes were seen; empty where unknown."""
     if not spec.gpus:
@@ -108,7 +115,7 @@ def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
 
 
 def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
-    """Bytes a wake takes per GPU: learned, else declared, else bounded by the server's own share of the GPU."""
+    """Bytes a wake still takes per GPU: learned, else declared, else bounded by the server's own share of the GPU."""
     uuids = placement(record.spec, record.placed_on, gpus)
     if not uuids:
         return Blind(unplaced(record, gpus))
@@ -117,7 +124,7 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
         gpu = find_gpu(gpus, uuid)
         need = _need_on(record, gpu) if gpu else None
         if need is None:
-            return Blind(f"how many bytes a wake takes; set vram in [models.{record.spec.name}]")
+            return Blind(f"how many bytes a wake takes is not known; set vram in [models.{record.spec.name}]")
         needs[uuid] = need
     return needs
 
@@ -125,16 +132,41 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
 def _need_on(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
     pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
     held = held_bytes(gpu, pids) if pids else None
-    learned = record.footprint.need(gpu.uuid)
-    if learned is not None:
-        # What a half-done wake already mapped need not be found again.
-        grown = max(0, held - record.footprint.asleep.get(gpu.uuid, held)) if held is not None else 0
-        return max(0, learned - grown)
+    asleep = record.footprint.asleep.get(gpu.uuid)
+    # What a half-done wake already mapped need not be found again.
+    grown = max(0, held - asleep) if held is not None and asleep is not None else 0
+    level = 1 if record.life.weights is Weights.OFFLOADED else 2
+    for learned in (
+        record.footprint.need(gpu.uuid, level),
+        _seen_awake(record, gpu),
+        record.learned.need(gpu.uuid, level),
+    ):
+        if learned is not None:
+            return max(0, learned - grown)
     if record.spec.vram_bytes is not None:
-        return record.spec.vram_bytes
-    if record.facts and record.facts.gpu_memory_utilization:
-        return max(0, round(record.facts.gpu_memory_utilization * gpu.total_bytes) - (held or 0))
-    return None
+        return max(0, record.spec.vram_bytes - grown)
+    bound = bound_bytes(record.facts, gpu) if record.facts else None
+    return None if bound is None else max(0, bound - (held if held is not None else asleep or 0))
+
+
+def _seen_awake(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
+    """What this very process held awake above what it holds asleep, where somebody else put it to sleep."""
+    awake, asleep = record.footprint.awake.get(gpu.uuid), record.footprint.asleep.get(gpu.uuid)
+    return max(0, awake - asleep) if awake is not None and asleep is not None else None
+
+
+def bound_bytes(facts: EngineFacts, gpu: GpuSeen) -> Bytes | None:
+    """The most an awake server holds of this GPU by its own arguments; None where they set no bound.
+
+    vLLM fills its share of the GPU with KV cache (v1/worker/gpu_worker.py, determine_available_memory), unless
+    --kv-cache-memory-bytes sizes the cache: then weights and cache are what it holds beside its residual. Where the
+    checkpoint cannot be measured, the share stands in: it is what most such sizes were chosen to stay within.
+    """
+    if facts.kv_cache_memory_bytes is not None and facts.checkpoint_bytes is not None:
+        return facts.kv_cache_memory_bytes + facts.checkpoint_bytes
+    if facts.gpu_memory_utilization is None:
+        return None
+    return round(facts.gpu_memory_utilization * gpu.total_bytes)
 
 
 def preflight(
@@ -179,40 +211,3 @@ def choose_victim(short: Short, candidates: Sequence[Candidate]) -> Candidate | 
         return (c.priority, not suffices, -c.idle_s, c.model)
 
     return min(useful, key=cost)
-
-
-def backup_bytes(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
-    """Host RAM a level 1 backup takes: declared, learned, from the checkpoint, else bounded by what it holds."""
-    if record.spec.host_ram_bytes is not None:
-        return record.spec.host_ram_bytes
-    if record.footprint.host_bytes is not None:
-        return record.footprint.host_bytes
-    if record.facts and record.facts.checkpoint_bytes:
-        return UNMEASURED_BACKUP_FACTOR * record.facts.checkpoint_bytes
-    if record.footprint.freed:
-        return sum(max(samples) for samples in record.footprint.freed.values() if samples)
-    if record.spec.vram_bytes is not None:
-        return record.spec.vram_bytes * max(1, len(record.spec.gpus))
-    if gpus is not None and record.facts and record.facts.gpu_memory_utilization:
-        uuids = placement(record.spec, record.placed_on, gpus)
-        totals = sum(g.total_bytes for g in gpus if g.uuid in uuids)
-        return round(record.facts.gpu_memory_utilization * totals) if totals else None
-    return None
-
-
-def backup_refusal(record: ModelRecord, host: Reading[HostSeen], gpus: GpusSeen | None, reserve_bytes: Bytes) -> str:
-    """Why a level 1 backup may not be made, as a sentence; empty where it fits above the reserve.
-
-    Pinned blocks stay with the process after a wake (vLLM #16663), so a second backup of one incarnation costs
-    nothing: `host_pinned` tells that the bytes are already gone from MemAvailable.
-    """
-    if not isinstance(host, Known):
-        return "host RAM is not known"
-    if record.footprint.host_pinned:
-        return ""
-    need = backup_bytes(record, gpus)
-    if need is None:
-        return f"its backup's size is not known; set host_ram in [models.{record.spec.name}]"
-    if host.value.available_bytes - need < reserve_bytes:
-        return "its backup would not fit into host RAM above the reserve"
-    return ""

@@ -145,6 +145,8 @@ class EngineFacts:
     model_path: str = ""
     checkpoint_bytes: Bytes | None = None
     gpu_memory_utilization: float | None = None
+    kv_cache_memory_bytes: Bytes | None = None
+    """Set: the KV cache is this large per GPU, and gpu_memory_utilization bounds nothing."""
     asks_at: str = "/v1/completions"
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
     described: bool = False
@@ -265,6 +267,14 @@ GpusSeen: TypeAlias = tuple[GpuSeen, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """The least and the most free memory of a GPU that was seen while something went on."""
+
+    least_free_bytes: Bytes
+    most_free_bytes: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HostSeen:
     """Host RAM. `pressure_some_avg10` is PSI's share 0..1, None where the kernel does not tell."""
 
@@ -303,33 +313,13 @@ class Fingerprint:
         return KnownAnswer(self.answer, self.vector)
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What transitions of this model cost, learned; maps are keyed by GPU uuid, durations by "sleep1", "wake2" ...
-
-    `freed` keeps the last five samples of what a sleep gave back per GPU; a wake needs their maximum.
-    """
-
-    freed: Mapping[str, tuple[Bytes, ...]] = field(default_factory=dict)
-    awake: Mapping[str, Bytes] = field(default_factory=dict)
-    asleep: Mapping[str, Bytes] = field(default_factory=dict)
-    host_bytes: Bytes | None = None
-    host_pinned: bool = False
-    """This incarnation made a backup already; its pinned blocks stay until the process ends."""
-    seconds: Mapping[str, Seconds] = field(default_factory=dict)
-
-    def need(self, uuid: str) -> Bytes | None:
-        """Bytes a wake takes on this GPU, or None where no sleep was measured."""
-        samples = self.freed.get(uuid)
-        return max(samples) if samples else None
-
-
 class CauseKind(StrEnum):
     RULE = "rule"
     OPERATOR = "operator"
     REQUEST = "request"
     VICTIM = "victim"
     CHECK = "check"
+    PRIME = "prime"
     RECOVERY = "recovery"
 
 

@@ -8,7 +8,7 @@ from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
 from sleepd.core.plan import CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
-from sleepd.core.units import Bytes, Seconds
+from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.core.world import Intent, ModelRecord, Phase, Task
 
 PROBE_PROMPT = "The capital of France is Paris. The capital of Italy is Rome. One, two, three, four, five,"
@@ -16,6 +16,12 @@ PROBE_PROMPT = "The capital of France is Paris. The capital of Italy is Rome. On
 
 FREED_SHARE = 0.02
 """Less than this share of what a server held counts as nothing: contexts breathe, weights do not."""
+
+PATIENCE = 10.0
+FIRST_FACTOR = 20.0
+"""A first level 1 sleep may take this many times longer than a later one."""
+FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB = 2.0, 0.6
+SLOW_DISK_GIB_S = 0.5
 
 
 def order_of(draft: Draft, task: Task) -> RunStep:
@@ -59,13 +65,34 @@ def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:
 
 
 def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds:
-    """Seconds until a call counts as unanswered: configured, else ten times learned, at least the default."""
+    """Seconds until a call counts as unanswered: configured, else ten times what it should take, at least the
+    default. A call that is slow is never sent again, so patience costs nothing but the wait."""
     least_s = default_timeout(verb)
     if settings.stuck_after_s is not None:
         # A question is not a control call: it has its own patience.
         return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s
-    learned = [s for key, s in record.footprint.seconds.items() if key.startswith("sleep") == (verb in SLEEPS)]
-    return max([least_s, *(10 * s for s in learned)])
+    return max(least_s, PATIENCE * expected_s(record, verb))
+
+
+def expected_s(record: ModelRecord, verb: Verb) -> Seconds:
+    """Seconds this call should take at most, by its history and its bytes; 0 where neither tells anything.
+
+    The first level 1 sleep of a process pins host RAM: 43 s for 75 GiB where later ones take 2 to 6 (F33 of vLLM's
+    reports: 42-44 s, 10.6 s for 22 GiB). A reload is bound by the disk.
+    """
+    durations, weights = record.learned.durations, record.facts.checkpoint_bytes if record.facts else None
+    gib = (weights or 0) / GIB
+    if verb in (Verb.RELOAD, Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV, Verb.RESET_PREFIX):
+        learned = [s for key, samples in durations.items() if not key.startswith("sleep") for s in samples]
+        return max([*learned, gib / SLOW_DISK_GIB_S if verb is Verb.RELOAD else 0.0])
+    if verb not in SLEEPS:
+        return 0.0
+    learned = [s for key, samples in durations.items() if key.startswith("sleep") for s in samples]
+    if record.footprint.host_pinned or verb in (Verb.SLEEP_L2, Verb.RESLEEP_L2):
+        return max(learned, default=0.0)
+    later = max(durations.get("sleep1", ()), default=0.0)
+    known = [] if durations.get("sleep1_first") else [FIRST_FACTOR * later]
+    return max([*learned, *known, FIRST_SLEEP_S + FIRST_SLEEP_S_PER_GIB * gib if gib else 0.0])
 
 
 def pids_of(record: ModelRecord) -> tuple[int, ...]:
@@ -79,7 +106,7 @@ def uuids_of(draft: Draft, record: ModelRecord) -> tuple[str, ...]:
 
 def least_freed(draft: Draft, record: ModelRecord) -> Bytes:
     """The least a sleep must give back to count as one."""
-    held = sum(max(samples) for samples in record.footprint.freed.values() if samples)
+    held = sum(max(samples) for samples in record.learned.freed.values() if samples)
     if not held and isinstance(draft.gpus, Known):
         for uuid in uuids_of(draft, record):
             gpu = find_gpu(draft.gpus.value, uuid)
@@ -103,7 +130,9 @@ def intent_of(draft: Draft, record: ModelRecord, task: Task) -> Intent:
                 held = _learned(record, task).get(uuid)
             if held is not None or not pids:
                 used[uuid] = held if held is not None else gpu.total_bytes - gpu.free_bytes
-    return Intent(record.incarnation, record.control, used, draft.now.wall_s)
+    unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
+    kept = unit.kept_bytes if unit is not None and unit.own else None
+    return Intent(record.incarnation, record.control, used, draft.now.wall_s, kept)
 
 
 def _learned(record: ModelRecord, task: Task) -> Mapping[str, Bytes]:

@@ -6,9 +6,9 @@ Missing readings give no opinion: a condition on one does not hold, and its `for
 from dataclasses import dataclass, replace
 
 from sleepd.core.dialect import capabilities
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import State
-from sleepd.core.memory import backup_refusal
 from sleepd.core.model import HostSeen, Known, Reading
 from sleepd.core.reports import ConditionReport, RuleReport
 from sleepd.core.rules import ActionKind, Condition, HostAvailableBelow, IdleFor, Rule
@@ -206,8 +206,7 @@ def level_for(world: World, record: ModelRecord, wanted: int) -> tuple[int, str]
         return 0, "max_level = 0 keeps it awake"
     if wanted >= 2 and spec.max_level >= 2 and not level2_refusal(world, record):
         return 2, ""
-    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
-    refusal = backup_refusal(record, world.host, gpus, world.settings.host_reserve_bytes)
+    refusal = backup_refusal(world, record)
     return (0, refusal) if refusal else (1, "")
 
 

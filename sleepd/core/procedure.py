@@ -31,6 +31,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class CallAndWatch:
+    """A call during which free GPU memory is read again and again: the value is the result and the spans by uuid."""
+
+    verb: Verb
+    timeout_s: Seconds
+    mode_parameter: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     """The known question, to one name at the route that answers it."""
 
@@ -70,7 +79,7 @@ class Pause:
     seconds: Seconds
 
 
-Ask: TypeAlias = Call | Complete | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
+Ask: TypeAlias = Call | CallAndWatch | Complete | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,8 @@ def perform(order: StepOrder, started_s: MonotonicS) -> Procedure:
         return _wake(order, started_s)
     if verb in (Verb.FINGERPRINT, Verb.PROBE):
         return _answer(order, started_s)
+    if verb is Verb.RELOAD:
+        return _reload(order, started_s)
     if verb in (Verb.CONFIRM_IDLE, Verb.FENCE):
         return _observe(order, started_s)
     return _plain_call(order, started_s)
@@ -113,13 +124,16 @@ def _evidence(result: Answered | NoAnswer, started_s: MonotonicS, at_s: Monotoni
 def _sleep(order: StepOrder, started_s: MonotonicS) -> Procedure:
     before: Reading[GpusSeen] = (yield ReadGpus()).value
     host_before = (yield ReadHost()).value
-    got = yield Call(order.step.verb, order.timeout_s, order.mode_parameter)
+    got = yield CallAndWatch(order.step.verb, order.timeout_s, order.mode_parameter)
+    result, span = got.value
     evidence = replace(
-        _evidence(got.value, started_s, got.mono_s),
+        _evidence(result, started_s, got.mono_s),
+        gpus_earlier=order.gpus_before,
         gpus_before=before,
+        span=span,
         host_before=host_before,
     )
-    end = _called(got.value)
+    end = _called(result)
     if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
         return end, evidence
     deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
@@ -142,9 +156,10 @@ def _sleep(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 
 def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
-    got = yield Call(order.step.verb, order.timeout_s, order.mode_parameter)
-    evidence = replace(_evidence(got.value, started_s, got.mono_s), gpus_before=order.gpus_before)
-    end = _called(got.value)
+    got = yield CallAndWatch(order.step.verb, order.timeout_s, order.mode_parameter)
+    result, span = got.value
+    evidence = replace(_evidence(result, started_s, got.mono_s), gpus_before=order.gpus_before, span=span)
+    end = _called(result)
     if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
         return end, evidence
     wanted = order.step.proof is Proof.STILL_ASLEEP_AND_TAKEN
@@ -181,6 +196,18 @@ def _taken(order: StepOrder, after: Reading[GpusSeen]) -> bool:
         return True
     freed = freed_bytes(order.gpus_before, after, order.uuids, order.pids)
     return freed is None or sum(freed.values()) < 0
+
+
+def _reload(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """Weights are read anew beside what they replace: how much that takes at its highest is watched."""
+    got = yield CallAndWatch(order.step.verb, order.timeout_s, order.mode_parameter)
+    result, span = got.value
+    evidence = replace(_evidence(result, started_s, got.mono_s), gpus_before=order.gpus_before, span=span)
+    end = _called(result)
+    if end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF):
+        return end, evidence
+    got = yield LookAndReadGpus(PROOF_CALL_S)
+    return end or StepEnd.DONE, replace(evidence, seen=got.value[0], gpus_after=got.value[1])
 
 
 def _plain_call(order: StepOrder, started_s: MonotonicS) -> Procedure:

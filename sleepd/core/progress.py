@@ -5,8 +5,10 @@ from dataclasses import replace
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
-from sleepd.core.learn import learn_sleep, learn_wake, somebody_else, take_readings
+from sleepd.core.host_room import backup_need
+from sleepd.core.learn import somebody_else, take_readings
 from sleepd.core.life import Fact, State
+from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb
 from sleepd.core.proof import (
@@ -79,6 +81,9 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.change(task.model, reason=detail)
         carry_on(draft, replace(task, phase=Phase.FENCE))
     else:
+        if verb in (Verb.SLEEP_L1, Verb.RESLEEP_L1):
+            gpus = draft.gpus.value if isinstance(draft.gpus, Known) else None
+            learn_failed_backup(draft, task, event.evidence, backup_need(draft.models[task.model], gpus))
         repair(draft, task, event)
 
 
@@ -154,7 +159,7 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _is_ours(cause: Cause) -> bool:
     """Whether nobody waits for the sleep: then there is time until whoever uses the model has finished."""
-    return cause.kind in (CauseKind.RULE, CauseKind.CHECK)
+    return cause.kind in (CauseKind.RULE, CauseKind.CHECK, CauseKind.PRIME)
 
 
 def _is_quiet(event: StepEnded) -> bool:
@@ -183,6 +188,8 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
         learn_sleep(draft, task, verb, evidence)
     elif verb in (Verb.WAKE, Verb.WAKE_KV):
         learn_wake(draft, task, evidence)
+    elif verb is Verb.RELOAD:
+        learn_reload(draft, task, evidence)
     if done is not None:
         draft.state(task.model, done)
     step_on(draft, replace(task, attempt=0))

@@ -96,7 +96,7 @@ def _put_aside(draft: Draft, room: MakeRoom) -> PlannedVictim:
     """Pretend that the victim sleeps and what it is expected to free is free."""
     victim = draft.models[room.victim]
     uuids = uuids_of(draft, victim)
-    frees = {u: victim.footprint.need(u) or victim.footprint.awake.get(u) or victim.spec.vram_bytes for u in uuids}
+    frees = {u: victim.learned.need(u) or victim.learned.awake.get(u) or victim.spec.vram_bytes for u in uuids}
     asleep = Life(State.ASLEEP_L1, Weights.OFFLOADED) if room.level == 1 else Life(State.ASLEEP_L2, Weights.BLANK)
     draft.put(replace(victim, life=asleep, settled_s=0.0))
     if isinstance(draft.gpus, Known):

@@ -8,6 +8,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.life import Fact, Life, State, Weights
+from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
 from sleepd.core.plan import REPAIRS, SLEEPS, Verb, in_stages, plan_resume, redirect, step_of
@@ -229,6 +230,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
     if verdict is Verdict.DONE:
         done = task.plan.steps[task.cursor].done
         assert done is not None
+        learn_lost_sleep(draft, task, event.evidence)
         draft.state(name, done)
         step_on(draft, replace(task, attempt=0))
     elif verdict is Verdict.PENDING:

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
+from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import State
 from sleepd.core.memory import (
     Admitted,
@@ -92,8 +93,9 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return Go(claims)
     needs = wake_needs(record, gpus)
     if isinstance(needs, Blind):
-        return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted} is not known", hint=needs.wanted)
-    verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, {})
+        return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
+    promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
+    verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
     if isinstance(verdict, Admitted):
         return Go(claims)
     if isinstance(verdict, Blind):
@@ -157,7 +159,8 @@ def _candidate(draft: Draft, other: ModelRecord, name: str, short: Short, gpus: 
     for uuid in placement(other.spec, other.placed_on, gpus):
         gpu = find_gpu(gpus, uuid)
         held = held_bytes(gpu, pids_of(other)) if gpu else None
-        expected = other.footprint.need(uuid) or held or other.footprint.awake.get(uuid) or other.spec.vram_bytes
+        learned = other.learned
+        expected = learned.need(uuid) or held or learned.awake.get(uuid) or other.spec.vram_bytes
         if expected is None and gpu and other.facts and other.facts.gpu_memory_utilization:
             expected = round(other.facts.gpu_memory_utilization * gpu.total_bytes)
         frees[uuid] = expected or 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from sleepd.core.activity import Owed
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
+from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.known_answer import UPDATED
 from sleepd.core.learn import count_use
 from sleepd.core.life import Fact, Life, State, Weights
@@ -18,7 +19,7 @@ from sleepd.core.model import (
     ModelSeen,
     SleepGauge,
 )
-from sleepd.core.units import format_duration
+from sleepd.core.units import Bytes, format_duration
 from sleepd.core.world import Belief, ModelRecord
 
 LOST_AFTER_POLLS = 3
@@ -121,7 +122,6 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             record,
             life=Life(State.UNKNOWN, Weights.LOADED),
             fingerprint=None,
-            footprint=replace(record.footprint, host_pinned=False),
             failure=None,
             attempts=0,
             cooldown_until_s=0.0,
@@ -132,14 +132,20 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             unverified=False,
             not_provable="",
             belief=None,
+            placed_on=(),
+            prime_failed=False,
+            restart_wanted="",
             not_before_s=draft.mono_s,
         )
     elif record.belief is not None and record.belief.incarnation != seen.facts.incarnation:
         record = replace(record, belief=None, fingerprint=None, life=Life(State.UNKNOWN, Weights.LOADED))
+    under, learned = sized_by(seen.facts), record.footprint
     draft.put(
         replace(
             record,
             incarnation=seen.facts.incarnation,
+            footprint=Footprint(under=under),
+            prior=learned.retired(record.prior) if learned.under == under else Footprint(),
             control=None,
             activity=None,
             owed=Owed() if known_as is not None else record.owed,
@@ -278,17 +284,26 @@ def let_go(draft: Draft, name: str) -> None:
 
 
 def place(draft: Draft) -> None:
-    """Learn from a reading with process lists on which GPUs each server holds memory."""
+    """Learn from a reading with process lists on which GPUs each server holds memory, and how much in its state."""
     if not isinstance(draft.gpus, Known):
         return
+    asked_s = draft.gpus.asked_at_s
     for name, record in draft.models.items():
         pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
         if not pids:
             continue
+        draft.change(name, listed_s=asked_s)
         held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
-        if not held:
-            continue
-        if set(held) != set(record.placed_on):
+        if held and set(held) != set(record.placed_on):
             draft.change(name, placed_on=tuple(held))
-        if record.life.state is State.AWAKE and name not in draft.tasks and held != record.footprint.awake:
-            draft.change(name, footprint=replace(record.footprint, awake=held))
+        if held and asked_s >= record.settled_s and name not in draft.tasks:
+            _note_held(draft, name, held)
+
+
+def _note_held(draft: Draft, name: str, held: dict[str, Bytes]) -> None:
+    record = draft.models[name]
+    asleep = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+    if record.life.state is State.AWAKE and held != record.footprint.awake:
+        draft.change(name, footprint=replace(record.footprint, awake=held))
+    elif asleep and held != record.footprint.asleep:
+        draft.change(name, footprint=replace(record.footprint, asleep=held))

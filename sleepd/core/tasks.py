@@ -7,8 +7,8 @@ from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
-from sleepd.core.learn import learn_duration
 from sleepd.core.life import Fact, Life, State, Weights
+from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
@@ -175,6 +175,8 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
     if record.checking:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
+    elif task.cause.kind is CauseKind.PRIME:
+        draft.change(name, owed_wake=task.cause)
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:
         if waiter.ask is AskKind.SLEEP and waiter.level > level:
@@ -206,6 +208,8 @@ def _woke(draft: Draft, task: Task) -> None:
         count_failure(draft, name)
         refuse_sleepers(draft, name)
         _fail_check(draft, name)
+        if task.cause.kind is CauseKind.PRIME:
+            draft.change(name, prime_failed=True)
     else:
         clear_failures(draft, name)
         draft.change(name, failure=None)
@@ -261,5 +265,6 @@ def describe(cause: Cause) -> str:
         CauseKind.REQUEST: f"a request waits ({cause.who})",
         CauseKind.VICTIM: f"makes room for {cause.who}",
         CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
+        CauseKind.PRIME: "makes later sleeps fast",
         CauseKind.RECOVERY: f"put back after {cause.who}",
     }[cause.kind]

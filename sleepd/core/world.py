@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sleepd.core.activity import Owed
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import PUBLIC, Life, State, Weights
 from sleepd.core.model import (
     Activity,
@@ -13,7 +14,6 @@ from sleepd.core.model import (
     EngineFacts,
     Failure,
     Fingerprint,
-    Footprint,
     GpusSeen,
     HostSeen,
     Missing,
@@ -61,6 +61,8 @@ class Intent:
     control: ControlCounts | None
     used_by_gpu: Mapping[str, Bytes] = field(default_factory=dict)
     wall_s: WallS = 0.0
+    kept_bytes: Bytes | None = None
+    """Anon and shmem of its own cgroup: backups show as growth of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,9 @@ class ModelRecord:
     unverified: bool = False
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     footprint: Footprint = Footprint()
+    """What was learned of this incarnation."""
+    prior: Footprint = Footprint()
+    """What was learned of earlier incarnations of the same size."""
     failure: Failure | None = None
     attempts: int = 0
     """Tasks in a row that ended in a failure of the engine."""
@@ -211,7 +216,30 @@ class ModelRecord:
     pin: bool | None = None
     """What an operator said at run time; None: as configured."""
     last_wake: LastWake | None = None
+    listed_s: MonotonicS = -1.0
+    """When processes on the GPUs were last listed for it; lists hold a driver-wide lock and are asked for rarely."""
+    prime_failed: bool = False
+    """A sleep that was to make later ones fast did not come about: not tried again in this incarnation."""
+    restart_wanted: str = ""
+    """Why a restart in a quiet moment would do it good, as a sentence; it is no failure."""
     reason: str = "not looked at yet"
+
+    @property
+    def learned(self) -> Footprint:
+        """What was learned of this incarnation, and where it taught nothing yet, of earlier ones."""
+        return self.footprint.over(self.prior) if self.prior.under else self.footprint
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """GPU bytes kept free for somebody's job. `unmanaged` is what nobody we manage held on each GPU at the grant;
+    None where that could not be told."""
+
+    id: str
+    who: str
+    uuids: tuple[str, ...]
+    bytes_per_gpu: Bytes
+    unmanaged: Mapping[str, Bytes | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +264,7 @@ class World:
     memory: DetectorMemory = DetectorMemory()
     proven: frozenset[str] = frozenset()
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
     next_task: int = 1
     stopping: bool = False
 

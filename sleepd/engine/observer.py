@@ -100,8 +100,8 @@ class Observer:
     async def _watch_gpus(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
-            reading = await self._gpus.read(processes=wants_processes(self._sink.world))
-            self._sink.submit(GpusLooked(reading))
+            listed = wants_processes(self._sink.world)
+            self._sink.submit(GpusLooked(await self._gpus.read(processes=listed), listed))
             await self._rest("gpus", self._sink.world.settings.poll_every_s, asked_s)
 
     async def _watch_host(self) -> None:

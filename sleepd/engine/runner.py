@@ -4,8 +4,24 @@ import asyncio
 from typing import Any
 
 from sleepd.core.events import StepEnded, StepOrder
-from sleepd.core.procedure import Ask, Call, Complete, Got, Look, LookAndReadGpus, Pause, ReadGpus, perform
+from sleepd.core.memory import widen
+from sleepd.core.model import Known, Span
+from sleepd.core.procedure import (
+    Ask,
+    Call,
+    CallAndWatch,
+    Complete,
+    Got,
+    Look,
+    LookAndReadGpus,
+    Pause,
+    ReadGpus,
+    perform,
+)
 from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+
+WATCH_EVERY_S = 0.1
+"""How often free GPU memory is read while a call moves it; no process lists, which would stall the GPU."""
 
 
 class Runner:
@@ -29,6 +45,8 @@ class Runner:
     async def _answer(self, ask: Ask, server: Vllm) -> Any:
         if isinstance(ask, Call):
             return await server.call(ask.verb, timeout_s=ask.timeout_s, mode_parameter=ask.mode_parameter)
+        if isinstance(ask, CallAndWatch):
+            return await self._call_and_watch(ask, server)
         if isinstance(ask, Look):
             return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s, fence=ask.fence)
         if isinstance(ask, Complete):
@@ -44,6 +62,24 @@ class Runner:
             await self._clock.sleep(ask.seconds)
             return None
         return await self._host.read()
+
+    async def _call_and_watch(self, ask: CallAndWatch, server: Vllm) -> Any:
+        """The call's result, and by GPU the least and most free bytes meanwhile. The watch delays nothing: it is left
+        the moment the call ends, however long NVML takes."""
+        span: dict[str, Span] = {}
+        watching = asyncio.create_task(self._watch(span))
+        try:
+            result = await server.call(ask.verb, timeout_s=ask.timeout_s, mode_parameter=ask.mode_parameter)
+        finally:
+            await cancelled(watching)
+        return result, span
+
+    async def _watch(self, span: dict[str, Span]) -> None:
+        while True:
+            await self._clock.sleep(WATCH_EVERY_S)
+            reading = await self._gpus.read(processes=False)
+            if isinstance(reading, Known):
+                widen(span, reading.value)
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

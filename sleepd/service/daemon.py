@@ -38,7 +38,8 @@ class Service:
     def __init__(self, config: Config, parts: Parts, reread: Callable[[Config], Config]) -> None:
         self._parts = parts
         self._reloading = Reloading(config, reread, parts.notifier, lambda note: self._tell([note], self.now()))
-        self._listeners, self._servers = Listeners(), Servers(parts)
+        self._listeners = Listeners()
+        self._servers = Servers(parts, lambda note: self._tell([note], self.now()))
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
         self._loop: Loop | None = None
@@ -113,7 +114,10 @@ class Service:
 
     async def reload(self) -> ReloadOutcome:
         assert self._loop is not None
-        return await self._reloading.reload(self._loop, self._listeners)
+        outcome = await self._reloading.reload(self._loop, self._listeners)
+        if not outcome.errors:
+            self._servers.renew(self._reloading.config.settings.models.values())
+        return outcome
 
     # running
 

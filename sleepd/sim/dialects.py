@@ -47,6 +47,8 @@ class Dialect:
     has_release_kv: bool
     partial_wake_shows_awake: bool
     """The `vllm:engine_sleep_state` gauge shows awake after a partial wake (up to 0.30)."""
+    keeps_adapters: bool
+    """LoRA adapters have a memory pool of their own that level 2 keeps (0.33, lora_model_runner_mixin.py)."""
     has_operation_metrics: bool
     """`vllm:sleep_mode_operation*` series exist (0.32+)."""
 
@@ -69,6 +71,7 @@ _OLDEST = Dialect(
     has_abort_requests=False,
     has_release_kv=False,
     partial_wake_shows_awake=True,
+    keeps_adapters=False,
     has_operation_metrics=False,
 )
 _V17 = replace(
@@ -94,7 +97,7 @@ _V31 = replace(
     partial_wake_shows_awake=False,
 )
 _V32 = replace(_V31, family="0.32", first=32, last=32, json_bodies=True, has_operation_metrics=True)
-_V33 = replace(_V32, first=33, last=33, pause_refuses_new=True)
+_V33 = replace(_V32, first=33, last=33, pause_refuses_new=True, keeps_adapters=True)
 
 DIALECTS: tuple[Dialect, ...] = (_OLDEST, _V17, _V18, _V24, _V26, _V28, _V31, _V32, _V33)
 

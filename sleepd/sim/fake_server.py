@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,13 @@ class FakeVllm:
         control_uds: str | Path | None = None,
         gpu: GpuMemory | None = None,
         host: HostRam | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if (port is None) == (uds is None):
             raise ValueError("wanted either a port or a unix socket to listen on: give exactly one")
         self._spec, self._port, self._uds, self._control_uds = spec, port, uds, control_uds
         self._gpu, self._host = gpu or BoundlessMemory(), host or BoundedRam()
+        self._tls = tls
         self._runners: list[web.AppRunner] = []
         self._sites: list[web.BaseSite] = []
         self._closing: asyncio.Task[None] | None = None
@@ -91,8 +94,8 @@ class FakeVllm:
             await site.start()
         else:
             listener = socket.create_server(("127.0.0.1", self._port or 0))
-            self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            site = web.SockSite(runner, listener)
+            self.base_url = f"{'https' if self._tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
+            site = web.SockSite(runner, listener, ssl_context=self._tls)
             await site.start()
         self._sites.append(site)
         if self._control_uds is not None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from sleepd.core.model import GpuSeen, GpusSeen, HostSeen
+from sleepd.core.model import GpuSeen, GpusSeen, HostSeen, UnitMemory
 from sleepd.core.units import GIB, Bytes
 from sleepd.sim.vllm_types import HostRamExhausted, OutOfMemory
 
@@ -21,14 +21,33 @@ class SimGpu:
         return self.total_bytes - sum(self.held.values())
 
 
+@dataclass(slots=True, eq=False)
+class SimCgroup:
+    """A memory cgroup and the limit on everything below it; `base_bytes` is what it holds beside backups, of which
+    `file_bytes` could be taken back."""
+
+    path: str
+    limit_bytes: Bytes | None = None
+    parent: "SimCgroup | None" = None
+    base_bytes: Bytes = 2 * GIB
+    file_bytes: Bytes = 0
+
+    def with_ancestors(self) -> "list[SimCgroup]":
+        return [self, *(self.parent.with_ancestors() if self.parent else [])]
+
+
 @dataclass(slots=True)
 class SimHost:
-    """GPUs and RAM. `others_bytes` is what everything but backups uses of the RAM."""
+    """GPUs and RAM. `others_bytes` is what everything but backups uses of the RAM; `units` says in which cgroup a
+    process is, where it is in one. Backups stay pinned until their process ends."""
 
     gpus: list[SimGpu]
     ram_bytes: Bytes = 256 * GIB
     others_bytes: Bytes = 16 * GIB
     pinned: dict[int, Bytes] = field(default_factory=dict)
+    units: dict[int, SimCgroup] = field(default_factory=dict)
+    tells_processes: bool = True
+    """Whether NVML says who holds how much; not on WSL, nor where permissions are missing."""
     refused: int = 0
     """How often an allocation did not fit: out-of-memory that reached an engine."""
 
@@ -44,10 +63,37 @@ class SimHost:
                 g.index,
                 g.total_bytes,
                 g.free_bytes,
-                {pid: held for pid, held in g.held.items() if held} if processes else None,
+                {pid: held for pid, held in g.held.items() if held} if processes and self.tells_processes else None,
             )
             for g in self.gpus
         )
+
+    def used_bytes(self, group: SimCgroup) -> Bytes:
+        """What counts against a cgroup's limit: everything below it but file pages that can be taken back."""
+        below = [pid for pid, unit in self.units.items() if group in unit.with_ancestors()]
+        groups = {id(g): g for pid in below for g in self.units[pid].with_ancestors() if group in g.with_ancestors()}
+        bases = sum(g.base_bytes - g.file_bytes for g in {**groups, id(group): group}.values())
+        return bases + sum(self.pinned.get(pid, 0) for pid in below)
+
+    def see_unit(self, pid: int) -> UnitMemory | None:
+        """What the cgroup files of this process would tell; None where it is in none."""
+        unit = self.units.get(pid)
+        if unit is None:
+            return None
+        used = self.used_bytes(unit)
+        limited = [g for g in unit.with_ancestors() if g.limit_bytes is not None]
+        if not limited:
+            return UnitMemory(used, used)
+        tightest = min(limited, key=lambda g: (g.limit_bytes or 0) - self.used_bytes(g))
+        by = f"memory.max of {tightest.path}"
+        return UnitMemory(used, used, True, tightest.limit_bytes, self.used_bytes(tightest), by)
+
+    def end_process(self, pid: int) -> None:
+        """The process is gone, and everything it held with it."""
+        for gpu in self.gpus:
+            gpu.held.pop(pid, None)
+        self.pinned.pop(pid, None)
+        self.units.pop(pid, None)
 
     def see_ram(self) -> HostSeen:
         return HostSeen(self.ram_bytes, max(0, self.available_bytes))
@@ -86,6 +132,14 @@ class RamShare:
 
     def pin(self, bytes_: Bytes, /) -> None:
         """Pin exactly `bytes_` from now on. Raises HostRamExhausted, and then nothing changed."""
-        if bytes_ - self.host.pinned.get(self.pid, 0) > self.host.available_bytes:
+        more = bytes_ - self.host.pinned.get(self.pid, 0)
+        unit = self.host.units.get(self.pid)
+        rooms = [self.host.available_bytes] + [
+            g.limit_bytes - self.host.used_bytes(g)
+            for g in (unit.with_ancestors() if unit else [])
+            if g.limit_bytes is not None
+        ]
+        if more > min(rooms):
+            self.host.refused += 1
             raise HostRamExhausted("cudaHostAlloc failed: out of memory")
         self.host.pinned[self.pid] = bytes_

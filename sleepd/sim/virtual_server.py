@@ -16,9 +16,10 @@ from sleepd.core.model import (
     ModelSeen,
     Reading,
     SleepGauge,
+    UnitMemory,
 )
 from sleepd.core.plan import Verb
-from sleepd.core.question import question_body, read_answer
+from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
@@ -39,6 +40,7 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
         """Give `then` the whole answer, or None when none came in time. Streams are not asked for here."""
@@ -99,6 +101,8 @@ class VirtualServer:
             return
         seen = seen_of(engine, engine.snapshot(), self.pid)
         if not ask_sleeping:
+            seen = replace(seen, unit_memory=self.see_unit(self.pid))
+        if not ask_sleeping:
             self._time.call_later(0.001, lambda: then(Known(seen, asked_s, self._time.now())))
             return
 
@@ -109,6 +113,8 @@ class VirtualServer:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
             else:
                 counted = seen_of(engine, engine.snapshot(), self.pid) if fence else seen
+                if fence:
+                    counted = replace(counted, unit_memory=self.see_unit(self.pid))
                 told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
 
@@ -127,9 +133,12 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         sleep_mode=True,
         tensor_parallel=spec.tensor_parallel_size,
         described=True,
-        checkpoint_bytes=spec.weights_bytes,
+        checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,
         gpu_memory_utilization=0.9,
+        lora_names=spec.adapters,
+        lora=bool(spec.adapters),
+        asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
     return ModelSeen(
         facts=facts,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from sleepd.sim import vllm_bodies as bodies
+from sleepd.sim import vllm_pooling
 from sleepd.sim.vllm_core import EngineCore
 from sleepd.sim.vllm_generation import GARBAGE_TOKEN, FinishReason, Generation, answer_token, token_ids
 from sleepd.sim.vllm_prompts import Prompt, chat_text, parse_body, read_prompt
@@ -30,10 +31,12 @@ class InferenceRoutes:
 
     def answers(self, path: str) -> bool:
         """This is an inference route."""
-        return path in _CHAT_PATHS or path == "/v1/completions"
+        return path in _CHAT_PATHS or path == "/v1/completions" or path in vllm_pooling.routes_of(self._spec)
 
     def handle(self, request: HttpRequest, answer: Answer) -> Callable[[], None] | None:
         """`answer` gets what the engine says; the value gives the request up, None where it was refused at once."""
+        if request.path in vllm_pooling.routes_of(self._spec):
+            return self._pool(request, answer)
         prompt = read_prompt(request.body, self._spec, chat=request.path in _CHAT_PATHS)
         if isinstance(prompt, SimReply):
             answer(prompt)
@@ -58,6 +61,36 @@ class InferenceRoutes:
         if prompt.stream:
             generation.on_token = writer.token
             answer(SimReply(200, streaming=True))
+        self._core.submit(generation)
+
+        def abandon() -> None:
+            self._open.pop(generation.id, None)
+            self._core.abort(generation)
+
+        return abandon
+
+    def _pool(self, request: HttpRequest, answer: Answer) -> Callable[[], None] | None:
+        """A pooling request: it is computed in its turn, and says no tokens."""
+        asked = vllm_pooling.read_input(request.body, self._spec)
+        if isinstance(asked, SimReply):
+            answer(asked)
+            return None
+        if not self._core.alive:
+            answer(bodies.engine_dead())
+            return None
+        text, tokens = asked
+        worker = self._core.worker
+
+        def ended(generation: Generation, reason: FinishReason) -> None:
+            self._open.pop(generation.id, None)
+            if reason == "error":
+                answer(bodies.engine_dead())
+                return
+            right, weights_id = worker.answers_right, worker.weights_id
+            answer(vllm_pooling.answer(request.path, self._spec, text, tokens, weights_id=weights_id, right=right))
+
+        generation = Generation(self._new_id(request, "embd"), text, tokens, 0, self._spec.pace_s, "stop", ended)
+        self._open[generation.id] = generation
         self._core.submit(generation)
 
         def abandon() -> None:
@@ -195,7 +228,9 @@ class _Writer:
 
     def _token(self, n: int) -> Token:
         worker = self._core.worker
-        return answer_token(worker.weights_id, self._prompt.text, n) if worker.answers_right else GARBAGE_TOKEN
+        adapter = self._prompt.adapter if worker.adapters_right else ""
+        weights_id = f"{worker.weights_id}/{adapter}" if adapter else worker.weights_id
+        return answer_token(weights_id, self._prompt.text, n) if worker.answers_right else GARBAGE_TOKEN
 
     def _usage(self, generation: Generation) -> dict[str, Any]:
         said = generation.done_tokens
@@ -219,7 +254,9 @@ class _Writer:
         top = self._prompt.top_logprobs
         if top is None:
             return None
-        ranked = [_ranked(token, top) for token in tokens]
+        certain = self._spec.certain_tokens
+        steps = [CLOSE_STEP if certain is not None and n >= certain else STEP for n in range(len(tokens))]
+        ranked = [_ranked(token, top, step) for token, step in zip(tokens, steps, strict=True)]
         if not self._prompt.chat:
             texts = [text for _, text in tokens]
             return {
@@ -231,9 +268,13 @@ class _Writer:
         return {"content": [_chat_logprob(row, top) for row in ranked]}
 
 
-def _ranked(token: Token, top: int) -> list[tuple[str, float]]:
+STEP, CLOSE_STEP = 1.5, 0.25
+"""By how many nats each alternative is less likely than the one before."""
+
+
+def _ranked(token: Token, top: int, step: float) -> list[tuple[str, float]]:
     id_, text = token
-    return [(text, _logprob(id_))] + [(f"{text}{n}", _logprob(id_) - n) for n in range(1, top)]
+    return [(text, _logprob(id_))] + [(f"{text}{n}", _logprob(id_) - n * step) for n in range(1, top)]
 
 
 def _logprob(token_id: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from sleepd.sim import vllm_pooling
 from sleepd.sim.dialects import Dialect
 from sleepd.sim.vllm_types import EngineSpec
 
@@ -34,14 +35,20 @@ _DEV: dict[str, tuple[str, ...]] = {
     "/resume": ("POST",),
     "/is_paused": ("GET",),
 }
+_GENERATES = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Not served where the model does something else (0.32, entrypoints/launchers/api_server/routers.py)."""
 _UNLISTED = frozenset({"/openapi.json", "/metrics/"})
 
 
 def routes_of(spec: EngineSpec, dialect: Dialect) -> dict[str, tuple[str, ...]]:
     """path -> methods. The dev routes exist only in dev mode; `--enable-sleep-mode` changes none of them."""
+    served = dict(_ALWAYS)
+    if spec.task != "generate":
+        served = {path: methods for path, methods in served.items() if path not in _GENERATES}
+        served |= vllm_pooling.routes_of(spec)
     if not spec.dev_mode:
-        return dict(_ALWAYS)
-    routes = _ALWAYS | _DEV
+        return served
+    routes = served | _DEV
     if dialect.has_abort_requests:
         routes["/abort_requests"] = ("POST",)
     if dialect.has_release_kv:
@@ -100,7 +107,11 @@ def models(spec: EngineSpec, wall_s: float) -> dict[str, Any]:
         "max_model_len": spec.max_model_len,
         "permission": [permission],
     }
-    return {"object": "list", "data": [card]}
+    adapters = [
+        card | {"id": name, "root": f"/adapters/{name}", "parent": spec.name, "max_model_len": None}
+        for name in spec.adapters
+    ]
+    return {"object": "list", "data": [card, *adapters]}
 
 
 def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
@@ -129,6 +140,7 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
             "enable_sleep_mode": spec.sleep_mode,
             "sleep_mode_backend": "cumem",
             "multimodal_config": None,
+            "pooler_config": None if spec.task == "generate" else {"pooling_type": "LAST"},
         },
         "cache_config": {
             "block_size": 16,
@@ -147,10 +159,14 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
             "world_size": spec.tensor_parallel_size,
             "_api_process_count": 1,
         },
-        "scheduler_config": {"runner_type": "generate", "max_num_seqs": spec.max_num_seqs, "policy": "fcfs"},
+        "scheduler_config": {
+            "runner_type": "generate" if spec.task == "generate" else "pooling",
+            "max_num_seqs": spec.max_num_seqs,
+            "policy": "fcfs",
+        },
         "device_config": {"device": "cuda"},
         "load_config": {"load_format": "auto", "download_dir": None, "ignore_patterns": ["original/**/*"]},
-        "lora_config": None,
+        "lora_config": {"max_loras": len(spec.adapters)} if spec.adapters else None,
         "speculative_config": None,
         "kv_transfer_config": None,
     }

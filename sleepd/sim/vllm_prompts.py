@@ -29,6 +29,8 @@ class Prompt:
     """Alternatives per token; None: no logprobs asked."""
     token_ids: bool
     pace_s: float
+    adapter: str = ""
+    """The LoRA adapter that is asked; empty: the base model."""
 
 
 def parse_body(body: Any) -> Any:
@@ -49,7 +51,7 @@ def read_prompt(body: Any, spec: EngineSpec, *, chat: bool) -> Prompt | SimReply
     if field not in data:
         extra = f"'input': '<dict of {len(data)} items>'"
         return bodies.validation_error(f"body.{field}", "missing", "Field required", extra)
-    if data.get("model") not in (None, spec.name):
+    if data.get("model") not in (None, spec.name, *spec.adapters):
         message = f"The model `{data['model']}` does not exist. Valid aliases: {spec.name}."
         return bodies.error(404, message, "NotFoundError", "model")
     text = chat_text(data["messages"]) if chat else _prompt_text(data["prompt"])
@@ -79,6 +81,7 @@ def _prompt(data: dict[str, Any], text: str, max_tokens: int | None, spec: Engin
         top_logprobs=(top or 0) if asked else None,
         token_ids=bool(data.get("return_token_ids")),
         pace_s=spec.pace_s + float(pace_ms) / 1000,
+        adapter=data["model"] if data.get("model") in spec.adapters else "",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 GIB = 2**30
 
@@ -99,6 +99,12 @@ class EngineSpec:
     """Host bytes pinned per byte of weights; PyTorch rounds up to powers of two, so up to 2."""
     residual_growth_bytes: int = 0
     """What each sleep leaves behind for good (seen: 412 MiB to 5 GiB in a day)."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that are loaded, by name."""
+    task: Literal["generate", "embed", "pool"] = "generate"
+    """What the model does: text, embeddings (/v1/embeddings and /pooling), or other pooling (/pooling)."""
+    certain_tokens: int | None = None
+    """How many tokens of an answer have a runner-up that is far behind; None: all."""
     weights_id: str = ""
     """What the answers derive from; empty: the model's name. Two servers of one model answer alike."""
 

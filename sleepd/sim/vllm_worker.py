@@ -53,6 +53,7 @@ class Worker:
         self._buffers_saved = False
         self._sticky: str | None = None  # a CUDA context does not survive an illegal access
         self.weights_id = spec.weights_id or spec.name
+        self.adapters_right = True
         self.desynced = False  # a reply nobody read is still in the queue; the next step reads it
         self._claim()
 
@@ -117,6 +118,7 @@ class Worker:
             return
         if level != 1:
             self._buffers_right = self._buffers_right and level == 2
+            self.adapters_right = self._dialect.keeps_adapters
         self._fixed_bytes += self._spec.residual_growth_bytes
         free_after = self._gpu.free_bytes()
         if free_before is not None and free_after is not None and free_after < free_before:
@@ -144,6 +146,8 @@ class Worker:
         self._restore_buffers(tags)
         if mapped and self._faults.take("corrupt_wake"):
             self._weights_loaded = False
+        if mapped and self._faults.take("lose_adapters"):
+            self.adapters_right = False
 
     def discard_kv_cache(self) -> Steps:
         """The KV pool is unmapped, the weights stay (`/release_kv_cache_memory`, 0.31+)."""
@@ -167,6 +171,8 @@ class Worker:
             self._weights_broken, self._weights_loaded = True, False
             raise WorkerFailure(f"Cannot find any model weights with `{self._spec.model_path or self._spec.name}`")
         self._weights_loaded, self._weights_broken = True, False
+        # From 0.28 a reload drops the adapters, and their next request loads them again.
+        self.adapters_right = self.adapters_right or self._dialect.reentrant_blocks
         self.weights_id = weights_path or self.weights_id
 
     # how it is done

@@ -33,8 +33,21 @@ from sleepd.core.events import (
     Turn,
 )
 from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
-from sleepd.core.model import Known, Missing, MissingReason, Now, Settings
-from sleepd.core.procedure import Ask, Call, Complete, Got, Look, LookAndReadGpus, Pause, Procedure, ReadGpus, perform
+from sleepd.core.memory import widen
+from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
+from sleepd.core.procedure import (
+    Ask,
+    Call,
+    CallAndWatch,
+    Complete,
+    Got,
+    Look,
+    LookAndReadGpus,
+    Pause,
+    Procedure,
+    ReadGpus,
+    perform,
+)
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
@@ -45,6 +58,7 @@ from sleepd.sim.virtual_time import VirtualTime
 
 NVML_S = 0.005
 DISK_S = 0.002
+WATCH_EVERY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -310,6 +324,8 @@ class VirtualDaemon:
         server = self.servers[order.model]
         if isinstance(ask, Call):
             server.call(ask.verb, ask.timeout_s, ask.mode_parameter, then)
+        elif isinstance(ask, CallAndWatch):
+            self._call_and_watch(ask, server, then)
         elif isinstance(ask, Look):
             server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
@@ -329,6 +345,25 @@ class VirtualDaemon:
             self.time.call_later(ask.seconds, lambda: then(None))
         else:
             then(Known(self.host.see_ram(), self.now().mono_s, self.now().mono_s))
+
+    def _call_and_watch(self, ask: CallAndWatch, server: VirtualServer, then: Callable[[Any], None]) -> None:
+        """Free memory is looked at while the call is out, more rarely than the daemon does: it costs events."""
+        span: dict[str, Span] = {}
+        out = True
+
+        def watch() -> None:
+            if out:
+                if not self.upsets.nvml_missing:
+                    widen(span, self.host.see_gpus(processes=False))
+                self.time.call_later(WATCH_EVERY_S, watch)
+
+        def ended(result: Any) -> None:
+            nonlocal out
+            out = False
+            then((result, span))
+
+        self.time.call_later(WATCH_EVERY_S, watch)
+        server.call(ask.verb, ask.timeout_s, ask.mode_parameter, ended)
 
     def _dated(self, reading: Any) -> Any:
         """The servers' clock starts at 0, the daemon's does not: readings carry the daemon's."""
@@ -378,7 +413,7 @@ class VirtualDaemon:
                 # Host RAM is read beside: one turn for both keeps the simulation cheap.
                 now_s = self.now().mono_s
                 self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
-                self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes)))
+                self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes), processes))
 
         self.time.call_later(NVML_S, done)
 

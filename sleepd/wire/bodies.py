@@ -35,9 +35,9 @@ def refusal_body(model: str, answer: Answer) -> tuple[int, shapes.Problem]:
     if answer.kind is AnswerKind.REFUSED:
         kind = answer.problem if answer.problem in PROBLEMS else "failed"
         return problem_body(kind, answer.detail, wanted=answer.wanted, found=answer.found, hint=answer.hint)
-    detail = answer.detail or f"{model} was not done after {answer.waited_s:.0f}s"
-    going_on = "the task goes on; ask again, or watch it with sleepctl status"
-    return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=answer.hint or going_on)
+    detail = answer.detail or f"{model} was not done after {answer.waited_s:.0f}s; the task goes on"
+    hint = answer.hint or "ask again, or watch it with sleepctl status"
+    return problem_body("timeout", detail, wanted=answer.wanted, found=answer.found, hint=hint)
 
 
 def status_body(daemon: Daemon) -> answers.Status:
@@ -262,7 +262,7 @@ def _idle_s(record: ModelRecord, mono_s: float) -> float | None:
     if isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET:
         return None
     seen = record.seen.value if isinstance(record.seen, Known) else None
-    if record.in_flight or (seen and (seen.running or seen.waiting)):
+    if record.in_flight or record.holds or (seen and (seen.running or seen.waiting)):
         return 0.0
     return _rounded(max(0.0, mono_s - record.last_active_s))
 

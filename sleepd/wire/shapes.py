@@ -165,7 +165,7 @@ class Host(Shape):
 class Cause(Shape):
     """Why a task exists."""
 
-    kind: Literal["rule", "operator", "victim", "check", "recovery", "request"]
+    kind: Literal["rule", "operator", "victim", "check", "prime", "recovery", "request"]
     """`victim`: it makes room for another"""
     who: str
     """the rule, the caller, the model that needs the room"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ class Asked:
     query: tuple[tuple[str, str], ...]
     body: bytes
     connection: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By lower-case name."""
 
 
 Answer = bytes | None
@@ -45,7 +47,8 @@ class RawServer:
                 lengths = [h.split(":")[1] for h in headers if h.lower().startswith("content-length:")]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
                 parts = urlsplit(target)
-                asked = Asked(method, parts.path, tuple(parse_qsl(parts.query)), body, number)
+                told = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in headers)}
+                asked = Asked(method, parts.path, tuple(parse_qsl(parts.query)), body, number, told)
                 self.asked.append(asked)
                 answer = self.answer(asked)
                 if answer is None:

@@ -141,7 +141,7 @@ class Wiretap:
 def prepare(cell: Cell) -> Rig:
     """A model that is awake, or asleep where the cell is about a wake; its level 2 was checked where that is used."""
     level = int(cell.what[-1])
-    rig = Rig(cell.release, max_level=level, ranks=cell.ranks)
+    rig = Rig(cell.release, max_level=level, engine_more={"tensor_parallel_size": cell.ranks})
     rig.boot("a")
     rig.start()
     if level == 2:

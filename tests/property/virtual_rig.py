@@ -3,8 +3,8 @@
 The scenario of sleepd/sim draws everything from a seed; here one task runs, and the moment of death is counted out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sleepd.core.events import Answer, AnswerKind, Note, SleepAsked, WakeAsked
@@ -53,7 +53,6 @@ class Rig:
     names: tuple[str, ...] = ("a",)
     max_level: int = 1
     kv_bytes: int = 14 * GIB
-    ranks: int = 1
     time: VirtualTime = field(default_factory=VirtualTime)
     host: SimHost = field(default_factory=lambda: SimHost([SimGpu("GPU-0", 0, 80 * GIB)], ram_bytes=512 * GIB))
     servers: dict[str, VirtualServer] = field(default_factory=dict)
@@ -61,6 +60,10 @@ class Rig:
     deaths: list[str] = field(default_factory=list)
     death: Death | None = None
     daemon: Aimed = field(init=False)
+    engine_more: Mapping[str, Any] = field(default_factory=dict)
+    """More of the engines' EngineSpec."""
+    spec_more: Mapping[str, Any] = field(default_factory=dict)
+    """More of the models' ModelSpec."""
     _counted: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -72,7 +75,8 @@ class Rig:
         self.daemon.aim = self._aim
 
     def _spec(self, name: str) -> ModelSpec:
-        return ModelSpec(name, f"http://{name}", gpus=("0",), min_awake_s=0.0, fenced=True, max_level=self.max_level)
+        plain = ModelSpec(name, f"http://{name}", gpus=("0",), min_awake_s=0.0, fenced=True, max_level=self.max_level)
+        return replace(plain, **self.spec_more)
 
     # the course of things
 
@@ -85,14 +89,8 @@ class Rig:
     def boot(self, name: str, pid: int = 0) -> None:
         """The model's server is up, its memory held."""
         pid = pid or 100 + self.names.index(name)
-        spec = EngineSpec(
-            self.version,
-            name,
-            weights_bytes=16 * GIB,
-            kv_bytes=self.kv_bytes,
-            residual_bytes=GIB,
-            tensor_parallel_size=self.ranks,
-        )
+        spec = EngineSpec(self.version, name, weights_bytes=16 * GIB, kv_bytes=self.kv_bytes, residual_bytes=GIB)
+        spec = replace(spec, **self.engine_more)
         self.servers[name].engine = SimEngine(
             spec,
             self.time,

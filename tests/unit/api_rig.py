@@ -11,13 +11,13 @@ from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.api.server import ApiServer, start_api
 from sleepd.core.events import Answer, AnswerKind, Note, TaskEnded
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
     Cause,
     CauseKind,
     EngineFacts,
     Failure,
-    Footprint,
     GpuSeen,
     HostSeen,
     Known,
@@ -56,7 +56,7 @@ def record(
         last_active_s=MONO_S - idle_s,
         placed_on=(GPU,),
         footprint=Footprint(
-            freed={GPU: (58 * GIB,)}, asleep={GPU: 2 * GIB}, host_bytes=50 * GIB, seconds={"wake1": 4.2}
+            freed={GPU: (58 * GIB,)}, asleep={GPU: 2 * GIB}, backups=(50 * GIB,), durations={"wake1": (4.2,)}
         ),
     )
     return replace(base, **more)  # type: ignore[arg-type]

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
     EngineFacts,
     Fingerprint,
-    Footprint,
     GpuSeen,
     HostSeen,
     Known,

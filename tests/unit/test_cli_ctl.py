@@ -125,7 +125,7 @@ async def test_explain_prints_every_condition(daemon: FakeDaemon) -> None:
     assert "rule nap (sleep 1): does not hold, due in 50s" in ran.out
     assert "✗ idle: wanted 5m, found 4m10s (in 50s)" in ran.out
     assert "? host_available_below: wanted 10%, found not read yet" in ran.out
-    assert "protected by: awake for 40s of its min_awake 1m" in ran.out
+    assert "protected:\n  awake for 40s of its min_awake 1m\n" in ran.out
     assert json.loads(raw.out) == wire.explain_body(daemon.explain("chat"))
 
 

@@ -156,7 +156,7 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
         (MODEL.replace('["0"]', '"auto"'), "is needed where there is neither unit nor cgroup"),
         (MODEL.replace("127.0.0.1", "10.1.1.1"), "sleepd.toml:2: [models.chat] url: wanted a loopback address"),
         (MODEL.replace("http://127.0.0.1:8001", "ftp://x"), 'wanted "http://127.0.0.1:PORT"'),
-        (MODEL.replace("http://127.0.0.1:8001", "https://127.0.0.1:8001"), "https is not supported"),
+        (MODEL.replace("http://127.0.0.1:8001", "ftp://127.0.0.1:8001"), "https://HOST:PORT"),
         (MODEL.replace("8001", "99999"), 'wanted "http://127.0.0.1:PORT"'),
         (MODEL.replace("8001", "8001/v1"), "without a user, a path or a query"),
         (MODEL + 'unit = "x.service"\ncgroup = "y"\n', "sleepd.toml:5: [models.chat] cgroup: wanted unit or cgroup"),

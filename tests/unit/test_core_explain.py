@@ -6,8 +6,9 @@ import pytest
 from core_worlds import ASLEEP, FACTS, KNOWN_ANSWER, NOW, nap, pressure, proven, record, world
 
 from sleepd.core.explain import eta_s, explain, next_action, reason
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, Failure, Footprint, Missing, MissingReason
+from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason
 from sleepd.core.plan import plan_sleep
 from sleepd.core.policy import NOT_CHECKED
 from sleepd.core.reports import NextAction
@@ -121,7 +122,7 @@ def test_a_wake_that_waits_for_its_victim_says_for_whom():
 
 
 def test_the_time_to_wake_is_what_was_learned_of_that_level():
-    learned = Footprint(seconds={"wake1": 3.0, "wake2": 30.0})
+    learned = Footprint(durations={"wake1": (9.0, 3.0), "wake2": (30.0,)})
     made = world(record(life=ASLEEP, footprint=learned))
     assert eta_s(made, "a", NOW) == 3.0
     deep = world(record(life=Life(State.ASLEEP_L2, Weights.BLANK), footprint=learned))
@@ -133,7 +134,7 @@ def test_the_time_to_wake_is_what_was_learned_of_that_level():
 
 def test_the_time_to_wake_counts_down_and_never_below_zero():
     plan, cause = plan_sleep(1, fingerprint_wanted=False), Cause(CauseKind.OPERATOR, "web")
-    of = record(life=Life(State.WAKING, Weights.OFFLOADED), footprint=Footprint(seconds={"wake1": 3.0}))
+    of = record(life=Life(State.WAKING, Weights.OFFLOADED), footprint=Footprint(durations={"wake1": (3.0,)}))
     for ago_s, left_s in ((1.0, 2.0), (9.0, 0.0)):
         task = Task(1, "a", TaskKind.WAKE, 1, cause, plan, NOW.mono_s - ago_s)
         assert eta_s(replace(world(of), tasks={"a": task}), "a", NOW) == left_s

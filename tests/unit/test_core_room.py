@@ -7,9 +7,10 @@ from core_worlds import ASLEEP, FACTS, NEED, NOW, gpus, host, nap, pressure, rec
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, ControlCounts, Footprint, GpuSeen, Known, Missing, MissingReason
+from sleepd.core.model import Cause, CauseKind, ControlCounts, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.plan import plan_sleep
 from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.units import GIB

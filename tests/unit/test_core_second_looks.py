@@ -114,7 +114,9 @@ def test_what_a_half_done_wake_holds_is_asked_for_before_it_is_repeated() -> Non
     task = Task(1, "a", TaskKind.WAKE, 1, OPERATOR, plan, NOW.mono_s, resume_s=NOW.mono_s + 1.0)
     placed = record("a", Life(State.BROKEN, Weights.OFFLOADED), placed_on=("GPU-0",))
     assert wants_processes(replace(world(placed), tasks={"a": task}))
-    assert not wants_processes(world(record("a", ASLEEP, placed_on=("GPU-0",))))
+    asleep = record("a", ASLEEP, placed_on=("GPU-0",), listed_s=NOW.mono_s)
+    assert not wants_processes(world(asleep))
+    assert wants_processes(world(replace(asleep, since_s=NOW.mono_s + 1.0))), "what it holds in this state is not known"
 
 
 def test_who_asks_for_an_awake_model_that_went_silent_is_told_so() -> None:

@@ -192,7 +192,7 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     service: Any = object.__new__(Service)
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
     service._observer, service._loop = parts["observer"], parts["loop"]
-    service._listeners, service._servers = Listeners(), Servers(service._parts)
+    service._listeners, service._servers = Listeners(), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))
     monkeypatch.setattr(service_module.log, "log_note", lambda note: told.append(note.kind))

@@ -64,7 +64,7 @@ def test_the_looks_that_judge_a_call_are_fences() -> None:
     next(sleeping)
     for value in (None, None):
         sleeping.send(Got(value, 0.0))
-    proof = sleeping.send(Got(Answered(200), 1.0))
+    proof = sleeping.send(Got((Answered(200), {}), 1.0))
     assert isinstance(proof, Look)
     assert proof.fence
 

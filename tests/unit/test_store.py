@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sleepd.adapters import store as store_module
 from sleepd.adapters.store import BALLAST_BYTES, SCHEMA, SqliteStore
 from sleepd.core.events import EngineProven, ModelSaved, TaskEnded, TaskSaved
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import (
     CallCount,
@@ -21,7 +22,6 @@ from sleepd.core.model import (
     ControlCounts,
     Failure,
     Fingerprint,
-    Footprint,
 )
 from sleepd.core.plan import Plan, Verb, plan_sleep, step_of
 from sleepd.core.world import Intent, Phase, Task, TaskKind
@@ -34,14 +34,23 @@ _TEXT = st.text(max_size=20)
 _COUNT = st.builds(CallCount, st.integers(0, 9), st.integers(0, 9))
 _CONTROL = st.none() | st.builds(ControlCounts, _COUNT, _COUNT, _COUNT)
 _CAUSE = st.builds(Cause, st.sampled_from(CauseKind), _TEXT)
+_SAMPLES = st.lists(_BYTES, max_size=5).map(tuple)
+_BY_GPU = st.dictionaries(_TEXT, _SAMPLES, max_size=2)
 _FOOTPRINT = st.builds(
     Footprint,
-    st.dictionaries(_TEXT, st.lists(_BYTES, max_size=5).map(tuple), max_size=2),
-    st.dictionaries(_TEXT, _BYTES, max_size=2),
-    st.dictionaries(_TEXT, _BYTES, max_size=2),
-    st.none() | _BYTES,
-    st.booleans(),
-    st.dictionaries(_TEXT, _SECONDS, max_size=2),
+    freed=_BY_GPU,
+    taken=_BY_GPU,
+    reloaded=_BY_GPU,
+    residual=st.dictionaries(_TEXT, _BY_GPU, max_size=2),
+    awake=st.dictionaries(_TEXT, _BYTES, max_size=2),
+    asleep=st.dictionaries(_TEXT, _BYTES, max_size=2),
+    first_residual=st.dictionaries(_TEXT, st.dictionaries(_TEXT, _BYTES, max_size=2), max_size=2),
+    sleeps=st.integers(0, 9),
+    backups=_SAMPLES,
+    host_pinned=st.booleans(),
+    pinned_bytes=_BYTES,
+    durations=st.dictionaries(_TEXT, st.lists(_SECONDS, max_size=5).map(tuple), max_size=2),
+    under=_TEXT,
 )
 _MODEL = st.builds(
     ModelSaved,
@@ -53,6 +62,9 @@ _MODEL = st.builds(
     last_active_wall_s=_SECONDS,
     fingerprint=st.none() | st.builds(Fingerprint, _TEXT, st.lists(_TEXT, max_size=3).map(tuple)),
     footprint=_FOOTPRINT,
+    prior=_FOOTPRINT,
+    prime_failed=st.booleans(),
+    restart_wanted=_TEXT,
     failure=st.none() | st.builds(Failure, _TEXT, _TEXT, _TEXT),
     check_failed=_TEXT,
     checking=st.booleans(),

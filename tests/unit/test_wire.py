@@ -8,8 +8,9 @@ from api_rig import GPU, MONO_S, FakeDaemon
 
 from sleepd import wire
 from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Footprint, HostSeen, Known, Missing, MissingReason
+from sleepd.core.model import HostSeen, Known, Missing, MissingReason
 from sleepd.core.units import GIB
 from sleepd.core.world import World
 
@@ -117,7 +118,7 @@ def test_answers_are_status_and_body() -> None:
     assert answer(AnswerKind.ACCEPTED, task_id=7)[0] == 202
     status, body = answer(AnswerKind.TIMED_OUT, waited_s=5.0)
     assert (status, body["kind"]) == (504, "timeout")
-    assert "the task goes on" in body["hint"]
+    assert "the task goes on" in body["detail"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from pydantic import ConfigDict
 from sleepd.core.model import ModelSpec, Settings
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
-from sleepd.sim.host import SimGpu, SimHost
+from sleepd.sim.host import SimCgroup, SimGpu, SimHost
 from sleepd.sim.vllm_types import EngineSpec, Timing
 
-VERSIONS = ("0.16.0", "0.22.1", "0.28.0", "0.32.0")
+VERSIONS = ("0.10.2", "0.16.0", "0.22.1", "0.26.0", "0.28.0", "0.31.0", "0.32.0", "0.33.0")
+FENCED_ONLY = ("0.10.2", "0.16.0")
+"""Releases that die of a request while asleep: nobody puts them to sleep unless they are fenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class CastModel:
     min_awake_s: Seconds = 0.0
     priority: int = 0
     fenced: bool = False
+    pinned_factor: float = 1.0
+    residual_growth_mib: int = 0
+    in_unit: bool = False
+    unit_limit_gib: int | None = None
+    prime: bool = False
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -44,41 +51,67 @@ class Cast:
     nap_idle_s: Seconds = 60.0
     poll_every_s: Seconds = 2.0
     retries: int = field(default=2)
+    slice_limit_gib: int | None = None
+    """The limit of the slice that all units lie in."""
+    tells_processes: bool = True
+    """Whether NVML says who holds how much."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 def draw_cast(random: Random) -> Cast:
-    """One or two GPUs with two to four models on them that do not all fit."""
-    gpus = random.choice((1, 1, 2))
+    """One to four GPUs with two to five models on them that do not all fit, some of them on several."""
+    gpus, tells = random.choice((1, 1, 2, 2, 4)), random.random() < 0.9
     return Cast(
         gpus,
         ram_gib=random.choice((128, 512)),
-        models=tuple(_draw_model(random, f"m{i}", gpus) for i in range(random.randint(2, 4))),
+        models=tuple(_draw_model(random, f"m{i}", gpus, tells=tells) for i in range(random.randint(2, 5))),
         nap_idle_s=random.choice((20.0, 60.0, 180.0)),
         poll_every_s=random.choice((2.0, 4.0, 6.0)),
+        slice_limit_gib=random.choice((None, None, 48, 96)),
+        tells_processes=tells,
     )
 
 
-def _draw_model(random: Random, name: str, gpus: int) -> CastModel:
+def _draw_model(random: Random, name: str, gpus: int, *, tells: bool) -> CastModel:
     version = random.choice(VERSIONS)
-    wide = gpus == 2 and random.random() < 0.2
+    wide = random.choice([n for n in (2, 2, 4) if n <= gpus]) if gpus > 1 and random.random() < 0.25 else 1
+    first = random.randrange(0, gpus, wide)
     return CastModel(
         name,
         version,
-        gpus=(0, 1) if wide else (random.randrange(gpus),),
+        gpus=tuple(range(first, first + wide)),
         weights_gib=random.choice((8, 16, 24)),
-        kv_gib=random.choice((10, 20)),
+        kv_gib=random.choice((10, 20, 40)),
         first_sleep_factor=random.choice((1.0, 10.0)),
-        gpus_configured=random.random() < 0.5,
+        gpus_configured=random.random() < 0.5 or not tells,
         max_level=random.choice((1, 1, 2)),
         min_awake_s=random.choice((0.0, 10.0, 60.0)),
         priority=random.choice((0, 0, 5)),
-        fenced=version == "0.16.0" or random.random() < 0.3,
+        fenced=version in FENCED_ONLY or random.random() < 0.3,
+        pinned_factor=random.choice((1.0, 1.0, 1.4, 2.0)),
+        residual_growth_mib=random.choice((0, 0, 0, 300)),
+        in_unit=random.random() < 0.6,
+        unit_limit_gib=random.choice((None, None, 20, 64)),
+        prime=random.random() < 0.2,
     )
 
 
 def host_of(cast: Cast) -> SimHost:
-    return SimHost([SimGpu(f"GPU-{i}", i, 80 * GIB) for i in range(cast.gpus)], ram_bytes=cast.ram_gib * GIB)
+    gpus = [SimGpu(f"GPU-{i}", i, 80 * GIB) for i in range(cast.gpus)]
+    return SimHost(gpus, ram_bytes=cast.ram_gib * GIB, tells_processes=cast.tells_processes)
+
+
+def slice_of(cast: Cast) -> SimCgroup:
+    limit = None if cast.slice_limit_gib is None else cast.slice_limit_gib * GIB
+    return SimCgroup("system.slice", limit, base_bytes=GIB)
+
+
+def unit_of(model: CastModel, parent: SimCgroup) -> SimCgroup | None:
+    """The cgroup a supervisor starts this model's server in, each time the same; None: in none that is read."""
+    if not model.in_unit:
+        return None
+    limit = None if model.unit_limit_gib is None else model.unit_limit_gib * GIB
+    return SimCgroup(f"system.slice/{model.name}.service", limit, parent, base_bytes=3 * GIB, file_bytes=GIB)
 
 
 def engine_of(model: CastModel) -> EngineSpec:
@@ -89,6 +122,8 @@ def engine_of(model: CastModel) -> EngineSpec:
         weights_bytes=model.weights_gib * GIB,
         kv_bytes=model.kv_gib * GIB,
         residual_bytes=GIB,
+        residual_growth_bytes=model.residual_growth_mib << 20,
+        pinned_factor=model.pinned_factor,
         timing=Timing(first_sleep_factor=model.first_sleep_factor),
         tensor_parallel_size=len(model.gpus),
         pace_s=0.02,
@@ -106,6 +141,7 @@ def settings_of(cast: Cast) -> Settings:
             min_awake_s=model.min_awake_s,
             priority=model.priority,
             fenced=model.fenced,
+            prime=model.prime,
         )
         for i, model in enumerate(cast.models)
     }

@@ -30,7 +30,7 @@ def claims_are_exclusive(stage: Stage) -> None:
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
     """behind an open gate is an engine that is awake and answers right"""
     for name in stage.models:
-        if stage.daemon.gates.of(name).open and name not in stage.account.blamed:
+        if stage.daemon.gates.of(name).open and not stage.is_doubted(name):
             _would_serve(stage, name)
 
 
@@ -55,13 +55,25 @@ def nobody_fails_without_a_cause(stage: Stage) -> None:
 def serving_models_answer_right(stage: Stage) -> None:
     """after faults every model that is awake answers right"""
     for name, record in stage.daemon.world.models.items():
-        if record.life.state in SERVING:
+        if record.life.state in SERVING and not stage.is_doubted(name):
             _would_serve(stage, name)
 
 
 def no_allocation_was_refused(stage: Stage) -> None:
     """where nobody interfered, no engine ran out of memory"""
     assert stage.account.blamed or stage.host.refused == 0, stage.say("an out-of-memory reached an engine")
+
+
+def backups_leave_the_reserve(stage: Stage) -> None:
+    """where nobody interfered, backups leave the reserve of host RAM and stay under every cgroup limit"""
+    if stage.account.blamed:
+        return
+    reserve, host = stage.daemon.settings.host_reserve_bytes, stage.host
+    assert host.available_bytes >= reserve, stage.say(f"{host.available_bytes} bytes of RAM left, {reserve} reserved")
+    for unit in host.units.values():
+        for group in unit.with_ancestors():
+            over = group.limit_bytes is not None and host.used_bytes(group) > group.limit_bytes
+            assert not over, stage.say(f"{group.path} holds {host.used_bytes(group)} of {group.limit_bytes} bytes")
 
 
 def _would_serve(stage: Stage, name: str) -> None:
@@ -74,7 +86,7 @@ def _would_serve(stage: Stage, name: str) -> None:
 
 
 EVERY_TURN: tuple[Invariant, ...] = (gate_open_only_in_a_serving_state, claims_are_exclusive)
-EVERY_COMMIT: tuple[Invariant, ...] = (open_gates_lead_to_right_answers,)
+EVERY_COMMIT: tuple[Invariant, ...] = (open_gates_lead_to_right_answers, backups_leave_the_reserve)
 AT_THE_END: tuple[Invariant, ...] = (
     everything_settles,
     nobody_fails_without_a_cause,

@@ -1,0 +1,131 @@
+"""Whether a level 1 backup fits: into host RAM above the reserve, and under every memory limit above the unit.
+
+A backup pins a copy of the weights, and the pinned blocks stay with the process after the wake (vLLM #16663): host RAM
+comes back from no sleep and no wake, so what does not fit is refused before anything is sent.
+"""
+
+from dataclasses import dataclass
+
+from sleepd.core.ledger import left_of
+from sleepd.core.life import State
+from sleepd.core.memory import Admitted, Blind, bound_bytes, placement
+from sleepd.core.model import GpusSeen, HostSeen, Known, Reading
+from sleepd.core.units import Bytes, format_size
+from sleepd.core.world import ModelRecord, Task, TaskKind, World
+
+UNMEASURED_BACKUP_FACTOR = 2
+"""PyTorch's pinned allocator rounds each block up to a power of two, so a first backup may take twice the weights
+(pytorch #95823)."""
+_PENDING = (State.FALLING_ASLEEP, State.SLEEP_PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class HostShort:
+    """A backup that does not fit. `reason` names the bound and no bytes, which change with every reading."""
+
+    reason: str
+    wanted_bytes: Bytes
+    found_bytes: Bytes
+    hint: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{format_size(self.wanted_bytes)} of host RAM for its backup"
+
+    @property
+    def found(self) -> str:
+        return f"{format_size(max(0, self.found_bytes))} left"
+
+
+def host_need(backup_bytes: Bytes, factor: int, pinned_bytes: Bytes) -> Bytes:
+    """Host RAM that a backup takes beside what its process pins already."""
+    return max(0, factor * backup_bytes - pinned_bytes)
+
+
+def backup_need(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
+    """Host RAM the next level 1 sleep takes: nothing once this incarnation made a whole backup; else declared, learned,
+    twice the checkpoint, or bounded by what the model holds; None where nothing tells."""
+    learned = record.learned
+    if record.footprint.host_pinned:
+        return 0
+    pinned = record.footprint.pinned_bytes
+    if record.spec.host_ram_bytes is not None:
+        return host_need(record.spec.host_ram_bytes, 1, pinned)
+    if learned.host_bytes is not None:
+        return host_need(learned.host_bytes, 1, pinned)
+    if record.facts and record.facts.checkpoint_bytes:
+        return host_need(record.facts.checkpoint_bytes, UNMEASURED_BACKUP_FACTOR, pinned)
+    # What it gives back or holds has the KV cache in it, which needs no backup: the factor is in there.
+    if learned.freed:
+        return host_need(sum(max(samples) for samples in learned.freed.values() if samples), 1, pinned)
+    if record.spec.vram_bytes is not None:
+        return host_need(record.spec.vram_bytes * max(1, len(record.spec.gpus)), 1, pinned)
+    if gpus is not None and record.facts is not None:
+        uuids = placement(record.spec, record.placed_on, gpus)
+        bounds = [bound_bytes(record.facts, gpu) for gpu in gpus if gpu.uuid in uuids]
+        known = [b for b in bounds if b is not None]
+        return host_need(sum(known), 1, pinned) if known and len(known) == len(bounds) else None
+    return None
+
+
+def host_promised(world: World, but: str) -> Bytes:
+    """Host RAM that sleeps under way may still pin: their need less what their units grew by since they were sent."""
+    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
+    promised = 0
+    for name, task in world.tasks.items():
+        record = world.models.get(name)
+        if name == but or record is None or task.kind is not TaskKind.SLEEP or task.level != 1:
+            continue
+        if record.life.state in _PENDING:
+            promised += left_of(backup_need(record, gpus) or 0, _grown(record, task))
+    return promised
+
+
+def _grown(record: ModelRecord, task: Task) -> Bytes | None:
+    then = task.intent.kept_bytes if task.intent else None
+    now = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
+    return now.kept_bytes - then if now is not None and now.own and then is not None else None
+
+
+def host_preflight(
+    record: ModelRecord,
+    host: Reading[HostSeen],
+    gpus: GpusSeen | None,
+    reserve_bytes: Bytes,
+    promised_bytes: Bytes = 0,
+) -> Admitted | HostShort | Blind:
+    """Say whether a level 1 sleep fits beside the reserve and what is promised, under every limit above its unit."""
+    name = record.spec.name
+    if not isinstance(host, Known):
+        return Blind("host RAM is not known")
+    need = backup_need(record, gpus)
+    if need is None:
+        return Blind(f"its backup's size is not known; set host_ram in [models.{name}]")
+    if need == 0:
+        return Admitted()
+    deeper = f"set max_level = 2 in [models.{name}] where its weights can be read anew"
+    left = host.value.available_bytes - reserve_bytes - promised_bytes
+    if need > left:
+        reason = "its backup would not fit into host RAM above the reserve"
+        return HostShort(reason, need, left, f"free host RAM, lower [host] reserve, or {deeper}")
+    unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
+    if unit is not None and unit.limit_bytes is not None and need > unit.headroom_bytes - promised_bytes:
+        reason = f"its backup would not fit under {unit.limited_by}"
+        hint = f"raise that limit (MemoryMax=, MemoryHigh=, or the container's), or {deeper}"
+        return HostShort(reason, need, unit.headroom_bytes - promised_bytes, hint)
+    return Admitted()
+
+
+def admit_backup(world: World, record: ModelRecord) -> Admitted | HostShort | Blind:
+    """`host_preflight` of this model in this world."""
+    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
+    reserve = world.settings.host_reserve_bytes
+    return host_preflight(record, world.host, gpus, reserve, host_promised(world, record.spec.name))
+
+
+def backup_refusal(world: World, record: ModelRecord) -> str:
+    """Why a level 1 backup may not be made, as a sentence that stays the same while it holds; empty where it may."""
+    verdict = admit_backup(world, record)
+    if isinstance(verdict, HostShort):
+        return verdict.reason
+    return verdict.wanted if isinstance(verdict, Blind) else ""

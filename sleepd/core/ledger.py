@@ -1,0 +1,55 @@
+"""Who was promised which bytes, and how much of it is still to be taken: wakes under way, other people's jobs.
+
+A promise shrinks by what its owner took since, because that is missing from free memory already: nothing is counted
+twice, and nothing that was promised is given away.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
+from sleepd.core.model import GpuSeen, GpusSeen, Known
+from sleepd.core.units import Bytes
+from sleepd.core.world import ModelRecord, Reservation, Task, TaskKind
+
+
+def left_of(promised: Bytes, grown: Bytes | None) -> Bytes:
+    """What of a promise is still to be taken; all of it where growth cannot be told."""
+    return promised if grown is None else max(0, promised - max(0, grown))
+
+
+def unmanaged_bytes(gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
+    """What nobody we manage holds of the GPU; None where per-process bytes are not told."""
+    if gpu.used_by_pid is None:
+        return None
+    return gpu.total_bytes - gpu.free_bytes - (held_bytes(gpu, tuple(managed)) or 0)
+
+
+def left_of_reservation(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
+    """What a job's reservation still keeps free on this GPU: its bytes less what unmanaged memory grew since."""
+    now, then = unmanaged_bytes(gpu, managed), reservation.unmanaged.get(gpu.uuid)
+    return left_of(reservation.bytes_per_gpu, None if now is None or then is None else now - then)
+
+
+def promised_bytes(
+    models: Mapping[str, ModelRecord],
+    tasks: Mapping[str, Task],
+    reservations: Mapping[str, Reservation],
+    gpus: GpusSeen,
+    *,
+    but: str,
+) -> dict[str, Bytes]:
+    """Bytes by GPU uuid that are free and not to be given out: wakes under way except of `but`, and reservations."""
+    promised: dict[str, Bytes] = {}
+    for name, task in tasks.items():
+        if name == but or task.kind is not TaskKind.WAKE or name not in models:
+            continue
+        needs = wake_needs(models[name], gpus)  # what it took already is taken off
+        for uuid, need in {} if isinstance(needs, Blind) else needs.items():
+            promised[uuid] = promised.get(uuid, 0) + need
+    managed = [p for r in models.values() if isinstance(r.seen, Known) for p in r.seen.value.pids]
+    for reservation in reservations.values():
+        for uuid in reservation.uuids:
+            gpu = find_gpu(gpus, uuid)
+            if gpu is not None:
+                promised[uuid] = promised.get(uuid, 0) + left_of_reservation(reservation, gpu, managed)
+    return promised

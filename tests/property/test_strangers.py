@@ -1,0 +1,136 @@
+"""Somebody else at the controls, in virtual time: noticed, believed, told, left alone; and never served garbage."""
+
+from typing import Any
+
+import pytest
+from virtual_rig import Rig
+
+from sleepd.core.events import AnswerKind, ResetAsked
+from sleepd.core.life import State
+from sleepd.sim.vllm_types import HttpRequest, Timing
+
+HOLD_DOWN_S = 600.0
+
+
+class Shared(Rig):
+    """Strangers lay hands on its engine: its gate may be open until the next look."""
+
+    def _check_gates(self) -> None:
+        pass
+
+
+def rig_of(version: str = "0.32.0", *, asleep: bool = False, **more: Any) -> Rig:
+    rig = Shared(version, ("a",), engine_more={"timing": Timing(0.1, 0.1, 0.1)}, **more)
+    rig.boot("a")
+    rig.start()
+    rig.run(30)
+    if asleep:
+        answers = rig.sleep("a", 1)
+        assert rig.until(lambda: bool(answers))
+        assert answers[0].kind is AnswerKind.DONE
+    return rig
+
+
+def meddle(rig: Rig, *calls: str) -> None:
+    """A stranger's calls, one after the other, all between two looks."""
+    for call in calls:
+        path, _, query = call.partition("?")
+        pairs = tuple((k, v) for k, _, v in (p.partition("=") for p in query.split("&") if p))
+        body = {"method": "reload_weights"} if path == "/collective_rpc" else None
+        rig.servers["a"].request(HttpRequest("POST", path, pairs, body), 600.0, lambda answer: None)
+
+
+def told(rig: Rig) -> str:
+    return next(note.text for note in reversed(rig.notes) if note.kind == "foreign")
+
+
+BARE = "/wake_up"
+L1, L2, L0 = "/sleep?level=1", "/sleep?level=2", "/sleep?level=0"
+
+
+@pytest.mark.parametrize(
+    ("calls", "asleep", "said"),
+    [
+        ((L1,), False, "put it to sleep"),
+        ((L1, BARE), False, "put it to sleep and woke it"),
+        ((L2, BARE), False, "put it to sleep and woke it"),
+        ((BARE,), True, "woke it"),
+        (("/pause",), False, "paused or resumed it"),
+        (("/pause", "/resume"), False, "paused or resumed it"),
+        ((L0,), False, "put it to sleep"),
+        (("/collective_rpc",), False, "called its workers"),
+    ],
+)
+def test_a_stranger_is_noticed_with_the_next_look_told_and_left_alone(
+    calls: tuple[str, ...], asleep: bool, said: str
+) -> None:
+    rig = rig_of(asleep=asleep)
+    meddle(rig, *calls)
+    rig.run(6)
+    assert rig.state("a") is State.FOREIGN
+    assert told(rig) == f"somebody else {said}: a is left alone for 10m"
+    steps = rig.daemon.tally.steps
+    rig.run(HOLD_DOWN_S - 60)
+    assert rig.state("a") is State.FOREIGN
+    assert rig.daemon.tally.steps == steps, "hands off"
+
+
+@pytest.mark.parametrize("calls", [(L1, BARE), (L2, BARE), (L1,), (L2,), ("/pause", "/resume")], ids=str)
+@pytest.mark.parametrize("version", ["0.22.1", "0.28.0", "0.32.0"])
+def test_after_the_hold_down_it_answers_right_again(version: str, calls: tuple[str, ...]) -> None:
+    """Level 2 and a bare wake leave an engine that answers 200 and nonsense: it is not let near anybody."""
+    rig = rig_of(version)
+    meddle(rig, *calls)
+    rig.run(6)
+    assert not rig.daemon.gates.of("a").open
+    rig.run(HOLD_DOWN_S)
+    assert rig.until(rig.settled)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers))
+    assert answers[0].kind is AnswerKind.DONE
+    assert rig.engine("a").snapshot().answers_right
+    assert rig.deaths == []
+
+
+def test_a_stranger_who_goes_on_is_left_alone_until_the_end() -> None:
+    rig = rig_of()
+    for _ in range(3):
+        meddle(rig, L1, BARE)
+        rig.run(HOLD_DOWN_S - 60)
+        assert rig.state("a") is State.FOREIGN
+
+
+@pytest.mark.parametrize("pause", ["/pause", L0])
+def test_a_trainer_that_keeps_an_engine_paused_keeps_it(pause: str) -> None:
+    rig = rig_of()
+    meddle(rig, pause)
+    steps = rig.daemon.tally.steps
+    rig.run(4 * HOLD_DOWN_S)
+    assert rig.state("a") is State.FOREIGN
+    assert rig.daemon.tally.steps == steps
+    assert rig.engine("a").snapshot().is_paused
+    meddle(rig, "/resume")
+    rig.run(2 * HOLD_DOWN_S)
+    assert rig.until(lambda: rig.state("a") is State.AWAKE)
+
+
+def test_an_operator_takes_it_back_at_once() -> None:
+    rig = rig_of()
+    meddle(rig, L2, BARE)
+    rig.run(6)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers), 5.0)
+    assert (answers[0].kind, answers[0].problem) == (AnswerKind.REFUSED, "engine_failed")
+    assert answers[0].hint == "to take it back at once: sleepctl reset a"
+    rig.daemon.ask(lambda w: ResetAsked(w, "a", "root"), lambda answer: None)
+    assert rig.until(lambda: rig.state("a") is State.AWAKE, 60.0)
+    assert rig.engine("a").snapshot().answers_right
+
+
+def test_a_stranger_during_the_question_after_a_wake_is_met_all_the_same() -> None:
+    rig = rig_of(asleep=True)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers))
+    meddle(rig, L1, BARE)
+    rig.run(6)
+    assert rig.state("a") is State.FOREIGN
