@@ -64,6 +64,9 @@ def read_models(tree: Mapping[str, Any], defaults: ModelKeys, findings: Findings
     found: dict[str, Written | None] = {}
     for name, value in written.items():
         path = ("models", name)
+        if not isinstance(value, dict):
+            findings.refuse(path, f"wanted tables [models.NAME], found {show(value)}")
+            continue
         if not MODEL_NAME.fullmatch(name):
             wanted = "wanted a model name of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, at most 63"
             findings.refuse(path, f"{wanted}, found {show(name)}")

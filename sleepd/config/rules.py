@@ -32,7 +32,7 @@ def compile_rules(
     model has an error of its own. `specs` are those that hold.
     """
     if not isinstance(written, list):
-        findings.refuse(("rules",), f"wanted tables [[rules]], found {show(written)}")
+        findings.refuse(("rules",), f"wanted tables [[rules]], in double brackets, found {show(written)}")
         return ()
     if len(written) > RULES_LIMIT:
         findings.refuse(("rules",), f"wanted at most {RULES_LIMIT} rules, found {len(written)}")
