@@ -9,7 +9,7 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
-from sleepd.core.plan import REPAIRS, SLEEPS, Verb, plan_resume, redirect, step_of
+from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
 from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
@@ -109,8 +109,16 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
 
 
 def retry(draft: Draft, task: Task) -> None:
-    """Leave the broken state for the one that failed, and send the failed call again."""
-    draft.state(task.model, _RETRY_FACT[task.plan.steps[task.cursor].verb])
+    """Leave the broken state for the one that failed, and send the failed call again.
+
+    A wake that failed once serves only after its answer was compared: engines that roll a failed wake back may have
+    dropped what they had restored already, and say 200 to the next one (vLLM forks after pull request 34600).
+    """
+    verb = task.plan.steps[task.cursor].verb
+    compares = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
+    if verb in WAKES and not compares and draft.models[task.model].fingerprint is not None:
+        task = draft.put_task(replace(task, plan=Plan((*task.plan.steps, step_of(Verb.PROBE)))))
+    draft.state(task.model, _RETRY_FACT[verb])
     carry_on(draft, task)
 
 
