@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from sleepd.core import machine
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import Event, LookNow, Tick, Turn
-from sleepd.core.machine import next_deadline, step
+from sleepd.core.machine import step
 from sleepd.core.model import Missing, Now
 from sleepd.core.world import ModelRecord, World
 from sleepd.sim import world as shell
@@ -77,7 +78,7 @@ def wordless(world: World) -> dict[str, ModelRecord]:
 
 def check_quiet(world: World, now: Now, share: float) -> None:
     """From just after a turn up to its next deadline (or an hour), a Tick brings nothing."""
-    due_s = next_deadline(world, now.mono_s)
+    due_s = next_deadline(world, now)
     ahead_s = 3600.0 if due_s is None else due_s - now.mono_s
     if ahead_s < CLOCK_GRAIN_S:
         return
