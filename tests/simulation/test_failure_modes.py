@@ -166,7 +166,7 @@ def test_f14_a_call_that_outlasts_its_time_limit_is_not_sent_again() -> None:
     assert host.state() is State.ASLEEP_L1
 
 
-def test_f15_an_engine_whose_calls_hang_for_ever_is_told_and_its_neighbours_go_on() -> None:
+def test_f15_an_engine_whose_calls_hang_for_ever_is_told_and_serves_again_once_restarted() -> None:
     host = Host("0.32.0")
     host.sleep()
     host.engine().arm(Fault("hang", path="/wake_up"))
