@@ -52,6 +52,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/cli.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
+	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:
 	@rm -rf $(VENV) $(ROOT).cache $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis

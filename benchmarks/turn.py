@@ -10,9 +10,11 @@ import time
 
 from figures import describe_machine, in_ms, percentile
 
+from sleepd.core.beginning import begin
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, Saved, Tick, Turn, WakeAsked
 from sleepd.core.life import State
-from sleepd.core.machine import begin, next_deadline, step
+from sleepd.core.machine import step
 from sleepd.core.model import (
     Activity,
     ControlCounts,
@@ -102,7 +104,7 @@ class Clocked:
         now = self._host.now()
         started_s, cpu_s = time.perf_counter(), time.thread_time()
         turn = step(self.world, events, now)
-        next_deadline(turn.world, now.mono_s)
+        next_deadline(turn.world, now)
         self.costs.setdefault(what, []).append(time.thread_time() - cpu_s)
         self.walls.append(time.perf_counter() - started_s)
         self.world = turn.world

@@ -16,11 +16,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sleepd.adapters.threads import WorkThread
-from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
+from sleepd.core.events import EngineProven, ModelSaved, Record, RuleSaved, Saved, TaskEnded, TaskSaved
 from sleepd.core.world import TASKS_KEPT, Task
 from sleepd.ports import StoreFailed
 
-SCHEMA = 1
+SCHEMA = 2
 JOURNAL_ROWS = 50_000
 CLOSE_S = 5.0
 BALLAST_BYTES = 4 << 20
@@ -35,10 +35,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE proven (key TEXT PRIMARY KEY, wall_s REAL NOT NULL) STRICT",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
     ),
+    (
+        "CREATE TABLE rules (rule TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (rule, model))"
+        " STRICT",
+    ),
 )
 """One tuple of statements per schema version, never changed once released."""
 
 _MODEL = TypeAdapter(ModelSaved)
+_RULE = TypeAdapter(RuleSaved)
 _TASK = TypeAdapter(Task)
 _ENDED = TypeAdapter(TaskEnded)
 
@@ -107,7 +112,8 @@ class SqliteStore:
         counter = db.execute("SELECT value FROM counters WHERE name = 'task'").fetchone()
         newest = db.execute("SELECT body FROM journal ORDER BY n DESC LIMIT ?", (TASKS_KEPT,))
         ended = tuple(_ENDED.validate_json(body) for (body,) in newest)[::-1]
-        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1, ended)
+        rules = {(rule, model): _RULE.validate_json(body) for rule, model, body in db.execute("SELECT * FROM rules")}
+        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1, ended, rules)
 
     def _commit(self, records: Sequence[Record]) -> None:
         if self._db is None:
@@ -185,6 +191,9 @@ def _write_record(db: sqlite3.Connection, record: Record) -> None:
         db.execute(
             "INSERT INTO counters VALUES ('task', ?) ON CONFLICT DO UPDATE SET value = max(value, ?)", (task.id,) * 2
         )
+    elif isinstance(record, RuleSaved):
+        body = _RULE.dump_json(record).decode()
+        db.execute("INSERT OR REPLACE INTO rules VALUES (?, ?, ?)", (record.rule, record.model, body))
     elif isinstance(record, EngineProven):
         db.execute("INSERT OR REPLACE INTO proven VALUES (?, ?)", (record.key, record.wall_s))
 

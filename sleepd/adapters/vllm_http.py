@@ -118,6 +118,7 @@ class VllmServer:
             if asking:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
+        first = facts is not self._facts
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -129,7 +130,7 @@ class VllmServer:
             gauge=scrape.gauge,
             pids=self._pids,
             # Not in the look that a wake waits for.
-            unit_memory=await self._read_unit() if fence or not ask_sleeping else None,
+            unit_memory=await self._read_unit() if first or fence or not ask_sleeping else None,
         )
         return Known(seen, asked_s, self._clock.now().mono_s)
 

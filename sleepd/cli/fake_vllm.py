@@ -27,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--weights", type=_size, default="8GiB", help="weights per GPU")
     parser.add_argument("--kv", type=_size, default="20GiB", help="KV cache per GPU")
     parser.add_argument("--residual", type=_size, default="1GiB", help="what stays on each GPU while asleep")
+    parser.add_argument("--residual-growth", type=_size, default="0GiB", help="what each sleep leaves behind for good")
     parser.add_argument("--blocks", type=_positive, default=4, help="blocks per pool, the grain of half-done calls")
     parser.add_argument("--sleep-seconds", type=_seconds, help="a sleep takes this long (default: from the bytes)")
     parser.add_argument("--wake-seconds", type=_seconds, help="waking the weights takes this long")
@@ -88,6 +89,7 @@ def spec_of(args: argparse.Namespace) -> EngineSpec:
         weights_bytes=args.weights,
         kv_bytes=args.kv,
         residual_bytes=args.residual,
+        residual_growth_bytes=args.residual_growth,
         blocks=args.blocks,
         timing=timing,
         sleep_mode=not args.no_sleep_mode,

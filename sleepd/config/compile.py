@@ -176,14 +176,16 @@ def _compile_groups(
             findings.refuse(path, f"wanted a group name of a-z, 0-9, '.', '_', '-', at most 63, found {show(name)}")
             continue
         keys = validate(GroupKeys, value, path, findings)
-        if keys is None:
-            continue
-        for index, model in enumerate(keys.models):
-            if model not in models:
+        listed = value.get("models") if isinstance(value, dict) else None
+        members = listed if isinstance(listed, list) else []
+        for index, model in enumerate(members):
+            if model not in models and isinstance(model, str):
                 guess = did_you_mean(model, models) or f"; models: {', '.join(sorted(models)) or 'none'}"
                 findings.refuse((*path, "models", index), f"there is no model {show(model)}{guess}")
-            if model in keys.models[:index]:
+            if model in members[:index]:
                 findings.refuse((*path, "models", index), f"wanted each model once, found {show(model)} twice")
+        if keys is None:
+            continue
         if keys.max_awake >= len(set(keys.models)):
             findings.warn((*path, "max_awake"), "limits nothing: the group has no more models than that")
         groups.append(Group(name, frozenset(keys.models), keys.max_awake))

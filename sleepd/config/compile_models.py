@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sleepd.config.errors import show
+from sleepd.config.errors import KeyPath, show
 from sleepd.config.schema import ModelKeys
 from sleepd.config.secrets import SecretError, check_ca, read_key
 from sleepd.config.urls import ServerUrl, UrlError, parse_url
@@ -28,6 +28,11 @@ class Written:
         """Where the key was written for this model: in its own table, or in the defaults."""
         inherited = key[0] not in self._own.model_fields_set and key[0] in self._defaults.model_fields_set
         return ("model_defaults", *key) if inherited else ("models", self.name, *key)
+
+    def is_refused(self, *keys: str) -> bool:
+        """Whether one of these keys was written and is wrong, which was said already."""
+        tables: tuple[KeyPath, ...] = (("models", self.name), ("model_defaults",))
+        return any((*table, key) in self._findings.refused for table in tables for key in keys)
 
     def refuse(self, key: str, message: str) -> None:
         self._findings.refuse(self.path(key), message + self._whose(key))
@@ -59,12 +64,16 @@ def read_models(tree: Mapping[str, Any], defaults: ModelKeys, findings: Findings
     found: dict[str, Written | None] = {}
     for name, value in written.items():
         path = ("models", name)
+        if not isinstance(value, dict):
+            findings.refuse(path, f"wanted tables [models.NAME], found {show(value)}")
+            continue
         if not MODEL_NAME.fullmatch(name):
             wanted = "wanted a model name of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, at most 63"
             findings.refuse(path, f"{wanted}, found {show(name)}")
             continue
         own = validate(ModelKeys, value, path, findings)
-        found[name] = None if own is None else Written(name, own, defaults, findings)
+        meant = own is not None and (own.model_fields_set or not value)  # not a mistake from end to end
+        found[name] = Written(name, own, defaults, findings) if own is not None and meant else None
     return found
 
 
@@ -101,6 +110,8 @@ def compile_models(
 
 def _read_url(model: Written) -> ServerUrl | None:
     if not model.keys.url:
+        if model.is_refused("url"):
+            return None
         model.refuse("url", 'is missing: wanted the server\'s address such as "http://127.0.0.1:8001"')
         return None
     try:
@@ -121,6 +132,8 @@ def _read_url(model: Written) -> ServerUrl | None:
 
 def _check_placement(model: Written, capacity: Mapping[str, int] | None) -> None:
     found = model.keys
+    if model.is_refused("unit", "cgroup", "gpus"):
+        return
     if found.unit and found.cgroup:
         model.refuse("cgroup", "wanted unit or cgroup, found both; keep the unit")
     if not found.unit and not found.cgroup and found.gpus == "auto":
@@ -128,6 +141,8 @@ def _check_placement(model: Written, capacity: Mapping[str, int] | None) -> None
     elif capacity is not None and found.gpus == "auto":
         model.refuse("gpus", 'is needed with [gpu] backend = "none": nobody sees where its processes hold memory')
     elif capacity is not None:
+        if found.vram == "auto" and not model.is_refused("vram"):
+            model.refuse("vram", 'is needed with [gpu] backend = "none": nobody measures what its wake takes')
         for gpu in found.gpus:
             if gpu not in capacity:
                 model.refuse("gpus", f"wanted GPUs that [gpu] capacity declares ({', '.join(capacity)}), found {gpu}")

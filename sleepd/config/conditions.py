@@ -48,6 +48,9 @@ _CONDITIONS = (*("idle", "asleep", "awake", *_READ_UNTIL, "level", "days", "betw
 def compile_conditions(when: WhenKeys, path: KeyPath, findings: Findings) -> tuple[Condition, ...]:
     """Return the conditions; what does not fit together is added to the findings."""
     written = {key for key in _CONDITIONS if getattr(when, key) is not None}
+    wrong = {str(refused[-1]) for refused in findings.refused if refused[:-1] == path}
+    if wrong:  # said already; without it nothing can be said of how they fit together
+        return ()
     if not written:
         findings.refuse(path, f"wanted at least one condition ({', '.join(_CONDITIONS)}), found none")
     for key, needed in _NEEDS.items():

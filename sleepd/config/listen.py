@@ -35,7 +35,7 @@ class Listen:
 
 def parse_listen(text: str, *, unix: bool = True) -> Listen:
     """Return the address of "127.0.0.1:8800", "[::1]:8800" or "unix:/run/x.sock". Raises ListenError."""
-    wanted = 'wanted "127.0.0.1:8800"' + (' or "unix:/run/sleepd/gateway.sock"' if unix else "")
+    wanted = 'wanted an address such as "127.0.0.1:8800"' + (' or "unix:/run/sleepd/gateway.sock"' if unix else "")
     if text.startswith("unix:") and unix:
         path = text.removeprefix("unix:")
         if not path.startswith("/") or not path.isprintable() or path.endswith("/"):

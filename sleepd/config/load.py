@@ -1,7 +1,9 @@
 """From files and the environment to settings: the layers, merged, with the place of every key remembered."""
 
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ PACKAGED_DIR = Path(__file__).parent / "defaults"
 ENVIRONMENT_PREFIX = "SLEEPD__"
 FILE_LIMIT = 1 << 20
 _DEPTH_LIMIT = 6
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _TOML_PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -67,16 +70,21 @@ def read_layer(path: Path) -> Layer:
     """Return the keys of one TOML file. Raises ConfigError."""
     source = str(path)
     try:
-        if not path.is_file() and path.resolve() != Path("/dev/null"):
-            raise ConfigError([Problem(Place(source), "wanted a file, found something else")])
-        with path.open("rb") as file:
+        # Without O_NONBLOCK the opening of a pipe waits for somebody to write into it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            kind = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(kind) and not os.path.samefile(path, os.devnull):
+                raise ConfigError([Problem(Place(source), "wanted a file, found something else")])
             raw = file.read(FILE_LIMIT + 1)
+    except IsADirectoryError:
+        raise ConfigError([Problem(Place(source), "wanted a file, found something else")]) from None
     except OSError as error:
-        raise ConfigError([Problem(Place(source), f"cannot be read: {error.strerror}")]) from None
+        gone = " (a link to nowhere)" if path.is_symlink() and error.errno == errno.ENOENT else ""
+        raise ConfigError([Problem(Place(source), f"cannot be read: {error.strerror}{gone}")]) from None
     if len(raw) > FILE_LIMIT:
         raise ConfigError([Problem(Place(source), "wanted at most 1MiB of configuration, found more")])
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(Place(source, line), "wanted UTF-8 text, found other bytes")]) from None
@@ -90,7 +98,7 @@ def parse_layer(source: str, text: str) -> Layer:
         values = tomllib.loads(text)
     except ValueError as error:
         found = _TOML_PLACE.search(str(error))
-        message = _TOML_PLACE.sub("", str(error)).removesuffix(" (at end of document)")
+        message = _reword(_TOML_PLACE.sub("", str(error)).removesuffix(" (at end of document)"))
         line = int(found[1]) if found else text.count("\n") + (not text.endswith("\n"))
         raise ConfigError([Problem(Place(source, line), f"not valid TOML: {message}")]) from None
     except RecursionError:
@@ -100,25 +108,41 @@ def parse_layer(source: str, text: str) -> Layer:
     return Layer(source, values, find_lines(text))
 
 
+def _reword(message: str) -> str:
+    """Say in the words of a file what tomllib says in Python's."""
+    if twice := _TWICE.fullmatch(message):
+        return f"the table [{twice[1].rstrip(',').replace(', ', '.')}] stands twice".replace("'", "")
+    return "the key stands twice" if message == "Cannot overwrite a value" else message
+
+
 def _list_files(config_dir: Path, shipped_dir: Path, problems: list[Problem]) -> list[Path]:
     """Return the files in the order in which they apply; one in `config_dir`/conf.d masks its shipped namesake."""
-    if not config_dir.is_dir():
+    if not os.path.isdir(config_dir):
         hint = "create it with a sleepd.toml, or name another with --config DIR"
-        found = "a file" if config_dir.exists() else "nothing"
+        found = "a file" if os.path.exists(config_dir) else "nothing"
         problems.append(Problem(Place(str(config_dir)), f"wanted a configuration directory, found {found}; {hint}"))
         return []
-    try:
-        own = sorted((config_dir / "conf.d").glob("*.toml"), key=lambda path: path.name)
-        shipped = sorted(
-            (shipped_dir if shipped_dir.is_dir() else PACKAGED_DIR).glob("*.toml"), key=lambda path: path.name
-        )
-    except OSError as error:
-        problems.append(Problem(Place(str(config_dir)), f"cannot be read: {error.strerror}"))
-        return []
+    lists: list[list[Path]] = []
+    for folder in (config_dir / "conf.d", shipped_dir if os.path.isdir(shipped_dir) else PACKAGED_DIR):
+        try:
+            lists.append(list_folder(folder))
+        except OSError as error:
+            lists.append([])
+            problems.append(Problem(Place(str(folder)), f"cannot be read: {error.strerror}"))
+    own, shipped = lists
     masked = {path.name for path in own}
     main = config_dir / "sleepd.toml"
-    first = [main] if main.is_symlink() or main.exists() else []
+    first = [main] if os.path.lexists(main) else []
     return [path for path in shipped if path.name not in masked] + first + own
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Return the configuration files in it by name, none where it does not exist. Raises OSError."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names) if name.endswith(".toml") and not name.startswith(".")]
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> list[Layer]:

@@ -32,7 +32,7 @@ def compile_rules(
     model has an error of its own. `specs` are those that hold.
     """
     if not isinstance(written, list):
-        findings.refuse(("rules",), f"wanted tables [[rules]], found {show(written)}")
+        findings.refuse(("rules",), f"wanted tables [[rules]], in double brackets, found {show(written)}")
         return ()
     if len(written) > RULES_LIMIT:
         findings.refuse(("rules",), f"wanted at most {RULES_LIMIT} rules, found {len(written)}")
@@ -44,14 +44,14 @@ def compile_rules(
         keys = validate(RuleKeys, value, path, findings)
         when = value.get("when") if isinstance(value, dict) else None
         general = _read_when(when, (*path, "when"), findings) if isinstance(when, dict) else None
-        if keys is None or general is None:
+        if keys is None:
             continue
         action = _read_action(keys.then, (*path, "then"), findings)
         chosen = _choose(keys, models, path, findings)
-        if action is None:
+        if action is None or general is None:
             continue
         _check_stop(keys.name, action, chosen, specs, path, findings)
-        rules += _split(keys, general, action, chosen & specs.keys(), models, findings)
+        rules += _split(keys, general, action, chosen, models, specs, findings)
     return tuple(rules)
 
 
@@ -80,6 +80,7 @@ def _split(
     action: Action,
     chosen: frozenset[str],
     models: Mapping[str, Written | None],
+    specs: Mapping[str, ModelSpec],
     findings: Findings,
 ) -> list[Rule]:
     """Return the rule, and one more of its name for each set of conditions that some of its models changed."""
@@ -92,7 +93,7 @@ def _split(
         conditions: _Conditions | None = general
         if model is not None and isinstance(change, dict):
             conditions = _read_when({**keys.when, **change}, model.path("rules", keys.name), findings)
-        if conditions is not None:
+        if conditions is not None and name in specs:
             by_conditions.setdefault(conditions, set()).add(name)
     return [
         Rule(

@@ -105,6 +105,9 @@ Hours = Annotated[
     BeforeValidator(_read_between),
     WithJsonSchema(text(r"^\d{1,2}:\d\d\s*-\s*\d{1,2}:\d\d$")),
 ]
+AnyLevel = Annotated[int | None, _read_level(0, 1, 2), WithJsonSchema({"enum": [0, 1, 2]})]
+SleepLevel = Annotated[int | None, _read_level(1, 2), WithJsonSchema({"enum": [1, 2]})]
+OnlyTrue = Annotated[bool | None, BeforeValidator(_read_true), WithJsonSchema({"const": True})]
 Days = Annotated[frozenset[int] | None, BeforeValidator(_read_days), WithJsonSchema(text())]
 Cron = Annotated[str | None, BeforeValidator(_read_cron), WithJsonSchema(text())]
 Timezone = Annotated[str | None, BeforeValidator(_read_timezone), WithJsonSchema(text())]
@@ -131,7 +134,7 @@ class WhenKeys(Section):
     gpu_free_below: ThresholdValue | None = condition(
         "free memory of any GPU of the model is below this size or share", "4GiB"
     )
-    level: Annotated[int | None, _read_level(0, 1, 2)] = condition("asleep at this level; 0 is awake", 1)
+    level: AnyLevel = condition("asleep at this level; 0 is awake", 1)
     days: Days = condition("today is one of these weekdays, by name", "mon-fri")
     between: Hours = condition(
         "the local time is between these, the end excluded; past midnight it belongs to the day it began",
@@ -164,12 +167,10 @@ class WhenKeys(Section):
 
 
 class ThenKeys(Section):
-    sleep: Annotated[int | None, _read_level(1, 2)] = condition(
-        "1: weights stay in host RAM; 2: weights are discarded and reloaded on wake", 1
-    )
-    stop: Annotated[bool | None, BeforeValidator(_read_true)] = condition("stop its unit", True)
-    wake: Annotated[bool | None, BeforeValidator(_read_true)] = condition("wake it", True)
-    keep_awake: Annotated[bool | None, BeforeValidator(_read_true)] = condition("no idle rule puts it to sleep", True)
+    sleep: SleepLevel = condition("1: weights stay in host RAM; 2: weights are discarded and reloaded on wake", 1)
+    stop: OnlyTrue = condition("stop its unit", True)
+    wake: OnlyTrue = condition("wake it", True)
+    keep_awake: OnlyTrue = condition("no idle rule puts it to sleep", True)
 
 
 class RuleKeys(Section):

@@ -18,7 +18,8 @@ class SecretError(ValueError):
 def read_secret(path: str) -> str:
     """Return the text of a file that only its owner may read. Raises SecretError."""
     try:
-        with open(path, "rb") as file:
+        # Without O_NONBLOCK the opening of a pipe waits for somebody to write into it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise SecretError(f"wanted a file at {path}, found something else")
@@ -73,6 +74,8 @@ def read_api_keys(path: str) -> tuple[dict[str, str], tuple[Problem, ...]]:
 def check_ca(path: str) -> None:
     """Raise SecretError where the file holds no certificates."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise SecretError(f"wanted a file at {path}, found something else")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
         raise SecretError(f"wanted PEM certificates in {path}, found none") from None

@@ -5,13 +5,14 @@ valid configuration that forgets every model. So a reload waits until nothing ha
 afterwards, and refuses what no operator means.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sleepd.config.errors import ConfigError, Place, Problem
-from sleepd.config.load import PACKAGED_DIR, SHIPPED_DIR, load_config
+from sleepd.config.load import PACKAGED_DIR, SHIPPED_DIR, list_folder, load_config
 from sleepd.config.settings import Config
 
 QUIET_S = 0.3
@@ -79,10 +80,11 @@ def _is_emptied(path: Path, now: Look) -> bool:
 
 def _look(config_dir: Path, shipped_dir: Path) -> Look:
     """What tells a changed file: time, size and identity of each and of the folders around them."""
-    folders = [config_dir, config_dir / "conf.d", shipped_dir if shipped_dir.is_dir() else PACKAGED_DIR]
+    folders = [config_dir, config_dir / "conf.d", shipped_dir if os.path.isdir(shipped_dir) else PACKAGED_DIR]
     paths = [*folders, config_dir / "sleepd.toml"]
     for folder in folders[1:]:
-        paths += sorted(folder.glob("*.toml"))
+        with contextlib.suppress(OSError):  # whoever reads it says so
+            paths += list_folder(folder)
     return {path: _stat(path) for path in paths}
 
 

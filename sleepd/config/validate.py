@@ -34,6 +34,8 @@ class Findings:
     config_dir: str
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)
+    """Keys that were written and are wrong: nobody goes on about what they would have meant."""
 
     def place(self, path: KeyPath) -> Place:
         """Return where the key stands, or the nearest table around it."""
@@ -58,13 +60,25 @@ def name_key(path: KeyPath) -> str:
 
 
 def validate(schema: type[S], value: object, path: KeyPath, findings: Findings) -> S | None:
-    """Return the section, or None after every error in it was added to the findings."""
+    """Return the section, without the keys that are wrong: what is wrong with them was added to the findings.
+
+    None where nothing is left that could be a section. What can still be checked beside an error is checked, so that
+    an operator sees everything at once.
+    """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            _translate(schema, detail, path, findings)
+        details = error.errors(include_url=False)
+    for detail in details:
+        _translate(schema, detail, path, findings)
+    if not isinstance(value, dict):
         return None
+    wrong = {detail["loc"][0] for detail in details if detail["loc"]}
+    findings.refused |= {(*path, str(key)) for key in wrong}
+    try:
+        return schema.model_validate({key: item for key, item in value.items() if key not in wrong})
+    except ValidationError:
+        return None  # what is required is missing or wrong
 
 
 def refuse_unknown(key: str, known: Iterable[str], path: KeyPath, findings: Findings, *, hint: str = "") -> None:
@@ -72,9 +86,9 @@ def refuse_unknown(key: str, known: Iterable[str], path: KeyPath, findings: Find
     words = sorted(known)
     inside = [quote_key(part) for part in path if not isinstance(part, int)]
     where = f" in [{'.'.join(inside)}]" if inside else ""
-    guess = hint or did_you_mean(key, words)
-    joint = " Allowed" if guess.endswith("?") else "; allowed"
-    message = f"unknown key {show(key)}{where}{guess}{joint}: {', '.join(words)}"
+    guess = did_you_mean(key, words)
+    allowed = f"{' Allowed' if guess else '; allowed'}: {', '.join(words)}"
+    message = f"unknown key {show(key)}{where}{hint or guess + allowed}"
     findings.problems.append(Problem(findings.place((*path, key)), message))
 
 

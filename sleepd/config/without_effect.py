@@ -14,29 +14,16 @@ from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
     "daemon.on_stop": "sleepers are left asleep",
-    "daemon.mode": "rules act",
     "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
-    "gpu.backend": "GPUs are read with NVML",
-    "gpu.capacity": "GPUs are read with NVML",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
     "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
-    "groups": "any number is awake",
     "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
-    "models.prime": "nothing is primed",
-    "models.mode": "rules act",
-    **{
-        f"rules.when.{key}": "a rule with it never holds"
-        for key in (
-            *("asleep", "awake", "requests_below", "host_pressure_above", "unit_memory_above", "gpu_free_below"),
-            *("level", "days", "between", "cron", "predicted_idle"),
-        )
-    },
-    **{f"rules.then.{key}": "the rule does nothing" for key in ("stop", "wake", "keep_awake")},
-    "rules.cooldown": "no rule rests",
+    "rules.when.predicted_idle": "a rule with it never holds",
+    "rules.then.stop": "units are not controlled yet: it is only told",
 }
 """By key, without names and indices ("models" for [model_defaults] too): what happens instead."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sleepd.core.conditions import ASLEEP, is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.host_room import HostShort, admit_backup
@@ -9,7 +10,7 @@ from sleepd.core.life import LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
-from sleepd.core.policy import held_by, is_busy, level1_refusal, level2_refusal
+from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.room import claimed
 from sleepd.core.sightings import let_go
 from sleepd.core.tasks import begin_sleep
@@ -54,7 +55,7 @@ def ask_sleep(draft: Draft, ask: SleepAsked) -> None:
     level = LEVEL[record.life.state]
     if refused is not None:
         draft.command(refused)
-    elif level is not None and level >= 1:
+    elif level is not None and level >= 1 and not (ask.via_wake and level < ask.level):
         draft.command(Answer(ask.waiter, AnswerKind.DONE, level=level))
     else:
         deadline_s = draft.mono_s + ask.timeout_s
@@ -74,6 +75,7 @@ def ask_sleep(draft: Draft, ask: SleepAsked) -> None:
             ask.level,
             ask.force,
             drain_until_s,
+            ask.via_wake,
             not ask.wait,
         )
         draft.change(ask.model, waiters=(*record.waiters, waiter))
@@ -92,10 +94,10 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
     if len(record.waiters) >= WAITERS_LIMIT:
         return no("busy", f"{WAITERS_LIMIT} callers wait for {name} already")
     level = LEVEL[state]
-    if level is not None and 1 <= level < ask.level:
-        hint = "wake it first; on stock vLLM a deeper sleep of a sleeper does nothing"
+    if level is not None and 1 <= level < ask.level and not ask.via_wake:
+        hint = "wake it first, or say via_wake: on stock vLLM a deeper sleep of a sleeper does nothing"
         return no("needs_wake", f"{name} is asleep at level {level}, {ask.level} is deeper", hint)
-    if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN:
+    if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN and not (ask.via_wake and state in ASLEEP):
         return None if level else no("engine_failed", f"{name} is {state.replace('_', ' ')}: {record.reason}")
     if unseen := _unseen(draft, record):
         return no("blind", f"a sleep of {name} could not be proven: {unseen}")

@@ -5,40 +5,16 @@ from dataclasses import replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
-from sleepd.core.host_room import backup_refusal
+from sleepd.core.follow import BARRED_AFTER_S, note_act
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Cause, CauseKind, Known, Missing, Mode
-from sleepd.core.orders import uuids_of
+from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.plan import Verb
-from sleepd.core.policy import (
-    NO_ANSWER_YET,
-    NOT_CHECKED,
-    idle_s,
-    is_busy,
-    level2_refusal,
-    protections,
-    remember_rules,
-    want_of,
-)
 from sleepd.core.repair import put_back, retry
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_waiting, wished_s
-from sleepd.core.sightings import LOOK_FAILURES, START_HINT, let_go
-from sleepd.core.tasks import (
-    begin_proof,
-    begin_sleep,
-    begin_verification,
-    begin_wake,
-    carry_on,
-    owe_wakes,
-    refuse_all,
-    restore_victims,
-)
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
+from sleepd.core.sightings import LOOK_FAILURES, START_HINT
+from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
+from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
 
-VERIFY_AFTER_S = 0.05
-"""How long after its gate opened a model is asked for the known answer: who waited for it comes first."""
-BARRED_AFTER_S = 5.0
-"""A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 LOOK_AGAIN_S = 0.25
 GOES_ON_S = 60.0
 """A task whose caller ran out of time goes on making room for at least this long; then its wish is over too."""
@@ -85,7 +61,7 @@ def _make_room(draft: Draft, task: Task) -> None:
         victim = draft.models.get(task.victim)
         slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
         task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
-    if not record.owed_wake and not any(w.ask is AskKind.WAKE for w in record.waiters):
+    if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
         draft.change(name, reason="asleep: whoever wanted it left")
@@ -127,11 +103,14 @@ def begin_wakes(draft: Draft) -> None:
         if _unwakeable(draft, record):
             continue
         room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
-        if isinstance(room, MakeRoom) and not record.waiters:
-            # What we merely owe (a check, a restored victim) is not worth somebody else's sleep.
+        if isinstance(room, MakeRoom) and not wakes_asked(record):
+            # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep.
             _wait(draft, name, WaitFor(f"room: {room.victim} is awake"))
         elif isinstance(room, Go | MakeRoom):
-            task = begin_wake(draft, name, _wake_cause(record), room.claims)
+            cause = _wake_cause(record)
+            if cause.kind is CauseKind.RULE:
+                note_act(draft, cause.who, name)
+            task = begin_wake(draft, name, cause, room.claims)
             if isinstance(room, MakeRoom):
                 _sleep_victim(draft, task, room)
             else:
@@ -139,7 +118,7 @@ def begin_wakes(draft: Draft) -> None:
         elif isinstance(room, WaitFor):
             _wait(draft, name, room)
             if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
-                barred |= room.gpus
+                barred |= room.claims
         else:
             _refuse(draft, name, room)
 
@@ -190,10 +169,10 @@ def _refuse(draft: Draft, name: str, room: Refuse) -> None:
 
 def _wake_cause(record: ModelRecord) -> Cause:
     first = next((w for w in record.waiters if w.ask is AskKind.WAKE), None)
+    first = first or next((w for w in record.waiters if w.via_wake), None)
     if first is not None:
         return first.cause
-    assert record.owed_wake is not None
-    return record.owed_wake
+    return record.owed_wake or Cause(CauseKind.RULE, record.wanted_by)
 
 
 def serve_callers(draft: Draft) -> None:
@@ -259,98 +238,3 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         detail = f"{name} is held by somebody else: {record.reason}"
         hint = f"to take it back at once: sleepctl reset {name}"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
-
-
-def begin_sleeps(draft: Draft) -> None:
-    """Begin what rules want of models with news, and the level 2 checks that are due."""
-    if draft.stopping:
-        return
-    for name in sorted(draft.touched):
-        record = draft.models.get(name)
-        if record is None or name in draft.tasks:
-            continue
-        let_go(draft, name)
-        record = draft.models[name]
-        if record.life.state is State.PROVING:
-            _prove(draft, name)
-        if record.life.state is not State.AWAKE:
-            continue
-        if _verification_due(draft, record):
-            begin_verification(draft, name)
-            continue
-        draft.memory = remember_rules(draft.world(), record, draft.mono_s)
-        if not _free_to_sleep(draft, record):
-            continue
-        if _check_due(draft, record):
-            begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
-            continue
-        if _prime_due(draft, record):
-            begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
-            continue
-        want, refusal = want_of(draft.world(), record, draft.mono_s)
-        if want is not None:
-            evidence = {c.name: c.found for r in want.evidence if r.holds for c in r.conditions}
-            draft.note("rule", name, f"rule {want.rule} puts {name} to sleep at level {want.level}", evidence)
-            begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, want.rule))
-        elif refusal:
-            _tell_once(draft, name, f"stays awake: {refusal}")
-
-
-def _tell_once(draft: Draft, name: str, reason: str) -> None:
-    if draft.models[name].reason != reason:
-        draft.change(name, reason=reason)
-        draft.note("kept_awake", name, f"{name} {reason}")
-
-
-def _prove(draft: Draft, name: str) -> None:
-    record = draft.models[name]
-    if not isinstance(record.seen, Known) or record.not_before_s > draft.mono_s:
-        return
-    in_use = bool(record.seen.value.running) or bool(record.seen.value.waiting)
-    if uuids_of(draft, record) and not in_use and not _claimed(draft, record):
-        begin_proof(draft, name)
-
-
-def _verification_due(draft: Draft, record: ModelRecord) -> bool:
-    """Whether to ask a model that serves since a wake: not in the wake's own turn, which owes its caller an answer."""
-    if not record.unverified or record.fingerprint is None or not isinstance(record.seen, Known):
-        return False
-    return draft.mono_s >= record.awake_since_s + VERIFY_AFTER_S
-
-
-def _claimed(draft: Draft, record: ModelRecord) -> bool:
-    return bool((set(uuids_of(draft, record)) | {HOST_LOCK}) & claimed(draft))
-
-
-def _free_to_sleep(draft: Draft, record: ModelRecord) -> bool:
-    """Whether rules may put this awake model to sleep in this turn: known, unprotected, its GPUs unclaimed."""
-    if not isinstance(record.seen, Known) or not isinstance(draft.gpus, Known) or not isinstance(draft.host, Known):
-        return False
-    if not uuids_of(draft, record) or protections(record, draft.mono_s) or _claimed(draft, record):
-        return False
-    wished = {
-        u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
-    }
-    return not wished & set(uuids_of(draft, record))
-
-
-def _prime_due(draft: Draft, record: ModelRecord) -> bool:
-    """A model with `prime` sleeps once in its first idle moment, and is woken again: its backup is pinned then, which
-    is what makes a first sleep slow. Not where the backup would not fit; that may change."""
-    if not record.spec.prime or record.prime_failed or record.footprint.host_pinned or record.spec.max_level == 0:
-        return False
-    if record.spec.mode is Mode.OBSERVE:
-        return False
-    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
-        return False
-    return not backup_refusal(draft.world(), record)
-
-
-def _check_due(draft: Draft, record: ModelRecord) -> bool:
-    """A model allowed at level 2 is checked in its first idle moment, once per release and arguments."""
-    if record.spec.max_level < 2 or record.checking or record.check_failed or record.facts is None:
-        return False
-    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
-        return False
-    refusal = level2_refusal(draft.world(), record)
-    return refusal in (NO_ANSWER_YET, NOT_CHECKED)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 
+from sleepd.core.calendar import Calendar
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -18,6 +19,7 @@ from sleepd.core.events import (
     Note,
     OpenGate,
     Record,
+    RuleSaved,
     TaskEnded,
     TaskSaved,
     Turn,
@@ -54,6 +56,8 @@ class Draft:
         self.gpus: Reading[GpusSeen] = world.gpus
         self.host: Reading[HostSeen] = world.host
         self.memory: DetectorMemory = world.memory
+        self.calendar: Calendar = world.calendar
+        self.missed_polls = world.missed_polls
         self.proven = world.proven
         self.reservations = world.reservations
         self.next_task = world.next_task
@@ -149,6 +153,8 @@ class Draft:
             gpus=self.gpus,
             host=self.host,
             memory=self.memory,
+            calendar=self.calendar,
+            missed_polls=self.missed_polls,
             proven=self.proven,
             reservations=self.reservations,
             next_task=self.next_task,
@@ -180,6 +186,7 @@ class Draft:
                 records.append(saved)
         records += [TaskSaved(t) for name, t in self.tasks.items() if self._old.tasks.get(name) is not t]
         records += self._ended
+        records += _rule_records(self._old.memory, self.memory, self.now)
         records += [EngineProven(key, self.now.wall_s) for key in sorted(self.proven - self._old.proven)]
         return records
 
@@ -209,6 +216,25 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         ),
         pin=record.pin,
     )
+
+
+def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Record]:
+    """What rules remember that must outlive the daemon: their actions, cooldowns and wishes that came true."""
+    if old.acts is new.acts and old.achieved is new.achieved and old.dealt_with is new.dealt_with:
+        return []
+    keys = {k for k in new.acts if old.acts.get(k) is not new.acts[k]}
+    keys |= {k for k in new.dealt_with if old.dealt_with.get(k) != new.dealt_with[k]}
+    keys |= old.achieved ^ new.achieved
+    return [
+        RuleSaved(
+            rule,
+            model,
+            tuple(now.wall_s - (now.mono_s - at_s) for at_s in new.acts.get((rule, model), ())),
+            (rule, model) in new.achieved,
+            new.dealt_with.get((rule, model)),
+        )
+        for rule, model in sorted(keys)
+    ]
 
 
 def _rounded_up(wall_s: WallS) -> WallS:

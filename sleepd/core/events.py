@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from sleepd.core.activity import Owed
+from sleepd.core.calendar import Calendar
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life
 from sleepd.core.model import (
@@ -125,6 +126,13 @@ class StepEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CalendarExtended:
+    """The calendar of the rules' local times was worked out anew, from before now until days ahead."""
+
+    calendar: Calendar
+
+
+@dataclass(frozen=True, slots=True)
 class SettingsChanged:
     settings: Settings
 
@@ -148,6 +156,7 @@ Event: TypeAlias = (
     | HoldDetached
     | CallerGone
     | StepEnded
+    | CalendarExtended
     | SettingsChanged
     | Tick
     | Stopping
@@ -288,6 +297,17 @@ class TaskEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSaved:
+    """What a rule did to a model: when it began something, and which wish of it came true already."""
+
+    rule: str
+    model: str
+    acts_wall_s: tuple[WallS, ...] = ()
+    achieved: bool = False
+    dealt_with_wall_s: WallS | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineProven:
     """An engine's level 2 cycle was checked and passed."""
 
@@ -295,7 +315,7 @@ class EngineProven:
     wall_s: WallS
 
 
-Record: TypeAlias = ModelSaved | TaskSaved | TaskEnded | EngineProven
+Record: TypeAlias = ModelSaved | RuleSaved | TaskSaved | TaskEnded | EngineProven
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +328,8 @@ class Saved:
     next_task: int = 1
     ended: tuple[TaskEnded, ...] = ()
     """The last tasks that came to their end, the newest last."""
+    rules: Mapping[tuple[str, str], RuleSaved] = field(default_factory=dict)
+    """By rule and model."""
 
 
 # --- notes and turns -------------------------------------------------------------------------------------------

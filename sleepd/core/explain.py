@@ -1,8 +1,9 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
+from sleepd.core.conditions import ASLEEP
 from sleepd.core.life import LEVEL, PUBLIC, State
 from sleepd.core.memory import placement, unplaced
-from sleepd.core.model import Known, Now
+from sleepd.core.model import Known, Mode, Now
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
@@ -10,10 +11,11 @@ from sleepd.core.policy import (
     level2_refusal,
     level_for,
     protections,
-    reports,
+    wake_wanted,
     want_of,
 )
 from sleepd.core.reports import Explanation, NextAction, RuleReport
+from sleepd.core.rule_reports import next_by_rules, report_rules
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import ModelRecord, World, is_pinned
@@ -22,7 +24,7 @@ from sleepd.core.world import ModelRecord, World, is_pinned
 def explain(world: World, name: str, now: Now) -> Explanation:
     """Every rule for this model with what it wants and what was found, what protects it, and what comes next."""
     record = world.models[name]
-    found = reports(world, record, now.mono_s)
+    found = report_rules(world, record, now)
     protected = _protected(world, record, now)
     return Explanation(
         model=name,
@@ -49,19 +51,17 @@ def reason(world: World, name: str) -> str:
 def next_action(world: World, name: str, now: Now) -> NextAction | None:
     """What happens to the model if nobody asks for anything; None where nothing would."""
     record = world.models[name]
-    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known) or is_pinned(record) or record.holds:
+    if not isinstance(record.seen, Known) or name in world.tasks:
+        return None
+    if record.life.state in ASLEEP:
+        return next_by_rules(world, record, now)
+    if record.life.state is not State.AWAKE or is_pinned(record) or record.holds:
         return None
     if record.spec.max_level == 0 or level1_refusal(record) or _unplaced(world, record):
         return None
-    pressure = {r.name for r in world.settings.rules if r.is_pressure}
-    due = [r for r in reports(world, record, now.mono_s) if r.due_in_s is not None and r.rule not in pressure]
-    if not due:
+    if level_for(world, record, 2)[0] == 0:
         return None
-    if level_for(world, record, 1)[0] == 0:
-        return None
-    first = min(due, key=lambda r: (r.due_in_s or 0.0, r.rule))
-    hold_s = max(record.awake_since_s + record.spec.min_awake_s, record.not_before_s) - now.mono_s
-    return NextAction(first.rule, first.action, max(first.due_in_s or 0.0, hold_s, 0.0))
+    return next_by_rules(world, record, now)
 
 
 def _unplaced(world: World, record: ModelRecord) -> str:
@@ -99,16 +99,21 @@ def _verdict(
 ) -> str:
     name, state = record.spec.name, record.life.state
     if state is not State.AWAKE:
+        if state in ASLEEP and (wake := wake_wanted(world, record, now)) is not None:
+            would = "would wake it" if record.spec.mode is Mode.OBSERVE else "wants it awake"
+            return f"rule {wake.rule.name} {would}: {reason(world, name)}"
         doing, why = PUBLIC[state].replace("_", " "), reason(world, name)
         return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
-    want, refusal = want_of(world, record, now.mono_s)
+    want, refusal = want_of(world, record, now)
     refusal = level1_refusal(record) or _unplaced(world, record) or refusal
     if refusal:
         return f"stays awake: {refusal}"
     if want is not None:
         held = [p for p in protected if not p.startswith("not at level 2")]
         held_by = f", but {held[0]}" if held else ""
-        return f"rule {want.rule} wants it asleep at level {want.level}{held_by}"
+        done = "would put" if record.spec.mode is Mode.OBSERVE else "wants"
+        where = "to sleep" if record.spec.mode is Mode.OBSERVE else "asleep"
+        return f"rule {want.rule.name} {done} it {where} at level {want.level}{held_by}"
     coming = next_action(world, name, now)
     if coming is not None:
         return f"rule {coming.rule} would {coming.action} in {format_duration(coming.in_s)}"

@@ -1,51 +1,41 @@
 """`step`: the daemon as a function. It never reads a clock, a file or a socket."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
-from sleepd.core.choices import VERIFY_AFTER_S, begin_sleeps, begin_wakes, go_on, serve_callers
-from sleepd.core.draft import Draft, age_of
+from sleepd.core.beginning import newborn
+from sleepd.core.choices import begin_wakes, go_on, serve_callers
+from sleepd.core.detector import forget_rules
+from sleepd.core.draft import Draft
 from sleepd.core.events import (
     Answer,
     AnswerKind,
+    CalendarExtended,
     CallerGone,
     Event,
     GateEmptied,
     GpusLooked,
-    HoldSaved,
     HostLooked,
     ModelLooked,
-    ModelSaved,
     OpenGate,
     RunStep,
-    Saved,
     SettingsChanged,
     StepEnded,
     Stopping,
-    TaskEnded,
     Tick,
     Turn,
 )
-from sleepd.core.holds import GRACE_S, ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, hold_moments
-from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import (
-    Known,
-    Missing,
-    ModelSpec,
-    Now,
-    Settings,
-)
-from sleepd.core.plan import OBSERVES, Verb
-from sleepd.core.policy import watch_host
+from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
+from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold
+from sleepd.core.life import State
+from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
-from sleepd.core.rules import HostAvailableBelow, IdleFor
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
-from sleepd.core.tasks import refuse_all
-from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.tasks import refuse_all, without_victim
+from sleepd.core.units import Seconds
 from sleepd.core.wishes import Ask, HoldAsked, HoldDetached, HoldEnded, ModelAsk, PinAsked, SleepAsked, WakeAsked
-from sleepd.core.world import HOST_LOCK, Belief, Hold, ModelRecord, Phase, Task, World
+from sleepd.core.world import ModelRecord, World
 
 ASLEEP_POLL_FACTOR = 5.0
 """Sleepers are polled this much more slowly: nothing of theirs moves unless somebody else moves it."""
@@ -57,17 +47,18 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     for event in events:
         _take(draft, event)
     end_due_holds(draft)
-    draft.memory = watch_host(draft.settings.rules, draft.host, draft.memory)
-    if draft.memory is not world.memory:
-        draft.touched.update(draft.models)
-        _tell_pressure(draft, world)
     if any(isinstance(e, Tick) for e in events):
         draft.touched.update(draft.models)
+    take_note(draft, world)
+    noted = {name: draft.models.get(name) for name in draft.touched}
+    wish_wakes(draft)
     go_on(draft)
     serve_callers(draft)
     begin_asked_sleeps(draft)
     begin_wakes(draft)
     begin_sleeps(draft)
+    # What this turn began counts for the rules from now on, not from the next look.
+    remember_rules(draft, sorted(n for n in draft.touched if draft.models.get(n) is not noted.get(n)))
     return draft.turn()
 
 
@@ -106,6 +97,9 @@ def _take(draft: Draft, event: Event) -> None:
         detach_hold(draft, event)
     elif isinstance(event, CallerGone):
         forget_caller(draft, event)
+    elif isinstance(event, CalendarExtended):
+        draft.calendar = event.calendar
+        draft.touched.update(draft.models)
     elif isinstance(event, SettingsChanged):
         _change_settings(draft, event.settings)
     elif isinstance(event, Stopping):
@@ -133,18 +127,26 @@ def _look_at_gpus(draft: Draft, event: GpusLooked) -> None:
     reading = event.reading
     if isinstance(reading, Missing):
         was = draft.gpus
+        missed, host_missed = draft.missed_polls
+        draft.missed_polls = (missed + 1, host_missed)
+        if isinstance(was, Known) and missed + 1 < LOST_AFTER_POLLS:
+            return
         if not isinstance(was, Missing) or (was.reason, was.detail) != (reading.reason, reading.detail):
             draft.note("gpus_missing", "", f"GPU memory cannot be read: {reading.reason}: {reading.detail}")
         draft.gpus = reading
     elif not isinstance(draft.gpus, Known) or reading.asked_at_s >= draft.gpus.asked_at_s:
         if not isinstance(draft.gpus, Known):
             draft.touched.update(draft.models)
-        draft.gpus = reading
+        draft.gpus, draft.missed_polls = reading, (0, draft.missed_polls[1])
         if event.listed:
             place(draft)
 
 
 def _look_at_host(draft: Draft, event: HostLooked) -> None:
+    missed, host_missed = draft.missed_polls
+    draft.missed_polls = (missed, host_missed + 1 if isinstance(event.reading, Missing) else 0)
+    if isinstance(draft.host, Known) and 0 < draft.missed_polls[1] < LOST_AFTER_POLLS:
+        return
     if isinstance(event.reading, Missing) and isinstance(draft.host, Known):
         draft.note("host_missing", "", f"host RAM cannot be read: {event.reading.detail or event.reading.reason}")
     no_limits = event.reading.value.no_limits if isinstance(event.reading, Known) else ""
@@ -154,16 +156,9 @@ def _look_at_host(draft: Draft, event: HostLooked) -> None:
     draft.host = event.reading
 
 
-def _tell_pressure(draft: Draft, world: World) -> None:
-    for rule in draft.settings.rules:
-        was, now = rule.name in world.memory.below, rule.name in draft.memory.below
-        if was != now:
-            text = f"rule {rule.name}: host RAM is {'short' if now else 'enough again'}"
-            draft.note("pressure" if now else "pressure_over", "", text)
-
-
 def _change_settings(draft: Draft, settings: Settings) -> None:
     """Take new settings: models that stay keep their state, removed ones are forgotten, new ones are looked at."""
+    draft.memory = forget_rules(draft.memory, draft.settings, settings)
     draft.settings = settings
     for name in [n for n in draft.models if n not in settings.models]:
         _retire(draft, name, "unknown_model", f"{name} is no longer configured")
@@ -187,152 +182,10 @@ def _retire(draft: Draft, name: str, problem: str, why: str) -> None:
         draft.end_task(task, why)
     refuse_all(draft, name, problem, why)
     for other in list(draft.tasks.values()):
-        draft.put_task(_without(other, name))
+        draft.put_task(without_victim(other, name))
     for record in list(draft.models.values()):
         if name in record.made_room:
             draft.put(replace(record, made_room=tuple(n for n in record.made_room if n != name)))
-
-
-def _without(task: Task, name: str) -> Task:
-    """The task without a victim that is no longer there."""
-    if task.victim != name and name not in task.slept:
-        return task
-    victim = None if task.victim == name else task.victim
-    return replace(task, victim=victim, slept=tuple(n for n in task.slept if n != name))
-
-
-def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
-    """A model nothing is known of."""
-    return ModelRecord(spec=spec, since_s=now.mono_s, since_wall_s=now.wall_s, last_active_s=now.mono_s)
-
-
-def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
-    """The world a daemon starts with: what the database remembers, to be confirmed by a first look.
-
-    Its records close tasks that left no mark on their engine and are not gone on with.
-    """
-    models: dict[str, ModelRecord] = {}
-    tasks: dict[str, Task] = {}
-    for name, spec in settings.models.items():
-        kept = saved.models.get(name)
-        task = saved.tasks.get(name)
-        record = newborn(spec, now) if kept is None else _remember(spec, kept, now)
-        if kept is not None and task is not None and _goes_on(task, kept):
-            record = replace(record, life=kept.life, belief=None)
-            step_verb = task.plan.steps[task.cursor].verb
-            fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
-            phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
-            resume_s = now.mono_s if task.resume_s is not None else None
-            tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
-        if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
-            # The question that was out when the former daemon ended may be counted yet.
-            known = record.fingerprint
-            record = replace(record, owed=ask_lost(Owed(), known.prompt_tokens if known else None))
-        models[name] = record
-    for gone in saved.models.keys() - models.keys():
-        tasks = {n: _without(t, gone) for n, t in tasks.items()}
-    ended = (TaskEnded(t, "dropped at restart", now.wall_s) for n, t in saved.tasks.items() if n not in tasks)
-    world = World(settings, models, _with_claims(tasks, saved), proven=saved.proven, next_task=saved.next_task)
-    return Turn(world, tuple(ended))
-
-
-def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
-    """A victim's task whose parent is not gone on with takes over the claims it ran under."""
-    parents = {t.id: t for t in saved.tasks.values()}
-    kept = {t.id for t in tasks.values()}
-    found = {}
-    for name, task in tasks.items():
-        if task.parent is not None and task.parent not in kept:
-            claims = parents[task.parent].claims if task.parent in parents else frozenset({HOST_LOCK})
-            task = replace(task, parent=None, claims=task.claims | claims)
-        found[name] = task
-    return found
-
-
-def _goes_on(task: Task, kept: ModelSaved) -> bool:
-    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
-    if kept.life.state is State.AWAKE:
-        return False
-    return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
-
-
-def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
-    settled = kept.life.state in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2)
-    believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
-    terminal = kept.life.state is State.FAILED
-    weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
-    return ModelRecord(
-        spec=spec,
-        life=kept.life if terminal else Life(State.UNKNOWN, weights),
-        since_s=now.mono_s - age_of(kept.since_wall_s, now),
-        since_wall_s=kept.since_wall_s,
-        incarnation=kept.incarnation,
-        belief=Belief(believed, kept.incarnation, kept.control) if settled else None,
-        control=kept.control,
-        last_active_s=now.mono_s - age_of(kept.last_active_wall_s, now),
-        fingerprint=kept.fingerprint,
-        footprint=kept.footprint,
-        prior=kept.prior,
-        prime_failed=kept.prime_failed,
-        restart_wanted=kept.restart_wanted,
-        failure=kept.failure,
-        check_failed=kept.check_failed,
-        checking=kept.checking,
-        frees_nothing=kept.frees_nothing,
-        owed_wake=kept.owed_wake,
-        unverified=kept.unverified and kept.life.state is State.AWAKE,
-        holds=tuple(_remember_hold(h, now) for h in kept.holds),
-        pin=kept.pin,
-        reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
-    )
-
-
-def _remember_hold(kept: HoldSaved, now: Now) -> Hold:
-    """A hold goes on where it was; one whose stream broke with the daemon lasts until its owner can be back.
-
-    A wall clock that was set back meanwhile must not make it last longer than was asked for.
-    """
-    if kept.until_wall_s is None:
-        left_s = GRACE_S
-    else:
-        left_s = min(max(0.0, kept.until_wall_s - now.wall_s), GRACE_S if kept.ttl_s is None else kept.ttl_s)
-    until_s, until_wall_s = now.mono_s + left_s, now.wall_s + left_s
-    return Hold(kept.id, kept.uid, kept.who, kept.reason, kept.since_wall_s, kept.ttl_s, until_s, until_wall_s)
-
-
-def next_deadline(world: World, now_s: MonotonicS) -> MonotonicS | None:
-    """The next moment after `now_s` at which time alone changes something; a Tick is due then."""
-    moments: list[float] = []
-    for name, record in world.models.items():
-        moments += [w.deadline_s for w in record.waiters]
-        moments += hold_moments(record)
-        moments += [w.drain_until_s for w in record.waiters if w.drain_until_s]
-        task = world.tasks.get(name)
-        if task is not None and task.resume_s is not None:
-            moments.append(task.resume_s)
-        if record.life.state is State.FOREIGN:
-            moments.append(record.hold_down_until_s)
-        if record.life.state is State.AWAKE:
-            moments += [record.awake_since_s + VERIFY_AFTER_S] if record.unverified and record.fingerprint else []
-            moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
-            moments += [record.last_active_s + record.spec.min_awake_s]
-            moments += _rule_moments(world, record)
-    ahead = [m for m in moments if m > now_s]
-    return min(ahead) if ahead else None
-
-
-def _rule_moments(world: World, record: ModelRecord) -> list[MonotonicS]:
-    moments = []
-    for rule in world.settings.rules:
-        if record.spec.name not in rule.applies_to or not rule.enabled:
-            continue
-        for condition in rule.conditions:
-            if isinstance(condition, IdleFor):
-                moments.append(record.last_active_s + condition.seconds)
-            elif isinstance(condition, HostAvailableBelow):
-                since_s = world.memory.held_since_s.get((rule.name, record.spec.name))
-                moments += [since_s + rule.for_s] if since_s is not None else []
-    return moments
 
 
 def poll_after_s(record: ModelRecord, settings: Settings) -> Seconds:

@@ -367,3 +367,9 @@ class Settings:
     foreign_hold_down_s: Seconds = 600.0
     turn_drain_s: Seconds = 300.0
     """How long a model whose turn is over may finish running requests."""
+    rules_of: Mapping[str, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    """Every model's rules, in their order."""
+
+    def __post_init__(self) -> None:
+        of = {name: tuple(r for r in self.rules if name in r.applies_to) for name in self.models}
+        object.__setattr__(self, "rules_of", of)

@@ -1,169 +1,190 @@
-"""Rules: which hold, why, and what they want of a model. Pure; every verdict carries its evidence.
+"""What rules want of a model, and what else is claimed of it."""
 
-Missing readings give no opinion: a condition on one does not hold, and its `for` starts anew.
-"""
-
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sleepd.core.conditions import is_busy
+from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import capabilities
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
-from sleepd.core.life import State
-from sleepd.core.model import HostSeen, Known, Reading
-from sleepd.core.reports import ConditionReport, RuleReport
-from sleepd.core.rules import ActionKind, Condition, HostAvailableBelow, IdleFor, Rule
-from sleepd.core.units import MonotonicS, Seconds, format_duration, format_size
-from sleepd.core.world import DetectorMemory, ModelRecord, World, is_pinned, proof_key
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.limits import limit_of
+from sleepd.core.model import Now
+from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
+from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
+from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
+STOP_LATER = "units cannot be stopped by this version"
+
+_RANKS = {
+    RuleClass.PRESSURE: Rank.PRESSURE,
+    RuleClass.KEEP_AWAKE: Rank.KEEP_AWAKE,
+    RuleClass.IDLE: Rank.IDLE,
+    RuleClass.WAKE: Rank.WAKE,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What the rules want of an awake model: sleep at `level`, because of `rule`."""
+    """What the rules want of a model: sleep at `level` (0: awake), because of `rule`."""
 
     model: str
     level: int
-    rule: str
-    evidence: tuple[RuleReport, ...]
+    rule: Rule
+    rank: Rank
 
 
-def is_busy(record: ModelRecord) -> bool:
-    """Whether somebody uses the model right now, as far as it was seen."""
-    if record.in_flight > 0:
-        return True
-    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known):
-        return False
-    return bool(record.seen.value.running) or bool(record.seen.value.waiting)
+def is_ram_pressure(rule: Rule) -> bool:
+    """Whether the rule answers a shortage of host RAM, which no sleep gives back: see `_rule_claims`."""
+    memory = [c for c in rule.conditions if isinstance(c, MemoryCondition)]
+    return any(not isinstance(c, GpuFreeBelow) for c in memory)
 
 
-def idle_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
-    """Seconds since the model was last used, held, woken or became ready; it goes on counting while asleep."""
-    return 0.0 if is_busy(record) or record.holds else max(0.0, now_s - record.last_active_s)
+def acting(record: ModelRecord, world: World, now: Now) -> tuple[Evaluated, ...]:
+    """The rules that hold for the model and are not kept from acting by limits of their own."""
+    name = record.spec.name
+    found = evaluate_all(record, world, now)
+    return tuple(e for e in found if e.holds and limit_of(e.rule, name, world, now) is None)
 
 
-def watch_host(rules: tuple[Rule, ...], host: Reading[HostSeen], memory: DetectorMemory) -> DetectorMemory:
-    """Remember which host thresholds are crossed: entered below one bound, left above the other."""
-    below = set(memory.below)
-    for rule in rules:
-        for condition in rule.conditions:
-            if not isinstance(condition, HostAvailableBelow):
-                continue
-            if not isinstance(host, Known):
-                below.discard(rule.name)
-                continue
-            total, available = host.value.total_bytes, host.value.available_bytes
-            if available < condition.enter.of(total):
-                below.add(rule.name)
-            elif available > condition.leave.of(total):
-                below.discard(rule.name)
-    return memory if below == memory.below else replace(memory, below=frozenset(below))
+def want_of(world: World, record: ModelRecord, now: Now) -> tuple[Want | None, str]:
+    """What the rules among themselves want of this awake model: (want, "") or (None, why they may do nothing).
+
+    Whatever protects the model outranks them all: see `protecting`.
+    """
+    found = acting(record, world, now)
+    claims = list(_rule_claims(world, record, found))
+    settled = settle(claims)
+    if settled is None or settled.wish is Wish.AWAKE:
+        return None, _stays_by_rule(settled, claims)
+    level, refusal = level_for(world, record, settled.level)
+    if level == 0:
+        return None, refusal
+    by = settled.by
+    if level < settled.level:
+        # Not as deep as wanted: named is the rule that wants at least this, should there be one.
+        shallower = [c for c in claims if c.wish is Wish.SLEEP and c.level <= level]
+        by = min(shallower, key=lambda c: (c.rank, c.who), default=by)
+    rule = next(e.rule for e in found if e.rule.name == by.who)
+    return Want(record.spec.name, level, rule, by.rank), ""
 
 
-def report_rule(
-    rule: Rule, record: ModelRecord, host: Reading[HostSeen], memory: DetectorMemory, now_s: MonotonicS
-) -> RuleReport:
-    """Say for one rule and model which conditions hold, and when time alone would make the rule hold."""
-    conditions = tuple(_report(c, rule, record, host, memory, now_s) for c in rule.conditions)
-    all_hold = all(c.holds for c in conditions)
-    action = str(rule.action)
-    if not all_hold:
-        waits = [c.in_s for c in conditions if not c.holds]
-        due = max((w for w in waits if w is not None), default=None) if None not in waits else None
-        return RuleReport(rule.name, action, conditions, False, None if due is None else due + rule.for_s)
-    since_s = memory.held_since_s.get((rule.name, record.spec.name), now_s)
-    left_s = max(0.0, since_s + rule.for_s - now_s)
-    if rule.for_s > 0:
-        found = format_duration(now_s - since_s)
-        conditions += (ConditionReport("for", format_duration(rule.for_s), found, left_s <= 0, left_s),)
-    return RuleReport(rule.name, action, conditions, left_s <= 0, left_s)
+def _stays_by_rule(settled: Settled | None, claims: list[Claim]) -> str:
+    """Why it stays awake where a rule keeps it so against a rule that wants it asleep; else nothing to tell."""
+    if settled is None or settled.by.rank is not Rank.KEEP_AWAKE or all(c.wish is Wish.AWAKE for c in claims):
+        return ""
+    return f"rule {settled.by.who} keeps it awake"
 
 
-def _report(
-    condition: Condition,
-    rule: Rule,
-    record: ModelRecord,
-    host: Reading[HostSeen],
-    memory: DetectorMemory,
-    now_s: MonotonicS,
-) -> ConditionReport:
-    if isinstance(condition, IdleFor):
-        return _report_idle(condition, record, now_s)
-    if isinstance(condition, HostAvailableBelow):
-        return _report_host(condition, rule, host, memory)
-    return ConditionReport(type(condition).__name__, "", "not evaluated by this version", None)
-
-
-def _concerns(rule: Rule, record: ModelRecord) -> bool:
-    return rule.enabled and rule.action.kind is ActionKind.SLEEP and record.spec.name in rule.applies_to
-
-
-def _report_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> ConditionReport:
-    wanted = f"idle {format_duration(condition.seconds)}"
-    if not isinstance(record.seen, Known):
-        return ConditionReport("idle", wanted, f"not known: {record.seen.reason}", None)
-    if is_busy(record) or record.holds:
-        return ConditionReport("idle", wanted, "in use" if is_busy(record) else "held", False)
-    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
-    due_s = record.last_active_s + condition.seconds
-    found = f"idle {format_duration(idle_s(record, now_s))}"
-    return ConditionReport("idle", wanted, found, now_s >= due_s, max(0.0, due_s - now_s))
-
-
-def _report_host(
-    condition: HostAvailableBelow, rule: Rule, host: Reading[HostSeen], memory: DetectorMemory
-) -> ConditionReport:
-    if not isinstance(host, Known):
-        return ConditionReport("host_available_below", "less host RAM available", f"not known: {host.reason}", None)
-    seen, holds = host.value, rule.name in memory.below
-    bound = condition.leave if holds else condition.enter
-    wanted = f"less than {format_size(bound.of(seen.total_bytes))} of host RAM available"
-    return ConditionReport("host_available_below", wanted, format_size(seen.available_bytes), holds)
-
-
-def remember_rules(world: World, record: ModelRecord, now_s: MonotonicS) -> DetectorMemory:
-    """Note since when each rule's conditions hold for this model: what `for` counts from."""
-    memory, changed = world.memory, False
-    held = memory.held_since_s
-    for rule in world.settings.rules:
-        if rule.for_s <= 0 or not _concerns(rule, record):
-            continue
-        key = (rule.name, record.spec.name)
-        holds = all(c.holds for c in report_rule(rule, record, world.host, memory, now_s).conditions if c.name != "for")
-        if holds != (key in held):
-            held = {**held, key: now_s} if holds else {k: v for k, v in held.items() if k != key}
-            changed = True
-    return replace(memory, held_since_s=held) if changed else memory
-
-
-def reports(world: World, record: ModelRecord, now_s: MonotonicS) -> tuple[RuleReport, ...]:
-    return tuple(
-        report_rule(rule, record, world.host, world.memory, now_s)
-        for rule in world.settings.rules
-        if _concerns(rule, record)
+def wake_wanted(world: World, record: ModelRecord, now: Now) -> Want | None:
+    """What the rules want of this sleeper: a wake, unless a rule that outranks it would undo it at once."""
+    found = acting(record, world, now)
+    wakes = [e.rule for e in found if e.rule.action.kind is ActionKind.WAKE]
+    if not wakes:
+        return None
+    woken = replace(
+        record,
+        life=Life(State.AWAKE, Weights.LOADED),
+        since_s=now.mono_s,
+        awake_since_s=now.mono_s,
+        last_active_s=now.mono_s,
+        wanted_by="",
     )
+    then = [evaluate(r, woken, world, now) for r in world.settings.rules_of[record.spec.name] if r.enabled]
+    sleeps = tuple(e for e in then if e.holds and e.rule.action.kind is ActionKind.SLEEP)
+    against = [Claim(_RANKS[e.rule.kind], Wish.SLEEP, e.rule.name, e.rule.action.level) for e in sleeps]
+    keeps = tuple(e for e in found if e.rule.action.kind is not ActionKind.SLEEP)
+    settled = settle([*against, *_rule_claims(world, record, keeps)])
+    if settled is None or settled.wish is Wish.SLEEP:
+        return None
+    return Want(record.spec.name, 0, wakes[0], _RANKS[wakes[0].kind])
+
+
+def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]) -> Iterator[Claim]:
+    """What the rules that act claim of an awake model.
+
+    Host RAM comes back from no sleep, so a rule on it puts nothing to sleep by itself: a model that an idle rule wants
+    asleep sleeps at level 2 instead where that is allowed and proven.
+    """
+    due = any(e.rule.kind is RuleClass.IDLE and e.rule.action.kind is ActionKind.SLEEP for e in found)
+    for e in found:
+        rule, rank = e.rule, _RANKS[e.rule.kind]
+        if rule.action.kind in (ActionKind.KEEP_AWAKE, ActionKind.WAKE):
+            yield Claim(rank, Wish.AWAKE, rule.name)
+        elif rule.action.kind is ActionKind.STOP:
+            continue
+        elif not rule.is_pressure or not is_ram_pressure(rule):
+            yield Claim(rank, Wish.SLEEP, rule.name, rule.action.level)
+        elif due and rule.action.level == 2 and level_for(world, record, 2)[0] == 2:
+            yield Claim(rank, Wish.SLEEP, rule.name, 2)
+
+
+def protecting(record: ModelRecord, now_s: MonotonicS) -> Iterator[Claim]:
+    """What keeps rules and neighbours from putting the model to sleep now, strongest first."""
+    if is_busy(record):
+        yield Claim(Rank.IN_USE, Wish.AWAKE, "it is in use")
+    if unsafe := level1_refusal(record):
+        yield Claim(Rank.IN_USE, Wish.AWAKE, unsafe)
+    if is_pinned(record):
+        yield Claim(Rank.PIN, Wish.AWAKE, "it is pinned")
+    if record.holds:
+        yield Claim(Rank.HOLD, Wish.AWAKE, held_by(record))
+    left_s = record.awake_since_s + record.spec.min_awake_s - now_s
+    if left_s > 0 and record.life.state is State.AWAKE:
+        left = format_duration(left_s)
+        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"it woke recently: min_awake leaves {left}")
+    if record.not_before_s > now_s:
+        next_in = format_duration(record.not_before_s - now_s)
+        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"the last attempt did not work: next in {next_in}")
+    if record.waiters or record.owed_wake:
+        yield Claim(Rank.WAITING, Wish.AWAKE, "somebody waits for it")
 
 
 def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
-    """What keeps rules and neighbours from putting the model to sleep now, as sentences, strongest first."""
-    found = []
-    if is_busy(record):
-        found.append("it is in use")
-    if is_pinned(record):
-        found.append("it is pinned")
-    if record.holds:
-        found.append(held_by(record))
-    left_s = record.awake_since_s + record.spec.min_awake_s - now_s
-    if left_s > 0 and record.life.state is State.AWAKE:
-        found.append(f"it woke recently: min_awake leaves {format_duration(left_s)}")
-    if record.waiters or record.owed_wake:
-        found.append("somebody waits for it")
-    if record.not_before_s > now_s:
-        found.append(f"the last attempt did not work: next in {format_duration(record.not_before_s - now_s)}")
-    if unsafe := level1_refusal(record):
-        found.append(unsafe)
-    return tuple(found)
+    """What protects the model, as sentences, strongest first."""
+    return tuple(c.who for c in protecting(record, now_s))
+
+
+def kept_from_neighbour(world: World, record: ModelRecord, priority: int, now: Now) -> str:
+    """What keeps the model awake against a waiting request for another of this priority; empty where nothing does.
+
+    A `keep_awake` rule does where the other is of equal or lower priority.
+    """
+    claims = [*protecting(record, now.mono_s), Claim(Rank.WAITING, Wish.SLEEP, "a waiting request", 1)]
+    if priority <= record.spec.priority:
+        for rule in world.settings.rules_of.get(record.spec.name, ()):
+            keeps = rule.enabled and rule.action.kind is ActionKind.KEEP_AWAKE
+            if keeps and evaluate(rule, record, world, now).holds:
+                who = f"rule {rule.name} keeps it awake"
+                claims.append(Claim(Rank.KEEP_AWAKE_AGAINST_WAITING, Wish.AWAKE, who))
+    settled = settle(claims)
+    return settled.by.who if settled is not None and settled.wish is Wish.AWAKE else ""
+
+
+def is_pressed(world: World, record: ModelRecord) -> bool:
+    """Whether host RAM is short for a rule that wants this model at level 2: victims then sleep at it too."""
+    name = record.spec.name
+    return any(
+        (rule.name, name, index) in world.memory.crossed
+        for rule in world.settings.rules_of.get(name, ())
+        if rule.enabled and is_ram_pressure(rule) and rule.action.level == 2
+        for index in range(len(rule.conditions))
+    )
+
+
+def rule_moments(world: World, record: ModelRecord, now: Now) -> Iterator[MonotonicS]:
+    """When time alone may change what the rules say of the model."""
+    for e in evaluate_all(record, world, now):
+        yield from (j.changes_s for j in e.judged if j.changes_s is not None)
+        if e.ready_s is not None:
+            yield e.ready_s
+        limit = limit_of(e.rule, record.spec.name, world, now) if e.holds else None
+        if limit is not None and limit.until_s is not None:
+            yield limit.until_s
 
 
 def held_by(record: ModelRecord) -> str:
@@ -207,23 +228,3 @@ def level_for(world: World, record: ModelRecord, wanted: int) -> tuple[int, str]
         return 2, ""
     refusal = backup_refusal(world, record)
     return (0, refusal) if refusal else (1, "")
-
-
-def want_of(world: World, record: ModelRecord, now_s: MonotonicS) -> tuple[Want | None, str]:
-    """What the rules want of this awake model: (want, "") or (None, why they want or may do nothing).
-
-    Idle rules decide whether, the deepest wins; a pressure rule that holds only deepens (host RAM comes back from
-    no sleep: contract, "Host-RAM pressure"), never below what is allowed and safe.
-    """
-    found = reports(world, record, now_s)
-    pressure = {r.name for r in world.settings.rules if r.is_pressure}
-    idle = [r for r in found if r.holds and r.rule not in pressure]
-    if not idle:
-        return None, ""
-    deepening = [r for r in found if r.holds and r.rule in pressure]
-    deepest = max([*idle, *deepening], key=lambda r: (r.action, r.rule in pressure))
-    level, refusal = level_for(world, record, int(deepest.action.removeprefix("sleep ")))
-    if level == 0:
-        return None, refusal
-    named = deepest if level == 2 else idle[0]
-    return Want(record.spec.name, level, named.rule, found), ""

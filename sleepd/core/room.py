@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
+from sleepd.core.groups import full_group
+from sleepd.core.host_room import backup_refusal
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import State
+from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import (
     Admitted,
     Blind,
@@ -19,11 +22,11 @@ from sleepd.core.memory import (
     preflight,
     wake_needs,
 )
-from sleepd.core.model import GpusSeen, Known
+from sleepd.core.model import GpusSeen, Group, Known
 from sleepd.core.orders import pids_of
-from sleepd.core.policy import idle_s, level_for, protections
+from sleepd.core.policy import is_pressed, kept_from_neighbour, level_for
 from sleepd.core.units import Bytes, format_size
-from sleepd.core.world import HOST_LOCK, ModelRecord, TaskKind, is_pinned
+from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, is_pinned, is_wanted_awake
 
 FRESH_S = 0.5
 """Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
@@ -45,10 +48,11 @@ class MakeRoom:
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
-    """Nothing is wrong that time does not change; `reason` is a sentence, `gpus` the uuids it would claim."""
+    """Nothing is wrong that time does not change; `reason` is a sentence, `claims` what younger wishes must leave alone
+    once this one has waited long: its GPUs, and where a lock is all that is missing, everything it would take."""
 
     reason: str
-    gpus: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
     look: bool = False
     """A reading would settle it: it is asked for at once."""
     problem: str = "no_room"
@@ -86,9 +90,13 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     taken = claimed(draft, task_id) | barred
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
     if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
-        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+        # A moment only, so the host is kept too: whoever must make room will need it.
+        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
     if claims & taken:
-        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", uuids)
+        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", claims)
+    full = full_group(draft, name)
+    if full is not None:
+        return _place_in_group(draft, name, full, claims, taken)
     if force and uuids:
         return Go(claims)
     needs = wake_needs(record, gpus)
@@ -103,8 +111,38 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     room = _room_by_victims(draft, name, verdict, claims, taken)
     if isinstance(room, Refuse) and draft.gpus.asked_at_s < _first_wished_s(record):
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
-        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
     return room
+
+
+def _place_in_group(
+    draft: Draft,
+    name: str,
+    full: tuple[Group, tuple[ModelRecord, ...]],
+    claims: frozenset[str],
+    taken: frozenset[str],
+) -> MakeRoom | WaitFor | Refuse:
+    """Its group has as many awake as it may have: one of them sleeps first, or the wake waits or is refused."""
+    assert isinstance(draft.gpus, Known)
+    gpus, (group, members) = draft.gpus.value, full
+    reasons, passes = [], False
+    for other in members:
+        hindrance, soon = _hindrance(draft, other, name, taken, gpus)
+        if other.life.state is not State.AWAKE:
+            hindrance, soon = hindrance or f"it is {PUBLIC[other.life.state].replace('_', ' ')}", True
+        if not hindrance:
+            both = claims | {HOST_LOCK} | set(placement(other.spec, other.placed_on, gpus))
+            if both & taken:
+                return WaitFor("another transition is under way on the host", both, problem="group_full")
+            level, _ = level_for(draft.world(), other, _wanted_level(draft, other))
+            return MakeRoom(other.spec.name, level, both)
+        reasons.append(f"{other.spec.name}: {hindrance}")
+        passes = passes or soon
+    why = f"group {group.name} has {group.max_awake} awake already ({'; '.join(reasons)})"
+    if passes:
+        return WaitFor(f"a place: {why}", problem="group_full")
+    hint = f"let one of them sleep, or raise max_awake in [groups.{group.name}]"
+    return Refuse("group_full", f"{name} cannot be woken: {why}", str(group.max_awake), str(len(members)), hint)
 
 
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
@@ -139,7 +177,7 @@ def _room_by_victims(
         chosen = draft.models[victim.model]
         both = claims | {HOST_LOCK} | set(placement(chosen.spec, chosen.placed_on, gpus))
         if both & taken:
-            return WaitFor("another transition is under way on the host", claims)
+            return WaitFor("another transition is under way on the host", both)
         level, _ = level_for(draft.world(), chosen, _wanted_level(draft, chosen))
         return MakeRoom(victim.model, level, both)
     if choose_victim(short, [*now, *later]) is not None:
@@ -184,17 +222,14 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
         return "sleeping frees nothing on this server", False
     if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
         return unsafe, False
-    found = protections(other, draft.mono_s)
-    return (found[0], True) if found else ("", True)
+    return kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now), True
 
 
 def _wanted_level(draft: Draft, record: ModelRecord) -> int:
-    """Under host-RAM pressure a victim is to sleep at level 2 where that is allowed."""
-    pressed = any(
-        r.is_pressure and r.name in draft.memory.below and record.spec.name in r.applies_to
-        for r in draft.settings.rules
-    )
-    return 2 if pressed else 1
+    """Under host-RAM pressure, and where its backup does not fit, a victim is to sleep at level 2 where that is
+    allowed and proven; `level_for` has the last word."""
+    world = draft.world()
+    return 2 if is_pressed(world, record) or backup_refusal(world, record) else 1
 
 
 def _sum(by_gpu: object) -> str:
@@ -209,17 +244,20 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
     wanted = [
         r
         for r in draft.models.values()
-        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        and r.spec.name not in draft.tasks
-        and (r.owed_wake or any(w.ask.value == TaskKind.WAKE.value for w in r.waiters))
+        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and r.spec.name not in draft.tasks and is_wanted_awake(r)
     ]
     return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
 
 
 def _first_wished_s(record: ModelRecord) -> float:
     """When the first of those who wait asked; 0 where nobody does."""
-    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=0.0)
+    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=0.0)
+
+
+def wakes_asked(record: ModelRecord) -> bool:
+    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
+    return any(w.ask is AskKind.WAKE for w in record.waiters)
 
 
 def wished_s(record: ModelRecord) -> float:
-    return min((w.asked_s for w in record.waiters if w.ask.value == TaskKind.WAKE.value), default=float("inf"))
+    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=float("inf"))

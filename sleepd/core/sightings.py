@@ -86,7 +86,11 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
 
 def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
-    seen = reading.value
+    seen, was = reading.value, record.seen
+    if seen.unit_memory is None and isinstance(was, Known) and was.value.facts.incarnation == seen.facts.incarnation:
+        # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
+        seen = replace(seen, unit_memory=was.value.unit_memory)
+        reading = replace(reading, value=seen)
     record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)

@@ -14,6 +14,9 @@ from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
+RULE_PAUSE_S = 60.0
+"""A wake that a rule wanted and that failed is not tried again by the rule before this."""
+
 
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
     """Shut the gate and start putting an awake model to sleep."""
@@ -155,6 +158,8 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
     draft.change(name, attempts=record.attempts if put_back else 0)
     if put_back:
+        if task.cause.kind is CauseKind.RULE:
+            draft.change(name, not_before_s=draft.mono_s + RULE_PAUSE_S)
         refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
         restore_victims(draft, task)
         return
@@ -165,6 +170,8 @@ def fell_asleep(draft: Draft, task: Task) -> None:
         draft.change(name, owed_wake=task.cause)
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.SLEEP and waiter.level > level and waiter.via_wake:
+            continue  # it is woken for this first
         if waiter.ask is AskKind.SLEEP and waiter.level > level:
             detail = f"{name} is asleep at level {level} now, {waiter.level} is deeper"
             hint = "wake it first; on stock vLLM a deeper sleep of a sleeper does nothing"
@@ -203,6 +210,7 @@ def _woke(draft: Draft, task: Task) -> None:
         name,
         last_active_s=draft.mono_s,
         owed_wake=None,
+        wanted_by="",
         last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
         reason=f"awake: {describe(task.cause)}{_unproven(draft.models[name])}",
     )
@@ -252,3 +260,11 @@ def describe(cause: Cause) -> str:
         CauseKind.PRIME: "makes later sleeps fast",
         CauseKind.RECOVERY: f"put back after {cause.who}",
     }[cause.kind]
+
+
+def without_victim(task: Task, name: str) -> Task:
+    """The task without a victim that is no longer there."""
+    if task.victim != name and name not in task.slept:
+        return task
+    victim = None if task.victim == name else task.victim
+    return replace(task, victim=victim, slept=tuple(n for n in task.slept if n != name))

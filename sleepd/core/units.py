@@ -90,7 +90,7 @@ def parse_rate(text: str) -> tuple[float, Seconds]:
 def format_rate(count: float, per_s: Seconds) -> str:
     """Return a rate for people: "2/min"."""
     unit = next((unit for unit, seconds in _RATE_PER_S.items() if seconds == per_s), f"{format_duration(per_s)}")
-    return f"{count:g}/{unit}"
+    return f"{count:.15g}/{unit}"
 
 
 def format_share(value: float) -> str:

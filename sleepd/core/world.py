@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from sleepd.core.activity import Owed
+from sleepd.core.calendar import Calendar
 from sleepd.core.footprint import Footprint
-from sleepd.core.life import Life, State, Weights
+from sleepd.core.life import LEVEL, Life, State, Weights
 from sleepd.core.model import (
     Activity,
     Cause,
@@ -109,6 +111,8 @@ class Waiter:
     level: int = 0
     force: bool = False
     drain_until_s: MonotonicS = 0.0
+    via_wake: bool = False
+    """A sleeper that is to sleep deeper may be woken for it first."""
     silent: bool = False
     """Its answer went out when it was accepted; only its wish is left."""
 
@@ -200,6 +204,8 @@ class ModelRecord:
     holds: tuple[Hold, ...] = ()
     pin: bool | None = None
     """What an operator said at run time; None: as configured."""
+    wanted_by: str = ""
+    """The rule that wants this sleeper awake now."""
     last_wake: LastWake | None = None
     listed_s: MonotonicS = -1.0
     """When processes on the GPUs were last listed for it; lists hold a driver-wide lock and are asked for rarely."""
@@ -227,15 +233,38 @@ class Reservation:
     unmanaged: Mapping[str, Bytes | None] = field(default_factory=dict)
 
 
+RuleKey: TypeAlias = tuple[str, str]
+"""A rule's name and a model: there is at most one such rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Requests seen since `since_s`: (number, count) of the buckets that are not empty, oldest first.
+
+    A bucket is a 120th of the window; its number is the moment divided by its length.
+    """
+
+    since_s: MonotonicS
+    buckets: tuple[tuple[int, int], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorMemory:
-    """What rules remember between turns, keyed by (rule, model); "" stands for the host."""
+    """What rules remember between turns."""
 
-    held_since_s: Mapping[tuple[str, str], MonotonicS] = field(default_factory=dict)
-    below: frozenset[str] = frozenset()
-    """Rules whose threshold was crossed and has not let go yet."""
-    told: frozenset[str] = frozenset()
-    """What was said once and need not be said again until it changes."""
+    held_since_s: Mapping[RuleKey, MonotonicS] = field(default_factory=dict)
+    """Since when all conditions of a rule with `for` were seen to hold."""
+    crossed: frozenset[tuple[str, str, int]] = frozenset()
+    """Rule, model and condition whose threshold was crossed and has not let go yet."""
+    windows: Mapping[RuleKey, Window] = field(default_factory=dict)
+    achieved: frozenset[RuleKey] = frozenset()
+    """Wake rules whose wish came true while they hold: they wish nothing more before they held no longer."""
+    dealt_with: Mapping[RuleKey, WallS] = field(default_factory=dict)
+    """The last moment of a `cron` at which what the rule wants was achieved."""
+    acts: Mapping[RuleKey, tuple[MonotonicS, ...]] = field(default_factory=dict)
+    """When the rule began something with the model, the last few times."""
+    told: frozenset[tuple[str, str, str]] = frozenset()
+    """What was said of a rule and a model, once, and need not be said again until the rule lets go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +276,9 @@ class World:
     gpus: Reading[GpusSeen] = Missing(MissingReason.NOT_YET)
     host: Reading[HostSeen] = Missing(MissingReason.NOT_YET)
     memory: DetectorMemory = DetectorMemory()
+    calendar: Calendar = Calendar()
+    missed_polls: tuple[int, int] = (0, 0)
+    """How many readings of the GPUs and of the host failed in a row."""
     proven: frozenset[str] = frozenset()
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
@@ -257,6 +289,14 @@ class World:
 def is_pinned(record: ModelRecord) -> bool:
     """Whether nothing but force may put the model to sleep: said at run time, else configured."""
     return record.spec.pinned if record.pin is None else record.pin
+
+
+def is_wanted_awake(record: ModelRecord) -> bool:
+    """Whether anybody wants this sleeper awake: a caller, a rule, a debt of ours, or who wants it to sleep deeper."""
+    if record.owed_wake or record.wanted_by:
+        return True
+    level = LEVEL[record.life.state] or 0
+    return any(w.ask is AskKind.WAKE or (w.via_wake and w.level > level) for w in record.waiters)
 
 
 def proof_key(facts: EngineFacts) -> str:

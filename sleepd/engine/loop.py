@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -27,7 +28,7 @@ from sleepd.core.events import (
     Tick,
     Turn,
 )
-from sleepd.core.machine import answers_first, next_deadline, step
+from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
 from sleepd.core.wishes import Ask, HoldEnded
 from sleepd.core.world import TASKS_KEPT, World
@@ -130,9 +131,9 @@ class Loop:
         """Wait for an event, the next deadline or the beat, whichever comes first."""
         if self._events:
             return
-        now_s = self._clock.now().mono_s
-        due_s = next_deadline(self.world, now_s)
-        left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now_s)
+        now = self._clock.now()
+        due_s = next_deadline(self.world, now)
+        left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now.mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
         try:

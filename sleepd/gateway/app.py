@@ -21,6 +21,7 @@ from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
 
 SWEEP_S = 1.0
 BACKLOG = 1024
+ROUNDS = 5
 
 
 class ListenRefused(Exception):
@@ -84,7 +85,8 @@ class Gateway:
             lane.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        await asyncio.sleep(0)  # what was aborted tells its upstream in the next round
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)  # ends are told in the next rounds of the loop: client first, then its upstream
 
     def _furnish(self, settings: GatewaySettings) -> None:
         keys = Keys(settings.keys) if settings.keys is not None else None

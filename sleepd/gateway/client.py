@@ -184,8 +184,11 @@ class ClientConnection(asyncio.Protocol):
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._deaf:
+            raise Refusal(400, "bad_request", "nothing more is read here")
         parser, fields = self._parser, self._fields
-        old = parser.get_http_version() != "1.1"
+        version = parser.get_http_version()
+        old = version != "1.1"
         kept = parser.should_keep_alive() and not old
         x = Exchange(self, parser.get_method(), self._target, old=old, keep_alive=kept)
         self._reading, self._in_head, self._head_fed = x, False, 0
@@ -198,6 +201,8 @@ class ClientConnection(asyncio.Protocol):
             if len(self._line) > PIPELINED_LIMIT:
                 raise Refusal(429, "too_many_pipelined", f"wanted at most {PIPELINED_LIMIT} requests in advance")
         try:
+            if old and version != "1.0":
+                raise Refusal(505, "bad_version", "wanted HTTP/1.1 or 1.0", closes=True)
             host = take_head(x, fields)
             x.route, x.name = find_route(x.target)
             self._door.admit(x, host)
@@ -299,20 +304,24 @@ class ClientConnection(asyncio.Protocol):
 
     def _malformed(self, error: Exception) -> None:
         """Answer what cannot be parsed, behind what is being answered; nothing after it is read."""
+        if self._deaf:
+            return
         cause = error if isinstance(error, Refusal) else error.__context__
         refusal = cause if isinstance(cause, Refusal) else _malformed(error)
         x = self._reading
         self._reading, self._deaf = None, True
-        if x is not None and x.upstream is None and x.refusal is None and x.lane is None:
-            self._refuse_midway(x, refusal)
-            return
-        if x is not None:
+        if x is None:
+            self._add_refused(refusal)
+        elif x.lane is None:
+            self._refuse_midway(x, x.refusal or refusal)
+        else:
             self._front.abandon(x)  # its body ends in nonsense: the server must not take it for whole
             self.transport.abort()
-            return
+
+    def _add_refused(self, refusal: Refusal) -> None:
+        """What is no request at all is refused in its turn."""
         bad = Exchange(self, b"", b"", old=False, keep_alive=False)
-        bad.refusal, bad.complete = refusal, True
-        refusal.closes = True
+        bad.refusal, bad.complete, refusal.closes = refusal, True, True
         if self.now is None:
             self.now = bad
             self.refuse(bad, refusal)

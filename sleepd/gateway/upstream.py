@@ -272,7 +272,7 @@ class Upstream(asyncio.Protocol):
             self._again = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._stage == _HEAD:
+        if not self.status:  # what comes behind the head is a trailer, and stays where it is
             self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
+from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, HoldDetached, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
-from sleepd.core.machine import begin
 from sleepd.core.model import Now
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
@@ -20,8 +21,10 @@ from sleepd.engine.gate import Gate, Gates
 from sleepd.engine.loop import Loop
 from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner, cancelled
+from sleepd.engine.ticker import Ticker
 from sleepd.obs import log
 from sleepd.ports import Vllm
+from sleepd.service.declared import declared_bytes
 from sleepd.service.listeners import Listeners
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
@@ -45,6 +48,7 @@ class Service:
         self._loop: Loop | None = None
         self._observer: Observer | None = None
         self._turning: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._started = parts.clock.now()
 
     # api.daemon.Daemon
@@ -140,10 +144,13 @@ class Service:
             disk_slow=self._say_disk_slow,
             ended=saved.ended,
         )
+        if isinstance(parts.gpus, DeclaredGpus):
+            parts.gpus.count(lambda: declared_bytes(self.world, self._server))
         self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
         self._loop.observe_with(self._observer)
         await self._listeners.start(self, config.service, parts.passed)
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
+        self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
         parts.notifier.ready()
 
@@ -151,11 +158,13 @@ class Service:
         """Return only by an error of the loop or a watch: a decision that cannot be made, or a source that is looked at
         no more, must not be survived silently. Raises that error; the service manager starts the daemon anew."""
         assert self._turning is not None
+        assert self._ticking is not None
         assert self._observer is not None
         watching = asyncio.create_task(self._observer.wait())
+        parts = (self._turning, self._ticking, watching)
         try:
-            await asyncio.wait((self._turning, watching), return_when=asyncio.FIRST_COMPLETED)
-            await (self._turning if self._turning.done() else watching)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            await next(part for part in parts if part.done())
         finally:
             await cancelled(watching)
 
@@ -165,6 +174,8 @@ class Service:
         ends: list[tuple[str, Callable[[], Awaitable[None]]]] = self._listeners.first_ends()
         if self._observer is not None:
             ends.append(("the observers", self._observer.stop))
+        if self._ticking is not None:
+            ends.append(("the calendar", partial(cancelled, self._ticking)))
         if self._turning is not None:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sleepd.core.events import EngineProven, ModelSaved, Record, Saved, TaskEnded, TaskSaved
+from sleepd.core.events import EngineProven, ModelSaved, Record, RuleSaved, Saved, TaskEnded, TaskSaved
 from sleepd.core.world import TASKS_KEPT
 
 
 def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
     """What the database holds after these records."""
-    models, tasks, proven = dict(saved.models), dict(saved.tasks), set(saved.proven)
+    models, tasks, proven, rules = dict(saved.models), dict(saved.tasks), set(saved.proven), dict(saved.rules)
     next_task, ended = saved.next_task, saved.ended
     for record in records:
         if isinstance(record, ModelSaved):
@@ -22,6 +22,10 @@ def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
                 del tasks[record.task.model]
             next_task = max(next_task, record.task.id + 1)
             ended = (*ended, record)[-TASKS_KEPT:]
+        elif isinstance(record, RuleSaved):
+            rules[(record.rule, record.model)] = record
         elif isinstance(record, EngineProven):
             proven.add(record.key)
-    return replace(saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task, ended=ended)
+    return replace(
+        saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task, ended=ended, rules=rules
+    )

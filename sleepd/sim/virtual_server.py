@@ -99,9 +99,7 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = seen_of(engine, engine.snapshot(), self.pid)
-        if not ask_sleeping:
-            seen = replace(seen, unit_memory=self.see_unit(self.pid))
+        seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
         if not ask_sleeping:
             self._time.call_later(0.001, lambda: then(Known(seen, asked_s, self._time.now())))
             return

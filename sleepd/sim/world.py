@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepd.core import wishes
+from sleepd.core.beginning import begin
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import (
     Answer,
     AnswerKind,
+    CalendarExtended,
     CallerGone,
     Command,
     Event,
@@ -29,7 +32,7 @@ from sleepd.core.events import (
     Tick,
     Turn,
 )
-from sleepd.core.machine import answers_first, asks_sleeping, begin, next_deadline, poll_after_s, step, wants_processes
+from sleepd.core.machine import answers_first, asks_sleeping, poll_after_s, step, wants_processes
 from sleepd.core.memory import widen
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
 from sleepd.core.procedure import (
@@ -45,9 +48,11 @@ from sleepd.core.procedure import (
     ReadGpus,
     perform,
 )
+from sleepd.core.rules import CronDue, During
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
+from sleepd.engine.ticker import work_out
 from sleepd.sim.host import SimHost
 from sleepd.sim.memory_store import apply_records
 from sleepd.sim.virtual_server import VirtualServer
@@ -99,6 +104,7 @@ class VirtualDaemon:
         self.saved, self.upsets, self.tally = Saved(), Upsets(), Tally()
         self.gates = Gates()
         self.world: World = begin(settings, self.saved, self.now()).world
+        self._has_calendar = any(isinstance(c, During | CronDue) for r in settings.rules for c in r.conditions)
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
@@ -127,7 +133,14 @@ class VirtualDaemon:
         for name in self.servers:
             self._poll_model(name, self._epoch)
         self._poll_gpus(self._epoch)
+        self._keep_calendar(self._epoch)
         self._wake_at(0.0)
+
+    def _keep_calendar(self, epoch: int) -> None:
+        """The ticker's part: the calendar is worked out anew as time goes on and the clock jumps."""
+        if epoch == self._epoch and self.alive and self._has_calendar:
+            self.submit(CalendarExtended(work_out(self.settings.rules, self.now().wall_s)))
+            self.time.call_later(600.0, lambda: self._keep_calendar(epoch))
 
     def die(self) -> None:
         """As by SIGKILL: calls that are out go on at the servers, their answers reach nobody."""
@@ -250,7 +263,7 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = next_deadline(self.world, self.now().mono_s)
+        due_s = next_deadline(self.world, self.now())
         if due_s is not None:
             self._wake_at(due_s - self.now().mono_s)
 

@@ -72,7 +72,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "version": record.facts.version if record.facts else None,
         "mode": "enforce",
         "gpus": [_model_gpu_body(world, record, uuid) for uuid in _gpus_of(world, record)],
-        "host_ram_bytes": spec.host_ram_bytes if record.footprint.host_bytes is None else record.footprint.host_bytes,
+        "host_ram_bytes": spec.host_ram_bytes if record.learned.host_bytes is None else record.learned.host_bytes,
         "idle_s": _idle_s(record, now.mono_s),
         "running": seen.running if seen else None,
         "waiting": seen.waiting if seen else None,
@@ -88,6 +88,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "reason": daemon.reason(name),
         "next": next_body(daemon.next_action(name)),
         "failure": {"code": failure.code, "detail": failure.detail} if failure else None,
+        "restart_wanted": record.restart_wanted or None,
     }
 
 
@@ -280,8 +281,9 @@ def _model_gpu_body(world: World, record: ModelRecord, uuid: str) -> shapes.Mode
     """`asleep_bytes` and `need_bytes` are learned, else declared; awake is their sum, else what is held just now."""
     seen = world.gpus.value if isinstance(world.gpus, Known) else ()
     gpu = next((gpu for gpu in seen if gpu.uuid == uuid), None)
-    learned, asleep = record.footprint.need(uuid), record.footprint.asleep.get(uuid)
-    awake = record.footprint.awake.get(uuid)
+    footprint = record.learned
+    learned = footprint.need(uuid, LEVEL[record.life.state] or 1)
+    asleep, awake = footprint.asleep.get(uuid), footprint.awake.get(uuid)
     if awake is None and learned is not None and asleep is not None:
         awake = asleep + learned
     if awake is None and LEVEL[record.life.state] == 0 and gpu is not None and gpu.used_by_pid is not None:

@@ -130,6 +130,8 @@ class Model(Shape):
     """what happens if nobody asks for anything"""
     failure: Failure | None
     """why it is not usable, where it is not"""
+    restart_wanted: str | None
+    """why a restart in a quiet moment would do it good, though nothing failed"""
 
 
 class Gpu(Shape):

@@ -108,9 +108,11 @@ class Server:
     lost: int = 0
     """Connections whose client was gone before they were answered."""
     raw: bytearray = field(default_factory=bytearray)
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.serving.add(asyncio.current_task())  # type: ignore[arg-type]
         try:
             while (request := await self._read(reader)) is not None:
                 self.seen.append(request)
@@ -224,6 +226,11 @@ class Rig:
     async def __aexit__(self, *failure: object) -> None:
         await self.gateway.close()
         await self._open.aclose()
+        serving = [task for server in self.servers.values() for task in server.serving]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0.001)
 
     def _access_of(self, spec: ModelSpec) -> Access:
         key = self._access.get(spec.name, b"")

@@ -112,7 +112,8 @@ def kill_in(transition: Transition, host: Host, version: str, moment: str, numbe
     Return False where the transition came to its end before that moment was reached.
     """
     plot = transition.prepare(host, version, LINGER if "lingering" in moment else ())
-    (host.root / "doom").write_text(f"{moment.partition(',')[0]} {number}")
+    (host.root / "doom.new").write_text(f"{moment.partition(',')[0]} {number}")
+    (host.root / "doom.new").rename(host.root / "doom")
     transition.begin(plot)
     if not _died(plot, transition.goal):
         return False

@@ -248,6 +248,8 @@ class Host:
         self._number = 0
         self.etc.mkdir()
         (root / "proc" / "pressure").mkdir(parents=True)
+        (root / "cgroup").mkdir()
+        (root / "cgroup" / "cgroup.controllers").write_text("memory\n")
         self.set_ram(200 * GIB)
 
     def set_ram(self, available_bytes: int) -> None:
@@ -260,6 +262,26 @@ class Host:
             "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
         )
 
+    def set_unit(self, unit: str, pid: int, used_bytes: int, limit_bytes: int) -> None:
+        """Let the kernel's files say that this unit has one process, and that it may use so much RAM."""
+        group = self.root / "cgroup" / "system.slice" / unit
+        group.mkdir(parents=True, exist_ok=True)
+        files = {
+            "cgroup.procs": f"{pid}\n",
+            "memory.current": f"{used_bytes}\n",
+            "memory.stat": f"anon {used_bytes}\nshmem 0\nactive_file 0\ninactive_file 0\n",
+            "memory.high": "max\n",
+            "memory.max": f"{limit_bytes}\n",
+        }
+        for name, text in files.items():
+            scratch = group / f".{name}"
+            scratch.write_text(text)
+            scratch.replace(group / name)
+
+    def refuse_process_lists(self) -> None:
+        """From now on NVML does not say who holds how much (NVML_ERROR_NO_PERMISSION), as on WSL."""
+        (self.ledger.directory / "nvml_error").write_text("4 nvmlDeviceGetComputeRunningProcesses")
+
     def gpu(self) -> LedgerUse:
         return self.ledger.read()[0]
 
@@ -268,7 +290,7 @@ class Host:
         lines = [
             *("[daemon]", f'state_dir = "{self.root}/state"', 'poll_every = "100ms"'),
             *("[api]", f'socket = "{self.socket}"'),
-            *("[host]", 'reserve = "8GiB"', f'proc_root = "{self.root}/proc"'),
+            *("[host]", 'reserve = "8GiB"', f'proc_root = "{self.root}/proc"', f'cgroup_root = "{self.root}/cgroup"'),
             *("[model_defaults]", 'gpus = ["0"]', 'min_awake = "0s"', 'host_ram = "16GiB"'),
         ]
         for name in models:

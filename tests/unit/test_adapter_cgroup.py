@@ -128,9 +128,9 @@ async def test_a_look_brings_the_units_memory_but_not_the_look_a_wake_waits_for(
         spec = ModelSpec("a", f"unix:{root / 's'}", unit=UNIT.unit)
         vllm = VllmServer(spec, SystemClock(), ProcessFinder(root), CgroupMemory(root))
         found = []
-        for ask_sleeping, fence in ((False, False), (True, False), (True, True)):
+        for ask_sleeping, fence in ((True, False), (False, False), (True, False), (True, True)):
             reading = await vllm.look(ask_sleeping=ask_sleeping, timeout_s=5.0, fence=fence)
             assert isinstance(reading, Known), reading
             found.append(reading.value.unit_memory)
         await vllm.close()
-    assert found == [UnitMemory(420, 300), None, UnitMemory(420, 300)]
+    assert found == [UnitMemory(420, 300), UnitMemory(420, 300), None, UnitMemory(420, 300)]

@@ -1,5 +1,6 @@
 """Layers, masking, places, and that every error comes at once, in words, at its line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,10 @@ def test_all_errors_come_at_once_in_the_order_of_files_and_lines(folder: Path) -
             'sleepd.toml:5: [models.chat.rules] nap: there is no rule "nap"',
         ),
         ("models = 3\n", "wanted tables [models.NAME]"),
-        ("rules = 3\n", "wanted tables [[rules]]"),
+        ('[models]\nurl = "unix:/x"\n', 'sleepd.toml:2: [models] url: wanted tables [models.NAME], found "unix:/x"'),
+        (MODEL + MODEL, "sleepd.toml:4: not valid TOML: the table [models.chat] stands twice"),
+        ("a = 1\na = 2\n", "sleepd.toml:2: not valid TOML: the key stands twice"),
+        ("rules = 3\n", "wanted tables [[rules]], in double brackets, found 3"),
         ('[[rules]]\nname = "a"\n', "when: is missing"),
         ("api = 3\n", "sleepd.toml:1: api: wanted a table, found 3"),
     ],
@@ -252,9 +256,13 @@ def test_files_that_are_no_text_are_named(folder: Path) -> None:
     (folder / "sleepd.toml").write_bytes(b"# ok\n\xff = 1\n")
     (folder / "conf.d" / "dir.toml").mkdir()
     (folder / "conf.d" / "gone.toml").symlink_to(folder / "nowhere")
+    (folder / "conf.d" / "loop.toml").symlink_to("loop.toml")
+    os.mkfifo(folder / "conf.d" / "pipe.toml")
     assert errors(folder) == [
         "conf.d/dir.toml: wanted a file, found something else",
-        "conf.d/gone.toml: wanted a file, found something else",
+        "conf.d/gone.toml: cannot be read: No such file or directory (a link to nowhere)",
+        "conf.d/loop.toml: cannot be read: Too many levels of symbolic links",
+        "conf.d/pipe.toml: wanted a file, found something else",
         "sleepd.toml:2: wanted UTF-8 text, found other bytes",
     ]
 
@@ -271,3 +279,21 @@ def test_the_samples_are_valid(folder: Path) -> None:
     assert {line.strip("[]") for line in uncommented.splitlines() if line.startswith("[")} >= set(PLAIN)
     assert load(folder, sleepd=uncommented, models=models).settings == plain.settings
     assert load(folder, sleepd=uncommented, models=models).service == plain.service
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.listdir
+
+    def refuse(path: Path) -> list[str]:
+        if str(path).endswith("conf.d"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert one_error(folder, MODEL) == "conf.d: cannot be read: Permission denied"
+
+
+def test_a_byte_order_mark_and_hidden_files_change_nothing(folder: Path) -> None:
+    (folder / "sleepd.toml").write_text("\ufeff" + MODEL)
+    (folder / "conf.d" / ".#half.toml").write_text("half [")  # an editor's lock
+    assert list(load_config(folder, environ={}).settings.models) == ["chat"]

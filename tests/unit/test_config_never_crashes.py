@@ -8,20 +8,23 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sleepd.config.effective import PLAIN, write_origins
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config, parse_layer
 from sleepd.config.schema import ModelKeys
 from sleepd.config.schema_rules import FIXED_SECTIONS, RuleKeys, Tree, WhenKeys
 from sleepd.config.settings import Config
 from sleepd.config.toml_lines import find_lines
+from sleepd.config.toml_text import write_value
 from sleepd.config.validate import keys_of
+from sleepd.config_doc import TABLES
 
 EVERY_KEY = sorted(
     {*keys_of(Tree), *keys_of(ModelKeys), *keys_of(RuleKeys), *keys_of(WhenKeys), "sleep", "chat", "a.b", ""}
     | {key for section in FIXED_SECTIONS for key in keys_of(Tree, (section,))}
 )
 URLS = ["http://127.0.0.1:1", "unix:/x", "http://[::1", "http://[v1.a]:80", "http://1.2.3.4.5"]
-SIZES = ["auto", "5m", "24GiB", "10%"]
+SIZES = ["auto", "5m", "24GiB", "10%", "2/min", "mon-fri", "08:00-18:00", "55 7 * * *", "0 0 31 2 mon", "Europe/Berlin"]
 WORDS = st.sampled_from(
     [*URLS, *SIZES, "nvml", "*", "!chat", "label:a=b", "/run/x", "0660", "GPU-1", "x.service", "%g"]
 )
@@ -126,3 +129,49 @@ def test_lines_of_headers_arrays_and_long_values() -> None:
         ("r", 1): 11,
         ("r", 1, "q.r"): 12,
     }
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(keys_of(WhenKeys)), VALUES, max_size=4), st.dictionaries(WORDS, VALUES, max_size=2)
+)
+def test_any_rule_and_override_is_settings_or_a_clean_error(when: dict[str, Any], override: dict[str, Any]) -> None:
+    load_text(
+        f"[models.a]\nurl = 'unix:/a'\ngpus = ['0']\n"
+        f"rules = {{ r = {write_toml(override)}, nap = {write_toml(when)} }}\n"
+        f"[[rules]]\nname = 'r'\nwhen = {write_toml(when)}\nthen = {{ sleep = 1 }}\n"
+    )
+
+
+KEYS_WITH_EXAMPLES = [
+    (name, key, write_value(info.examples[0]))
+    for name in PLAIN
+    for key, info in TABLES[name].model_fields.items()
+    if key not in ("api_keys_file", "roles", "backend")
+]
+WHENS = [
+    f"{info.alias or key} = {write_value(info.examples[0])}"
+    for key, info in WhenKeys.model_fields.items()
+    if key not in ("until", "within", "window", "timezone")
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sets(st.sampled_from(KEYS_WITH_EXAMPLES)),
+    st.sampled_from(WHENS),
+    st.sampled_from(["nap = false", 'nap = { idle = "2h" }', ""]),
+    st.sampled_from(["", "priority = 7", 'labels = { "a b" = "\\u00e9\\n" }']),
+)
+def test_what_origins_prints_is_the_same_configuration(
+    keys: set[tuple[str, str, str]], when: str, override: str, default: str
+) -> None:
+    text = "".join(f"{section}.{key} = {value}\n" for section, key, value in sorted(keys))
+    text += f"[model_defaults]\n{default}\n[models.'a.b']\nurl = 'unix:/a'\ngpus = ['0']\nrules = {{ {override} }}\n"
+    text += f"[models.c]\nurl = 'unix:/c'\ngpus = ['0']\n[[rules]]\nname = 'r'\nwhen = {{ {when}, idle = '7m' }}\n"
+    text = text.replace(", idle = '7m'", "") if when.startswith("idle") else text
+    config = load_text(text + "then = { wake = true }\n")
+    assert isinstance(config, Config), config
+    again = load_text(write_origins(config.effective))
+    assert isinstance(again, Config), again
+    assert (again.settings, again.service) == (config.settings, config.service)

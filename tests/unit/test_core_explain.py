@@ -15,7 +15,7 @@ from sleepd.core.reports import NextAction
 from sleepd.core.units import GIB
 from sleepd.core.world import DetectorMemory, Task, TaskKind
 
-BELOW = DetectorMemory(below=frozenset({"host-ram-pressure"}))
+BELOW = DetectorMemory(crossed=frozenset({("host-ram-pressure", "a", 0)}))
 
 
 def verdict(of, *rules, **more):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 from core_worlds import ASLEEP, NOW, gpus, nap, record, world
 
+from sleepd.core.beginning import begin
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import durable
 from sleepd.core.events import AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked, Saved, SleepAsked, Tick
 from sleepd.core.holds import GRACE_S
-from sleepd.core.machine import begin, next_deadline, step
+from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
 from sleepd.core.rehearse import PlannedVictim, plan_of_wake
 from sleepd.core.units import GIB
@@ -57,7 +59,7 @@ def test_a_held_model_is_put_to_sleep_by_no_rule_and_by_nobody_without_force():
 
 def test_a_hold_lets_go_when_its_time_is_up_and_idle_time_starts_there():
     turn = play(world(record(), rules=(nap(300.0),)), hold(ttl_s=60.0))
-    assert next_deadline(turn.world, NOW.mono_s) <= NOW.mono_s + 60.0
+    assert next_deadline(turn.world, NOW) <= NOW.mono_s + 60.0
     assert held(play(turn.world, Tick(), now=later(59.9))) == ["h"]
     over = play(turn.world, Tick(), now=later(60.0))
     assert held(over) == []

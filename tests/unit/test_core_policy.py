@@ -5,32 +5,40 @@ from dataclasses import replace
 import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, nap, pressure, proven, record, seen, world
 
+from sleepd.core.conditions import idle_s, is_busy
+from sleepd.core.detector import remember, watch_thresholds
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import CallCount, Cause, CauseKind, ControlCounts, Missing, MissingReason
+from sleepd.core.model import CallCount, Cause, CauseKind, ControlCounts, Missing, MissingReason, Now
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
-    idle_s,
-    is_busy,
     level2_refusal,
     level_for,
     protections,
-    remember_rules,
-    report_rule,
     want_of,
-    watch_host,
 )
+from sleepd.core.rule_reports import report_rules
 from sleepd.core.rules import SLEEP_2, IdleFor
 from sleepd.core.units import GIB
 from sleepd.core.world import AskKind, DetectorMemory, Waiter
 
 MISSING = Missing(MissingReason.TIMED_OUT)
-BELOW = DetectorMemory(below=frozenset({"host-ram-pressure"}))
+CROSSED = frozenset({("host-ram-pressure", "a", 0), ("host-ram-pressure", "b", 0)})
+BELOW = DetectorMemory(crossed=CROSSED)
 
 
 def report(rule, of, *, reading=None, memory=None, now_s=NOW.mono_s):
-    return report_rule(rule, of, reading or host(90 * GIB), memory or DetectorMemory(), now_s)
+    made = replace(world(of, rules=(rule,), memory=memory), host=reading or host(90 * GIB))
+    return report_rules(made, of, at(now_s))[0]
+
+
+def at(now_s):
+    return Now(now_s, NOW.wall_s + now_s - NOW.mono_s)
+
+
+def remember_rules(made, of, now_s):
+    return remember(of, replace(made, models={of.spec.name: of}), at(now_s))
 
 
 # --- idle --------------------------------------------------------------------------------------------------------
@@ -63,7 +71,7 @@ def test_a_missing_look_has_no_opinion():
     found = report(nap(), record(seen=MISSING))
     assert found.conditions[0].holds is None
     assert (found.holds, found.due_in_s) == (False, None)
-    assert want_of(world(record(seen=MISSING), rules=(nap(),)), record(seen=MISSING), NOW.mono_s) == (None, "")
+    assert want_of(world(record(seen=MISSING), rules=(nap(),)), record(seen=MISSING), NOW) == (None, "")
 
 
 # --- host thresholds ---------------------------------------------------------------------------------------------
@@ -83,19 +91,22 @@ def test_a_missing_look_has_no_opinion():
 )
 def test_host_pressure_lets_go_later_than_it_takes(available, was, now):
     memory = BELOW if was else DetectorMemory()
-    after = watch_host((pressure(),), host(available * GIB), memory)
-    assert after.below == (frozenset({"host-ram-pressure"}) if now else frozenset())
+    made = world(record(), record("b"), rules=(pressure(),), available=available * GIB, memory=memory)
+    after = watch_thresholds(made, ("a", "b"))
+    assert after.crossed == (CROSSED if now else frozenset())
 
 
 def test_unchanged_memory_is_the_same_object():
     """Who compares by identity (a turn without news) must see that nothing changed."""
     memory = DetectorMemory()
-    assert watch_host((pressure(), nap()), host(90 * GIB), memory) is memory
-    assert remember_rules(world(record(), rules=(nap(),)), record(), NOW.mono_s) == memory
+    made = world(record(), rules=(pressure(), nap()), memory=memory)
+    assert watch_thresholds(made, ("a",)) is memory
+    assert remember_rules(made, record(), NOW.mono_s) is memory
 
 
 def test_missing_host_ram_has_no_opinion_and_forgets_the_crossing():
-    assert watch_host((pressure(),), MISSING, BELOW).below == frozenset()
+    made = replace(world(record(), rules=(pressure(),), memory=BELOW), host=MISSING)
+    assert ("host-ram-pressure", "a", 0) not in watch_thresholds(made, ("a",)).crossed
     found = report(pressure(), record(), reading=MISSING, memory=BELOW)
     assert found.conditions[0].holds is None
     assert (found.holds, found.due_in_s) == (False, None)
@@ -150,8 +161,8 @@ def test_all_conditions_must_hold():
     both = nap(conditions=(IdleFor(300.0), *pressure().conditions))
     assert not report(both, record()).holds
     assert report(both, record()).due_in_s is None, "no time alone makes host RAM short"
-    calm = replace(both, name="host-ram-pressure")
-    assert report(calm, record(), memory=BELOW).holds
+    short = DetectorMemory(crossed=frozenset({("nap", "a", 1)}))
+    assert report(both, record(), memory=short).holds
 
 
 # --- wants -------------------------------------------------------------------------------------------------------
@@ -159,14 +170,13 @@ def test_all_conditions_must_hold():
 
 def want(*rules, of=None, made=None):
     of = of or record()
-    return want_of(made or world(of, rules=rules), of, NOW.mono_s)
+    return want_of(made or world(of, rules=rules), of, NOW)
 
 
 def test_an_idle_rule_that_holds_wants_sleep_with_its_evidence():
     found, refusal = want(nap(), pressure())
     assert refusal == ""
-    assert (found.model, found.level, found.rule) == ("a", 1, "nap")
-    assert {r.rule: r.holds for r in found.evidence} == {"nap": True, "host-ram-pressure": False}
+    assert (found.model, found.level, found.rule.name) == ("a", 1, "nap")
 
 
 def test_pressure_alone_puts_nothing_to_sleep():
@@ -179,7 +189,7 @@ def test_pressure_deepens_what_an_idle_rule_wants_where_level_2_is_proven():
     of = record(spec={"max_level": 2}, fingerprint=KNOWN_ANSWER)
     made = proven(world(of, rules=(nap(), pressure()), available=9 * GIB, memory=BELOW))
     found, _ = want(of=of, made=made)
-    assert (found.level, found.rule) == (2, "host-ram-pressure")
+    assert (found.level, found.rule.name) == (2, "host-ram-pressure")
 
 
 def test_pressure_that_may_not_deepen_leaves_it_awake_where_the_backup_does_not_fit():

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from core_worlds import AWAKE, NOW, record, seen, world
 
+from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, AnswerKind, Evidence, ModelLooked, Saved, StepEnd, StepEnded, Turn, WakeAsked
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.machine import begin, step
+from sleepd.core.machine import step
 from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, KnownAnswer, Missing, MissingReason, Settings
 from sleepd.core.plan import plan_prove, plan_sleep
 from sleepd.core.world import Phase, Task, TaskKind, World

@@ -3,7 +3,21 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, FACTS, NEED, NOW, gpus, host, nap, pressure, record, seen, world
+from core_worlds import (
+    ASLEEP,
+    FACTS,
+    KNOWN_ANSWER,
+    NEED,
+    NOW,
+    gpus,
+    host,
+    nap,
+    pressure,
+    proven,
+    record,
+    seen,
+    world,
+)
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
@@ -87,7 +101,7 @@ def test_of_equals_the_longest_idle_makes_room():
 
 
 def test_under_host_pressure_the_victim_goes_as_deep_as_it_may():
-    memory = DetectorMemory(below=frozenset({"host-ram-pressure"}))
+    memory = DetectorMemory(crossed=frozenset({("host-ram-pressure", "b", 0)}))
     made = world(sleeper(), neighbour(), rules=(nap(), pressure()), free=SHORT_OF_ONE, memory=memory)
     assert ask(made).level == 1, "level 2 is not allowed to it, and its backup still fits"
 
@@ -140,7 +154,7 @@ def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
 def test_a_barred_gpu_is_waited_for():
     found = ask(world(sleeper()), barred=GPU)
     assert isinstance(found, WaitFor)
-    assert found.gpus == GPU
+    assert found.claims == GPU
 
 
 def test_a_victims_sleep_needs_the_host_lock():
@@ -194,6 +208,13 @@ def test_a_hindrance_that_stays_is_refused_by_name(hindered, said):
 def test_a_neighbour_whose_backup_does_not_fit_makes_no_room():
     found = ask(replace(world(sleeper(), neighbour(), free=SHORT_OF_ONE), host=host(10 * GIB)))
     assert "b: its backup would not fit into host RAM above the reserve" in found.detail
+
+
+def test_a_neighbour_whose_backup_does_not_fit_makes_room_at_level_2_where_that_is_proven():
+    known = neighbour(spec={"max_level": 2}, fingerprint=KNOWN_ANSWER)
+    made = proven(replace(world(sleeper(), known, free=SHORT_OF_ONE), host=host(10 * GIB)))
+    assert ask(made).level == 2
+    assert ask(replace(made, host=host(90 * GIB))).level == 1
 
 
 def test_neighbours_that_cannot_make_enough_room_are_left_alone():

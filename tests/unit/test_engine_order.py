@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sleepd.core.beginning import begin
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -24,7 +25,7 @@ from sleepd.core.events import (
     Turn,
     WakeAsked,
 )
-from sleepd.core.machine import answers_first, begin
+from sleepd.core.machine import answers_first
 from sleepd.core.model import Missing, MissingReason, Now, Settings
 from sleepd.core.plan import Verb, step_of
 from sleepd.engine import loop as engine_loop

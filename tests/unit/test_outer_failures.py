@@ -85,8 +85,8 @@ async def test_watches_that_are_stopped_or_have_nothing_left_to_watch_are_no_fai
     waiting.cancel()
 
 
-@pytest.mark.parametrize("broken", ["loop", "observer"])
-async def test_the_service_ends_by_either(broken: str) -> None:
+@pytest.mark.parametrize("broken", ["loop", "observer", "calendar"])
+async def test_the_service_ends_by_each(broken: str) -> None:
     """Raised out of `wait`, it ends the process with an error, and the service manager starts it again."""
 
     async def fail() -> None:
@@ -97,11 +97,13 @@ async def test_the_service_ends_by_either(broken: str) -> None:
 
     service = object.__new__(Service)
     service._turning = asyncio.create_task(fail() if broken == "loop" else go_on())
+    service._ticking = asyncio.create_task(fail() if broken == "calendar" else go_on())
     service._observer = SimpleNamespace(wait=fail if broken == "observer" else go_on)  # type: ignore[assignment]
     with pytest.raises(Broken, match=broken):
         async with asyncio.timeout(2.0):
             await service.wait()
     service._turning.cancel()
+    service._ticking.cancel()
 
 
 async def test_a_step_that_breaks_ends_unanswered_with_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +197,7 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     service._listeners, service._servers = Listeners(), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))
+    service._ticking = None
     monkeypatch.setattr(service_module.log, "log_note", lambda note: told.append(note.kind))
     await service.stop()
     assert closed == list(parts)

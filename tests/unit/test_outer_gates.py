@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from sleepd.core.beginning import begin
 from sleepd.core.events import CallerGone, Saved, Turn
 from sleepd.core.life import State
-from sleepd.core.machine import begin
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.world import World
 from sleepd.engine import loop as engine_loop

@@ -11,8 +11,11 @@ from sleepd.core.units import (
     TIB,
     UnitError,
     format_duration,
+    format_rate,
+    format_share,
     format_size,
     parse_duration,
+    parse_rate,
     parse_share,
     parse_size,
 )
@@ -148,3 +151,31 @@ def test_parsing_a_printed_duration_gives_it_back(value_s):
 def test_a_printed_duration_is_off_by_half_its_smaller_unit_at_most(value_s):
     smaller_s = 3600 if value_s >= 86400 else 60 if value_s >= 3600 else 0
     assert abs(parse_duration(format_duration(value_s)) - value_s) <= smaller_s / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("2/min", (2.0, 60.0)), ("0.5/s", (0.5, 1.0)), ("10 / h", (10.0, 3600.0)), ("3/d", (3.0, 86400.0))],
+)
+def test_rates_mean_a_count_and_a_time(text, wanted):
+    assert parse_rate(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "2", "/min", "2/minute", "-2/min", "2/min 3/h", "two/min"])
+def test_what_is_no_rate_is_refused_in_words(text):
+    with pytest.raises(UnitError, match='wanted a rate such as "2/min"'):
+        parse_rate(text)
+
+
+@BOUNDED
+@given(st.integers(0, 10**6), st.sampled_from(["s", "min", "h", "d"]))
+def test_a_rate_is_read_back(count, unit):
+    text = f"{count}/{unit}"
+    assert parse_rate(format_rate(*parse_rate(text))) == parse_rate(text)
+
+
+@BOUNDED
+@given(st.integers(0, 10000))
+def test_a_share_is_read_back(hundredths):
+    share = hundredths / 10000
+    assert parse_share(format_share(share)) == pytest.approx(share, abs=1e-9)

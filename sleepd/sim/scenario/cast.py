@@ -12,7 +12,9 @@ from sleepd.core.units import GIB, Seconds
 from sleepd.sim.host import SimCgroup, SimGpu, SimHost
 from sleepd.sim.vllm_types import EngineSpec, Timing
 
-VERSIONS = ("0.16.0", "0.22.1", "0.28.0", "0.32.0")
+VERSIONS = ("0.10.2", "0.16.0", "0.22.1", "0.26.0", "0.28.0", "0.31.0", "0.32.0", "0.33.0")
+FENCED_ONLY = ("0.10.2", "0.16.0")
+"""Releases that die of a request while asleep: nobody puts them to sleep unless they are fenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ class Cast:
 
 
 def draw_cast(random: Random) -> Cast:
-    """One or two GPUs with two to four models on them that do not all fit."""
-    gpus, tells = random.choice((1, 1, 2)), random.random() < 0.9
+    """One to four GPUs with two to five models on them that do not all fit, some of them on several."""
+    gpus, tells = random.choice((1, 1, 2, 2, 4)), random.random() < 0.9
     return Cast(
         gpus,
         ram_gib=random.choice((128, 512)),
-        models=tuple(_draw_model(random, f"m{i}", gpus, tells=tells) for i in range(random.randint(2, 4))),
+        models=tuple(_draw_model(random, f"m{i}", gpus, tells=tells) for i in range(random.randint(2, 5))),
         nap_idle_s=random.choice((20.0, 60.0, 180.0)),
         poll_every_s=random.choice((2.0, 4.0, 6.0)),
         slice_limit_gib=random.choice((None, None, 48, 96)),
@@ -72,19 +74,20 @@ def draw_cast(random: Random) -> Cast:
 
 def _draw_model(random: Random, name: str, gpus: int, *, tells: bool) -> CastModel:
     version = random.choice(VERSIONS)
-    wide = gpus == 2 and random.random() < 0.2
+    wide = random.choice([n for n in (2, 2, 4) if n <= gpus]) if gpus > 1 and random.random() < 0.25 else 1
+    first = random.randrange(0, gpus, wide)
     return CastModel(
         name,
         version,
-        gpus=(0, 1) if wide else (random.randrange(gpus),),
+        gpus=tuple(range(first, first + wide)),
         weights_gib=random.choice((8, 16, 24)),
-        kv_gib=random.choice((10, 20)),
+        kv_gib=random.choice((10, 20, 40)),
         first_sleep_factor=random.choice((1.0, 10.0)),
         gpus_configured=random.random() < 0.5 or not tells,
         max_level=random.choice((1, 1, 2)),
         min_awake_s=random.choice((0.0, 10.0, 60.0)),
         priority=random.choice((0, 0, 5)),
-        fenced=version == "0.16.0" or random.random() < 0.3,
+        fenced=version in FENCED_ONLY or random.random() < 0.3,
         pinned_factor=random.choice((1.0, 1.0, 1.4, 2.0)),
         residual_growth_mib=random.choice((0, 0, 0, 300)),
         in_unit=random.random() < 0.6,

@@ -1,5 +1,6 @@
-"""What goes wrong in the engines: calls that fail, hang, lie or get lost, deaths, and somebody else's curl."""
+"""What goes wrong in the engines: calls that fail, hang, lie or get lost, and deaths."""
 
+import math
 from random import Random
 from typing import Any
 
@@ -7,7 +8,6 @@ from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage
 from sleepd.sim.vllm_faults import parse_fault
-from sleepd.sim.vllm_types import HttpRequest
 
 CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
     ("fail_sleep", None),
@@ -24,6 +24,7 @@ CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
     ("no_op", "/wake_up"),
     ("die_at_call", None),
     ("die_after_sleep", None),
+    ("corrupt_wake", None),
 )
 
 
@@ -44,6 +45,8 @@ def _arm(stage: Stage, name: str, drawn: Arguments) -> None:
     if engine is None:
         return
     stage.blame(name)
+    if drawn["kind"] == "corrupt_wake":
+        stage.doubt(name, math.inf)
     engine.arm(parse_fault({key: value for key, value in drawn.items() if key != "hangs_s"}))
     hangs_s: Any = drawn["hangs_s"]
     if hangs_s is not None:
@@ -64,23 +67,7 @@ def _kill(stage: Stage, name: str, drawn: Arguments) -> None:
         engine.kill()
 
 
-FOREIGN = {"sleep 1": ("/sleep", "1"), "sleep 2": ("/sleep", "2"), "wake": ("/wake_up", "")}
-
-
-def _draw_foreign(random: Random, cast: Cast) -> Arguments:
-    return {"what": random.choice(tuple(FOREIGN))}
-
-
-def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
-    """Somebody else's curl."""
-    path, level = FOREIGN[str(drawn["what"])]
-    stage.blame(name)
-    query = (("level", level),) if level else ()
-    stage.servers[name].request(HttpRequest("POST", path, query), 600.0, lambda answer: None)
-
-
 DEEDS = (
     Deed("engine call goes wrong", _arm, _draw_call_fault, weight=2.0, heal=_disarm),
     Deed("engine dies", _kill),
-    Deed("foreign curl", _curl, _draw_foreign),
 )

@@ -30,7 +30,7 @@ def claims_are_exclusive(stage: Stage) -> None:
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
     """behind an open gate is an engine that is awake and answers right"""
     for name in stage.models:
-        if stage.daemon.gates.of(name).open and name not in stage.account.blamed:
+        if stage.daemon.gates.of(name).open and not stage.is_doubted(name):
             _would_serve(stage, name)
 
 
@@ -55,7 +55,7 @@ def nobody_fails_without_a_cause(stage: Stage) -> None:
 def serving_models_answer_right(stage: Stage) -> None:
     """after faults every model that is awake answers right"""
     for name, record in stage.daemon.world.models.items():
-        if record.life.state in SERVING:
+        if record.life.state in SERVING and not stage.is_doubted(name):
             _would_serve(stage, name)
 
 

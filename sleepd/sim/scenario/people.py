@@ -3,7 +3,7 @@
 from random import Random
 from typing import Any
 
-from sleepd.core.events import Answer, AnswerKind, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.events import Answer, AnswerKind, WakeAsked
 from sleepd.core.life import State
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
@@ -47,7 +47,7 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
 def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
     body = {"model": name, "prompt": "hello", "max_tokens": tokens, "temperature": 0}
     account, gate = stage.account, stage.daemon.gates.of(name)
-    deaths = len(account.deaths)
+    deaths, began_s = len(account.deaths), stage.time.now()
 
     def take(answer: Any) -> None:
         gate.leave()
@@ -55,8 +55,9 @@ def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
         if isinstance(answer, SimReply) and answer.status == 200:
             account.served += 1
             choice = answer.body["choices"][0]
-            fine = choice.get("finish_reason") != "abort" and "!!!!" not in str(answer.body)
-            assert fine or name in account.blamed, stage.say(f"{name} was aborted or served garbage: {choice}")
+            cut, wrong = choice.get("finish_reason") == "abort", "!!!!" in str(choice)
+            assert not cut or name in account.blamed, stage.say(f"{name} aborted a request: {choice}")
+            assert not wrong or stage.is_doubted(name, began_s), stage.say(f"{name} served garbage: {choice}")
         elif name not in account.blamed and len(account.deaths) == deaths:
             raise AssertionError(stage.say(f"{name} refused a request that its gate let in: {answer}"))
 
@@ -72,19 +73,12 @@ def _draw_level(random: Random, cast: Cast) -> Arguments:
 
 def _operate(stage: Stage, name: str, drawn: Arguments) -> None:
     """An operator: sleeps a model by hand, or resets a failed one."""
-    daemon = stage.daemon
-    if not daemon.alive:
+    if not stage.daemon.alive:
         return
-    stage.account.asked += 1
-
-    def answered(answer: Answer) -> None:
-        stage.account.answered += 1
-
-    if daemon.world.models[name].life.state is State.FAILED:
-        daemon.ask(lambda w: ResetAsked(w, name, "operator"), answered)
+    if stage.daemon.world.models[name].life.state is State.FAILED:
+        stage.ask_reset(name)
     else:
-        level = int(drawn["level"] or 1)
-        daemon.ask(lambda w: SleepAsked(w, name, "operator", level, 60.0), answered)
+        stage.ask_sleep(name, int(drawn["level"] or 1))
 
 
 DEEDS = (

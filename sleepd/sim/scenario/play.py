@@ -1,8 +1,10 @@
 """Playing a script: a safety phase with faults, then they end and everything must converge."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from sleepd.core.events import Note
 from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.script import Act, Script, draw_script
 from sleepd.sim.scenario.stage import Stage
@@ -21,9 +23,16 @@ class Outcome:
     checked: Counter[str]
 
 
-def play(script: Script) -> Outcome:
-    """Play the script to its end. Raises AssertionError, naming the moment, where an invariant is broken."""
-    stage = set_stage(script)
+Tell = Callable[[Stage, Note], None]
+Show = Callable[[Stage, Act], None]
+
+
+def play(script: Script, tell: Tell | None = None, show: Show | None = None) -> Outcome:
+    """Play the script to its end. Raises AssertionError, naming the moment, where an invariant is broken.
+
+    `tell` gets what the daemon tells, `show` each act as it happens.
+    """
+    stage = set_stage(script, tell, show)
     stage.time.run_until(script.faulty_s)
     stage.faulty = False
     for fault in FAULTS:
@@ -38,7 +47,7 @@ def play_seed(seed: int) -> Outcome:
     return play(draw_script(seed))
 
 
-def set_stage(script: Script) -> Stage:
+def set_stage(script: Script, tell: Tell | None = None, show: Show | None = None) -> Stage:
     """A stage on which servers and daemon run and every act waits for its moment."""
     commits = -1
 
@@ -49,16 +58,19 @@ def set_stage(script: Script) -> Stage:
             commits = stage.daemon.tally.commits
             check(stage, EVERY_COMMIT)
 
-    stage = Stage(script.cast, script.about, look)
+    stage = Stage(script.cast, script.about, look, tell or (lambda stage, note: None))
     stage.start()
     for act in script.acts:
-        _await(stage, act)
+        _await(stage, act, show or (lambda stage, act: None))
     return stage
 
 
-def _await(stage: Stage, act: Act) -> None:
-    deed = DEEDS[act.do]
-    stage.later(act.at_s, lambda: deed.do(stage, act.model, act.arguments))
+def _await(stage: Stage, act: Act, show: Show) -> None:
+    def happen() -> None:
+        show(stage, act)
+        DEEDS[act.do].do(stage, act.model, act.arguments)
+
+    stage.later(act.at_s, happen)
 
 
 def _outcome(stage: Stage) -> Outcome:

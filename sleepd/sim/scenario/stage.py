@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked
 from sleepd.core.life import State
 from sleepd.core.units import Seconds
 from sleepd.sim.host import GpuShare, RamShare
@@ -30,6 +31,8 @@ class Account:
     deaths: list[str] = field(default_factory=list)
     blamed: set[str] = field(default_factory=set)
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
+    doubted: dict[str, Seconds] = field(default_factory=dict)
+    """Until when a model may serve what is wrong: a stranger changed it, and nobody can know before the next look."""
     checked: Counter[str] = field(default_factory=Counter)
     """How often each invariant was looked at."""
 
@@ -37,7 +40,9 @@ class Account:
 class Stage:
     """Host, servers and daemon of one cast. Nothing runs before `start`; time is moved by whoever plays."""
 
-    def __init__(self, cast: Cast, about: str, check: Callable[["Stage"], None] = lambda stage: None) -> None:
+    def __init__(
+        self, cast: Cast, about: str, check: Callable[["Stage"], None], tell: Callable[["Stage", Note], None]
+    ) -> None:
         self.cast, self.about = cast, about
         self.time = VirtualTime()
         self.host = host_of(cast)
@@ -50,7 +55,12 @@ class Stage:
         self.faulty = True
         self._next_pid = 100
         self.daemon = VirtualDaemon(
-            settings_of(cast), self.time, self.host, self.servers, check=lambda daemon: check(self)
+            settings_of(cast),
+            self.time,
+            self.host,
+            self.servers,
+            check=lambda daemon: check(self),
+            tell=lambda note: tell(self, note),
         )
 
     def start(self) -> None:
@@ -62,6 +72,14 @@ class Stage:
     def blame(self, *names: str) -> None:
         """These models' engines may be harmed by what happens now."""
         self.account.blamed.update(names)
+
+    def doubt(self, name: str, for_s: Seconds) -> None:
+        """This engine was changed behind everybody's back: for this long nobody can know."""
+        self.account.doubted[name] = max(self.account.doubted.get(name, 0.0), self.time.now() + for_s)
+
+    def is_doubted(self, name: str, since_s: Seconds | None = None) -> bool:
+        """Whether it may serve what is wrong now, or could at any time since."""
+        return self.account.doubted.get(name, -1.0) >= (self.time.now() if since_s is None else since_s)
 
     def blame_gpu(self, index: int) -> None:
         self.blame(*(name for name, model in self.models.items() if index in model.gpus))
@@ -90,6 +108,7 @@ class Stage:
         except OutOfMemory:
             self.host.refused -= 1
             self.host.end_process(pid)
+            self._make_room(name)
             self.later(RESTART_S, lambda: self._boot(name))
             return
         self.servers[name].engine, self.servers[name].pid = engine, pid
@@ -97,6 +116,24 @@ class Stage:
         for other in self.daemon.world.tasks if self.time.now() > 0 else ():
             if set(self.models[other].gpus) & set(self.models[name].gpus):
                 self.blame(other)
+
+    def _make_room(self, name: str) -> None:
+        """Whoever starts a server on a GPU that is full asks for the others there to be put to sleep first."""
+        for other, model in self.models.items():
+            if self.daemon.alive and other != name and set(model.gpus) & set(self.models[name].gpus):
+                self.ask_sleep(other, 1)
+
+    def ask_sleep(self, name: str, level: int) -> None:
+        """An operator's wish, whatever comes of it."""
+        self.account.asked += 1
+        self.daemon.ask(lambda w: SleepAsked(w, name, "operator", level, 60.0), self._count_answer)
+
+    def ask_reset(self, name: str) -> None:
+        self.account.asked += 1
+        self.daemon.ask(lambda w: ResetAsked(w, name, "operator"), self._count_answer)
+
+    def _count_answer(self, answer: Answer) -> None:
+        self.account.answered += 1
 
     def _died(self, name: str, pid: int) -> None:
         self.host.end_process(pid)

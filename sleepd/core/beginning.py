@@ -1,0 +1,136 @@
+"""The world a daemon begins with: what the database remembers, to be confirmed by a first look."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sleepd.core.activity import Owed, ask_lost
+from sleepd.core.draft import age_of
+from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
+from sleepd.core.holds import GRACE_S
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import ModelSpec, Now, Settings
+from sleepd.core.plan import OBSERVES, Verb
+from sleepd.core.tasks import without_victim
+from sleepd.core.world import HOST_LOCK, Belief, DetectorMemory, Hold, ModelRecord, Phase, RuleKey, Task, World
+
+
+def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
+    """A model nothing is known of."""
+    return ModelRecord(spec=spec, since_s=now.mono_s, since_wall_s=now.wall_s, last_active_s=now.mono_s)
+
+
+def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
+    """The world a daemon starts with: what the database remembers, to be confirmed by a first look.
+
+    Its records close tasks that left no mark on their engine and are not gone on with.
+    """
+    models: dict[str, ModelRecord] = {}
+    tasks: dict[str, Task] = {}
+    for name, spec in settings.models.items():
+        kept = saved.models.get(name)
+        task = saved.tasks.get(name)
+        record = newborn(spec, now) if kept is None else _remember(spec, kept, now)
+        if kept is not None and task is not None and _goes_on(task, kept):
+            record = replace(record, life=kept.life, belief=None)
+            step_verb = task.plan.steps[task.cursor].verb
+            fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
+            phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
+            resume_s = now.mono_s if task.resume_s is not None else None
+            tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+        if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
+            # The question that was out when the former daemon ended may be counted yet.
+            known = record.fingerprint
+            record = replace(record, owed=ask_lost(Owed(), known.prompt_tokens if known else None))
+        models[name] = record
+    for gone in saved.models.keys() - models.keys():
+        tasks = {n: without_victim(t, gone) for n, t in tasks.items()}
+    ended = (TaskEnded(t, "dropped at restart", now.wall_s) for n, t in saved.tasks.items() if n not in tasks)
+    world = World(
+        settings,
+        models,
+        _with_claims(tasks, saved),
+        memory=_remember_rules(settings, saved.rules, now),
+        proven=saved.proven,
+        next_task=saved.next_task,
+    )
+    return Turn(world, tuple(ended))
+
+
+def _remember_rules(settings: Settings, kept: Mapping[RuleKey, RuleSaved], now: Now) -> DetectorMemory:
+    """Cooldowns, actions and wishes that came true; those of rules that are gone are forgotten.
+
+    An action whose age the clocks cannot tell counts as just now.
+    """
+    known = {(r.name, m) for r in settings.rules for m in r.applies_to}
+    rules = {key: saved for key, saved in kept.items() if key in known}
+    return DetectorMemory(
+        acts={
+            k: tuple(now.mono_s - age_of(at, now) for at in r.acts_wall_s) for k, r in rules.items() if r.acts_wall_s
+        },
+        achieved=frozenset(k for k, r in rules.items() if r.achieved),
+        dealt_with={k: r.dealt_with_wall_s for k, r in rules.items() if r.dealt_with_wall_s is not None},
+    )
+
+
+def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
+    """A victim's task whose parent is not gone on with takes over the claims it ran under."""
+    parents = {t.id: t for t in saved.tasks.values()}
+    kept = {t.id for t in tasks.values()}
+    found = {}
+    for name, task in tasks.items():
+        if task.parent is not None and task.parent not in kept:
+            claims = parents[task.parent].claims if task.parent in parents else frozenset({HOST_LOCK})
+            task = replace(task, parent=None, claims=task.claims | claims)
+        found[name] = task
+    return found
+
+
+def _goes_on(task: Task, kept: ModelSaved) -> bool:
+    """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
+    if kept.life.state is State.AWAKE:
+        return False
+    return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
+
+
+def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
+    settled = kept.life.state in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2)
+    believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
+    terminal = kept.life.state is State.FAILED
+    weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
+    return ModelRecord(
+        spec=spec,
+        life=kept.life if terminal else Life(State.UNKNOWN, weights),
+        since_s=now.mono_s - age_of(kept.since_wall_s, now),
+        since_wall_s=kept.since_wall_s,
+        incarnation=kept.incarnation,
+        belief=Belief(believed, kept.incarnation, kept.control) if settled else None,
+        control=kept.control,
+        last_active_s=now.mono_s - age_of(kept.last_active_wall_s, now),
+        fingerprint=kept.fingerprint,
+        footprint=kept.footprint,
+        prior=kept.prior,
+        prime_failed=kept.prime_failed,
+        restart_wanted=kept.restart_wanted,
+        failure=kept.failure,
+        check_failed=kept.check_failed,
+        checking=kept.checking,
+        frees_nothing=kept.frees_nothing,
+        owed_wake=kept.owed_wake,
+        unverified=kept.unverified and kept.life.state is State.AWAKE,
+        holds=tuple(_remember_hold(h, now) for h in kept.holds),
+        pin=kept.pin,
+        reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
+    )
+
+
+def _remember_hold(kept: HoldSaved, now: Now) -> Hold:
+    """A hold goes on where it was; one whose stream broke with the daemon lasts until its owner can be back.
+
+    A wall clock that was set back meanwhile must not make it last longer than was asked for.
+    """
+    if kept.until_wall_s is None:
+        left_s = GRACE_S
+    else:
+        left_s = min(max(0.0, kept.until_wall_s - now.wall_s), GRACE_S if kept.ttl_s is None else kept.ttl_s)
+    until_s, until_wall_s = now.mono_s + left_s, now.wall_s + left_s
+    return Hold(kept.id, kept.uid, kept.who, kept.reason, kept.since_wall_s, kept.ttl_s, until_s, until_wall_s)

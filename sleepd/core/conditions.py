@@ -1,0 +1,223 @@
+"""Whether one condition of a rule holds for one model, and when time alone would change that. No texts: see wording.py.
+
+A condition on a missing reading has no opinion: `holds` is None.
+"""
+
+from dataclasses import dataclass
+
+from sleepd.core.calendar import last_moment, within
+from sleepd.core.life import LEVEL, State
+from sleepd.core.memory import find_gpu, placement
+from sleepd.core.model import Known, Now, UnitMemory
+from sleepd.core.rules import (
+    AsleepFor,
+    AwakeFor,
+    Condition,
+    CronDue,
+    During,
+    GpuFreeBelow,
+    HostAvailableBelow,
+    HostPressureAbove,
+    IdleFor,
+    LevelIs,
+    MemoryCondition,
+    PredictedIdle,
+    RequestsBelow,
+    Rule,
+)
+from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
+from sleepd.core.world import ModelRecord, Window, World
+
+WINDOW_BUCKETS = 120
+ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`changes_s`: when time alone changes `holds`; None: never, as far as is known."""
+
+    holds: bool | None
+    changes_s: MonotonicS | None = None
+
+
+NO_OPINION, YES, NO = Judged(None), Judged(True), Judged(False)
+
+
+def is_busy(record: ModelRecord) -> bool:
+    """Whether a request is in flight or runs at the server right now, as far as it was seen: nothing overrides that."""
+    if record.in_flight > 0:
+        return True
+    if record.life.state is not State.AWAKE or not isinstance(record.seen, Known):
+        return False
+    return bool(record.seen.value.running) or bool(record.seen.value.waiting)
+
+
+def idle_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
+    """Seconds since the model was last used, held, woken or became ready; it goes on counting while asleep."""
+    return 0.0 if is_busy(record) or record.holds else max(0.0, now_s - record.last_active_s)
+
+
+def judge(rule: Rule, index: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    """Say whether this condition of the rule holds for the model now."""
+    condition = rule.conditions[index]
+    if isinstance(condition, IdleFor):
+        return _judge_idle(condition, record, now.mono_s)
+    if isinstance(condition, MemoryCondition):
+        if measure(condition, record, world) is None:
+            return NO_OPINION
+        return YES if (rule.name, record.spec.name, index) in world.memory.crossed else NO
+    if isinstance(condition, AsleepFor):
+        since_s = record.since_s if record.life.state in ASLEEP else None
+        return _judge_since(since_s, condition.seconds, now.mono_s)
+    if isinstance(condition, AwakeFor):
+        since_s = record.awake_since_s if record.life.state is State.AWAKE else None
+        return _judge_since(since_s, condition.seconds, now.mono_s)
+    if isinstance(condition, RequestsBelow):
+        return _judge_requests(condition, rule, index, record, world, now.mono_s)
+    return _judge_rest(condition, record, world, now)
+
+
+def _judge_rest(condition: Condition, record: ModelRecord, world: World, now: Now) -> Judged:
+    if isinstance(condition, LevelIs):
+        level = LEVEL[record.life.state]
+        if level is None:
+            return NO_OPINION if record.life.state is State.UNKNOWN else NO
+        return YES if level == condition.level else NO
+    if isinstance(condition, During):
+        found = within(world.calendar, condition, now.wall_s)
+        return NO_OPINION if found is None else Judged(found[0], _mono_of(found[1], now))
+    if isinstance(condition, CronDue):
+        moments = last_moment(world.calendar, condition, now.wall_s)
+        if moments is None:
+            return NO_OPINION
+        last, following = moments
+        if last is not None and now.wall_s < last + condition.within_s:
+            return Judged(True, _mono_of(last + condition.within_s, now))
+        return Judged(False, _mono_of(following, now))
+    assert isinstance(condition, PredictedIdle)
+    return NO
+
+
+def _mono_of(wall_s: WallS | None, now: Now) -> MonotonicS | None:
+    return None if wall_s is None else now.mono_s + (wall_s - now.wall_s)
+
+
+def _judge_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> Judged:
+    if not isinstance(record.seen, Known):
+        return NO_OPINION
+    if record.holds or is_busy(record):
+        return NO
+    return _judge_since(record.last_active_s, condition.seconds, now_s)
+
+
+def _judge_since(since_s: MonotonicS | None, seconds: Seconds, now_s: MonotonicS) -> Judged:
+    if since_s is None:
+        return NO
+    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
+    due_s = since_s + seconds
+    return YES if now_s >= due_s else Judged(False, due_s)
+
+
+# --- thresholds --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`value` against the bounds where the threshold takes hold and where it lets go, in bytes or as a share."""
+
+    value: float
+    enter: float
+    leave: float
+    below: bool
+    """It takes hold below `enter` and lets go above `leave`; else the other way round."""
+
+    @property
+    def entered(self) -> bool:
+        return self.value < self.enter if self.below else self.value > self.enter
+
+    @property
+    def left(self) -> bool:
+        return self.value > self.leave if self.below else self.value < self.leave
+
+
+def measure(condition: MemoryCondition, record: ModelRecord, world: World) -> Measured | None:
+    """What the condition reads, beside its bounds; None where that reading is missing."""
+    if isinstance(condition, HostAvailableBelow):
+        if not isinstance(world.host, Known):
+            return None
+        host = world.host.value
+        enter, leave = condition.enter.of(host.total_bytes), condition.leave.of(host.total_bytes)
+        return Measured(host.available_bytes, enter, leave, below=True)
+    if isinstance(condition, HostPressureAbove):
+        if not isinstance(world.host, Known) or world.host.value.pressure_some_avg10 is None:
+            return None
+        return Measured(world.host.value.pressure_some_avg10, condition.enter, condition.leave, below=False)
+    if isinstance(condition, GpuFreeBelow):
+        return _measure_gpus(condition, record, world)
+    unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
+    if unit is None:
+        return None
+    used, total = _unit_use(condition.enter.share is not None, unit)
+    return None if total is None else Measured(used, condition.enter.of(total), condition.leave.of(total), below=False)
+
+
+def _unit_use(shared: bool, unit: UnitMemory) -> tuple[Bytes, Bytes | None]:
+    """What counts and of how much: a share is of the tightest limit, against which neighbours may count too."""
+    return (unit.limit_used_bytes, unit.limit_bytes) if shared else (unit.used_bytes, 0)
+
+
+def _measure_gpus(condition: GpuFreeBelow, record: ModelRecord, world: World) -> Measured | None:
+    """The GPU of the model that is nearest to its bound."""
+    if not isinstance(world.gpus, Known):
+        return None
+    found = []
+    for uuid in placement(record.spec, record.placed_on, world.gpus.value):
+        gpu = find_gpu(world.gpus.value, uuid)
+        if gpu is None:
+            return None
+        enter, leave = condition.enter.of(gpu.total_bytes), condition.leave.of(gpu.total_bytes)
+        found.append(Measured(gpu.free_bytes, enter, leave, below=True))
+    return min(found, key=lambda m: m.value - m.leave, default=None)
+
+
+# --- rates -------------------------------------------------------------------------------------------------------
+
+
+def bucket_of(condition: RequestsBelow, at_s: MonotonicS) -> int:
+    return int(at_s // (condition.window_s / WINDOW_BUCKETS))
+
+
+def count_requests(condition: RequestsBelow, window: Window, now_s: MonotonicS) -> int:
+    """Requests within the window, to a 120th of it."""
+    oldest = bucket_of(condition, now_s) - WINDOW_BUCKETS
+    return sum(count for number, count in window.buckets if number > oldest)
+
+
+def _judge_requests(
+    condition: RequestsBelow, rule: Rule, index: int, record: ModelRecord, world: World, now_s: MonotonicS
+) -> Judged:
+    window = world.memory.windows.get((rule.name, record.spec.name))
+    if window is None or not isinstance(record.seen, Known):
+        return NO_OPINION
+    most = condition.enter.count / condition.enter.per_s * condition.window_s
+    count = count_requests(condition, window, now_s)
+    if now_s < window.since_s + condition.window_s:
+        # So many already that more of them change nothing; else too little was observed to tell.
+        return NO if count >= most else Judged(None, window.since_s + condition.window_s)
+    if (rule.name, record.spec.name, index) in world.memory.crossed:
+        most = condition.leave.count / condition.leave.per_s * condition.window_s
+        return YES if count <= most else Judged(False, _below_at_s(condition, window, most, now_s))
+    return YES if count < most else Judged(False, _below_at_s(condition, window, most, now_s))
+
+
+def _below_at_s(condition: RequestsBelow, window: Window, most: float, now_s: MonotonicS) -> MonotonicS | None:
+    """When enough requests will have left the window, should no more come."""
+    left = count_requests(condition, window, now_s)
+    oldest, length_s = bucket_of(condition, now_s) - WINDOW_BUCKETS, condition.window_s / WINDOW_BUCKETS
+    for number, count in window.buckets:
+        if number <= oldest:
+            continue
+        left -= count
+        if left < most:
+            return (number + WINDOW_BUCKETS) * length_s
+    return None

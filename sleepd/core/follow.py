@@ -1,0 +1,273 @@
+"""What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sleepd.core.conditions import ASLEEP, idle_s, is_busy
+from sleepd.core.detector import count_looks, evaluate_all, remember, watch_thresholds
+from sleepd.core.draft import Draft
+from sleepd.core.host_room import backup_refusal
+from sleepd.core.life import State
+from sleepd.core.limits import limit_of, with_act
+from sleepd.core.model import Cause, CauseKind, Known, Mode
+from sleepd.core.orders import uuids_of
+from sleepd.core.policy import (
+    NO_ANSWER_YET,
+    NOT_CHECKED,
+    STOP_LATER,
+    Want,
+    is_ram_pressure,
+    level2_refusal,
+    protecting,
+    wake_wanted,
+    want_of,
+)
+from sleepd.core.room import claimed, wakes_waiting, wished_s
+from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove, Rule
+from sleepd.core.sightings import let_go
+from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
+from sleepd.core.wording import report_condition
+from sleepd.core.world import HOST_LOCK, ModelRecord, World
+
+VERIFY_AFTER_S = 0.05
+"""How long after its gate opened a model is asked for the known answer: who waited for it comes first."""
+BARRED_AFTER_S = 5.0
+"""A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
+
+
+def take_note(draft: Draft, before: World) -> None:
+    """Let the rules remember what this turn's events showed, and tell of host RAM that ran short."""
+    news = draft.host is not before.host or draft.gpus is not before.gpus
+    names = [n for n in (draft.models if news else draft.touched) if n in draft.models]
+    draft.memory = watch_thresholds(draft.world(), names)
+    if draft.memory is not before.memory:
+        draft.touched.update(draft.models)
+        _tell_pressure(draft, before)
+    draft.memory = count_looks(before, draft.world(), sorted(draft.touched & draft.models.keys()), draft.now)
+    remember_rules(draft, sorted(draft.touched))
+
+
+def remember_rules(draft: Draft, names: list[str]) -> None:
+    """Bring what the rules remember of these models up to date."""
+    for name in names:
+        if name in draft.models:
+            draft.memory = remember(draft.models[name], draft.world(), draft.now)
+
+
+def _tell_pressure(draft: Draft, before: World) -> None:
+    was = {key[0] for key in before.memory.crossed}
+    now = {key[0] for key in draft.memory.crossed}
+    for rule in draft.settings.rules:
+        if (rule.name in was) == (rule.name in now) or not is_ram_pressure(rule):
+            continue
+        short = rule.name in now
+        on_host = any(isinstance(c, HostAvailableBelow | HostPressureAbove) for c in rule.conditions)
+        what = "host RAM is" if on_host else "the RAM of a unit is"
+        text = f"rule {rule.name}: {what} {'short' if short else 'enough again'}"
+        draft.note("pressure" if short else "pressure_over", "", text)
+        was ^= {rule.name}  # a rule that some models have under other conditions is told once
+
+
+def wish_wakes(draft: Draft) -> None:
+    """Let rules want sleepers awake, or no longer."""
+    for name in sorted(draft.touched):
+        record = draft.models.get(name)
+        if record is None or (record.life.state not in ASLEEP and not record.wanted_by):
+            continue
+        want = None
+        if record.life.state in ASLEEP and record.not_before_s <= draft.mono_s and not draft.stopping:
+            want = wake_wanted(draft.world(), record, draft.now)
+        if want is not None and record.spec.mode is Mode.OBSERVE:
+            _tell_would(draft, want, "wake")
+            want = None
+        wanted_by = want.rule.name if want is not None else ""
+        if wanted_by != record.wanted_by:
+            draft.change(name, wanted_by=wanted_by)
+
+
+def begin_sleeps(draft: Draft) -> None:
+    """Begin what rules want of models with news, and the level 2 checks that are due."""
+    if draft.stopping:
+        return
+    wants = []
+    for name in sorted(draft.touched):
+        record = draft.models.get(name)
+        if record is None or name in draft.tasks:
+            continue
+        let_go(draft, name)
+        record = draft.models[name]
+        if record.life.state is State.PROVING:
+            _prove(draft, name)
+        if _verification_due(draft, record):
+            begin_verification(draft, name)
+            continue
+        _tell_limits(draft, record)
+        if record.life.state is State.AWAKE and (want := _want_sleep(draft, record)) is not None:
+            wants.append(want)
+    for want in sorted(wants, key=lambda w: _order(draft, w)):
+        record = draft.models[want.model]
+        if want.model not in draft.tasks and _is_free(draft, record):
+            _begin(draft, want)
+
+
+def _order(draft: Draft, want: Want) -> tuple[int, int, float, str]:
+    """Pressure before idleness; then what matters least and was idle longest."""
+    record = draft.models[want.model]
+    return (want.rank, record.spec.priority, -idle_s(record, draft.mono_s), want.model)
+
+
+def _want_sleep(draft: Draft, record: ModelRecord) -> Want | None:
+    """What is to be begun with this awake model; a check that is due is begun at once."""
+    name = record.spec.name
+    observed = record.spec.mode is Mode.OBSERVE
+    if not _is_free(draft, record):
+        return None
+    if not observed and _check_due(draft, record):
+        begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
+        return None
+    if not observed and _prime_due(draft, record):
+        begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
+        return None
+    want, refusal = want_of(draft.world(), record, draft.now)
+    if want is not None and observed:
+        _tell_would(draft, want, f"put {name} to sleep at level {want.level}")
+        return None
+    if refusal:
+        _tell_once(draft, name, f"stays awake: {refusal}")
+    return want
+
+
+def _begin(draft: Draft, want: Want) -> None:
+    name, rule = want.model, want.rule
+    text = f"rule {rule.name} puts {name} to sleep at level {want.level}"
+    draft.note("rule", name, text, evidence(draft, rule, draft.models[name]))
+    note_act(draft, rule.name, name)
+    begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, rule.name))
+
+
+def note_act(draft: Draft, rule: str, name: str) -> None:
+    """Count an action of the rule against its limits."""
+    key = (rule, name)
+    memory = with_act(draft.memory, key, draft.mono_s)
+    draft.memory = replace(memory, told=memory.told - {("alarm", *key), ("would", *key)})
+
+
+def evidence(draft: Draft, rule: Rule, record: ModelRecord) -> Mapping[str, object]:
+    """What was found of each condition of the rule."""
+    world = draft.world()
+    found = next(e for e in evaluate_all(record, world, draft.now) if e.rule.name == rule.name)
+    reports = (
+        report_condition(rule, index, judged, record, world, draft.now) for index, judged in enumerate(found.judged)
+    )
+    return {report.name: report.found for report in reports}
+
+
+# --- what is told instead of done --------------------------------------------------------------------------------
+
+
+def _say(draft: Draft, kind: str, rule: str, name: str, text: str, data: Mapping[str, object] | None = None) -> None:
+    """Tell it once, until the rule lets go of the model or acts on it."""
+    key = (kind, rule, name)
+    if key not in draft.memory.told:
+        draft.memory = replace(draft.memory, told=draft.memory.told | {key})
+        draft.note(kind, name, text, {"rule": rule, **(data or {})})
+
+
+def _tell_would(draft: Draft, want: Want, what: str) -> None:
+    found = evidence(draft, want.rule, draft.models[want.model])
+    _say(draft, "would", want.rule.name, want.model, f"rule {want.rule.name} would {what} (observe mode)", found)
+
+
+def _tell_limits(draft: Draft, record: ModelRecord) -> None:
+    """Tell of rules that hold but go in circles, want what cannot be done, or find nothing that helps."""
+    name, world = record.spec.name, draft.world()
+    for found in evaluate_all(record, world, draft.now):
+        rule = found.rule
+        if not found.holds:
+            continue
+        limit = limit_of(rule, name, world, draft.now)
+        if limit is not None and limit.is_alarm:
+            _say(draft, "alarm", rule.name, name, f"rule {rule.name} goes in circles with {name}: {limit.why}")
+        if rule.action.kind is ActionKind.STOP and limit is None:
+            _say(draft, "stop_wanted", rule.name, name, f"rule {rule.name} wants {name} stopped: {STOP_LATER}")
+        if is_ram_pressure(rule) and rule.action.kind in (ActionKind.SLEEP, ActionKind.STOP):
+            _tell_helpless(draft, rule, name)
+
+
+def _tell_helpless(draft: Draft, rule: Rule, name: str) -> None:
+    """Say once that RAM is short and nothing gives any back: only stopping a process would."""
+    told = any(kind == "helpless" and of == rule.name for kind, of, _ in draft.memory.told)
+    if told or any(_may_help(draft, draft.models[n], rule) for n in rule.applies_to if n in draft.models):
+        return
+    detail = "no model it applies to may sleep at level 2, and a level 1 sleep takes RAM instead of giving any back"
+    _say(
+        draft, "helpless", rule.name, name, f"rule {rule.name}: RAM is short and nothing helps: {detail}; {STOP_LATER}"
+    )
+
+
+def _may_help(draft: Draft, record: ModelRecord, rule: Rule) -> bool:
+    """Whether the model could yet sleep at level 2, where it would have taken RAM at level 1."""
+    if rule.action.level < 2 or record.spec.max_level < 2 or record.life.state in ASLEEP:
+        return False
+    return level2_refusal(draft.world(), record) in ("", NO_ANSWER_YET, NOT_CHECKED)
+
+
+def _tell_once(draft: Draft, name: str, reason: str) -> None:
+    if draft.models[name].reason != reason:
+        draft.change(name, reason=reason)
+        draft.note("kept_awake", name, f"{name} {reason}")
+
+
+# --- what may be begun -------------------------------------------------------------------------------------------
+
+
+def _prove(draft: Draft, name: str) -> None:
+    record = draft.models[name]
+    if not isinstance(record.seen, Known) or record.not_before_s > draft.mono_s:
+        return
+    in_use = bool(record.seen.value.running) or bool(record.seen.value.waiting)
+    if uuids_of(draft, record) and not in_use and not _claimed(draft, record):
+        begin_proof(draft, name)
+
+
+def _verification_due(draft: Draft, record: ModelRecord) -> bool:
+    """Whether to ask a model that serves since a wake: not in the wake's own turn, which owes its caller an answer."""
+    if record.life.state is not State.AWAKE or not record.unverified or record.fingerprint is None:
+        return False
+    return isinstance(record.seen, Known) and draft.mono_s >= record.awake_since_s + VERIFY_AFTER_S
+
+
+def _claimed(draft: Draft, record: ModelRecord) -> bool:
+    return bool((set(uuids_of(draft, record)) | {HOST_LOCK}) & claimed(draft))
+
+
+def _is_free(draft: Draft, record: ModelRecord) -> bool:
+    """Whether rules may put this awake model to sleep in this turn: known, unprotected, its GPUs unclaimed."""
+    if not isinstance(record.seen, Known) or not isinstance(draft.gpus, Known) or not isinstance(draft.host, Known):
+        return False
+    if not uuids_of(draft, record) or any(protecting(record, draft.mono_s)) or _claimed(draft, record):
+        return False
+    wished = {
+        u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
+    }
+    return not wished & set(uuids_of(draft, record))
+
+
+def _prime_due(draft: Draft, record: ModelRecord) -> bool:
+    """A model with `prime` sleeps once in its first idle moment, and is woken again: its backup is pinned then, which
+    is what makes a first sleep slow. Not where the backup would not fit; that may change."""
+    if not record.spec.prime or record.prime_failed or record.footprint.host_pinned or record.spec.max_level == 0:
+        return False
+    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+        return False
+    return not backup_refusal(draft.world(), record)
+
+
+def _check_due(draft: Draft, record: ModelRecord) -> bool:
+    """A model allowed at level 2 is checked in its first idle moment, once per release and arguments."""
+    if record.spec.max_level < 2 or record.checking or record.check_failed or record.facts is None:
+        return False
+    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+        return False
+    refusal = level2_refusal(draft.world(), record)
+    return refusal in (NO_ANSWER_YET, NOT_CHECKED)

@@ -1,0 +1,49 @@
+"""Somebody else's curl: sleeps, wakes and pauses that sleepd did not send."""
+
+import math
+from random import Random
+
+from sleepd.sim.scenario.cast import Cast
+from sleepd.sim.scenario.deed import Arguments, Deed
+from sleepd.sim.scenario.stage import Stage
+from sleepd.sim.vllm_types import HttpRequest
+
+CALLS: dict[str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = {
+    "sleep 1": (("/sleep", (("level", "1"),)),),
+    "sleep 2": (("/sleep", (("level", "2"),)),),
+    "wake": (("/wake_up", ()),),
+    "sleep 0": (("/sleep", (("level", "0"),)),),
+    "pause": (("/pause", ()),),
+    "resume": (("/resume", ()),),
+    "sleep 2 and wake": (("/sleep", (("level", "2"),)), ("/wake_up", ())),
+    "wake weights": (("/wake_up", (("tags", "weights"),)),),
+}
+UNNOTICED_S = 75.0
+"""How long what a stranger did may stay unknown: nobody looks while the known answer is waited for, 60 s at most."""
+
+
+def _draw(random: Random, cast: Cast) -> Arguments:
+    return {"what": random.choice(tuple(CALLS))}
+
+
+def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
+    """One after the other, each as soon as the one before was answered: nobody looks in between."""
+    stage.blame(name)
+    if drawn["what"] in ("pause", "resume", "sleep 0"):
+        stage.doubt(name, math.inf)
+    calls = list(CALLS[str(drawn["what"])])
+
+    def following() -> None:
+        if calls:
+            path, query = calls.pop(0)
+            stage.doubt(name, UNNOTICED_S)
+            stage.servers[name].request(HttpRequest("POST", path, query), 600.0, lambda answer: after())
+
+    def after() -> None:
+        stage.doubt(name, UNNOTICED_S)
+        following()
+
+    following()
+
+
+DEEDS = (Deed("foreign curl", _curl, _draw),)

@@ -1,0 +1,179 @@
+"""Whether a level 1 backup fits into host RAM and under the limits above its unit, and what is said where it does
+not."""
+
+from dataclasses import replace
+
+import pytest
+from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
+
+from sleepd.core.events import Answer, AnswerKind, RunStep, SleepAsked, Tick
+from sleepd.core.footprint import Footprint
+from sleepd.core.host_room import HostShort, admit_backup, backup_need, backup_refusal, host_promised
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.machine import step
+from sleepd.core.memory import Admitted, Blind
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Mode, UnitMemory
+from sleepd.core.plan import plan_sleep
+from sleepd.core.units import GIB
+from sleepd.core.world import HOST_LOCK, Intent, Task, TaskKind
+
+FREED = Footprint(freed={"GPU-0": (28 * GIB,)})
+
+
+def unit(used: int, limit: int | None, kept: int = 3 * GIB) -> UnitMemory:
+    return UnitMemory(used, kept, True, limit, used, "memory.max of system.slice" if limit else "")
+
+
+@pytest.mark.parametrize(
+    ("more", "need"),
+    [
+        ({}, 20 * GIB),  # twice the checkpoint's 10
+        ({"spec": {"host_ram_bytes": 12 * GIB}}, 12 * GIB),
+        ({"footprint": replace(FREED, backups=(11 * GIB, 13 * GIB, 12 * GIB))}, 13 * GIB),
+        ({"footprint": replace(FREED, host_pinned=True)}, 0),
+        ({"footprint": replace(FREED, pinned_bytes=6 * GIB)}, 14 * GIB),
+        ({"footprint": replace(FREED, pinned_bytes=60 * GIB)}, 0),
+        ({"prior": Footprint(backups=(13 * GIB,), under="x")}, 13 * GIB),
+        ({"facts": replace(FACTS, checkpoint_bytes=None)}, 28 * GIB),
+        (
+            {"facts": replace(FACTS, checkpoint_bytes=None, gpu_memory_utilization=0.5), "footprint": Footprint()},
+            40 * GIB,
+        ),
+        ({"facts": replace(FACTS, checkpoint_bytes=None), "footprint": Footprint()}, None),
+    ],
+)
+def test_what_the_next_backup_takes(more, need):
+    made = world(record("a", AWAKE, **more))
+    assert backup_need(made.models["a"], made.gpus.value) == need
+
+
+@pytest.mark.parametrize(("available", "fits"), [(28 * GIB, True), (28 * GIB - 1, False)])
+def test_it_fits_above_the_reserve_or_not(available, fits):
+    made = replace(world(record("a")), host=host(available))
+    verdict = admit_backup(made, made.models["a"])
+    assert (verdict == Admitted()) is fits
+    if not fits:
+        assert isinstance(verdict, HostShort)
+        assert (verdict.wanted, verdict.found) == ("20GiB of host RAM for its backup", "20GiB left")
+        assert "max_level = 2" in verdict.hint
+        assert backup_refusal(made, made.models["a"]) == "its backup would not fit into host RAM above the reserve"
+
+
+@pytest.mark.parametrize(
+    ("memory", "fits"),
+    [
+        (unit(5 * GIB, None), True),
+        (unit(5 * GIB, 25 * GIB), True),
+        (unit(5 * GIB + 1, 25 * GIB), False),
+        (unit(30 * GIB, 25 * GIB), False),
+        (None, True),
+    ],
+)
+def test_the_tightest_limit_above_the_unit_binds_too(memory, fits):
+    made = world(record("a", seen=seen(unit_memory=memory)))
+    refusal = backup_refusal(made, made.models["a"])
+    assert refusal == ("" if fits else "its backup would not fit under memory.max of system.slice")
+    if not fits:
+        verdict = admit_backup(made, made.models["a"])
+        assert isinstance(verdict, HostShort)
+        assert "MemoryMax=" in verdict.hint
+
+
+def test_what_is_not_known_admits_nothing():
+    blind = replace(world(record("a")), host=Missing(MissingReason.UNREADABLE))
+    assert admit_backup(blind, blind.models["a"]) == Blind("host RAM is not known")
+    sizeless = world(record("a", facts=replace(FACTS, checkpoint_bytes=None), footprint=Footprint()))
+    assert "set host_ram in [models.a]" in backup_refusal(sizeless, sizeless.models["a"])
+
+
+def pending(kept_then: int | None, kept_now: int | None) -> object:
+    """A neighbour whose level 1 sleep waits for requests that reach it directly; its backup may come at any moment."""
+    memory = None if kept_now is None else unit(kept_now, None, kept_now)
+    b = record("b", Life(State.SLEEP_PENDING, Weights.OFFLOADED), seen=seen(unit_memory=memory))
+    plan, intent = plan_sleep(1, fingerprint_wanted=False), Intent("pst:1", None, kept_bytes=kept_then)
+    task = Task(1, "b", TaskKind.SLEEP, 1, Cause(CauseKind.RULE, "nap"), plan, 0.0, claims=frozenset({"GPU-1"}))
+    return replace(world(record("a"), b), tasks={"b": replace(task, intent=intent)}, host=host(40 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("kept", "promised"),
+    [
+        ((3 * GIB, 3 * GIB), 20),
+        ((3 * GIB, 8 * GIB), 15),
+        ((3 * GIB, 50 * GIB), 0),
+        ((None, 8 * GIB), 20),
+        ((3, None), 20),
+    ],
+)
+def test_a_sleep_that_may_still_pin_keeps_its_ram_and_what_it_pinned_is_not_counted_twice(kept, promised):
+    made = pending(*kept)
+    assert host_promised(made, "a") == promised * GIB
+    assert host_promised(made, "b") == 0
+    assert isinstance(admit_backup(made, made.models["a"]), HostShort) is (promised > 12)
+
+
+def asked(force: bool, **more: object) -> Answer:
+    made = replace(world(record("a", **more)), host=host(20 * GIB))
+    turn = step(made, [SleepAsked(7, "a", "root", 1, 60.0, force=force)], NOW)
+    assert not [c for c in turn.commands if isinstance(c, RunStep)]
+    return next(c for c in turn.commands if isinstance(c, Answer))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_overrides_a_backup_that_does_not_fit(force):
+    answer = asked(force)
+    assert (answer.kind, answer.problem) == (AnswerKind.REFUSED, "level_unsafe")
+    assert answer.detail == (
+        "a stays awake: its backup would not fit into host RAM above the reserve"
+        " (20GiB of host RAM for its backup, 12GiB left)"
+    )
+    assert (answer.wanted, answer.found) == ("20GiB of host RAM for its backup", "12GiB left")
+    assert answer.hint
+
+
+def test_a_sleep_that_waited_for_its_turn_is_measured_again_when_it_comes():
+    busy = Task(9, "b", TaskKind.SLEEP, 1, Cause(CauseKind.RULE, "nap"), plan_sleep(1, fingerprint_wanted=False), 0.0)
+    busy = replace(busy, claims=frozenset({HOST_LOCK}), running=True)
+    b = record("b", Life(State.DRAINING, Weights.LOADED))
+    made = replace(world(record("a"), b), tasks={"b": busy})
+    queued = step(made, [SleepAsked(7, "a", "root", 1, 60.0)], NOW).world
+    assert queued.models["a"].waiters
+    turn = step(replace(queued, tasks={}, host=host(20 * GIB)), [Tick()], NOW)
+    assert [c.problem for c in turn.commands if isinstance(c, Answer)] == ["level_unsafe"]
+    assert turn.world.tasks == {}
+
+
+# --- prime --------------------------------------------------------------------------------------------------------
+
+
+def primed(**more: object) -> object:
+    fields: dict[str, object] = {"spec": {"prime": True}, "footprint": Footprint(), **more}
+    return world(record("a", AWAKE, **fields), rules=(nap(36_000.0),))
+
+
+def begun(made: object) -> list[str]:
+    return [str(t.cause.kind) for t in step(made, [Tick()], NOW).world.tasks.values()]
+
+
+def test_a_model_to_be_primed_sleeps_in_its_first_idle_moment_and_is_owed_its_wake():
+    made = primed()
+    assert begun(made) == ["prime"]
+    task = step(made, [Tick()], NOW).world.tasks["a"]
+    assert (task.level, task.kind) == (1, TaskKind.SLEEP)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"footprint": Footprint(host_pinned=True)},
+        {"prime_failed": True},
+        {"last_active_s": NOW.mono_s - 1.0},
+        {"in_flight": 1},
+        {"spec": {"prime": True, "max_level": 0}},
+        {"spec": {"prime": True, "mode": Mode.OBSERVE}},
+        {"spec": {}},
+        {"facts": replace(FACTS, checkpoint_bytes=60 * GIB)},
+    ],
+)
+def test_it_is_not_primed_twice_nor_in_use_nor_where_its_backup_does_not_fit(more):
+    assert begun(primed(**more)) == []
