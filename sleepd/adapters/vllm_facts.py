@@ -64,6 +64,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         gpu_memory_utilization=_share(cache, "gpu_memory_utilization"),
         kv_cache_memory_bytes=_bytes(cache, "kv_cache_memory_bytes"),
         asks_at=asks_at,
+        keep_alive_s=_seconds(_table(server_info, "vllm_env"), "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", 5.0),
         described=bool(model and parallel),
         arguments_hash=_hash(config),
     )
@@ -115,6 +116,11 @@ def _bytes(table: Mapping[str, Any], key: str) -> int | None:
 def _share(table: Mapping[str, Any], key: str) -> float | None:
     value = table.get(key)
     return float(value) if isinstance(value, int | float) and 0 < value <= 1 else None
+
+
+def _seconds(table: Mapping[str, Any], key: str, default: float) -> float:
+    value = table.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else default
 
 
 def _flag(table: Mapping[str, Any], key: str) -> bool | None:

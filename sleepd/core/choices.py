@@ -118,7 +118,7 @@ def begin_wakes(draft: Draft) -> None:
         elif isinstance(room, WaitFor):
             _wait(draft, name, room)
             if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
-                barred |= room.gpus
+                barred |= room.claims
         else:
             _refuse(draft, name, room)
 

@@ -143,6 +143,8 @@ class EngineFacts:
     """Set: the KV cache is this large per GPU, and gpu_memory_utilization bounds nothing."""
     asks_at: str = "/v1/completions"
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
+    keep_alive_s: Seconds = 5.0
+    """After so long the server closes an idle connection (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
     described: bool = False
     """/server_info answered: the fields about parallelism, quantization and loading are known, not defaults."""
     arguments_hash: str = ""
@@ -231,6 +233,18 @@ class UnitMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectSeen:
+    """Connections to a server that are not ours. `quiet_s`: how long the quietest has been without a byte either way.
+
+    `missing` says why they cannot be seen, and is empty where they can.
+    """
+
+    count: int = 0
+    quiet_s: Seconds = 0.0
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One look at a server. `is_sleeping` is None in looks that did not ask (it blocks behind engine calls)."""
 
@@ -242,6 +256,8 @@ class ModelSeen:
     control: ControlCounts | None = None
     gauge: SleepGauge = SleepGauge.ABSENT
     pids: tuple[int, ...] = ()
+    direct: DirectSeen | None = None
+    """Only in looks that asked for it."""
     unit_memory: UnitMemory | None = None
     """None where the server's cgroup cannot be read, and in looks of a wake, which somebody waits for."""
 

@@ -182,6 +182,10 @@ class ModelRecord:
     """What our own questions moved, or may have moved, of counters not yet seen."""
     not_provable: str = ""
     """Why this incarnation has no known answer, as it was found when one was asked for."""
+    direct_not_before_s: MonotonicS = 0.0
+    """No direct connection makes a wish before this moment."""
+    direct_missing: str = ""
+    """Why direct connections cannot be seen, as it was told."""
     unverified: bool = False
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     footprint: Footprint = Footprint()

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
@@ -23,6 +24,7 @@ from sleepd.engine.runner import Runner, cancelled
 from sleepd.engine.ticker import Ticker
 from sleepd.obs import log
 from sleepd.ports import Vllm
+from sleepd.service.declared import declared_bytes
 from sleepd.service.listeners import Listeners
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
@@ -142,6 +144,8 @@ class Service:
             disk_slow=self._say_disk_slow,
             ended=saved.ended,
         )
+        if isinstance(parts.gpus, DeclaredGpus):
+            parts.gpus.count(lambda: declared_bytes(self.world, self._server))
         self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server)
         self._loop.observe_with(self._observer)
         await self._listeners.start(self, config.service, parts.passed)

@@ -10,6 +10,7 @@ from typing import Any
 from sleepd.core import wishes
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import next_deadline
+from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -385,7 +386,7 @@ class VirtualDaemon:
         if task is not None and task.running:
             self.time.call_later(self.settings.poll_every_s, again)
         else:
-            self.servers[name].look(asks_sleeping(record), 5.0, then)
+            self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:
