@@ -144,8 +144,9 @@ def protecting(record: ModelRecord, now_s: MonotonicS) -> Iterator[Claim]:
     if left_s > 0 and record.life.state is State.AWAKE:
         left = format_duration(left_s)
         yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"it woke recently: min_awake leaves {left}")
-    if record.not_before_s > now_s:
-        next_in = format_duration(record.not_before_s - now_s)
+    rest_s = max(record.not_before_s, record.cooldown_until_s) - now_s
+    if rest_s > 0:
+        next_in = format_duration(rest_s)
         yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"the last attempt did not work: next in {next_in}")
     if record.waiters or record.owed_wake:
         yield Claim(Rank.WAITING, Wish.AWAKE, "somebody waits for it")
