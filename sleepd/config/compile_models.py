@@ -141,6 +141,8 @@ def _check_placement(model: Written, capacity: Mapping[str, int] | None) -> None
     elif capacity is not None and found.gpus == "auto":
         model.refuse("gpus", 'is needed with [gpu] backend = "none": nobody sees where its processes hold memory')
     elif capacity is not None:
+        if found.vram == "auto" and not model.is_refused("vram"):
+            model.refuse("vram", 'is needed with [gpu] backend = "none": nobody measures what its wake takes')
         for gpu in found.gpus:
             if gpu not in capacity:
                 model.refuse("gpus", f"wanted GPUs that [gpu] capacity declares ({', '.join(capacity)}), found {gpu}")

@@ -107,7 +107,10 @@ class MetricsKeys(Section):
 
 class GpuKeys(Section):
     backend: Literal["nvml", "none"] = key(
-        "nvml", '`"none"`: only declared bytes of managed models are counted, against `capacity`', "none"
+        "nvml",
+        '`"none"`: only the declared bytes of managed models are counted, against `capacity`; their own word that they '
+        "sleep is all the proof there is, and `vram` is required",
+        "none",
     )
     margin: Size = key("1GiB", "bytes per GPU that are never given out", "512MiB")
     capacity: dict[Gpu, Size] = key(

@@ -48,10 +48,11 @@ class MakeRoom:
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
-    """Nothing is wrong that time does not change; `reason` is a sentence, `gpus` the uuids it would claim."""
+    """Nothing is wrong that time does not change; `reason` is a sentence, `claims` what younger wishes must leave alone
+    once this one has waited long: its GPUs, and where a lock is all that is missing, everything it would take."""
 
     reason: str
-    gpus: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
     look: bool = False
     """A reading would settle it: it is asked for at once."""
     problem: str = "no_room"
@@ -89,9 +90,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     taken = claimed(draft, task_id) | barred
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
     if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
-        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+        # A moment only, so the host is kept too: whoever must make room will need it.
+        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
     if claims & taken:
-        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", uuids)
+        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", claims)
     full = full_group(draft, name)
     if full is not None:
         return _place_in_group(draft, name, full, claims, taken)
@@ -109,7 +111,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     room = _room_by_victims(draft, name, verdict, claims, taken)
     if isinstance(room, Refuse) and draft.gpus.asked_at_s < _first_wished_s(record):
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
-        return WaitFor("a fresh reading of GPU memory", uuids, look=True)
+        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
     return room
 
 
@@ -131,7 +133,7 @@ def _place_in_group(
         if not hindrance:
             both = claims | {HOST_LOCK} | set(placement(other.spec, other.placed_on, gpus))
             if both & taken:
-                return WaitFor("another transition is under way on the host", claims, problem="group_full")
+                return WaitFor("another transition is under way on the host", both, problem="group_full")
             level, _ = level_for(draft.world(), other, _wanted_level(draft, other))
             return MakeRoom(other.spec.name, level, both)
         reasons.append(f"{other.spec.name}: {hindrance}")
@@ -175,7 +177,7 @@ def _room_by_victims(
         chosen = draft.models[victim.model]
         both = claims | {HOST_LOCK} | set(placement(chosen.spec, chosen.placed_on, gpus))
         if both & taken:
-            return WaitFor("another transition is under way on the host", claims)
+            return WaitFor("another transition is under way on the host", both)
         level, _ = level_for(draft.world(), chosen, _wanted_level(draft, chosen))
         return MakeRoom(victim.model, level, both)
     if choose_victim(short, [*now, *later]) is not None:

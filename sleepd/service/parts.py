@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
@@ -37,7 +38,7 @@ def system_parts(config: Config) -> Parts:
     units = CgroupMemory(service.cgroup_root, service.proc_root)
     return Parts(
         clock=clock,
-        gpus=NvmlGpus(clock),
+        gpus=NvmlGpus(clock) if service.gpu.backend == "nvml" else DeclaredGpus(clock, service.gpu.capacity_bytes),
         host=ProcHostMemory(service.proc_root, clock, units),
         store=SqliteStore(service.state_dir / "state.db"),
         notifier=SystemdNotifier(),

@@ -50,7 +50,7 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
         model.pop("unit" if key == "cgroup" else "cgroup", None)
     if section == "gpu" and value == '"none"':
         plain["capacity"] = '{ "0" = "80GiB" }'
-        model["gpus"] = '["0"]'
+        model |= {"gpus": '["0"]', "vram": '"30GiB"'}
     if section == "rules.when":
         needed = {"until": "host_available_below", "window": "requests_below", "timezone": "days", "within": "cron"}
         when.update({needed[key]: COMPANIONS[needed[key]]} if key in needed else {"idle": '"1m"'})
@@ -61,7 +61,7 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
     inline = {"when": as_inline(when), "then": as_inline(then)}
     heads: dict[str, dict[str, str]] = {
         "[models.chat]": model,
-        "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]'},
+        "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]', "vram": '"1GiB"'},
         "[[rules]]": inline | rule,
         "[groups.g]": groups if section == "groups" else {},
         f"[{section}]": plain,

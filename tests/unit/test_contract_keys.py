@@ -86,7 +86,7 @@ KEYS = [
     ),
     Case(
         'capacity { "0" = "80GiB" }, required for "none"',
-        '[gpu]\nbackend = "none"\ncapacity = { "0" = "80GiB" }\n' + CHAT,
+        '[gpu]\nbackend = "none"\ncapacity = { "0" = "80GiB" }\n' + CHAT + 'vram = "30GiB"\n',
         lambda c: (c.service.gpu.backend, c.service.gpu.capacity_bytes) == ("none", {"0": 80 * GIB}),
     ),
     Case(

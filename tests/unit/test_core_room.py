@@ -154,7 +154,7 @@ def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
 def test_a_barred_gpu_is_waited_for():
     found = ask(world(sleeper()), barred=GPU)
     assert isinstance(found, WaitFor)
-    assert found.gpus == GPU
+    assert found.claims == GPU
 
 
 def test_a_victims_sleep_needs_the_host_lock():
