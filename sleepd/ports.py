@@ -41,11 +41,14 @@ class Clock(Protocol):
 class Vllm(Protocol):
     """One vLLM server. One instance per model; calls may overlap."""
 
-    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False) -> Reading[ModelSeen]:
+    async def look(
+        self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False, ask_connections: bool = False
+    ) -> Reading[ModelSeen]:
         """Return counters and gauges, the facts (asked anew when the incarnation changed), the pids.
 
         Waits `timeout_s` at most. `ask_sleeping` adds GET /is_sleeping, which blocks behind engine calls; with
         `fence` the counters are read only after its answer, so that they count every call it waited for.
+        `ask_connections` adds who is connected beside this process.
         """
         ...
 

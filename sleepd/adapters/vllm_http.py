@@ -19,6 +19,7 @@ from yarl import URL
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.connections import cause_of, is_refusal
 from sleepd.adapters.credentials import Credentials
+from sleepd.adapters.direct import DirectConnections
 from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
@@ -51,6 +52,7 @@ class VllmServer:
         units: CgroupMemory | None = None,
         credentials: Credentials = Credentials(),  # noqa: B008 - frozen
     ) -> None:
+        self._direct = DirectConnections()
         self._credentials = credentials
         self._spec, self._clock, self._processes, self._units = spec, clock, processes, units
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
@@ -67,8 +69,11 @@ class VllmServer:
         """Every request from now on is made with these; what is under way goes on with the old ones."""
         self._credentials = credentials
 
-    async def look(self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False) -> Reading[ModelSeen]:
-        """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping. Waits `timeout_s` at most.
+    async def look(
+        self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False, ask_connections: bool = False
+    ) -> Reading[ModelSeen]:
+        """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping, with `ask_connections` also who
+        is connected beside this process. Waits `timeout_s` at most.
 
         With `fence` the counters are read after /is_sleeping answered: it blocks behind the call that runs (vLLM
         v1/engine/core.py, run_busy_loop takes utility calls in turn), the metrics page does not and may miss that call.
@@ -81,7 +86,11 @@ class VllmServer:
         limit_s = min(timeout_s, ENDED_LOOK_S) if ended else timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                return await self._look(ask_sleeping, fence, asked_s, limit)
+                known = await self._look(ask_sleeping, fence, asked_s, limit)
+                if not ask_connections:
+                    return known
+                direct = await self._direct.look(self._spec.url)
+                return replace(known, value=replace(known.value, direct=direct))
         except TimeoutError:
             if ended and self._process is not None:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"

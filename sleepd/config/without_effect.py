@@ -20,7 +20,6 @@ WITHOUT_EFFECT = {
     "recovery.max_restarts": "units are not controlled yet",
     "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
-    "models.wake_direct": "direct connections are not looked at yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",
     "rules.then.stop": "units are not controlled yet: it is only told",

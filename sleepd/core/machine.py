@@ -7,7 +7,9 @@ from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps,
 from sleepd.core.beginning import newborn
 from sleepd.core.choices import begin_wakes, go_on, serve_callers
 from sleepd.core.detector import forget_rules
+from sleepd.core.direct import due_in_s
 from sleepd.core.draft import Draft
+from sleepd.core.drain import hurry_sleeps
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -53,6 +55,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     noted = {name: draft.models.get(name) for name in draft.touched}
     wish_wakes(draft)
     go_on(draft)
+    hurry_sleeps(draft)
     serve_callers(draft)
     begin_asked_sleeps(draft)
     begin_wakes(draft)
@@ -192,7 +195,9 @@ def poll_after_s(record: ModelRecord, settings: Settings) -> Seconds:
     """Seconds until the next look at this server: sleepers and the lost are looked at more slowly."""
     quiet = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2, State.FAILED) and not record.waiters
     unsure = 0 < record.failed_polls < LOST_AFTER_POLLS
-    return settings.poll_every_s * (ASLEEP_POLL_FACTOR if quiet and not unsure else 1.0)
+    after_s = settings.poll_every_s * (ASLEEP_POLL_FACTOR if quiet and not unsure else 1.0)
+    due_s = due_in_s(record)
+    return after_s if due_s is None else min(after_s, due_s)
 
 
 def asks_sleeping(record: ModelRecord) -> bool:

@@ -113,17 +113,21 @@ class ModelSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+Release: TypeAlias = tuple[int, ...]
+"""(0, 10, 2), or its start: releases are compared as tuples are."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What one incarnation of a server told about itself; asked once per incarnation.
 
-    `release` is (major, minor) or None where `version` cannot be parsed (a fork): None means the strictest row.
+    `release` is (major, minor, patch) or None where `version` cannot be parsed (a fork): None means the strictest row.
     `incarnation` names this process; None where nothing tells restarts apart, and then level 2 is refused.
     Sources: GET /version, /openapi.json, /server_info?config_format=json, /v1/models, /metrics.
     """
 
     version: str
-    release: tuple[int, int] | None
+    release: Release | None
     incarnation: str | None
     served_names: tuple[str, ...] = ()
     lora_names: tuple[str, ...] = ()
@@ -133,6 +137,8 @@ class EngineFacts:
     data_parallel: int = 1
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    kv_connector: str = ""
+    """The KV transfer connector or offloading backend it runs with; empty where there is none."""
     speculative: bool = False
     lora: bool = False
     load_format: str = "auto"
@@ -143,6 +149,8 @@ class EngineFacts:
     """Set: the KV cache is this large per GPU, and gpu_memory_utilization bounds nothing."""
     asks_at: str = "/v1/completions"
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
+    keep_alive_s: Seconds = 5.0
+    """After so long the server closes an idle connection (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
     described: bool = False
     """/server_info answered: the fields about parallelism, quantization and loading are known, not defaults."""
     arguments_hash: str = ""
@@ -231,6 +239,18 @@ class UnitMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectSeen:
+    """Connections to a server that are not ours. `quiet_s`: how long the quietest has been without a byte either way.
+
+    `missing` says why they cannot be seen, and is empty where they can.
+    """
+
+    count: int = 0
+    quiet_s: Seconds = 0.0
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSeen:
     """One look at a server. `is_sleeping` is None in looks that did not ask (it blocks behind engine calls)."""
 
@@ -242,6 +262,8 @@ class ModelSeen:
     control: ControlCounts | None = None
     gauge: SleepGauge = SleepGauge.ABSENT
     pids: tuple[int, ...] = ()
+    direct: DirectSeen | None = None
+    """Only in looks that asked for it."""
     unit_memory: UnitMemory | None = None
     """None where the server's cgroup cannot be read, and in looks of a wake, which somebody waits for."""
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.activity import Owed
+from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
@@ -128,6 +129,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             fingerprint=None,
             failure=None,
             attempts=0,
+            cooldown_until_s=0.0,
             check_failed="",
             checking=False,
             owed_wake=None,
@@ -228,6 +230,7 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         meet_stranger(draft, name, _what_they_did(record.control, seen.control))
         return
     used = count_use(draft, name, seen)
+    watch_connections(draft, name, seen.direct)
     if record.life.state is State.AWAKE:
         if seen.is_sleeping:
             draft.state(name, Fact.CONTRADICTED)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
+from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
 from sleepd.core.machine import asks_sleeping, poll_after_s, wants_processes
 from sleepd.core.world import World
@@ -92,7 +93,11 @@ class Observer:
             record = self._sink.world.models[name]
             asked_s = self._clock.now().mono_s
             if name not in self._sink.world.tasks or not self._sink.world.tasks[name].running:
-                reading = await self._server(name).look(ask_sleeping=asks_sleeping(record), timeout_s=LOOK_TIMEOUT_S)
+                reading = await self._server(name).look(
+                    ask_sleeping=asks_sleeping(record),
+                    timeout_s=LOOK_TIMEOUT_S,
+                    ask_connections=looks_at_connections(record),
+                )
                 self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
             record = self._sink.world.models.get(name, record)
             await self._rest(f"model:{name}", poll_after_s(record, self._sink.world.settings), asked_s)

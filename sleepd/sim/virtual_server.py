@@ -9,6 +9,7 @@ from sleepd.core.model import (
     Activity,
     CallCount,
     ControlCounts,
+    DirectSeen,
     EngineFacts,
     Known,
     Missing,
@@ -40,6 +41,8 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._direct: dict[int, float] = {}
+        self._next_direct = 0
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -58,6 +61,22 @@ class VirtualServer:
 
         pending = self._time.call_later(timeout_s if math.isfinite(timeout_s) else 1e9, lambda: once(None))
         self.engine.call(request, once)
+
+    def ask_directly(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
+        """A request past the gate: as long as it is held, its connection can be seen."""
+        self._next_direct += 1
+        number = self._next_direct
+        self._direct[number] = self._time.now()
+
+        def answered(answer: SimAnswer | None) -> None:
+            self._direct.pop(number, None)
+            then(answer)
+
+        self.request(request, timeout_s, answered)
+
+    def _see_connections(self) -> DirectSeen:
+        quiet_s = [self._time.now() - since_s for since_s in self._direct.values()]
+        return DirectSeen(len(quiet_s), max(quiet_s, default=0.0))
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
         asked = request_of(verb, mode_parameter=mode)
@@ -91,6 +110,7 @@ class VirtualServer:
         then: Callable[[Reading[ModelSeen]], None],
         *,
         fence: bool = False,
+        ask_connections: bool = False,
     ) -> None:
         """Give `then` the reading. Counters are of when it was asked; with `fence`, of after /is_sleeping answered."""
         asked_s = self._time.now()
@@ -100,6 +120,8 @@ class VirtualServer:
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
         seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
+        if ask_connections:
+            seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:
             self._time.call_later(0.001, lambda: then(Known(seen, asked_s, self._time.now())))
             return
@@ -122,10 +144,10 @@ class VirtualServer:
 def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
     """What the adapter would have read from this engine's pages."""
     spec = engine.spec
-    major, minor = spec.version.split(".")[:2]
+    release = tuple(int(part) for part in spec.version.split(".")[:3])
     facts = EngineFacts(
         version=spec.version,
-        release=(int(major), int(minor)),
+        release=release,
         incarnation=f"pst:{snap.process_start_time_s}",
         served_names=(spec.name,),
         sleep_mode=True,

@@ -290,7 +290,7 @@ def test_a_wake_whose_looks_all_failed_is_found_out_and_not_given_up(monkeypatch
     fall_asleep(rig, "a")
     server, real = rig.servers["a"], rig.servers["a"].look
 
-    def broken(ask_sleeping: bool, timeout_s: float, then: Callable[[Reading], None], fence: bool = False) -> None:
+    def broken(ask_sleeping: bool, timeout_s: float, then: Callable[[Reading], None], **how: bool) -> None:
         missing = Missing(MissingReason.UNREACHABLE, "reset by peer", rig.time.now())
         rig.time.call_later(0.001, lambda: then(missing))
 
