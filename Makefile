@@ -51,6 +51,7 @@ demo: $(READY)
 # measure fails the target.
 bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/cli.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
