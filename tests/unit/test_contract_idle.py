@@ -181,7 +181,7 @@ def test_in_observe_mode_level_2_is_not_checked_by_itself():
     assert play(world(record(spec=WATCHED | {"max_level": 2}))).world.tasks == {}
 
 
-# --- `[daemon] on_stop = "wake"` ---------------------------------------------------------------------------------------
+# --- `[daemon] on_stop = "wake"` --------------------------------------------------------------------------------------
 
 
 def test_leaving_wakes_every_sleeper_that_finds_room_and_puts_nobody_to_sleep():
