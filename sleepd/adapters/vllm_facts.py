@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sleepd.core.model import EngineFacts
+from sleepd.core.model import EngineFacts, Release
 from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING
 
 _BUILD = r"\+(?:cpu|xpu|tpu|cu\d+|rocm\d+(?:\.\d+)*)"
 """What vLLM's setup.py (get_vllm_version) adds for hardware other than its main CUDA, as a PEP 440 local version."""
-_RELEASE = re.compile(rf"(\d+)\.(\d+)(?:\.\d+){{0,2}}(?:\.?(?:rc|post)\d+)?(?:{_BUILD})?")
+_RELEASE = re.compile(rf"(\d+)\.(\d+)(?:\.(\d+))?(?:\.\d+)?(?:\.?(?:rc|post)\d+)?(?:{_BUILD})?")
 """Releases and their builds. Forks and development builds carry other suffixes and count as unknown."""
 
 _CHECKPOINT = ("*.safetensors", "*.bin", "*.pt")
@@ -28,10 +28,10 @@ _HASHED = {
 """What a level 2 proof depends on; everything else in the dump changes with every start."""
 
 
-def parse_release(version: str) -> tuple[int, int] | None:
-    """(major, minor), or None for anything that is not a plain release."""
+def parse_release(version: str) -> Release | None:
+    """(major, minor, patch), or None for anything that is not a plain release."""
     found = _RELEASE.fullmatch(version.strip())
-    return (int(found[1]), int(found[2])) if found else None
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
 def facts_of(version: str, incarnation: str | None, models: Any, server_info: Any, openapi: Any = None) -> EngineFacts:
@@ -57,6 +57,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         data_parallel=_number(parallel, "data_parallel_size"),
         quantization=_text(model, "quantization") or None,
         kv_cache_dtype=_text(cache, "cache_dtype") or None,
+        kv_connector=_text(_table(config, "kv_transfer_config"), "kv_connector"),
         speculative=config.get("speculative_config") is not None,
         lora=bool(adapters) or config.get("lora_config") is not None,
         load_format=_text(load, "load_format") or "auto",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sleepd.core.budget import clear_failures
 from sleepd.core.conditions import ASLEEP, is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
@@ -180,17 +181,18 @@ def ask_reset(draft: Draft, ask: ResetAsked) -> None:
         draft.command(Answer(ask.waiter, AnswerKind.DONE))
         return
     if record.life.state is not State.FAILED:
-        if record.failure or record.check_failed or record.frees_nothing:
-            draft.change(ask.model, failure=None, check_failed="", frees_nothing=False, attempts=0)
+        if record.failure or record.check_failed or record.frees_nothing or record.attempts:
+            draft.change(ask.model, failure=None, check_failed="", frees_nothing=False)
+            clear_failures(draft, ask.model)
         draft.command(Answer(ask.waiter, AnswerKind.DONE, level=LEVEL[record.life.state]))
         return
     draft.state(ask.model, Fact.OPERATOR_RESET)
+    clear_failures(draft, ask.model)
     draft.change(
         ask.model,
         failure=None,
         check_failed="",
         frees_nothing=False,
-        attempts=0,
         belief=None,
         seen=Missing(MissingReason.NOT_YET),
         settled_s=draft.mono_s,

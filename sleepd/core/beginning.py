@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sleepd.core.activity import Owed, ask_lost
+from sleepd.core.budget import MOST_S
 from sleepd.core.draft import age_of
 from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
 from sleepd.core.holds import GRACE_S
@@ -36,7 +37,9 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
-            tasks[name] = replace(task, phase=phase, running=False, started_s=now.mono_s, attempt=0, resume_s=resume_s)
+            tasks[name] = replace(
+                task, phase=phase, running=False, started_s=now.mono_s, sent_s=now.mono_s, attempt=0, resume_s=resume_s
+            )
         if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
             # The question that was out when the former daemon ended may be counted yet.
             known = record.fingerprint
@@ -114,6 +117,8 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         failure=kept.failure,
         check_failed=kept.check_failed,
         checking=kept.checking,
+        attempts=kept.attempts,
+        cooldown_until_s=now.mono_s + min(max(0.0, kept.cooldown_until_wall_s - now.wall_s), 2 * MOST_S),
         frees_nothing=kept.frees_nothing,
         owed_wake=kept.owed_wake,
         unverified=kept.unverified and kept.life.state is State.AWAKE,

@@ -58,6 +58,7 @@ class Request:
 
 _WAIT = ("mode", "wait")
 _KEEP = ("mode", "keep")
+_ABORT = ("mode", "abort")
 
 REQUESTS: dict[Verb, Request] = {
     Verb.SLEEP_L1: Request("/sleep", (("level", "1"), _WAIT)),
@@ -65,6 +66,8 @@ REQUESTS: dict[Verb, Request] = {
     Verb.RESLEEP_L1: Request("/sleep", (("level", "1"), _KEEP)),
     Verb.RESLEEP_L2: Request("/sleep", (("level", "2"), _KEEP)),
     Verb.WORKER_SLEEP_L1: Request("/collective_rpc", body={"method": "sleep", "kwargs": {"level": 1}}),
+    Verb.CUT_L1: Request("/sleep", (("level", "1"), _ABORT)),
+    Verb.CUT_L2: Request("/sleep", (("level", "2"), _ABORT)),
     Verb.WAKE: Request("/wake_up"),
     Verb.WAKE_WEIGHTS: Request("/wake_up", (("tags", "weights"),)),
     Verb.WAKE_KV: Request("/wake_up", (("tags", "kv_cache"),)),

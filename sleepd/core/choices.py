@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sleepd.core.budget import cooling_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
@@ -13,6 +14,7 @@ from sleepd.core.repair import put_back, retry
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
+from sleepd.core.units import format_duration
 from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
 
 LOOK_AGAIN_S = 0.25
@@ -100,7 +102,7 @@ def begin_wakes(draft: Draft) -> None:
         name = record.spec.name
         if draft.stopping:
             break
-        if _unwakeable(draft, record):
+        if _unwakeable(draft, record) or _cooling(draft, record):
             continue
         room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
         if isinstance(room, MakeRoom) and not wakes_asked(record):
@@ -134,6 +136,20 @@ def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     detail = f"it is asleep at level 2 and cannot be brought back ({unsafe}): restart the server"
     draft.fail(name, "level_unsafe", detail)
     refuse_all(draft, name, "failed", detail)
+    return True
+
+
+def _cooling(draft: Draft, record: ModelRecord) -> bool:
+    """Whether it is left alone after a failure. Requests are refused meanwhile, what we owe waits; a person may try."""
+    rest_s = cooling_s(record, draft.mono_s)
+    if rest_s <= 0 or any(w.ask is AskKind.WAKE and w.cause.kind is CauseKind.OPERATOR for w in record.waiters):
+        return False
+    name = record.spec.name
+    why = record.failure.detail if record.failure else "its last wake failed"
+    detail = f"{name} is left alone after a failure ({why}); next attempt in {format_duration(rest_s)}"
+    hint = f"sleepctl wake {name} tries at once"
+    for waiter in [w for w in record.waiters if w.ask is AskKind.WAKE]:
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
     return True
 
 

@@ -1,6 +1,7 @@
 """When time alone changes something: a Tick is due then, and not before."""
 
 from sleepd.core.conditions import ASLEEP
+from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import State
@@ -20,6 +21,9 @@ def next_deadline(world: World, now: Now) -> MonotonicS | None:
         task = world.tasks.get(name)
         if task is not None and task.resume_s is not None:
             moments.append(task.resume_s)
+        if task is not None:
+            moments += hurry_moments(task, world.settings.late_drain_s)
+        moments.append(record.cooldown_until_s)
         if record.life.state is State.FOREIGN:
             moments.append(record.hold_down_until_s)
         if record.life.state is State.AWAKE:

@@ -7,13 +7,15 @@ gets the strictest row. A new release is a new row, never an `if`.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sleepd.core.model import EngineFacts
+from sleepd.core.model import EngineFacts, Release
 
 
 class Remedy(StrEnum):
     """What the recipe allows after a failed call. Tried in order; after the last, the engine needs a restart."""
 
     RETRY = "the same call again"
+    RETRY_ONCE = "the same call once more"
+    IN_STAGES = "the same wake again, in stages"
     RESLEEP = "repeat the sleep, keeping requests"
     WORKER_SLEEP = "put half-woken memory back by a worker call"
     RESTART = "restart the engine"
@@ -21,9 +23,14 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One row: capabilities of a range of releases (first release included) and its remedies per failed step."""
+    """One row: capabilities of a range of releases (first release included) and its remedies per failed step.
 
-    since: tuple[int, int]
+    `failed_weights_l1` and `failed_kv_l1` are the stages of a level 1 wake (only after a bare one failed),
+    `failed_weights`, `failed_reload`, `failed_reset` and `failed_kv` the steps of a level 2 wake. `failed_reset` also
+    stands for the emptying of the prefix cache that `reset_prefix_after_wake` demands.
+    """
+
+    since: Release
     sleep_needs_fence: bool
     sleep_mode_parameter: bool
     level2: bool
@@ -32,8 +39,11 @@ class Recipe:
     reset_prefix_after_wake: bool
     failed_sleep_l1: tuple[Remedy, ...]
     failed_wake_l1: tuple[Remedy, ...]
+    failed_weights_l1: tuple[Remedy, ...]
+    failed_kv_l1: tuple[Remedy, ...]
     failed_weights: tuple[Remedy, ...]
     failed_reload: tuple[Remedy, ...]
+    failed_reset: tuple[Remedy, ...]
     failed_kv: tuple[Remedy, ...]
 
 
@@ -41,7 +51,7 @@ _R = Remedy
 _GIVE_UP = (_R.RESTART,)
 
 _STRICTEST = Recipe(
-    since=(0, 0),
+    since=(0,),
     sleep_needs_fence=True,
     sleep_mode_parameter=False,
     level2=False,
@@ -50,19 +60,22 @@ _STRICTEST = Recipe(
     reset_prefix_after_wake=True,
     failed_sleep_l1=_GIVE_UP,
     failed_wake_l1=_GIVE_UP,
+    failed_weights_l1=_GIVE_UP,
+    failed_kv_l1=_GIVE_UP,
     failed_weights=_GIVE_UP,
     failed_reload=_GIVE_UP,
+    # It moves no memory, so it may be sent again in every release.
+    failed_reset=(_R.RETRY, _R.RESTART),
     failed_kv=_GIVE_UP,
 )
-# Each row says only what its release changed.
-_FROM_0_11 = replace(_STRICTEST, since=(0, 11), reset_prefix_after_wake=False)
+# Each row says only what its release changed. 0.10.1 was not read: it counts as 0.10.0.
+_FROM_0_10_2 = replace(_STRICTEST, since=(0, 10, 2), level2=True, reset_prefix_after_wake=False)
 _FROM_0_17 = replace(
-    _FROM_0_11,
+    _FROM_0_10_2,
     since=(0, 17),
     sleep_needs_fence=False,
     sleep_mode_parameter=True,
-    level2=True,
-    failed_reload=(_R.RETRY, _R.RESTART),
+    failed_reload=(_R.RETRY_ONCE, _R.RESTART),
 )
 _FROM_0_24 = replace(_FROM_0_17, since=(0, 24), level2_needs_fence=False, held_when_partial=True)
 _FROM_0_28 = replace(
@@ -71,17 +84,22 @@ _FROM_0_28 = replace(
     failed_sleep_l1=(_R.RESLEEP, _R.RESTART),
     failed_wake_l1=(_R.RETRY, _R.WORKER_SLEEP, _R.RESTART),
     failed_weights=(_R.RETRY, _R.RESTART),
+    failed_reload=(_R.RETRY, _R.RESTART),
     failed_kv=(_R.RETRY, _R.RESTART),
 )
 _FROM_0_31 = replace(
     _FROM_0_28,
     since=(0, 31),
+    failed_wake_l1=(_R.IN_STAGES, _R.WORKER_SLEEP, _R.RESTART),
+    failed_weights_l1=(_R.RETRY, _R.WORKER_SLEEP, _R.RESTART),
+    failed_kv_l1=(_R.RETRY, _R.RESLEEP, _R.RESTART),
     failed_reload=(_R.RETRY, _R.RESLEEP, _R.RESTART),
+    failed_reset=(_R.RETRY, _R.RESLEEP, _R.RESTART),
     failed_kv=(_R.RETRY, _R.RESLEEP, _R.RESTART),
 )
 
-RECIPES: tuple[Recipe, ...] = (_FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_11, _STRICTEST)
-NEWEST_READ = (0, 33)
+RECIPES: tuple[Recipe, ...] = (_FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
+NEWEST_READ: Release = (0, 33)
 """The newest release whose source was read; later ones get the strictest row until theirs was."""
 
 
@@ -96,11 +114,16 @@ class Capabilities:
     reset_prefix_after_wake: bool
 
 
-def recipe_of(release: tuple[int, int] | None) -> Recipe:
+def recipe_of(release: Release | None) -> Recipe:
     """The row of a release; the strictest for None and for releases newer than any that was read."""
-    if release is None or release > NEWEST_READ:
+    if not was_read(release):
         return _STRICTEST
-    return next(r for r in RECIPES if release >= r.since)
+    return next(r for r in RECIPES if release is not None and release >= r.since)
+
+
+def was_read(release: Release | None) -> bool:
+    """Whether the source of a release was read, so that its row is not a guess."""
+    return release is not None and release[: len(NEWEST_READ)] <= NEWEST_READ
 
 
 def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
@@ -115,26 +138,37 @@ def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
     )
 
 
-def remedies(recipe: Recipe, facts: EngineFacts, failed: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
-    """The remedies of a row for this engine: with several ranks a partial failure may leave them out of step
-    (vllm/v1/executor/multiproc_executor.py), so only a restart is left."""
-    if facts.tensor_parallel > 1 or facts.pipeline_parallel > 1 or facts.data_parallel > 1:
+def remedies(facts: EngineFacts, failed: tuple[Remedy, ...], *, by_workers: bool) -> tuple[Remedy, ...]:
+    """The remedies of a row for this engine: with several ranks a call that failed on some of them may leave them out
+    of step (vllm/v1/executor/multiproc_executor.py), so only a restart is left. `by_workers`: ranks carry it out."""
+    if by_workers and has_ranks(facts):
         return _GIVE_UP
     return failed
+
+
+def has_ranks(facts: EngineFacts) -> bool:
+    return facts.tensor_parallel > 1 or facts.pipeline_parallel > 1 or facts.data_parallel > 1
 
 
 def _level1_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
     if facts.sleep_mode is False:
         return "the server runs without --enable-sleep-mode: restart it with that"
+    if facts.kv_connector and _before(facts, (0, 33)):
+        return f"its KV connector {facts.kv_connector} does not survive a sleep before vLLM 0.33"
     if recipe.sleep_needs_fence and not fenced:
-        unread = facts.release is None or facts.release > NEWEST_READ
-        why = "is not known to this sleepd and may die" if unread else "dies"
+        why = "dies" if was_read(facts.release) else "is not known to this sleepd and may die"
         return f"vLLM {facts.version} {why} of a request while asleep; set fenced = true if only sleepd reaches it"
     return ""
 
 
+def _before(facts: EngineFacts, release: Release) -> bool:
+    """Whether the engine's release is older than this one, or not known."""
+    return facts.release is None or facts.release < release
+
+
 def _level2_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
     """Level 2 is for engines, not releases: name the first fact that forbids it here."""
+    fp8_cache = (facts.kv_cache_dtype or "").startswith("fp8")
     checks = (
         (bool(_level1_unsafe(recipe, facts, fenced)), _level1_unsafe(recipe, facts, fenced)),
         (not recipe.level2, f"vLLM {facts.version} cannot restore weights over HTTP reliably"),
@@ -142,13 +176,25 @@ def _level2_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
         (not facts.described, "the server does not describe itself (/server_info)"),
         (facts.incarnation is None, "restarts of the server cannot be told apart"),
         (not facts.asks_at, "the model answers no question that could prove the reload"),
-        (facts.lora and (facts.release or (0, 0)) < (0, 33), "LoRA adapters are lost at level 2 before vLLM 0.33"),
+        (facts.lora and _before(facts, (0, 33)), "LoRA adapters are lost at level 2 before vLLM 0.33"),
         (facts.speculative, "a reload does not bring back draft weights"),
+        (
+            facts.quantization is not None and _before(facts, (0, 16)),
+            f"a reload does not quantize ({facts.quantization}) anew before vLLM 0.16",
+        ),
+        (fp8_cache and _before(facts, (0, 12)), "scales of an fp8 KV cache are lost at level 2 before vLLM 0.12"),
         (facts.load_format in NO_RELOAD_FORMATS, f"load format {facts.load_format} cannot be reloaded"),
+        (_is_unreadable(facts), f"its checkpoint {facts.model_path} cannot be read here, so a reload may fail"),
         (facts.pipeline_parallel > 1, "pipeline parallelism"),
         (facts.data_parallel > 1, "data parallelism"),
     )
     return next((text for forbidden, text in checks if forbidden), "")
+
+
+def _is_unreadable(facts: EngineFacts) -> bool:
+    """A checkpoint named by its path that holds no weight files for us. One named by its repository is in a cache of
+    the server's own, and only the checked cycle tells."""
+    return facts.model_path.startswith("/") and facts.checkpoint_bytes is None
 
 
 NO_RELOAD_FORMATS = frozenset({"dummy", "tensorizer", "runai_streamer_sharded", "sharded_state"})

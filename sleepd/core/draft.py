@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import ceil
 
 from sleepd.core.calendar import Calendar
+from sleepd.core.detector import Evaluated
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -63,6 +64,8 @@ class Draft:
         self.next_task = world.next_task
         self.stopping = world.stopping
         self.touched: set[str] = set()
+        self.evaluated: dict[str, tuple[ModelRecord, tuple[Evaluated, ...]]] = {}
+        """What rules said of a model as it was; host and GPU readings do not change after the events were taken in."""
         self._commands: list[Command] = []
         self._ended: list[TaskEnded] = []
         self._notes: list[Note] = []
@@ -215,7 +218,14 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
             HoldSaved(h.id, h.uid, h.who, h.reason, h.since_wall_s, h.ttl_s, h.until_wall_s) for h in record.holds
         ),
         pin=record.pin,
+        attempts=record.attempts,
+        cooldown_until_wall_s=_wall_of(record.cooldown_until_s, now),
     )
+
+
+def _wall_of(moment_s: MonotonicS, now: Now) -> WallS:
+    """A moment ahead, by the wall clock in whole seconds; 0 once it is past."""
+    return round(now.wall_s + moment_s - now.mono_s, 0) if moment_s > now.mono_s else 0.0
 
 
 def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Record]:

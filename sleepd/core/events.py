@@ -234,7 +234,17 @@ class LookNow:
     host: bool = False
 
 
-Command: TypeAlias = RunStep | OpenGate | Answer | LookNow
+@dataclass(frozen=True, slots=True)
+class LeaveStep:
+    """Wait no longer for this step's answer: it ends as unanswered at once, unless it ended already. The server goes on
+    with what was sent (vLLM cancels nothing when a client leaves)."""
+
+    model: str
+    task_id: int
+    cursor: int
+
+
+Command: TypeAlias = RunStep | OpenGate | Answer | LookNow | LeaveStep
 
 # --- records: committed before any command leaves --------------------------------------------------------------
 
@@ -272,6 +282,8 @@ class ModelSaved:
     unverified: bool = False
     holds: tuple[HoldSaved, ...] = ()
     pin: bool | None = None
+    attempts: int = 0
+    cooldown_until_wall_s: WallS = 0.0
     prior: Footprint = Footprint()
     prime_failed: bool = False
     restart_wanted: str = ""

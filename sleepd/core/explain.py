@@ -1,7 +1,7 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
 from sleepd.core.conditions import ASLEEP
-from sleepd.core.life import LEVEL, PUBLIC, State
+from sleepd.core.life import LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Mode, Now
 from sleepd.core.policy import (
@@ -18,7 +18,7 @@ from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.rule_reports import next_by_rules, report_rules
 from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
-from sleepd.core.world import ModelRecord, World, is_pinned
+from sleepd.core.world import ModelRecord, World, is_pinned, public_state
 
 
 def explain(world: World, name: str, now: Now) -> Explanation:
@@ -28,7 +28,7 @@ def explain(world: World, name: str, now: Now) -> Explanation:
     protected = _protected(world, record, now)
     return Explanation(
         model=name,
-        state=PUBLIC[record.life.state],
+        state=public_state(world, name),
         level=LEVEL[record.life.state],
         reason=reason(world, name),
         rules=found,
@@ -102,7 +102,7 @@ def _verdict(
         if state in ASLEEP and (wake := wake_wanted(world, record, now)) is not None:
             would = "would wake it" if record.spec.mode is Mode.OBSERVE else "wants it awake"
             return f"rule {wake.rule.name} {would}: {reason(world, name)}"
-        doing, why = PUBLIC[state].replace("_", " "), reason(world, name)
+        doing, why = public_state(world, name).replace("_", " "), reason(world, name)
         return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
     want, refusal = want_of(world, record, now)
     refusal = level1_refusal(record) or _unplaced(world, record) or refusal

@@ -158,6 +158,9 @@ STATES: dict[State, dict[Fact, State]] = {
     },
     _S.ASLEEP_L1: {
         _F.WAKE_CHOSEN: _S.WAKING,
+        # Slept by a stranger at a level nobody can tell: woken by the level 2 plan where that is proven.
+        _F.RELOAD_CHOSEN: _S.WAKING_WEIGHTS,
+        _F.GAVE_UP: _S.FAILED,
         _F.STOP_CHOSEN: _S.STOPPING,
         _F.FOREIGN_CHANGE: _S.FOREIGN,
         _F.CONTRADICTED: _S.UNKNOWN,
@@ -256,7 +259,7 @@ REQUIRES: dict[Fact, frozenset[Weights]] = {
     _F.L1_CONFIRMED: frozenset({_W.OFFLOADED, _W.DOUBTFUL}),
     _F.L2_CONFIRMED: frozenset({_W.BLANK, _W.DOUBTFUL}),
     _F.WEIGHTS_BLANK: frozenset({_W.BLANK, _W.DOUBTFUL}),
-    _F.WEIGHTS_RESTORED: frozenset({_W.OFFLOADED}),
+    _F.WEIGHTS_RESTORED: frozenset({_W.OFFLOADED, _W.DOUBTFUL}),
     _F.NOT_PROVABLE: frozenset({_W.LOADED}),
     _F.ANSWER_RIGHT: frozenset({_W.LOADED, _W.DOUBTFUL}),
 }

@@ -9,6 +9,7 @@ from sleepd.core.choices import begin_wakes, go_on, serve_callers
 from sleepd.core.detector import forget_rules
 from sleepd.core.direct import due_in_s
 from sleepd.core.draft import Draft
+from sleepd.core.drain import hurry_sleeps
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -54,6 +55,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     noted = {name: draft.models.get(name) for name in draft.touched}
     wish_wakes(draft)
     go_on(draft)
+    hurry_sleeps(draft)
     serve_callers(draft)
     begin_asked_sleeps(draft)
     begin_wakes(draft)

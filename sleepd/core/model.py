@@ -113,17 +113,21 @@ class ModelSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+Release: TypeAlias = tuple[int, ...]
+"""(0, 10, 2), or its start: releases are compared as tuples are."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What one incarnation of a server told about itself; asked once per incarnation.
 
-    `release` is (major, minor) or None where `version` cannot be parsed (a fork): None means the strictest row.
+    `release` is (major, minor, patch) or None where `version` cannot be parsed (a fork): None means the strictest row.
     `incarnation` names this process; None where nothing tells restarts apart, and then level 2 is refused.
     Sources: GET /version, /openapi.json, /server_info?config_format=json, /v1/models, /metrics.
     """
 
     version: str
-    release: tuple[int, int] | None
+    release: Release | None
     incarnation: str | None
     served_names: tuple[str, ...] = ()
     lora_names: tuple[str, ...] = ()
@@ -133,6 +137,8 @@ class EngineFacts:
     data_parallel: int = 1
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    kv_connector: str = ""
+    """The KV transfer connector or offloading backend it runs with; empty where there is none."""
     speculative: bool = False
     lora: bool = False
     load_format: str = "auto"

@@ -7,7 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
 from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.core.world import Intent, ModelRecord, Phase, Task
 
@@ -27,8 +27,11 @@ SLOW_DISK_GIB_S = 0.5
 def order_of(draft: Draft, task: Task) -> RunStep:
     """The order for the step the task is at; in the fence phase, the order to find out what that step did."""
     record = draft.models[task.model]
-    fence = task.phase is Phase.FENCE
-    step: PlanStep = step_of(Verb.FENCE) if fence else task.plan.steps[task.cursor]
+    step: PlanStep = task.plan.steps[task.cursor]
+    if task.phase is Phase.FENCE:
+        step = step_of(Verb.FENCE)
+    elif task.phase is Phase.CUT:
+        step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
     return RunStep(
         StepOrder(
@@ -66,7 +69,8 @@ def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds
     default. A call that is slow is never sent again, so patience costs nothing but the wait."""
     least_s = default_timeout(verb)
     if settings.stuck_after_s is not None:
-        return min(settings.stuck_after_s, least_s) if verb is Verb.FENCE else settings.stuck_after_s
+        # A question is not a control call: it has its own patience.
+        return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s
     return max(least_s, PATIENCE * expected_s(record, verb))
 
 

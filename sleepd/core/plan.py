@@ -18,6 +18,8 @@ class Verb(StrEnum):
     RESLEEP_L1 = "repeat sleep level 1, keeping requests"
     RESLEEP_L2 = "repeat sleep level 2, keeping requests"
     WORKER_SLEEP_L1 = "put half-woken memory back"
+    CUT_L1 = "cut sleep level 1 short"
+    CUT_L2 = "cut sleep level 2 short"
     WAKE = "wake"
     WAKE_WEIGHTS = "wake weights"
     RELOAD = "reload weights"
@@ -29,6 +31,8 @@ class Verb(StrEnum):
 
 SLEEPS = frozenset({Verb.SLEEP_L1, Verb.SLEEP_L2, Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
 REPAIRS = frozenset({Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
+CUTS = {1: Verb.CUT_L1, 2: Verb.CUT_L2}
+"""Let a sleep that waits for running requests happen now, by ending them: no step of a plan, it hurries one on."""
 WAKES = frozenset({Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV})
 OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE})
 """Steps that change nothing on the engine and may be repeated at will."""
@@ -73,6 +77,8 @@ _STEP = {
     Verb.RESET_PREFIX: PlanStep(Verb.RESET_PREFIX),
     Verb.WAKE_KV: PlanStep(Verb.WAKE_KV, Fact.MEMORY_BACK, None, Proof.AWAKE_AND_TAKEN),
     Verb.PROBE: PlanStep(Verb.PROBE),
+    Verb.CUT_L1: PlanStep(Verb.CUT_L1),
+    Verb.CUT_L2: PlanStep(Verb.CUT_L2),
     Verb.FENCE: PlanStep(Verb.FENCE),
 }
 
@@ -110,6 +116,14 @@ def plan_wake(
         return Plan((step_of(Verb.WAKE_WEIGHTS), reload, *_plan(*last, *check).steps))
     reset = (Verb.RESET_PREFIX,) if caps.reset_prefix_after_wake else ()
     return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if known and (doubtful or before) else ()))
+
+
+def in_stages(plan: Plan, done: int) -> Plan:
+    """The plan with the bare wake at `done` followed by the same wake in two stages: should the second fail as well, a
+    `/sleep` puts everything back (0.31+, vllm/v1/executor/abstract.py looks at the weights tag only)."""
+    weights = PlanStep(Verb.WAKE_WEIGHTS, Fact.WEIGHTS_RESTORED, None, Proof.STILL_ASLEEP_AND_TAKEN)
+    steps = (*plan.steps[: done + 1], weights, _STEP[Verb.WAKE_KV], *plan.steps[done + 1 :])
+    return Plan(steps)
 
 
 def plan_prove(*, reload: bool) -> Plan:

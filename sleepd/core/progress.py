@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.draft import Draft
+from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.host_room import backup_need
 from sleepd.core.learn import somebody_else, take_readings
@@ -42,7 +43,9 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if interfered:
         _yield(draft, task)
         return
-    if task.phase is Phase.FENCE:
+    if task.phase is Phase.CUT:
+        cut_ended(draft, task)
+    elif task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
     elif event.end is StepEnd.DONE:
         _succeed(draft, task, event, others_used=others_used)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.explain import eta_s, reason
-from sleepd.core.life import PUBLIC, Life, State, Weights
+from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import GpusSeen, Known, Now
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import plan_wake
 from sleepd.core.room import Go, MakeRoom, Refuse, room_for
 from sleepd.core.units import Bytes, Seconds
-from sleepd.core.world import World
+from sleepd.core.world import World, public_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
     if state is State.AWAKE and isinstance(record.seen, Known):
         return WakePlan(name, "nothing", eta_s=0.0, detail=f"{name} is awake")
     if state not in (State.ASLEEP_L1, State.ASLEEP_L2) or task is not None:
-        detail = f"{name} is {PUBLIC[state].replace('_', ' ')}: {reason(world, name)}"
+        detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name)}"
         if task is not None or state is State.UNKNOWN:
             return WakePlan(name, "join", eta_s=eta_s(world, name, now), detail=detail)
         return WakePlan(name, "refuse", problem="failed" if state is State.FAILED else "engine_failed", detail=detail)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sleepd.core.dialect import Recipe, Remedy, recipe_of, remedies
+from sleepd.core.dialect import Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.memory import held_bytes, unmoved
 from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpusSeen, Known, Reading
@@ -124,15 +124,18 @@ _FAILED_ROW = {
     Verb.WAKE_WEIGHTS: "failed_weights",
     Verb.RELOAD: "failed_reload",
     Verb.WAKE_KV: "failed_kv",
-    Verb.RESET_PREFIX: "failed_kv",
+    Verb.RESET_PREFIX: "failed_reset",
 }
+_FAILED_STAGE_L1 = {Verb.WAKE_WEIGHTS: "failed_weights_l1", Verb.WAKE_KV: "failed_kv_l1"}
 
 
-def remedies_for(verb: Verb, facts: EngineFacts) -> tuple[Remedy, ...]:
-    """What the release's recipe allows after this verb failed, in order. A failed level 2 sleep has no repair."""
-    recipe: Recipe = recipe_of(facts.release)
-    row: tuple[Remedy, ...] = getattr(recipe, _FAILED_ROW[verb]) if verb in _FAILED_ROW else (Remedy.RESTART,)
-    return remedies(recipe, facts, row)
+def remedies_for(verb: Verb, facts: EngineFacts, level: int) -> tuple[Remedy, ...]:
+    """What the release's recipe allows after this verb failed in a task of this level, in order. A failed level 2 sleep
+    has no repair."""
+    row = _FAILED_STAGE_L1.get(verb) if level == 1 else None
+    row = row or _FAILED_ROW.get(verb)
+    failed: tuple[Remedy, ...] = getattr(recipe_of(facts.release), row) if row else (Remedy.RESTART,)
+    return remedies(facts, failed, by_workers=verb is not Verb.RESET_PREFIX)
 
 
 def nothing_moved(evidence: Evidence, uuids: tuple[str, ...], pids: tuple[int, ...], least: int) -> bool:

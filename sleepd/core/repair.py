@@ -2,24 +2,22 @@
 
 from dataclasses import replace
 
-from sleepd.core.dialect import Remedy
+from sleepd.core.budget import jitter
+from sleepd.core.dialect import Remedy, has_ranks, recipe_of
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence, LookNow, StepEnd, StepEnded
+from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
+from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
-from sleepd.core.plan import REPAIRS, SLEEPS, Verb, plan_resume, redirect, step_of
+from sleepd.core.plan import REPAIRS, SLEEPS, Verb, in_stages, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
-from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
-PENDING_PAUSE_S = 2.0
-PAUSED_BY_OTHERS_S = 60.0
-"""A drain ends at the first idle moment; an engine idle and still paused this long after is not draining."""
-DRAIN_LIMIT_S = 3600.0
 CACHE_IS_HELD = 409
 """The adapter's word for a 200 with `"success": false` from /reset_prefix_cache."""
 
@@ -30,7 +28,7 @@ _RETRY_FACT = {
     Verb.WAKE_KV: Fact.RETRY_KV_CHOSEN,
     Verb.RESET_PREFIX: Fact.RETRY_KV_CHOSEN,
 }
-_PUT_BACK = {1: Verb.WORKER_SLEEP_L1, 2: Verb.RESLEEP_L2}
+_RESLEEP = {1: Verb.RESLEEP_L1, 2: Verb.RESLEEP_L2}
 
 
 def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None = None) -> None:
@@ -41,9 +39,7 @@ def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None =
     name, verb, evidence = task.model, task.plan.steps[task.cursor].verb, event.evidence
     record = draft.models[name]
     if verb is Verb.RESET_PREFIX and record.life.state is State.PROVING:
-        # After the wake it is belt and braces: the sleep itself emptied the cache.
-        draft.note("prefix_cache", name, f"{name} kept its prefix cache: {evidence.detail}")
-        step_on(draft, task)
+        _repair_last_reset(draft, task, event)
         return
     if verb is Verb.RESET_PREFIX and task.kind is TaskKind.PROVE and evidence.status == CACHE_IS_HELD:
         # The engine is awake and in direct use: nothing failed, the first gap between requests will do.
@@ -53,13 +49,35 @@ def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None =
     told = evidence.detail or "200, but its effect was not observed"
     detail = f"'{verb}' failed: {told}" + (f" (status {evidence.status})" if evidence.status else "")
     draft.fail(name, failure_code(verb, event.end), detail, verb)
-    draft.change(name, attempts=record.attempts + 1)
     if record.life.state is not State.BROKEN:
         draft.state(name, Fact.REFUSED)
     if verb in SLEEPS:
         _repair_sleep(draft, task, verb, event, unmoved)
     else:
         _repair_wake(draft, task, verb, event)
+
+
+def _repair_last_reset(draft: Draft, task: Task, event: StepEnded) -> None:
+    """The prefix cache of an engine with all its memory back was not emptied. Where the sleep itself emptied it, that
+    is belt and braces and a note is enough; up to 0.10.0 it did not, and what is cached there is gone."""
+    name, record = task.model, draft.models[task.model]
+    assert record.facts is not None
+    if not recipe_of(record.facts.release).reset_prefix_after_wake:
+        draft.note("prefix_cache", name, f"{name} kept its prefix cache: {event.evidence.detail}")
+        step_on(draft, task)
+    elif task.refusals < draft.settings.retries:
+        _pause(draft, task)
+    else:
+        draft.state(name, Fact.GAVE_UP)
+        told = f"its prefix cache could not be emptied after waking ({event.evidence.detail or event.end})"
+        give_up(draft, task, "prefix_cache", f"{told}, and this release answers from what it held before: restart it")
+
+
+def _pause(draft: Draft, task: Task) -> None:
+    """Let the task rest before it tries once more, longer each time."""
+    refusals, rest_s = task.refusals + 1, 2.0**task.refusals * jitter(draft.now.entropy)
+    resume_s = draft.mono_s + rest_s
+    draft.put_task(replace(task, attempt=task.attempt + 1, refusals=refusals, resume_s=resume_s))
 
 
 def _still(draft: Draft, record: ModelRecord, evidence: Evidence) -> bool:
@@ -69,8 +87,12 @@ def _still(draft: Draft, record: ModelRecord, evidence: Evidence) -> bool:
 def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded, unmoved: bool | None) -> None:
     name = task.model
     record = draft.models[name]
+    assert record.facts is not None
     first = verb in (Verb.SLEEP_L1, Verb.SLEEP_L2)
-    if first and (_still(draft, record, event.evidence) if unmoved is None else unmoved):
+    # Ranks that did not all carry out the same calls are out of step, whatever their bytes say.
+    facts = record.facts
+    in_step = event.end is StepEnd.UNPROVEN or not has_ranks(facts)
+    if first and in_step and (_still(draft, record, event.evidence) if unmoved is None else unmoved):
         seen = event.evidence.seen
         claims_sleep = isinstance(seen, Known) and seen.value.is_sleeping is True
         if event.end is StepEnd.UNPROVEN and claims_sleep:
@@ -81,8 +103,7 @@ def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded, unmove
         steps = plan_resume(probe=record.life.weights is not Weights.LOADED)
         _redirect(draft, task, Phase.UNDO, *steps)
         return
-    assert record.facts is not None
-    if first and Remedy.RESLEEP in remedies_for(verb, record.facts):
+    if first and Remedy.RESLEEP in remedies_for(verb, facts, task.level):
         draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
         _redirect(draft, task, task.phase, step_of(Verb.RESLEEP_L1))
         return
@@ -93,7 +114,7 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
     name = task.model
     record = draft.models[name]
     assert record.facts is not None
-    allowed = remedies_for(verb, record.facts)
+    allowed = remedies_for(verb, record.facts, task.level)
     seen = event.evidence.seen
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
     if verb in (Verb.WAKE, Verb.WAKE_KV) and isinstance(seen, Known) and seen.value.is_sleeping is False:
@@ -101,16 +122,29 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
         _restart(draft, task)
         return
     untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
-    ignored = untouched and event.end is StepEnd.UNPROVEN and task.attempt == 0
-    if (Remedy.RETRY in allowed or ignored) and task.attempt < draft.settings.retries:
-        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + 2.0**task.attempt))
+    ignored = untouched and event.end is StepEnd.UNPROVEN and task.refusals == 0
+    if task.refusals < _tries(allowed, draft.settings.retries) or (ignored and draft.settings.retries):
+        _pause(draft, task)
         return
     put_back(draft, task, untouched=untouched and allowed[0] is not Remedy.RESTART)
 
 
+def _tries(allowed: tuple[Remedy, ...], retries: int) -> int:
+    """How often the failed call may be sent again."""
+    if Remedy.RETRY_ONCE in allowed:
+        return min(1, retries)
+    return retries if Remedy.RETRY in allowed or Remedy.IN_STAGES in allowed else 0
+
+
 def retry(draft: Draft, task: Task) -> None:
-    """Leave the broken state for the one that failed, and send the failed call again."""
-    draft.state(task.model, _RETRY_FACT[task.plan.steps[task.cursor].verb])
+    """Leave the broken state for the one that failed, and send the failed call again: in stages where that is safer."""
+    verb = task.plan.steps[task.cursor].verb
+    record = draft.models[task.model]
+    assert record.facts is not None
+    if verb is Verb.WAKE and task.level == 1 and Remedy.IN_STAGES in remedies_for(verb, record.facts, 1):
+        plan = in_stages(task.plan, task.cursor)
+        task, verb = replace(task, plan=plan, cursor=task.cursor + 1), Verb.WAKE_WEIGHTS
+    draft.state(task.model, _RETRY_FACT[verb])
     carry_on(draft, task)
 
 
@@ -125,18 +159,19 @@ def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
         draft.state(name, Fact.L1_CONFIRMED)
         fell_asleep(draft, task)
         return
-    allowed = remedies_for(verb, record.facts)
-    undo = Remedy.WORKER_SLEEP if task.level == 1 else Remedy.RESLEEP
-    if undo in allowed and task.phase is Phase.DO and task.kind is TaskKind.WAKE:
+    allowed = remedies_for(verb, record.facts, task.level)
+    undo = _RESLEEP[task.level] if Remedy.RESLEEP in allowed and task.level else None
+    undo = Verb.WORKER_SLEEP_L1 if Remedy.WORKER_SLEEP in allowed else undo
+    if undo is not None and task.phase is Phase.DO and task.kind is TaskKind.WAKE:
         draft.state(name, Fact.UNDO_CHOSEN)
-        _redirect(draft, task, Phase.UNDO, step_of(_PUT_BACK[task.level]))
+        _redirect(draft, task, Phase.UNDO, step_of(undo))
         return
     _restart(draft, task)
 
 
 def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
     plan = redirect(task.plan, task.cursor + 1, *steps)  # type: ignore[arg-type]
-    carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0))
+    carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0, refusals=0))
 
 
 def _restart(draft: Draft, task: Task) -> None:
@@ -201,7 +236,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
     elif verdict is Verdict.PENDING:
         if state is State.FALLING_ASLEEP:
             draft.state(name, Fact.UNANSWERED)
-        _wait_for_drain(draft, task, event)
+        wait_for_drain(draft, task, event)
     elif verdict is Verdict.NOT_SENT and verb in REPAIRS:
         draft.state(name, Fact.REFUSED)
         if task.attempt < draft.settings.retries:
@@ -223,30 +258,6 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         refused = replace(event, end=StepEnd.REFUSED, evidence=replace(event.evidence, detail=detail))
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
-
-
-def _wait_for_drain(draft: Draft, task: Task, event: StepEnded) -> None:
-    """Paused and nothing given back: its sleep waits for direct requests, for a while; a pause that outlives all
-    requests is somebody else's."""
-    name, seen = task.model, event.evidence.seen
-    waited_s = draft.mono_s - task.started_s
-    assert isinstance(seen, Known)
-    quiet = seen.value.running == 0 and seen.value.waiting == 0
-    if quiet and waited_s > PAUSED_BY_OTHERS_S:
-        draft.end_task(task, "somebody else paused it")
-        draft.state(name, Fact.CONTRADICTED)
-        draft.change(name, belief=None, checking=False, reason="paused, and not by us: looking anew")
-        draft.command(LookNow(model=name))
-        refuse_sleepers(draft, name)
-    elif waited_s > DRAIN_LIMIT_S:
-        draft.state(name, Fact.GAVE_UP)
-        give_up(draft, task, "never_drained", "its sleep waits for direct requests that do not end: restart the server")
-    else:
-        draft.change(name, reason="its sleep waits for requests that reach it directly")
-        # The host is not kept from others meanwhile; its own GPUs are, as it may fall asleep at any moment.
-        claims = task.claims - {HOST_LOCK}
-        resume_s = draft.mono_s + PENDING_PAUSE_S
-        draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=resume_s, claims=claims))
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:

@@ -129,6 +129,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             fingerprint=None,
             failure=None,
             attempts=0,
+            cooldown_until_s=0.0,
             check_failed="",
             checking=False,
             owed_wake=None,

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from sleepd.core.dialect import capabilities
+from sleepd.core.budget import clear_failures, count_failure
+from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
-from sleepd.core.life import Fact, State, Weights
+from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
@@ -24,7 +25,9 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     wanted = may_take_answer(record)
     claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
     plan = plan_sleep(level, fingerprint_wanted=wanted)
-    task = _create(draft, Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims))
+    forced = any(w.force and w.ask is AskKind.SLEEP for w in record.waiters)
+    task = Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims, forced=forced)
+    task = _create(draft, task)
     if parent:
         task = draft.put_task(replace(task, parent=parent.id))
     draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=cause.kind is CauseKind.CHECK)
@@ -36,8 +39,8 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     """Start waking a sleeping model. Its memory may have to be made free first: see core/choices.py."""
     record = draft.models[name]
     assert record.facts is not None
-    level = 2 if record.life.state is State.ASLEEP_L2 else 1
     caps = capabilities(record.facts, fenced=record.spec.fenced)
+    level = 2 if record.life.state is State.ASLEEP_L2 or _as_level2(draft, record, caps) else 1
     verify, weights = record.spec.verify, record.life.weights
     checked = proof_key(record.facts) in draft.proven and not record.checking
     plan = plan_wake(
@@ -53,6 +56,15 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
     draft.change(name, reason=f"waking: {describe(cause)}", made_room=())
     _tell_begun(draft, task)
     return task
+
+
+def _as_level2(draft: Draft, record: ModelRecord, caps: Capabilities) -> bool:
+    """Whether a sleeper whose level nobody can tell is woken as from level 2: its weights are read anew before anything
+    is computed, which is right for either level. Only where that was checked and a partial wake stays held (0.24+)."""
+    assert record.facts is not None
+    unknown = record.life == Life(State.ASLEEP_L1, Weights.DOUBTFUL)
+    checked = not caps.level2_unsafe and proof_key(record.facts) in draft.proven
+    return unknown and caps.held_when_partial and checked
 
 
 def begin_proof(draft: Draft, name: str) -> None:
@@ -96,13 +108,14 @@ def carry_on(draft: Draft, task: Task) -> Task:
     """Order the task's current step, stating what is true from the moment its call leaves."""
     name = task.model
     step = task.plan.steps[task.cursor]
-    if task.phase is not Phase.FENCE:
+    if task.phase in (Phase.DO, Phase.UNDO):
         record = draft.models[name]
         if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
-            draft.state(name, Fact.WAKE_CHOSEN)
+            as_level2 = record.life.state is State.ASLEEP_L1 and step.verb is Verb.WAKE_WEIGHTS
+            draft.state(name, Fact.RELOAD_CHOSEN if as_level2 else Fact.WAKE_CHOSEN)
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
-        task = replace(task, intent=intent_of(draft, draft.models[name], task))
+        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s)
         if step.issued is not None:
             draft.state(name, step.issued)
     task = draft.put_task(replace(task, running=True, resume_s=None))
@@ -112,7 +125,7 @@ def carry_on(draft: Draft, task: Task) -> Task:
 
 def step_on(draft: Draft, task: Task) -> None:
     """Go to the next step, or end the task where none is left."""
-    task = draft.put_task(replace(task, cursor=task.cursor + 1))
+    task = draft.put_task(replace(task, cursor=task.cursor + 1, refusals=0))
     if task.cursor < len(task.plan.steps):
         carry_on(draft, task)
     elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
@@ -156,13 +169,14 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     record = draft.models[name]
     put_back = task.kind is TaskKind.WAKE
     draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
-    draft.change(name, attempts=record.attempts if put_back else 0)
     if put_back:
+        count_failure(draft, name)
         if task.cause.kind is CauseKind.RULE:
             draft.change(name, not_before_s=draft.mono_s + RULE_PAUSE_S)
         refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
         restore_victims(draft, task)
         return
+    clear_failures(draft, name)
     draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
     if record.checking:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
@@ -198,12 +212,14 @@ def _woke(draft: Draft, task: Task) -> None:
         draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
         learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
     if task.kind is TaskKind.SLEEP:
+        count_failure(draft, name)
         refuse_sleepers(draft, name)
         _fail_check(draft, name)
         if task.cause.kind is CauseKind.PRIME:
             draft.change(name, prime_failed=True)
     else:
-        draft.change(name, failure=None, attempts=0)
+        clear_failures(draft, name)
+        draft.change(name, failure=None)
     if task.kind is TaskKind.WAKE and task.level == 2:
         _note_check(draft, name)
     draft.change(

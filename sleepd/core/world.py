@@ -8,7 +8,7 @@ from typing import TypeAlias
 from sleepd.core.activity import Owed
 from sleepd.core.calendar import Calendar
 from sleepd.core.footprint import Footprint
-from sleepd.core.life import LEVEL, Life, State, Weights
+from sleepd.core.life import LEVEL, PUBLIC, Life, State, Weights
 from sleepd.core.model import (
     Activity,
     Cause,
@@ -46,11 +46,13 @@ class TaskKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """DO goes forward; UNDO puts half-done work back; FENCE finds out what an unanswered call did."""
+    """DO goes forward; UNDO puts half-done work back; FENCE finds out what an unanswered call did; CUT ends the direct
+    requests that a sleep waits for."""
 
     DO = "do"
     UNDO = "undo"
     FENCE = "fence"
+    CUT = "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class Task:
     cursor: int = 0
     phase: Phase = Phase.DO
     attempt: int = 0
+    """How often the current step was sent again, for whatever reason."""
+    refusals: int = 0
+    """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()
     parent: int | None = None
     victim: str | None = None
@@ -89,9 +94,16 @@ class Task:
     """Victims this task has put to sleep: they are woken again should it fail."""
     intent: Intent | None = None
     resume_s: MonotonicS | None = None
-    """Set while the task pauses before its next attempt; no step runs meanwhile."""
+    """When the task pauses: its next attempt. While a call is out: when to look whether direct requests hold it up."""
     running: bool = False
     """A step's call is out: its end is awaited."""
+    sent_s: MonotonicS = 0.0
+    """When the current step's call left; a fence and a cut belong to the call they follow."""
+    forced: bool = False
+    """Force asked for this sleep: direct requests may not hold it up for long."""
+    drained: Activity | None = None
+    """The counters of direct requests that a sleep waits for, as they last moved, at `drained_s`."""
+    drained_s: MonotonicS = 0.0
 
 
 class AskKind(StrEnum):
@@ -194,6 +206,9 @@ class ModelRecord:
     """What was learned of earlier incarnations of the same size."""
     failure: Failure | None = None
     attempts: int = 0
+    """Tasks in a row that ended in a failure of the engine."""
+    cooldown_until_s: MonotonicS = 0.0
+    """After a failure, nothing but a person's wish starts a transition before this moment."""
     not_before_s: MonotonicS = 0.0
     """No rule starts a transition before this moment: after a failure or an overtaken drain."""
     hold_down_until_s: MonotonicS = 0.0
@@ -288,6 +303,15 @@ class World:
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     next_task: int = 1
     stopping: bool = False
+
+
+def public_state(world: World, name: str) -> str:
+    """The contract's name of a model's state. A failed call that is to be repeated or undone within seconds is no
+    failure yet: while a task goes on with a broken engine, it is what that task makes of it."""
+    state, task = world.models[name].life.state, world.tasks.get(name)
+    if state is not State.BROKEN or task is None:
+        return PUBLIC[state]
+    return PUBLIC[State.FALLING_ASLEEP if task.kind is TaskKind.SLEEP else State.WAKING]
 
 
 def is_pinned(record: ModelRecord) -> bool:

@@ -15,6 +15,7 @@ from sleepd.core.events import (
     Event,
     Evidence,
     GateEmptied,
+    LeaveStep,
     LookNow,
     Note,
     OpenGate,
@@ -43,6 +44,7 @@ BEAT_S = 5.0
 DISK_PATIENCE_S = 60.0
 """A commit may take this long before the loop counts as hanging: a disk that is slow is not mended by a restart."""
 
+_LEFT = "not waited for any longer"
 STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
 ASK_AGAIN = "ask again once it runs"
 
@@ -72,7 +74,7 @@ class Loop:
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps: dict[asyncio.Task[None], StepOrder] = {}
         self._next_waiter = 1
         self.ended: deque[TaskEnded] = deque(ended, maxlen=TASKS_KEPT)
         """Tasks that came to their end, the newest last."""
@@ -224,22 +226,31 @@ class Loop:
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):
             task = asyncio.create_task(self._run_step(command.order), name=f"step {command.order.model}")
-            self._steps.add(task)
-            task.add_done_callback(self._steps.discard)
+            self._steps[task] = command.order
+            task.add_done_callback(self._steps.pop)
         elif isinstance(command, OpenGate):
             self._gates.open(command.model)
         elif isinstance(command, Answer):
             future = self._answers.get(command.waiter)
             if future is not None and not future.done():
                 future.set_result(command)
+        elif isinstance(command, LeaveStep):
+            for task, order in list(self._steps.items()):
+                if (order.model, order.task_id, order.cursor) == (command.model, command.task_id, command.cursor):
+                    task.cancel(_LEFT)
         elif isinstance(command, LookNow) and self._observer is not None:
             self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
 
     async def _run_step(self, order: StepOrder) -> None:
-        """Report how the step ended; an error of our own leaves it open, as an answer that never came does."""
+        """Report how the step ended; one that was left, or an error of our own, as an answer that never came."""
         started_s = self._clock.now().mono_s
         try:
             ended = await self._runner.run(order, self._server(order.model))
+        except asyncio.CancelledError as cancel:
+            if cancel.args != (_LEFT,):
+                raise
+            evidence = Evidence(None, _LEFT, started_s, self._clock.now().mono_s)
+            ended = StepEnded(order.model, order.task_id, order.cursor, StepEnd.UNANSWERED, evidence)
         except Exception as error:
             detail = f"an error inside sleepd: {type(error).__name__}: {error}"
             now = self._clock.now()

@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sleepd.core.life import LEVEL, PUBLIC
+from sleepd.core.life import LEVEL
+from sleepd.core.world import public_state
 from sleepd.gateway.directory import names_of
 from sleepd.gateway.errors import Refusal, json_answer
 from sleepd.gateway.routes import Page
@@ -58,7 +59,7 @@ def model_entries(front: Front) -> list[dict[str, Any]]:
                 "created_at": datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z"),
                 "sleepd": {
                     "model": model,
-                    "state": PUBLIC[record.life.state],
+                    "state": public_state(world, model),
                     "level": LEVEL[record.life.state],
                     "eta_s": None if eta_s is None else round(eta_s, 3),
                 },

@@ -144,10 +144,10 @@ class VirtualServer:
 def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
     """What the adapter would have read from this engine's pages."""
     spec = engine.spec
-    major, minor = spec.version.split(".")[:2]
+    release = tuple(int(part) for part in spec.version.split(".")[:3])
     facts = EngineFacts(
         version=spec.version,
-        release=(int(major), int(minor)),
+        release=release,
         incarnation=f"pst:{snap.process_start_time_s}",
         served_names=(spec.name,),
         sleep_mode=True,

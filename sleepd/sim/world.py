@@ -18,8 +18,10 @@ from sleepd.core.events import (
     CallerGone,
     Command,
     Event,
+    Evidence,
     GpusLooked,
     HostLooked,
+    LeaveStep,
     LookNow,
     ModelLooked,
     Note,
@@ -27,6 +29,7 @@ from sleepd.core.events import (
     Record,
     RunStep,
     Saved,
+    StepEnd,
     StepEnded,
     StepOrder,
     TaskEnded,
@@ -115,6 +118,7 @@ class VirtualDaemon:
         self._due: Any = None
         self._turning = False
         self._nvml_busy = False
+        self._procedures: dict[str, tuple[int, int, Procedure]] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._gone: set[int] = set()
         self._next_waiter = 1
@@ -279,6 +283,8 @@ class VirtualDaemon:
             self._answer(command)
         elif isinstance(command, LookNow):
             self._look_now(command)
+        elif isinstance(command, LeaveStep):
+            self._leave_step(command)
 
     def _look_now(self, command: LookNow) -> None:
         epoch, name = self._epoch, command.model
@@ -303,16 +309,27 @@ class VirtualDaemon:
 
     def _run(self, order: StepOrder) -> None:
         procedure, epoch = perform(order, self.now().mono_s), self._epoch
+        self._procedures[order.model] = (order.task_id, order.cursor, procedure)
         self._drive(order, procedure, epoch, next(procedure))
+
+    def _leave_step(self, left: LeaveStep) -> None:
+        found = self._procedures.get(left.model)
+        if found is None or found[:2] != (left.task_id, left.cursor):
+            return
+        del self._procedures[left.model]
+        evidence = Evidence(None, "not waited for any longer", self.now().mono_s, self.now().mono_s)
+        in_flight = self.gates.of(left.model).in_flight
+        self.submit(StepEnded(left.model, left.task_id, left.cursor, StepEnd.UNANSWERED, evidence, in_flight))
 
     def _drive(self, order: StepOrder, procedure: Procedure, epoch: int, ask: Ask) -> None:
         def then(value: Any) -> None:
-            if epoch != self._epoch:
+            if epoch != self._epoch or self._procedures.get(order.model, (0, 0, None))[2] is not procedure:
                 return
             try:
                 following = procedure.send(Got(value, self.now().mono_s))
             except StopIteration as stop:
                 end, evidence = stop.value
+                del self._procedures[order.model]
                 in_flight = self.gates.of(order.model).in_flight
                 self.submit(StepEnded(order.model, order.task_id, order.cursor, end, evidence, in_flight))
                 return

@@ -6,12 +6,12 @@ from typing import Literal, cast
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
 from sleepd.core.events import Answer, AnswerKind, TaskEnded
-from sleepd.core.life import LEVEL, PUBLIC
+from sleepd.core.life import LEVEL
 from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned
+from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned, public_state
 from sleepd.wire import answers, shapes
 from sleepd.wire.problems import PROBLEMS, problem_body
 
@@ -64,7 +64,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
     failure, last = record.failure, record.last_wake
     return {
         "name": name,
-        "state": cast(shapes.State, PUBLIC[record.life.state]),
+        "state": cast(shapes.State, public_state(world, name)),
         "level": cast(shapes.Level, LEVEL[record.life.state]),
         "since": format_time(record.since_wall_s) if record.since_wall_s else None,
         "url": spec.url,

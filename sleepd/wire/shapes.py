@@ -186,7 +186,7 @@ class Task(Shape):
     """the level slept at or woken from; 0 where neither is known"""
     cause: Cause
     """why"""
-    phase: Literal["do", "undo", "fence"]
+    phase: Literal["do", "undo", "fence", "cut"]
     """`undo`: half-done work is put back; `fence`: it is found out what an unanswered call did"""
     step: str | None
     """what it is doing; null once it is over"""

@@ -101,7 +101,7 @@ def test_asked_before_nobody_is_let_in_to_wrong_answers() -> None:
 
 
 def test_where_nothing_can_be_read_anew_a_wrong_answer_is_quarantined_and_told() -> None:
-    rig = slept("0.16.0", rig=Doubted)
+    rig = slept("0.10.0", rig=Doubted)
     rig.arm("a", WRONG_AT_WAKE)
     wake(rig)
     assert rig.until(lambda: rig.state("a") is State.FAILED)

@@ -80,9 +80,15 @@ class Rig:
 
     # the course of things
 
-    def boot(self, name: str) -> None:
+    def reboot(self, name: str) -> None:
+        """Somebody restarts the model's server: another process, its memory as at its start."""
+        self.engine(name).kill()
+        self.deaths.remove(name)
+        self.boot(name, pid=self.servers[name].pid + 100)
+
+    def boot(self, name: str, pid: int = 0) -> None:
         """The model's server is up, its memory held."""
-        pid = 100 + self.names.index(name)
+        pid = pid or 100 + self.names.index(name)
         spec = EngineSpec(self.version, name, weights_bytes=16 * GIB, kv_bytes=self.kv_bytes, residual_bytes=GIB)
         spec = replace(spec, **self.engine_more)
         self.servers[name].engine = SimEngine(

@@ -24,24 +24,25 @@ def with_model(**keys: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("version", "release"),
     [
-        ("0.32.0", (0, 32)),
-        ("0.8.5.post1", (0, 8)),
-        ("0.24.0rc1", (0, 24)),
-        ("0.32.0+cpu", (0, 32)),
-        ("1.0", (1, 0)),
+        ("0.32.0", (0, 32, 0)),
+        ("0.8.5.post1", (0, 8, 5)),
+        ("0.24.0rc1", (0, 24, 0)),
+        ("0.10.2", (0, 10, 2)),
+        ("0.32.0+cpu", (0, 32, 0)),
+        ("1.0", (1, 0, 0)),
         ("0.32.1.dev3+g1234", None),
         ("0.9.0+rocm", None),
         ("nightly", None),
         ("", None),
     ],
 )
-def test_only_plain_releases_have_a_row(version: str, release: tuple[int, int] | None) -> None:
+def test_only_plain_releases_have_a_row(version: str, release: tuple[int, ...] | None) -> None:
     assert parse_release(version) == release
 
 
 def test_recorded_answers() -> None:
     facts = facts_of("0.32.0", "pst:1.00", MODELS, INFO)
-    assert (facts.release, facts.incarnation, facts.served_names) == ((0, 32), "pst:1.00", ("tiny-a",))
+    assert (facts.release, facts.incarnation, facts.served_names) == ((0, 32, 0), "pst:1.00", ("tiny-a",))
     assert (facts.sleep_mode, facts.described, facts.asks_at) == (False, True, COMPLETIONS)
     assert (facts.tensor_parallel, facts.pipeline_parallel, facts.data_parallel) == (1, 1, 1)
     assert (facts.gpu_memory_utilization, facts.load_format, facts.quantization) == (0.92, "auto", None)

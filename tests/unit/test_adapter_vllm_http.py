@@ -71,12 +71,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 # control calls
 
-WAIT, KEEP = ("mode", "wait"), ("mode", "keep")
+WAIT, KEEP, ABORT = ("mode", "wait"), ("mode", "keep"), ("mode", "abort")
 REQUESTS = {
     Verb.SLEEP_L1: ("/sleep", (("level", "1"), WAIT), None),
     Verb.SLEEP_L2: ("/sleep", (("level", "2"), WAIT), None),
     Verb.RESLEEP_L1: ("/sleep", (("level", "1"), KEEP), None),
     Verb.RESLEEP_L2: ("/sleep", (("level", "2"), KEEP), None),
+    Verb.CUT_L1: ("/sleep", (("level", "1"), ABORT), None),
+    Verb.CUT_L2: ("/sleep", (("level", "2"), ABORT), None),
     Verb.WORKER_SLEEP_L1: ("/collective_rpc", (), {"method": "sleep", "kwargs": {"level": 1}}),
     Verb.WAKE: ("/wake_up", (), None),
     Verb.WAKE_WEIGHTS: ("/wake_up", (("tags", "weights"),), None),
@@ -214,7 +216,7 @@ async def test_another_process_is_asked_anew(bench: Bench) -> None:
     bench.pages["/metrics/"] = METRICS.replace(b"12.5", b"99.5")
     bench.pages["/version"] = {"version": "0.33.0"}
     seen = (await bench.look()).value
-    assert (seen.facts.incarnation, seen.facts.release, seen.is_sleeping) == ("pst:99.50", (0, 33), False)
+    assert (seen.facts.incarnation, seen.facts.release, seen.is_sleeping) == ("pst:99.50", (0, 33, 0), False)
 
 
 @pytest.mark.parametrize("filtered", [b"", reply({}, 404)])

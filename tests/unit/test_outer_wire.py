@@ -74,13 +74,13 @@ async def test_after_its_address_refused_us_a_server_may_be_another(tmp_path: Pa
 @pytest.mark.parametrize(
     ("version", "release"),
     [
-        ("0.11.0+cu129", (0, 11)),
-        ("0.14.0+rocm7.0.2", (0, 14)),
-        ("0.14.0+rocm700", (0, 14)),
-        ("0.11.0+xpu", (0, 11)),
-        ("0.11.0rc2+cu130", (0, 11)),
-        ("0.10.1.1", (0, 10)),
-        ("0.10.1.1+cu126", (0, 10)),
+        ("0.11.0+cu129", (0, 11, 0)),
+        ("0.14.0+rocm7.0.2", (0, 14, 0)),
+        ("0.14.0+rocm700", (0, 14, 0)),
+        ("0.11.0+xpu", (0, 11, 0)),
+        ("0.11.0rc2+cu130", (0, 11, 0)),
+        ("0.10.1.1", (0, 10, 1)),
+        ("0.10.1.1+cu126", (0, 10, 1)),
         ("0.11.0.dev12+cu129", None),
         ("0.11.0+g1a2b3c4", None),
         ("0.10.1.1+381074ae.nv25.09", None),
@@ -88,7 +88,7 @@ async def test_after_its_address_refused_us_a_server_may_be_another(tmp_path: Pa
         ("0.11.0+", None),
     ],
 )
-def test_a_release_built_for_other_hardware_is_that_release(version: str, release: tuple[int, int] | None) -> None:
+def test_a_release_built_for_other_hardware_is_that_release(version: str, release: tuple[int, ...] | None) -> None:
     assert parse_release(version) == release
 
 
