@@ -33,6 +33,9 @@ class Service:
     async def wait(self) -> None:
         await asyncio.sleep(30.0)
 
+    async def leave(self) -> None:
+        self.did.append("left")
+
     async def stop(self) -> None:
         self.did.append("stopped")
 
@@ -47,7 +50,7 @@ async def test_a_reload_wished_for_while_it_starts_is_kept_until_it_runs(
     monkeypatch.setattr(process.log, "log_note", told.append)
     async with asyncio.timeout(20.0):
         assert await process._serve(load_config(tmp_path, environ={}), tmp_path) == 0
-    assert service.did == ["started", "reloaded", "stopped"]
+    assert service.did == ["started", "reloaded", "left", "stopped"]
     assert [note.text for note in told if note.kind == "reload_failed"] == (
         ["kept the running settings: OSError no disk"] if error else []
     )
