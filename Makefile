@@ -41,16 +41,19 @@ lint: $(READY)
 # The installer returns at once when nothing that it installs from has changed. No -n: the tests share two servers.
 test-vllm: $(READY)
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
+	@$(PIP) -r $(ROOT)tests/realvllm/requirements-clients.txt
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -m vllm tests
 
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
-# About six minutes, most of them waiting between wakes. Both print whether their goal was met; only a failure to
+# About nine minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
 # measure fails the target.
 bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/cli.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import sys
 
 from sleepd import __version__
+from sleepd.cli.screen import terminal_width
 from sleepd.cli.verbs import COMMON, VERBS, Option, Verb
 from sleepd.core.units import UnitError, parse_duration
 
@@ -21,7 +24,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Exits with 2 for a command line that is none, with 125 where there is a CMD that will not run for it.
     """
-    parser = make_parser()
+    parser = make_parser(argv)
     head, cmd = _split(list(argv))
     try:
         options = parser.parse_args(head)
@@ -59,15 +62,25 @@ def _check(options: argparse.Namespace) -> None:
         parser.error("wanted a MODEL" if options.release is None else "--release ID takes no MODEL")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("sleepctl", description=ABOUT, allow_abbrev=False)
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser for this command line: of one verb where it begins with that, else of all.
+
+    Every parser and option that is made costs its part of a moment that somebody waits.
+    """
+    parser = argparse.ArgumentParser("sleepctl", description=ABOUT, allow_abbrev=False, formatter_class=_formatter)
     for option in COMMON:
         _add(parser, option, option.default)
     parser.add_argument("--version", action="version", version=f"sleepctl {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in VERBS:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="sleepctl")
+    named = _first_word(argv)
+    for verb in [verb for verb in VERBS if verb.name == named] or VERBS:
         added = commands.add_parser(
-            verb.name, help=verb.help, description=verb.help, usage=usage_of(verb), allow_abbrev=False
+            verb.name,
+            help=verb.help,
+            description=verb.help,
+            usage=usage_of(verb),
+            allow_abbrev=False,
+            formatter_class=_formatter,
         )
         added.set_defaults(verb=verb, parser=added, all=False)
         for option in COMMON:
@@ -76,6 +89,24 @@ def make_parser() -> argparse.ArgumentParser:
             _add(added, option, option.default)
         _add_models(added, verb)
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Without a width argparse looks for one with shutil, which costs more to import than all the rest of it.
+    return argparse.HelpFormatter(prog, width=terminal_width(sys.stdout, os.environ) - 2)
+
+
+def _first_word(argv: Sequence[str]) -> str:
+    """Return the word that names the verb; empty where help on all of them is asked for, or there is none."""
+    words = iter(argv)
+    for word in words:
+        if word in ("-h", "--help"):
+            return ""
+        if word == "--socket":
+            next(words, "")
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def _add(parser: argparse.ArgumentParser, option: Option, default: object) -> None:

@@ -8,7 +8,6 @@ from importlib import import_module
 
 from sleepd.cli.arguments import parse
 from sleepd.cli.codes import DONE, INTERRUPTED, UNREACHABLE
-from sleepd.cli.prose import report
 from sleepd.cli.screen import clean
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
 
@@ -45,6 +44,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"sleepctl: {clean(error)}", file=sys.stderr)
         return UNREACHABLE
     except ApiProblem as problem:
+        from sleepd.cli.prose import report
+
         return report(problem, as_json=options.json)
     return code
 

@@ -8,8 +8,8 @@ import sys
 
 from sleepd.cli import child
 from sleepd.cli.codes import BY_SIGNAL, DONE, OWN_FAILURE
-from sleepd.cli.prose import print_text, tell_problem
-from sleepd.cli.screen import clean
+from sleepd.cli.prose import tell_problem
+from sleepd.cli.screen import clean, print_text
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
 from sleepd.core.units import format_duration
 

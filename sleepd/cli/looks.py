@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from sleepd.cli.choose import choose, match
 from sleepd.cli.codes import DONE, REFUSED
-from sleepd.cli.prose import print_text
-from sleepd.cli.screen import look_at
+from sleepd.cli.screen import look_at, print_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ def show_status(client: Client, options: argparse.Namespace) -> int:
         return DONE
     body = reply.body
     if options.models:
+        from sleepd.cli.choose import match
+
         chosen = match(options.models, [model["name"] for model in body["models"]])
         body["models"] = [model for model in body["models"] if model["name"] in chosen]
     print("\n".join(render_status(body, look_at(sys.stdout), time.time())))
@@ -36,6 +36,7 @@ def show_status(client: Client, options: argparse.Namespace) -> int:
 
 
 def show_holds(client: Client, options: argparse.Namespace) -> int:
+    from sleepd.cli.choose import match
     from sleepd.cli.holds_table import render_holds
 
     reply = client.holds()
@@ -51,6 +52,7 @@ def show_holds(client: Client, options: argparse.Namespace) -> int:
 
 
 def show_why(client: Client, options: argparse.Namespace) -> int:
+    from sleepd.cli.choose import choose
     from sleepd.cli.explanation import tell_explanation
 
     for index, name in enumerate(choose(client, options)):
@@ -79,5 +81,7 @@ def show_events(client: Client, options: argparse.Namespace) -> int:
 
 def is_awake(client: Client, options: argparse.Namespace) -> int:
     """Quiet: 0 where every model is awake, 1 where one is not or is unknown."""
+    from sleepd.cli.choose import choose
+
     states = [client.model(name).body["state"] for name in choose(client, options)]
     return DONE if all(state == "awake" for state in states) else REFUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sleepd.cli.codes import REFUSED, TIMED_OUT, USAGE
-from sleepd.cli.screen import Screen, clean
+from sleepd.cli.screen import Screen, clean, print_text
 from sleepd.core.units import format_duration, format_size
 
 TYPE_CHECKING = False
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from sleepd.client import ApiProblem
     from sleepd.wire.answers import Outcome
     from sleepd.wire.shapes import WakePlan
-
-
-def print_text(text: str) -> None:
-    """Print exactly what the API answered, on one line."""
-    print(text.rstrip("\n"), flush=True)
 
 
 def report(problem: ApiProblem, subject: str = "", *, as_json: bool) -> int:

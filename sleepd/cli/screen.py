@@ -46,12 +46,12 @@ def look_at(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """Return what this stream can show: colours only on a terminal without NO_COLOR (no-color.org) or TERM=dumb."""
     tty = stream.isatty()
     colour = tty and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    width = _width(stream, environ) if tty or environ.get("COLUMNS", "").isdigit() else None
+    width = terminal_width(stream, environ) if tty or environ.get("COLUMNS", "").isdigit() else None
     unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
     return Screen(width, colour, unicode)
 
 
-def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
+def terminal_width(stream: TextIO, environ: Mapping[str, str]) -> int:
     """Return $COLUMNS, else what the terminal says, else 80 (shutil would say so too, and costs an import)."""
     columns = environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns):
@@ -65,3 +65,8 @@ def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
 def clean(text: object) -> str:
     """Return the text on one line without control characters: it may come from a server and go to a terminal."""
     return "".join(char if char.isprintable() else " " for char in str(text))
+
+
+def print_text(text: str) -> None:
+    """Print exactly what the API answered, on one line."""
+    print(text.rstrip("\n"), flush=True)

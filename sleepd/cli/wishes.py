@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from sleepd.cli.choose import choose
 from sleepd.cli.codes import DONE, REFUSED, TIMED_OUT, UNREACHABLE, USAGE
-from sleepd.cli.prose import print_text, report, tell_outcome, tell_plan
-from sleepd.cli.screen import clean
+from sleepd.cli.prose import report, tell_outcome, tell_plan
+from sleepd.cli.screen import clean, print_text
 from sleepd.client import ApiProblem, Client, DaemonUnreachable, Reply
 
 TYPE_CHECKING = False

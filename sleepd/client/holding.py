@@ -55,8 +55,10 @@ class Holding:
             self._lines = self._attach(wait=True)
             self.hold = json.loads(next(self._lines))
         except (OSError, BrokenAnswer, StopIteration, ValueError):
+            self._close_stream()
             raise DaemonUnreachable(f"the daemon at {self._client.socket_path} broke off") from None
         except (KeyboardInterrupt, SystemExit):
+            self._close_stream()
             self._let_go()
             raise
         # Signals are the program's: none may be delivered to the thread that only watches a line.
@@ -93,17 +95,26 @@ class Holding:
         return stream.lines()
 
     def _keep(self) -> None:
-        while not self._over.is_set() and not self.lost:
-            try:
-                for line in self._lines:
-                    self._lose(json.loads(line).get("ended", ""))
-            except (OSError, BrokenAnswer, ValueError):
-                pass  # the line broke: it is asked for again below
-            finally:
-                if self._stream is not None:
-                    self._stream.close()
-            if not self._over.is_set() and not self.lost:
-                self._attach_again()
+        try:
+            while not self._over.is_set() and not self.lost:
+                self._read_beats()
+                if not self.lost:
+                    self._attach_again()
+        finally:
+            self._close_stream()
+
+    def _read_beats(self) -> None:
+        """Return when the stream ended, or broke."""
+        with suppress(OSError, BrokenAnswer, ValueError):
+            for line in self._lines:
+                self._lose(json.loads(line).get("ended", ""))
+        self._close_stream()
+
+    def _close_stream(self) -> None:
+        with self._lock:
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
 
     def _attach_again(self) -> None:
         """Ask for the stream until there is one, the block ends, or the daemon says no."""

@@ -23,14 +23,21 @@ class Answer:
     """The head of an answer; its body is read by `read` or, as it comes, by `lines`. `close` ends the connection."""
 
     def __init__(self, connected: socket.socket) -> None:
-        """Read the head. Raises OSError, BrokenAnswer."""
+        """Read the head. Raises OSError, BrokenAnswer, and then the connection is closed."""
         self._socket, self._file = connected, connected.makefile("rb")
+        self.status, self.headers = 0, dict[str, str]()
+        try:
+            self._read_head()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_head(self) -> None:
         version, _, rest = self._line().partition(" ")
         code = rest[:3]
         if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit() and len(code) == 3):
             raise BrokenAnswer("what answers there does not speak HTTP")
         self.status = int(code)
-        self.headers: dict[str, str] = {}
         while line := self._line():
             name, _, value = line.partition(":")
             self.headers[name.strip().lower()] = value.strip()

@@ -10,7 +10,6 @@ from sleepd.client import asks
 from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
 from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
 from sleepd.client.http1 import Answer, BrokenAnswer, connect, send
-from sleepd.client.sse import EventLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sleepd.client.holding import Holding
+    from sleepd.client.sse import EventLines
     from sleepd.wire import answers, shapes
 
 
@@ -162,6 +162,8 @@ class Client:
         Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
         began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
         """
+        from sleepd.client.sse import EventLines
+
         lines = EventLines(since)
         answer = self.open_stream(asks.events(since, follow=follow))
         while True:

@@ -13,7 +13,6 @@ from sleepd.config.schema_rules import Tree
 from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
-    "daemon.on_stop": "sleepers are left asleep",
     "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
     "recovery.restart_units": "units are not controlled yet",

@@ -24,11 +24,14 @@ from sleepd.core.rules import (
     PredictedIdle,
     RequestsBelow,
     Rule,
+    UnitMemoryAbove,
 )
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.world import ModelRecord, Window, World
 
 WINDOW_BUCKETS = 120
+TIMELESS = (HostAvailableBelow, HostPressureAbove, UnitMemoryAbove, GpuFreeBelow, LevelIs, PredictedIdle)
+"""Conditions that time alone never changes."""
 ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
 
 

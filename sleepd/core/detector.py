@@ -30,9 +30,10 @@ class Evaluated:
 
 def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
     """Say whether the rule holds for the model now."""
-    judged = tuple(judge(rule, index, record, world, now) for index in range(len(rule.conditions)))
-    refuted = any(j.holds is False for j in judged)
-    blind = not refuted and any(j.holds is None for j in judged)
+    judged = tuple([judge(rule, index, record, world, now) for index in range(len(rule.conditions))])
+    opinions = [j.holds for j in judged]
+    refuted = False in opinions
+    blind = not refuted and None in opinions
     all_hold = not refuted and not blind
     if blind and rule.action.kind is ActionKind.KEEP_AWAKE:
         return Evaluated(rule, judged, all_hold, blind, True)
@@ -43,7 +44,10 @@ def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluat
 
 
 def evaluate_all(record: ModelRecord, world: World, now: Now) -> tuple[Evaluated, ...]:
-    """Every enabled rule for the model, in the order of the files."""
+    """Every enabled rule for the model, in the order of the files.
+
+    What `remember` notes of it in the same moment does not change it.
+    """
     rules = world.settings.rules_of.get(record.spec.name, ())
     return tuple(evaluate(rule, record, world, now) for rule in rules if rule.enabled)
 
@@ -57,6 +61,8 @@ def watch_thresholds(world: World, names: Iterable[str]) -> DetectorMemory:
     for name in names:
         record = world.models[name]
         for rule in world.settings.rules_of.get(name, ()):
+            if not rule.enabled or not rule.is_pressure:
+                continue
             for index, condition in enumerate(rule.conditions):
                 if not isinstance(condition, MemoryCondition):
                     continue
@@ -109,11 +115,11 @@ def _counted(
     return replace(window, buckets=(*kept, (number, came)))
 
 
-def remember(record: ModelRecord, world: World, now: Now) -> DetectorMemory:
+def remember(record: ModelRecord, world: World, now: Now, rules: tuple[Evaluated, ...]) -> DetectorMemory:
     """Note for one model since when its rules hold, which wishes came true, and what need not be told twice."""
     memory = world.memory
     name = record.spec.name
-    for found in evaluate_all(record, world, now):
+    for found in rules:
         key = (found.rule.name, name)
         if found.rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
             memory = replace(memory, held_since_s=_with(memory.held_since_s, key, now.mono_s, found.all_hold))

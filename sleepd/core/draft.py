@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import ceil
 
 from sleepd.core.calendar import Calendar
+from sleepd.core.detector import Evaluated
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -61,8 +62,11 @@ class Draft:
         self.proven = world.proven
         self.reservations = world.reservations
         self.next_task = world.next_task
+        self.leaving = world.leaving
         self.stopping = world.stopping
         self.touched: set[str] = set()
+        self.evaluated: dict[str, tuple[ModelRecord, tuple[Evaluated, ...]]] = {}
+        """What rules said of a model as it was; host and GPU readings do not change after the events were taken in."""
         self._commands: list[Command] = []
         self._ended: list[TaskEnded] = []
         self._notes: list[Note] = []
@@ -158,6 +162,7 @@ class Draft:
             proven=self.proven,
             reservations=self.reservations,
             next_task=self.next_task,
+            leaving=self.leaving,
             stopping=self.stopping,
         )
 

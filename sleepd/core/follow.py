@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sleepd.core.conditions import ASLEEP, idle_s, is_busy
-from sleepd.core.detector import count_looks, evaluate_all, remember, watch_thresholds
+from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.life import State
@@ -51,7 +51,16 @@ def remember_rules(draft: Draft, names: list[str]) -> None:
     """Bring what the rules remember of these models up to date."""
     for name in names:
         if name in draft.models:
-            draft.memory = remember(draft.models[name], draft.world(), draft.now)
+            record = draft.models[name]
+            draft.memory = remember(record, draft.world(), draft.now, _rules(draft, record))
+
+
+def _rules(draft: Draft, record: ModelRecord) -> tuple[Evaluated, ...]:
+    """What its rules say of the model as it is, worked out once a turn for each shape it takes."""
+    known = draft.evaluated.get(record.spec.name)
+    if known is None or known[0] is not record:
+        known = draft.evaluated[record.spec.name] = (record, evaluate_all(record, draft.world(), draft.now))
+    return known[1]
 
 
 def _tell_pressure(draft: Draft, before: World) -> None:
@@ -76,7 +85,7 @@ def wish_wakes(draft: Draft) -> None:
             continue
         want = None
         if record.life.state in ASLEEP and record.not_before_s <= draft.mono_s and not draft.stopping:
-            want = wake_wanted(draft.world(), record, draft.now)
+            want = wake_wanted(draft.world(), record, draft.now, _rules(draft, record))
         if want is not None and record.spec.mode is Mode.OBSERVE:
             _tell_would(draft, want, "wake")
             want = None
@@ -90,6 +99,7 @@ def begin_sleeps(draft: Draft) -> None:
     if draft.stopping:
         return
     wants = []
+    barred = _barred(draft)
     for name in sorted(draft.touched):
         record = draft.models.get(name)
         if record is None or name in draft.tasks:
@@ -101,12 +111,14 @@ def begin_sleeps(draft: Draft) -> None:
         if _verification_due(draft, record):
             begin_verification(draft, name)
             continue
+        if draft.leaving:
+            continue
         _tell_limits(draft, record)
-        if record.life.state is State.AWAKE and (want := _want_sleep(draft, record)) is not None:
-            wants.append(want)
+        if record.life.state is State.AWAKE and _is_free(draft, record, barred):
+            wants += _want_sleep(draft, record)
     for want in sorted(wants, key=lambda w: _order(draft, w)):
         record = draft.models[want.model]
-        if want.model not in draft.tasks and _is_free(draft, record):
+        if want.model not in draft.tasks and not _claimed(draft, record):
             _begin(draft, want)
 
 
@@ -116,25 +128,23 @@ def _order(draft: Draft, want: Want) -> tuple[int, int, float, str]:
     return (want.rank, record.spec.priority, -idle_s(record, draft.mono_s), want.model)
 
 
-def _want_sleep(draft: Draft, record: ModelRecord) -> Want | None:
-    """What is to be begun with this awake model; a check that is due is begun at once."""
+def _want_sleep(draft: Draft, record: ModelRecord) -> list[Want]:
+    """What rules want begun with this awake model, if anything; a check that is due is begun at once."""
     name = record.spec.name
     observed = record.spec.mode is Mode.OBSERVE
-    if not _is_free(draft, record):
-        return None
     if not observed and _check_due(draft, record):
         begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
-        return None
+        return []
     if not observed and _prime_due(draft, record):
         begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
-        return None
-    want, refusal = want_of(draft.world(), record, draft.now)
+        return []
+    want, refusal = want_of(draft.world(), record, draft.now, _rules(draft, record))
     if want is not None and observed:
         _tell_would(draft, want, f"put {name} to sleep at level {want.level}")
-        return None
+        return []
     if refusal:
         _tell_once(draft, name, f"stays awake: {refusal}")
-    return want
+    return [want] if want is not None else []
 
 
 def _begin(draft: Draft, want: Want) -> None:
@@ -155,7 +165,7 @@ def note_act(draft: Draft, rule: str, name: str) -> None:
 def evidence(draft: Draft, rule: Rule, record: ModelRecord) -> Mapping[str, object]:
     """What was found of each condition of the rule."""
     world = draft.world()
-    found = next(e for e in evaluate_all(record, world, draft.now) if e.rule.name == rule.name)
+    found = next(e for e in _rules(draft, record) if e.rule.name == rule.name)
     reports = (
         report_condition(rule, index, judged, record, world, draft.now) for index, judged in enumerate(found.judged)
     )
@@ -181,7 +191,7 @@ def _tell_would(draft: Draft, want: Want, what: str) -> None:
 def _tell_limits(draft: Draft, record: ModelRecord) -> None:
     """Tell of rules that hold but go in circles, want what cannot be done, or find nothing that helps."""
     name, world = record.spec.name, draft.world()
-    for found in evaluate_all(record, world, draft.now):
+    for found in _rules(draft, record):
         rule = found.rule
         if not found.holds:
             continue
@@ -241,16 +251,21 @@ def _claimed(draft: Draft, record: ModelRecord) -> bool:
     return bool((set(uuids_of(draft, record)) | {HOST_LOCK}) & claimed(draft))
 
 
-def _is_free(draft: Draft, record: ModelRecord) -> bool:
+def _barred(draft: Draft) -> frozenset[str]:
+    """GPUs that somebody has waited for so long that nobody else is begun with on them."""
+    return frozenset(
+        u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
+    )
+
+
+def _is_free(draft: Draft, record: ModelRecord, barred: frozenset[str]) -> bool:
     """Whether rules may put this awake model to sleep in this turn: known, unprotected, its GPUs unclaimed."""
     if not isinstance(record.seen, Known) or not isinstance(draft.gpus, Known) or not isinstance(draft.host, Known):
         return False
-    if not uuids_of(draft, record) or any(protecting(record, draft.mono_s)) or _claimed(draft, record):
+    if any(True for _ in protecting(record, draft.mono_s)):
         return False
-    wished = {
-        u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
-    }
-    return not wished & set(uuids_of(draft, record))
+    uuids = uuids_of(draft, record)
+    return bool(uuids) and not _claimed(draft, record) and barred.isdisjoint(uuids)
 
 
 def _prime_due(draft: Draft, record: ModelRecord) -> bool:

@@ -303,7 +303,7 @@ class HostSeen:
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What a server says to the fixed question: token texts of a greedy completion, cut where the runner-up came
+    """What a server says to the fixed question: tokens of a greedy completion (their ids), cut where the runner-up came
     close, or the vector of a pooling model."""
 
     tokens: tuple[str, ...] = ()

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sleepd.core.conditions import is_busy
+from sleepd.core.conditions import TIMELESS, is_busy, judge
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import capabilities
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.limits import limit_of
+from sleepd.core.limits import HOUR_S, limit_of
 from sleepd.core.model import Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
@@ -44,19 +44,26 @@ def is_ram_pressure(rule: Rule) -> bool:
     return any(not isinstance(c, GpuFreeBelow) for c in memory)
 
 
-def acting(record: ModelRecord, world: World, now: Now) -> tuple[Evaluated, ...]:
-    """The rules that hold for the model and are not kept from acting by limits of their own."""
+def acting(
+    record: ModelRecord, world: World, now: Now, found: tuple[Evaluated, ...] | None = None
+) -> tuple[Evaluated, ...]:
+    """The rules that hold for the model and are not kept from acting by limits of their own.
+
+    `found`: what `evaluate_all` said of it in this moment, where that is known already.
+    """
     name = record.spec.name
-    found = evaluate_all(record, world, now)
+    found = evaluate_all(record, world, now) if found is None else found
     return tuple(e for e in found if e.holds and limit_of(e.rule, name, world, now) is None)
 
 
-def want_of(world: World, record: ModelRecord, now: Now) -> tuple[Want | None, str]:
+def want_of(
+    world: World, record: ModelRecord, now: Now, rules: tuple[Evaluated, ...] | None = None
+) -> tuple[Want | None, str]:
     """What the rules among themselves want of this awake model: (want, "") or (None, why they may do nothing).
 
     Whatever protects the model outranks them all: see `protecting`.
     """
-    found = acting(record, world, now)
+    found = acting(record, world, now, rules)
     claims = list(_rule_claims(world, record, found))
     settled = settle(claims)
     if settled is None or settled.wish is Wish.AWAKE:
@@ -80,9 +87,9 @@ def _stays_by_rule(settled: Settled | None, claims: list[Claim]) -> str:
     return f"rule {settled.by.who} keeps it awake"
 
 
-def wake_wanted(world: World, record: ModelRecord, now: Now) -> Want | None:
+def wake_wanted(world: World, record: ModelRecord, now: Now, rules: tuple[Evaluated, ...] | None = None) -> Want | None:
     """What the rules want of this sleeper: a wake, unless a rule that outranks it would undo it at once."""
-    found = acting(record, world, now)
+    found = acting(record, world, now, rules)
     wakes = [e.rule for e in found if e.rule.action.kind is ActionKind.WAKE]
     if not wakes:
         return None
@@ -178,14 +185,22 @@ def is_pressed(world: World, record: ModelRecord) -> bool:
 
 
 def rule_moments(world: World, record: ModelRecord, now: Now) -> Iterator[MonotonicS]:
-    """When time alone may change what the rules say of the model."""
-    for e in evaluate_all(record, world, now):
-        yield from (j.changes_s for j in e.judged if j.changes_s is not None)
-        if e.ready_s is not None:
-            yield e.ready_s
-        limit = limit_of(e.rule, record.spec.name, world, now) if e.holds else None
-        if limit is not None and limit.until_s is not None:
-            yield limit.until_s
+    """When time alone may change what the rules say of the model, or let a rule act that rested."""
+    name, memory = record.spec.name, world.memory
+    for rule in world.settings.rules_of.get(name, ()):
+        if not rule.enabled:
+            continue
+        for index, condition in enumerate(rule.conditions):
+            if not isinstance(condition, TIMELESS):
+                changes_s = judge(rule, index, record, world, now).changes_s
+                if changes_s is not None:
+                    yield changes_s
+        key = (rule.name, name)
+        if rule.for_s > 0 and key in memory.held_since_s:
+            yield memory.held_since_s[key] + rule.for_s
+        if key in memory.acts:
+            yield memory.acts[key][-1] + rule.cooldown_s
+            yield memory.acts[key][0] + HOUR_S
 
 
 def held_by(record: ModelRecord) -> str:

@@ -25,7 +25,13 @@ def question_body(asks_at: str, api_name: str, prompt: str) -> dict[str, Any]:
         return {"model": api_name, "input": prompt, "encoding_format": "float"}
     if asks_at == POOLING:
         return {"model": api_name, "input": prompt}
-    fixed = {"max_tokens": ANSWER_TOKENS, "temperature": 0, "seed": 0, "logprobs": 2}
+    fixed = {
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+        "seed": 0,
+        "logprobs": 2,
+        "return_tokens_as_token_ids": True,
+    }
     return {"model": api_name, "prompt": prompt, **fixed}
 
 
@@ -56,7 +62,11 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def certain_tokens(answer: Any) -> tuple[str, ...]:
-    """The token texts of a completion up to the first whose runner-up is closer than one nat."""
+    """The tokens of a completion up to the first whose runner-up is closer than one nat.
+
+    They are ids ("token_id:42"); where a server does not know how to tell those, texts, up to the first that several
+    tokens share: what is no character of its own reads as nothing, or as the sign for it.
+    """
     choices = member_of(answer, "choices")
     logprobs = member_of(choices[0] if isinstance(choices, list) and choices else None, "logprobs")
     tokens, tops = member_of(logprobs, "tokens"), member_of(logprobs, "top_logprobs")
@@ -69,7 +79,9 @@ def certain_tokens(answer: Any) -> tuple[str, ...]:
             if isinstance(top, Mapping)
             else []
         )
-        if not isinstance(token, str) or len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
+        if not isinstance(token, str) or not token or "\N{REPLACEMENT CHARACTER}" in token:
+            break
+        if len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
             break
         certain.append(token)
     return tuple(certain)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.explain import eta_s, reason
+from sleepd.core.host_room import backup_need
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import GpusSeen, Known, Now
 from sleepd.core.orders import uuids_of
@@ -98,6 +99,10 @@ def _put_aside(draft: Draft, room: MakeRoom) -> PlannedVictim:
     uuids = uuids_of(draft, victim)
     frees = {u: victim.learned.need(u) or victim.learned.awake.get(u) or victim.spec.vram_bytes for u in uuids}
     asleep = Life(State.ASLEEP_L1, Weights.OFFLOADED) if room.level == 1 else Life(State.ASLEEP_L2, Weights.BLANK)
+    if room.level == 1 and isinstance(draft.host, Known):
+        backup = backup_need(victim, draft.gpus.value if isinstance(draft.gpus, Known) else None) or 0
+        left = max(0, draft.host.value.available_bytes - backup)
+        draft.host = replace(draft.host, value=replace(draft.host.value, available_bytes=left))
     draft.put(replace(victim, life=asleep, settled_s=0.0))
     if isinstance(draft.gpus, Known):
         freed = {u: b for u, b in frees.items() if b}

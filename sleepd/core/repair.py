@@ -11,7 +11,7 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
-from sleepd.core.plan import REPAIRS, SLEEPS, Verb, in_stages, plan_resume, redirect, step_of
+from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
 from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
@@ -137,13 +137,20 @@ def _tries(allowed: tuple[Remedy, ...], retries: int) -> int:
 
 
 def retry(draft: Draft, task: Task) -> None:
-    """Leave the broken state for the one that failed, and send the failed call again: in stages where that is safer."""
+    """Leave the broken state for the one that failed, and send the failed call again: in stages where that is safer.
+
+    A wake that failed once serves only after its answer was compared: engines that roll a failed wake back may have
+    dropped what they had restored already, and say 200 to the next one (vLLM forks after pull request 34600).
+    """
     verb = task.plan.steps[task.cursor].verb
     record = draft.models[task.model]
     assert record.facts is not None
     if verb is Verb.WAKE and task.level == 1 and Remedy.IN_STAGES in remedies_for(verb, record.facts, 1):
         plan = in_stages(task.plan, task.cursor)
         task, verb = replace(task, plan=plan, cursor=task.cursor + 1), Verb.WAKE_WEIGHTS
+    compares = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
+    if verb in WAKES and not compares and record.fingerprint is not None:
+        task = replace(task, plan=Plan((*task.plan.steps, step_of(Verb.PROBE))))
     draft.state(task.model, _RETRY_FACT[verb])
     carry_on(draft, task)
 

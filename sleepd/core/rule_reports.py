@@ -91,7 +91,7 @@ def _wake_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> st
         return "it is not asleep"
     if wake_wanted(world, record, now) is None:
         return "another rule would put it to sleep again at once"
-    return "" if record.reason.startswith("waking") else record.reason
+    return record.reason if record.wanted_by and record.reason.startswith("waits") else ""
 
 
 def _sleep_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> str:

@@ -3,8 +3,13 @@
 `parse_x(format_x(v)) == v` holds for every value the formatters can express exactly (a property test).
 """
 
+from __future__ import annotations
+
 import re
-from typing import TypeAlias
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # sleepctl prints sizes and times too, and starts in a moment: typing costs it two milliseconds
+    from typing import TypeAlias
 
 Bytes: TypeAlias = int
 Seconds: TypeAlias = float

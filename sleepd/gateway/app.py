@@ -35,18 +35,14 @@ class Gateway:
         self._front = Front(daemon, settings, access_of)
         self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
         self._servers: list[asyncio.Server] = []
+        self._sockets: tuple[socket.socket, ...] = ()
         self._sweeping: asyncio.TimerHandle | None = None
         self._furnish(settings)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Listen on these bound sockets, ours or passed ones. Raises ListenRefused where one is open to other hosts."""
-        open_to_all = self._front.settings.keys is None
-        for bound in sockets:
-            if open_to_all and not is_local(bound):
-                raise ListenRefused(
-                    f"wanted a loopback address or a unix socket, found {bound.getsockname()}: without api_keys_file "
-                    "whoever reaches it may use every model; set [gateway] api_keys_file"
-                )
+        _refuse_exposed(sockets, self._front.settings)
+        self._sockets = tuple(sockets)
         _raise_descriptor_limit()
         loop = asyncio.get_running_loop()
         for bound in sockets:
@@ -56,7 +52,11 @@ class Gateway:
         self._sweep()
 
     def take(self, settings: GatewaySettings) -> None:
-        """Go by these settings from now on; keys of clients and servers are new ones."""
+        """Go by these settings from now on; keys of clients and servers are new ones.
+
+        Raises ListenRefused, changing nothing, where no key would be asked for on a socket that others reach.
+        """
+        _refuse_exposed(self._sockets, settings)
         self._front.settings = settings
         self._furnish(settings)
         self._front.directory.follow(anew=True)
@@ -111,6 +111,15 @@ async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: F
     if bound.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)
     return await loop.create_server(connect, sock=bound, backlog=BACKLOG)
+
+
+def _refuse_exposed(sockets: Sequence[socket.socket], settings: GatewaySettings) -> None:
+    for bound in sockets if settings.keys is None else ():
+        if not is_local(bound):
+            raise ListenRefused(
+                f"wanted a loopback address or a unix socket, found {bound.getsockname()}: without api_keys_file "
+                "whoever reaches it may use every model; set [gateway] api_keys_file"
+            )
 
 
 def is_local(bound: socket.socket) -> bool:

@@ -36,6 +36,9 @@ class Daemon(Protocol):
     async def ask(self, make: Callable[[int], WakeAsked]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
 
+    def hold(self, model: str, who: str) -> None:
+        """Keep the model awake for 30 s from now: `who` was told that it is awake, and sends its request past us."""
+
     def eta_s(self, model: str) -> Seconds | None:
         """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.peek import Wanted
-from sleepd.gateway.routes import Route
+from sleepd.gateway.routes import Page, Route
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
@@ -50,6 +50,7 @@ class Exchange:
         "keep_alive",
         "lane",
         "length",
+        "limit_s",
         "method",
         "name",
         "old",
@@ -74,6 +75,7 @@ class Exchange:
     origin: bytes
     content_type: bytes
     held_at_s: float
+    limit_s: float
     scan: Scan | None
     lane: Lane | None
     upstream: Upstream | None
@@ -88,6 +90,11 @@ class Exchange:
         self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
         self.fields = self.credentials = self.cors = b""
         self.name = self.who = ""
+
+    @property
+    def asks_only(self) -> bool:
+        """It wants to know that its model is awake, and goes nowhere."""
+        return self.route is not None and self.route.page is Page.GATE
 
     @property
     def learns(self) -> bool:

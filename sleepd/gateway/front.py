@@ -161,7 +161,11 @@ class Front:
         return self.directory.find(model)
 
     def _lane_of_gate(self, x: Exchange) -> Lane:
-        raise Refusal(404, "unknown_url", f"there is no /gate/{x.name} here")
+        """Only a configured name counts at the gate, as in the rest of the configuration that asks there."""
+        lane = self.directory.find(x.name)
+        if lane.name != x.name:
+            raise Refusal(404, "model_not_found", f"no model is configured as {x.name}", param="model")
+        return lane
 
     def abandon(self, x: Exchange) -> None:
         """The client has left: nothing is done for its request any more."""

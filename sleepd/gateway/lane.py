@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sleepd.core.model import ModelSpec
+from sleepd.core.units import Seconds
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.queue import Queue
-from sleepd.gateway.routes import ROUTES
-from sleepd.gateway.settings import CONNECT_S, IDLE_UPSTREAM_S
+from sleepd.gateway.routes import ROUTES, show
+from sleepd.gateway.settings import CONNECT_S, GATE_S, IDLE_UPSTREAM_S
 from sleepd.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -44,16 +47,28 @@ class Lane:
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._preparing: set[asyncio.Task[None]] = set()
         self.closed = False
 
     def take(self, x: Exchange) -> None:
         """Send the request to the server, or hold it until the model is awake. Raises Refusal."""
         x.lane = self
-        if self.gate.enter():
+        if x.asks_only:
+            self._answer_gate(x)
+        elif self.gate.enter():
             x.inside = True
             self.send(x)
         else:
             self.queue.hold(x)
+
+    def _answer_gate(self, x: Exchange) -> None:
+        """Tell a proxy beside us that the model is awake, and keep it so for the request that follows."""
+        if not self.gate.open:
+            self.queue.hold(x, wait_of(x.target))
+            return
+        self._front.daemon.hold(self.name, x.who or "gate")
+        x.client.write(b"HTTP/1.1 204 No Content\r\n" + self.mark(x))
+        x.client.finished(x)
 
     def send(self, x: Exchange) -> None:
         """Send a request that its gate has let in."""
@@ -68,24 +83,41 @@ class Lane:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, x: Exchange) -> None:
-        """Send the request on a new connection. Waits CONNECT_S at most."""
+    def prepare(self, wanted: int) -> None:
+        """Connect ahead while requests wait, so that the wake is not followed by hundreds of connections at once."""
+        if len(self._idle) + len(self._preparing) < wanted and not self.closed:
+            task = asyncio.get_running_loop().create_task(self._connect_ahead())
+            self._preparing.add(task)
+            task.add_done_callback(self._preparing.discard)
+
+    async def _connect_ahead(self) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            upstream = await self._open()
+            self.give_back(upstream) if self.queue.held else upstream.transport.close()
+
+    async def _open(self) -> Upstream:
+        """Return a new connection. Waits CONNECT_S at most. Raises OSError, TimeoutError."""
         loop, address = asyncio.get_running_loop(), self._address
+        async with asyncio.timeout(CONNECT_S):
+            if address.path:
+                _, upstream = await loop.create_unix_connection(lambda: Upstream(self), address.path)
+            else:
+                _, upstream = await loop.create_connection(
+                    lambda: Upstream(self), address.name, address.port, ssl=self.access.tls
+                )
+        self._all.add(upstream)
+        return upstream
+
+    async def _connect(self, x: Exchange) -> None:
+        """Send the request on a new connection."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                if address.path:
-                    _, upstream = await loop.create_unix_connection(lambda: Upstream(self), address.path)
-                else:
-                    _, upstream = await loop.create_connection(
-                        lambda: Upstream(self), address.name, address.port, ssl=self.access.tls
-                    )
+            upstream = await self._open()
         except (OSError, TimeoutError) as error:
             if not x.gone:
                 x.leave_gate()
                 message = f"the server of {self.name} cannot be reached: {error or 'no answer in time'}"
                 x.client.refuse(x, Refusal(503, "unreachable", message, retry_after_s=5))
             return
-        self._all.add(upstream)
         if x.gone:
             self.give_back(upstream)
         else:
@@ -103,9 +135,13 @@ class Lane:
             self._idle.remove(upstream)
 
     def drop_idle(self, now_s: float) -> None:
-        """Give up connections that the server is about to drop. The longest idle come first."""
-        fresh = next((n for n, u in enumerate(self._idle) if now_s - u.idle_since_s < IDLE_UPSTREAM_S), len(self._idle))
-        dropped, self._idle = self._idle[:fresh], self._idle[fresh:]
+        """Give up connections that the server is about to drop."""
+        wanted = bool(
+            self.queue.held
+        )  # those that were never used wait for what is held; no server counts their idling
+        dropped = [u for u in self._idle if now_s - u.idle_since_s >= IDLE_UPSTREAM_S and not (wanted and u.is_fresh)]
+        if dropped:
+            self._idle = [u for u in self._idle if u not in dropped]
         for upstream in dropped:
             upstream.transport.close()
 
@@ -135,6 +171,17 @@ class Lane:
     def learn(self, x: Exchange, data: bytes) -> bool:
         """Remember the id that an answer carries; True once there is nothing more to look for."""
         return self._front.ids.learn(x, data, self.name)
+
+
+def wait_of(target: bytes) -> Seconds:
+    """Return how long a question at the gate waits: wait_s of its query, GATE_S without one. Raises Refusal."""
+    query = target.partition(b"?")[2]
+    if not query:
+        return GATE_S
+    found = re.fullmatch(rb"wait_s=(\d{1,3})", query)
+    if found is None:
+        raise Refusal(400, "invalid_query", f"wanted wait_s of 0 to 999, found {show(query)}")
+    return float(found[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ class Queue:
         self._wishing: asyncio.Task[None] | None = None
         self._releasing = False
 
-    def hold(self, x: Exchange) -> None:
+    def hold(self, x: Exchange, limit_s: Seconds | None = None) -> None:
         """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal."""
+        x.limit_s = self._lane.spec.max_wait_s if limit_s is None else limit_s
         limit = self._front.settings.queue
         if len(self.held) >= limit:
             message = f"{limit} requests wait for {self._lane.name} already"
@@ -52,6 +53,7 @@ class Queue:
         self._front.count_bytes(x)
         x.held_at_s = self._front.time()
         self.held[x] = None
+        self._lane.prepare(len(self.held))
         self._set_timer(x, x.held_at_s)
         if self._wishing is None:
             self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
@@ -84,14 +86,13 @@ class Queue:
         self._releasing = False
         gate, lane, now_s = self._lane.gate, self._lane, self._front.time()
         for _ in range(min(SLICE, len(self.held))):
-            if not gate.enter():
+            if not gate.open:
                 return
             x = next(iter(self.held))
             del self.held[x]
             self._let_go(x)
-            x.inside = True
             x.waited_ms = max(1, int((now_s - x.held_at_s) * 1000))
-            lane.send(x)
+            lane.take(x)
         if self.held:
             self.opened()
         elif self._wishing is not None:
@@ -99,7 +100,7 @@ class Queue:
             self._wishing = None
 
     def _set_timer(self, x: Exchange, now_s: float) -> None:
-        due_s = x.held_at_s + self._lane.spec.max_wait_s
+        due_s = x.held_at_s + x.limit_s
         beat_s = self._front.settings.heartbeat_s
         if beat_s > 0 and x.stream and x.complete and not x.old:
             due_s = min(due_s, now_s + beat_s)
@@ -107,11 +108,11 @@ class Queue:
 
     def _due(self, x: Exchange) -> None:
         """A heartbeat is due, or the request has waited as long as it may."""
-        now_s, limit_s = self._front.time(), self._lane.spec.max_wait_s
-        if now_s - x.held_at_s >= limit_s - 0.001:
+        now_s = self._front.time()
+        if now_s - x.held_at_s >= x.limit_s - 0.001:
             self.forget(x)
             why = self._front.daemon.reason(self._lane.name)
-            message = f"{self._lane.name} was not awake within {limit_s:g} s: {why}"
+            message = f"{self._lane.name} was not awake within {x.limit_s:g} s: {why}"
             x.client.refuse(x, Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
             return
         if x.stream and x.complete and x.client.is_writable:

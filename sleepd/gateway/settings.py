@@ -38,6 +38,8 @@ SURE_UPSTREAM_S: Seconds = 1.0
 """A connection idle for longer is asked whether it was closed before it is used again."""
 IDS_KEPT_S: Seconds = 3600.0
 IDS_LIMIT = 100_000
+GATE_S: Seconds = 50.0
+"""How long a question at the gate waits: less than the 60 s that proxies give an answer."""
 STOP_S: Seconds = 8.0
 """What runs at a stop may take this long: less than what the service gives each of its parts."""
 

@@ -129,7 +129,7 @@ class Upstream(asyncio.Protocol):
         idle_s = now_s - self.idle_since_s
         if idle_s < SURE_UPSTREAM_S:
             return True
-        if idle_s > IDLE_UPSTREAM_S or self.transport.is_closing():
+        if (idle_s > IDLE_UPSTREAM_S and not self.is_fresh) or self.transport.is_closing():
             return False
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)

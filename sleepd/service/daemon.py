@@ -1,6 +1,7 @@
 """The running daemon: what it is made of, and in which order it begins and ends."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -10,9 +11,9 @@ from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
-from sleepd.core.events import Answer, HoldDetached, Note, TaskEnded
+from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
-from sleepd.core.model import Now
+from sleepd.core.model import Now, OnStop
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
@@ -25,12 +26,14 @@ from sleepd.engine.ticker import Ticker
 from sleepd.obs import log
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
+from sleepd.service.farewell import wake_sleepers
 from sleepd.service.listeners import Listeners
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
 from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
 
+GATE_HOLD_S = 30.0
 STOP_PART_S = 10.0
 """How long one part may take to end: less than TimeoutStopSec, so that the others end in order too."""
 
@@ -45,6 +48,7 @@ class Service:
         self._servers = Servers(parts, lambda note: self._tell([note], self.now()))
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
+        self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
         self._turning: asyncio.Task[None] | None = None
@@ -109,6 +113,18 @@ class Service:
     def when_opened(self, tell: Callable[[str], None]) -> None:
         self._gates.when_opened(tell)
 
+    def hold(self, model: str, who: str) -> None:
+        """A hold that nobody waits for: it stands in the next turn, or its model is gone and needs none."""
+        holding = asyncio.ensure_future(
+            self.ask(
+                lambda waiter: HoldAsked(
+                    waiter, f"gate-{model}", model, os.getuid(), who, GATE_HOLD_S, "asked at the gate"
+                )
+            )
+        )
+        self._holding.add(holding)
+        holding.add_done_callback(self._holding.discard)
+
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
@@ -167,6 +183,13 @@ class Service:
             await next(part for part in parts if part.done())
         finally:
             await cancelled(watching)
+
+    async def leave(self) -> None:
+        """Wake sleepers before everything ends, where `[daemon] on_stop` says so; takes `WAKE_S` at most."""
+        assert self._loop is not None
+        if self._reloading.config.settings.on_stop is OnStop.WAKE:
+            self._parts.notifier.stopping()
+            self._tell([await wake_sleepers(self._loop)], self.now())
 
     async def stop(self) -> None:
         """End in order: no new requests, no new tasks; what runs at the engines is the next start's business."""

@@ -75,6 +75,7 @@ async def _serve(config: Config, config_dir: Path) -> int:
         if ended.done():
             ended.result()
         ended.cancel()
+        await service.leave()
     finally:
         await service.stop()
     return 0

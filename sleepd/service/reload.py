@@ -9,6 +9,7 @@ from sleepd.config.secrets import SecretError
 from sleepd.config.settings import Config
 from sleepd.core.events import Note, SettingsChanged
 from sleepd.engine.loop import Loop
+from sleepd.gateway.app import ListenRefused
 from sleepd.ports import Notifier
 from sleepd.service.changes import changes
 from sleepd.service.listeners import Listeners
@@ -54,7 +55,7 @@ class Reloading:
         await loop.until(lambda world: world.settings is config.settings, TAKEN_WITHIN_S)
         try:
             listeners.take(config.service)
-        except SecretError as error:
+        except (SecretError, ListenRefused) as error:
             self._tell(Note("failure", "", f"the gateway keeps its keys: {error}", {"code": "keys"}))
         self._tell(Note("reloaded", "", "; ".join(changed) or "reloaded, nothing changed"))
         return ReloadOutcome(changed=changed)

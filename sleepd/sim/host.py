@@ -1,9 +1,10 @@
 """A simulated GPU host in bytes: GPUs with processes on them, RAM with pinned backups and other people's use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sleepd.core.model import GpuSeen, GpusSeen, HostSeen, UnitMemory
-from sleepd.core.units import GIB, Bytes
+from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.sim.vllm_types import HostRamExhausted, OutOfMemory
 
 
@@ -48,6 +49,12 @@ class SimHost:
     units: dict[int, SimCgroup] = field(default_factory=dict)
     tells_processes: bool = True
     """Whether NVML says who holds how much; not on WSL, nor where permissions are missing."""
+    releases_after_s: Seconds = 0.0
+    """How long the driver takes to show, and to hand out, what a process gave back."""
+    later: Callable[[Seconds, Callable[[], None]], object] | None = None
+    """Who calls when that time is over; without it what is given back is free at once."""
+    wanted: dict[tuple[int, int], Bytes] = field(default_factory=dict)
+    """What each process last claimed, by GPU and pid: less than it holds while the driver still counts the rest."""
     refused: int = 0
     """How often an allocation did not fit: out-of-memory that reached an engine."""
 
@@ -67,6 +74,20 @@ class SimHost:
             )
             for g in self.gpus
         )
+
+    def hold(self, index: int, pid: int, bytes_: Bytes) -> None:
+        """The process holds exactly this much; what it gave back is free once the driver says so."""
+        held = self.gpus[index].held
+        self.wanted[index, pid] = bytes_
+        if self.later is None or not self.releases_after_s or bytes_ >= held.get(pid, 0):
+            held[pid] = bytes_
+            return
+
+        def give_back() -> None:
+            if pid in held and self.wanted[index, pid] <= bytes_:
+                held[pid] = min(held[pid], bytes_)
+
+        self.later(self.releases_after_s, give_back)
 
     def used_bytes(self, group: SimCgroup) -> Bytes:
         """What counts against a cgroup's limit: everything below it but file pages that can be taken back."""
@@ -117,7 +138,7 @@ class GpuShare:
                 text = "CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:163"
                 raise OutOfMemory(f"{text} ({more} wanted, {gpu.free_bytes} free)")
         for index in self.gpus:
-            self.host.gpus[index].held[self.pid] = bytes_
+            self.host.hold(index, self.pid, bytes_)
 
     def free_bytes(self) -> Bytes:
         return min(self.host.gpus[index].free_bytes for index in self.gpus)

@@ -261,6 +261,8 @@ class _Writer:
             return None
         certain = self._spec.certain_tokens
         steps = [CLOSE_STEP if certain is not None and n >= certain else STEP for n in range(len(tokens))]
+        if self._prompt.tokens_as_ids:
+            tokens = [(id_, f"token_id:{id_}") for id_, _ in tokens]
         ranked = [_ranked(token, top, step) for token, step in zip(tokens, steps, strict=True)]
         if not self._prompt.chat:
             texts = [text for _, text in tokens]

@@ -29,6 +29,8 @@ class Prompt:
     """Alternatives per token; None: no logprobs asked."""
     token_ids: bool
     pace_s: float
+    tokens_as_ids: bool = False
+    """Logprobs name tokens "token_id:42" instead of by their text."""
     adapter: str = ""
     """The LoRA adapter that is asked; empty: the base model."""
 
@@ -81,6 +83,7 @@ def _prompt(data: dict[str, Any], text: str, max_tokens: int | None, spec: Engin
         top_logprobs=(top or 0) if asked else None,
         token_ids=bool(data.get("return_token_ids")),
         pace_s=spec.pace_s + float(pace_ms) / 1000,
+        tokens_as_ids=bool(data.get("return_tokens_as_token_ids")),
         adapter=data["model"] if data.get("model") in spec.adapters else "",
     )
 

@@ -75,6 +75,7 @@ class Upsets:
     die_before_commit: bool = False
     die_after_commit: bool = False
     nvml_missing: bool = False
+    disk_slow_s: Seconds = 0.0
     wall_offset_s: Seconds = 0.0
 
 
@@ -233,7 +234,7 @@ class VirtualDaemon:
                     self._publish(turn, rejudged)
                 self._rest()
 
-        self.time.call_later(DISK_S, committed)
+        self.time.call_later(DISK_S + self.upsets.disk_slow_s, committed)
 
     def _drop(self, events: list[Event], turn: Turn, rejudged: tuple[str, ...]) -> None:
         withheld = (*rejudged, *self.gates.undo(turn.shut, turn.world))

@@ -34,6 +34,7 @@ class FakeDaemon:
         self.gates = Gates()
         self.asked: list[WakeAsked] = []
         self.withdrawn = 0
+        self.holds: list[str] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
         self.eta: float | None = None
         self._opened: list[Callable[[str], None]] = []
@@ -73,6 +74,9 @@ class FakeDaemon:
 
     def refuse(self, problem: str, detail: str) -> None:
         self.answers.put_nowait(lambda waiter: Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
+
+    def hold(self, model: str, who: str) -> None:
+        self.holds.append(model)
 
     def eta_s(self, model: str) -> float | None:
         return self.eta

@@ -138,3 +138,18 @@ async def test_without_keys_only_this_host_is_listened_to(tmp_path: Path) -> Non
         await guarded.start([everywhere])
         await guarded.close()
         await asyncio.sleep(0)
+
+
+async def test_keys_are_not_dropped_while_others_reach_the_gateway(root: Path) -> None:
+    """Addresses are taken at the start only: a reload that drops the keys would open the gateway to all."""
+    with socket.socket() as exposed:
+        exposed.bind(("0.0.0.0", 0))
+        gateway = Gateway(FakeDaemon(), KEYS, lambda spec: Access())
+        await gateway.start([exposed])
+        try:
+            with pytest.raises(ListenRefused, match="without api_keys_file"):
+                gateway.take(GatewaySettings())
+            gateway.take(GatewaySettings(keys={"carol-secret-3": "carol"}))
+        finally:
+            await gateway.close()
+            await asyncio.sleep(0)

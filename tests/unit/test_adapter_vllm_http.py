@@ -292,6 +292,7 @@ async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(be
         "temperature": 0,
         "seed": 0,
         "logprobs": 2,
+        "return_tokens_as_token_ids": True,
     }
 
 
@@ -317,6 +318,8 @@ async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
         completion((" six", {" six": -0.1})),
         {"choices": [{"logprobs": {"tokens": [1], "top_logprobs": [SURE]}}]},
         {"choices": [{"logprobs": {"tokens": [" a"], "top_logprobs": [None]}}]},
+        completion(("", SURE)),
+        completion(("\N{REPLACEMENT CHARACTER}", SURE)),
     ],
 )
 def test_nothing_certain_in_odd_completions(answer: Any) -> None:

@@ -14,6 +14,7 @@ from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Mode, UnitMemory
 from sleepd.core.plan import plan_sleep
+from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.units import GIB
 from sleepd.core.world import HOST_LOCK, Intent, Task, TaskKind
 
@@ -177,3 +178,17 @@ def test_a_model_to_be_primed_sleeps_in_its_first_idle_moment_and_is_owed_its_wa
 )
 def test_it_is_not_primed_twice_nor_in_use_nor_where_its_backup_does_not_fit(more):
     assert begun(primed(**more)) == []
+
+
+# --- rehearsals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("available", "would"), [(48 * GIB, "wake"), (48 * GIB - 1, "refuse")])
+def test_a_rehearsed_wake_counts_the_backups_of_all_its_victims(available, would):
+    """Two neighbours must sleep, each with a backup of 20 GiB, beside a reserve of 8."""
+    small = Footprint(freed={"GPU-0": (14 * GIB,)})
+    sleeper = record("a", Life(State.ASLEEP_L1, Weights.OFFLOADED))
+    made = world(sleeper, record("b", footprint=small), record("c", footprint=small), free=2 * GIB)
+    plan = plan_of_wake(replace(made, host=host(available)), "a", NOW)
+    assert plan.would == would
+    assert [v.model for v in plan.victims] == (["b", "c"] if would == "wake" else [])

@@ -6,7 +6,7 @@ import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, nap, pressure, proven, record, seen, world
 
 from sleepd.core.conditions import idle_s, is_busy
-from sleepd.core.detector import remember, watch_thresholds
+from sleepd.core.detector import evaluate_all, remember, watch_thresholds
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import CallCount, Cause, CauseKind, ControlCounts, Missing, MissingReason, Now
@@ -38,7 +38,8 @@ def at(now_s):
 
 
 def remember_rules(made, of, now_s):
-    return remember(of, replace(made, models={of.spec.name: of}), at(now_s))
+    made = replace(made, models={of.spec.name: of})
+    return remember(of, made, at(now_s), evaluate_all(of, made, at(now_s)))
 
 
 # --- idle --------------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """What goes wrong in the engines: calls that fail, hang, lie or get lost, and deaths."""
 
-import math
 from random import Random
 from typing import Any
 
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage
+from sleepd.sim.vllm import SimEngine
 from sleepd.sim.vllm_faults import parse_fault
 
 CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
@@ -26,6 +26,8 @@ CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
     ("die_after_sleep", None),
     ("corrupt_wake", None),
 )
+COMPARED_S = 60.0
+"""How long after a wake its answer may be compared: at the next moment at which nobody uses it."""
 
 
 def _draw_call_fault(random: Random, cast: Cast) -> Arguments:
@@ -45,12 +47,19 @@ def _arm(stage: Stage, name: str, drawn: Arguments) -> None:
     if engine is None:
         return
     stage.blame(name)
-    if drawn["kind"] == "corrupt_wake":
-        stage.doubt(name, math.inf)
     engine.arm(parse_fault({key: value for key, value in drawn.items() if key != "hangs_s"}))
+    if drawn["kind"] == "corrupt_wake":
+        _doubt_until_proven(stage, name, engine)
     hangs_s: Any = drawn["hangs_s"]
     if hangs_s is not None:
         stage.later(hangs_s, engine.release_hang)
+
+
+def _doubt_until_proven(stage: Stage, name: str, engine: SimEngine) -> None:
+    """A wake that cost no reload serves at once and is compared right after: only that moment is excused."""
+    stage.doubt(name, COMPARED_S)
+    if any(fault.kind == "corrupt_wake" for fault in engine.armed()):
+        stage.later(1.0, lambda: _doubt_until_proven(stage, name, engine))
 
 
 def _disarm(stage: Stage) -> None:
@@ -60,14 +69,27 @@ def _disarm(stage: Stage) -> None:
             server.engine.release_hang()
 
 
+def _draw_death(random: Random, cast: Cast) -> Arguments:
+    return {"orphan_s": random.uniform(1.0, 60.0) if random.random() < 0.3 else 0.0}
+
+
 def _kill(stage: Stage, name: str, drawn: Arguments) -> None:
-    engine = stage.servers[name].engine
-    if engine is not None:
-        stage.blame(name)
-        engine.kill()
+    """The server is killed; with `orphan_s` an orphan of its keeps the GPU memory for so long."""
+    server = stage.servers[name]
+    if server.engine is None:
+        return
+    stage.blame_gpu(stage.models[name].gpus[0])
+    stage.blame(name)
+    held = {gpu.index: gpu.held.get(server.pid, 0) for gpu in stage.host.gpus}
+    orphan, orphan_s = -server.pid, float(drawn.get("orphan_s") or 0.0)
+    server.engine.kill()
+    if orphan_s:
+        for gpu in stage.host.gpus:
+            gpu.held[orphan] = held[gpu.index]
+        stage.later(orphan_s, lambda: stage.host.end_process(orphan))
 
 
 DEEDS = (
     Deed("engine call goes wrong", _arm, _draw_call_fault, weight=2.0, heal=_disarm),
-    Deed("engine dies", _kill),
+    Deed("engine dies", _kill, _draw_death),
 )

@@ -32,6 +32,41 @@ def _neighbours_leave(stage: Stage) -> None:
         gpu.held.pop(NEIGHBOUR_PID, None)
 
 
+def _draw_ambush(random: Random, cast: Cast) -> Arguments:
+    return {"gib": random.randint(5, 40), "after_s": random.uniform(0.0, 2.0), "stays_s": random.uniform(1.0, 60.0)}
+
+
+def _ambush(stage: Stage, name: str, drawn: Arguments) -> None:
+    """A stranger takes GPU memory in the middle of the model's next transition, after its preflight."""
+    stage.blame_gpu(stage.models[name].gpus[0])
+    gone_s = stage.time.now() + 120.0
+    seen = {"gpu": stage.models[name].gpus[0], "gib": drawn["gib"], "stays_s": drawn["stays_s"]}
+
+    def lie_in_wait() -> None:
+        task = stage.daemon.world.tasks.get(name)
+        if task is not None and task.running:
+            stage.later(float(drawn["after_s"] or 0.0), lambda: _take_gpu_memory(stage, name, seen))
+        elif stage.faulty and stage.time.now() < gone_s:
+            stage.later(0.25, lie_in_wait)
+
+    lie_in_wait()
+
+
+def _draw_lag(random: Random, cast: Cast) -> Arguments:
+    return {"by_s": random.choice((0.3, 2.0, 8.0)), "lasts_s": random.uniform(20.0, 120.0)}
+
+
+def _release_late(stage: Stage, name: str, drawn: Arguments) -> None:
+    """The driver takes its time to show what was given back."""
+    stage.host.later, stage.host.releases_after_s = stage.later, float(drawn["by_s"] or 0.0)
+    stage.blame(*stage.models)
+    stage.later(float(drawn["lasts_s"] or 0.0), lambda: _release_at_once(stage))
+
+
+def _release_at_once(stage: Stage) -> None:
+    stage.host.releases_after_s = 0.0
+
+
 def _draw_ram(random: Random, cast: Cast) -> Arguments:
     return {"share": random.uniform(0.5, 0.95), "stays_s": random.uniform(30.0, 200.0)}
 
@@ -72,6 +107,8 @@ def _jump_clock(stage: Stage, name: str, drawn: Arguments) -> None:
 
 DEEDS = (
     Deed("neighbour on a GPU", _take_gpu_memory, _draw_neighbour, heal=_neighbours_leave),
+    Deed("neighbour in a transition", _ambush, _draw_ambush),
+    Deed("memory freed late", _release_late, _draw_lag, weight=0.5, heal=_release_at_once),
     Deed("host RAM taken", _take_ram, _draw_ram),
     Deed("NVML silent", _silence_nvml, _draw_silence, heal=_restore_nvml),
     Deed("clock jumps", _jump_clock, _draw_jump),

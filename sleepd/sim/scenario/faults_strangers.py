@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from sleepd.sim.scenario.cast import Cast
+from sleepd.sim.scenario.cast import FENCED_ONLY, Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage
 from sleepd.sim.vllm_types import HttpRequest
@@ -29,7 +29,8 @@ def _draw(random: Random, cast: Cast) -> Arguments:
 def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
     """One after the other, each as soon as the one before was answered: nobody looks in between."""
     stage.blame(name)
-    if drawn["what"] in ("pause", "resume", "sleep 0"):
+    if drawn["what"] == "pause" and stage.models[name].version in FENCED_ONLY:
+        # Before 0.17 /is_sleeping does not show a pause, and one made before the first look looks like none.
         stage.doubt(name, math.inf)
     calls = list(CALLS[str(drawn["what"])])
 

@@ -76,6 +76,23 @@ def backups_leave_the_reserve(stage: Stage) -> None:
             assert not over, stage.say(f"{group.path} holds {host.used_bytes(group)} of {group.limit_bytes} bytes")
 
 
+def what_was_learned_is_true(stage: Stage) -> None:
+    """of models nobody harmed, what they hold asleep and have pinned is known to the byte"""
+    for name, record in stage.daemon.world.models.items():
+        server, footprint = stage.servers[name], record.footprint
+        engine = server.engine
+        asleep = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        if name in stage.account.blamed or engine is None or not asleep or name in stage.daemon.world.tasks:
+            continue
+        for gpu in stage.host.gpus:
+            if gpu.uuid in footprint.asleep:
+                held = gpu.held.get(server.pid, 0)
+                assert footprint.asleep[gpu.uuid] == held, stage.say(f"{name} holds {held}: {footprint.asleep}")
+        pinned = stage.host.pinned.get(server.pid, 0)
+        if footprint.host_pinned and server.pid in stage.host.units:
+            assert footprint.pinned_bytes == pinned, stage.say(f"{name} pins {pinned}: {footprint.pinned_bytes}")
+
+
 def _would_serve(stage: Stage, name: str) -> None:
     engine = stage.servers[name].engine
     if engine is not None and engine.exit_status is None:
@@ -86,7 +103,11 @@ def _would_serve(stage: Stage, name: str) -> None:
 
 
 EVERY_TURN: tuple[Invariant, ...] = (gate_open_only_in_a_serving_state, claims_are_exclusive)
-EVERY_COMMIT: tuple[Invariant, ...] = (open_gates_lead_to_right_answers, backups_leave_the_reserve)
+EVERY_COMMIT: tuple[Invariant, ...] = (
+    open_gates_lead_to_right_answers,
+    backups_leave_the_reserve,
+    what_was_learned_is_true,
+)
 AT_THE_END: tuple[Invariant, ...] = (
     everything_settles,
     nobody_fails_without_a_cause,
