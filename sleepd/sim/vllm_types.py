@@ -97,6 +97,8 @@ class EngineSpec:
     tensor_parallel_size: int = 1
     pinned_factor: float = 1.0
     """Host bytes pinned per byte of weights; PyTorch rounds up to powers of two, so up to 2."""
+    reload_peak_bytes: int = 0
+    """What reading the weights anew takes beside them while it lasts (layer-wise reloads: seen above the KV cache)."""
     residual_growth_bytes: int = 0
     """What each sleep leaves behind for good (seen: 412 MiB to 5 GiB in a day)."""
     quantization: str | None = None

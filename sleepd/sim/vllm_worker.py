@@ -167,7 +167,12 @@ class Worker:
         if not self._all_mapped(WEIGHTS):
             self._poison()  # it writes to unmapped addresses
         timing = self._spec.timing
+        try:
+            self._gpu.claim(self.held_bytes + self._spec.reload_peak_bytes)
+        except OutOfMemory as error:
+            raise WorkerFailure(OUT_OF_MEMORY) from error
         yield timing.reload_s if timing.reload_s is not None else self._spec.weights_bytes / GIB / timing.reload_gib_s
+        self._claim()
         if self._faults.take("fail_reload"):
             self._weights_broken, self._weights_loaded = True, False
             raise WorkerFailure(f"Cannot find any model weights with `{self._spec.model_path or self._spec.name}`")
