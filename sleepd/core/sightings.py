@@ -193,7 +193,8 @@ def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
         return Fact.FOUND_PAUSED
     # The gauge shows what was asked for: level 2 asked of a level 1 sleeper discards nothing. Where a reload is safe
     # the deeper level costs time alone; where it is not, only a bare wake and an answer can tell.
-    reloads = not capabilities(seen.facts, fenced=record.spec.fenced).level2_unsafe
+    caps = capabilities(seen.facts, fenced=record.spec.fenced)
+    reloads = not (caps.level2_unsafe if record.fingerprint else caps.cure_unsafe)
     return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED and reloads else Fact.FOUND_ASLEEP_L1
 
 
