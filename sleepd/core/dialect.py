@@ -115,7 +115,7 @@ class Capabilities:
     level1_unsafe: str
     level2_unsafe: str
     cure_unsafe: str
-    """Why a reload alone does not make up for what somebody else may have done, where no known answer can be compared."""
+    """Why a reload does not make up for what somebody else may have done, where there is no known answer to compare."""
     held_when_partial: bool
     reset_prefix_after_wake: bool
 
