@@ -13,12 +13,10 @@ from sleepd.config.schema_rules import Tree
 from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
-    "daemon.on_stop": "sleepers are left asleep",
     "gateway.drain": "models take no turns yet",
     "metrics.listen": "there are no metrics yet",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
-    "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",

@@ -11,7 +11,7 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.plan import OBSERVES, Verb
-from sleepd.core.tasks import without_victim
+from sleepd.core.tasks import ON_STOP, without_victim
 from sleepd.core.world import HOST_LOCK, Belief, DetectorMemory, Hold, ModelRecord, Phase, RuleKey, Task, World
 
 
@@ -120,7 +120,8 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         attempts=kept.attempts,
         cooldown_until_s=now.mono_s + min(max(0.0, kept.cooldown_until_wall_s - now.wall_s), 2 * MOST_S),
         frees_nothing=kept.frees_nothing,
-        owed_wake=kept.owed_wake,
+        # What was owed because the daemon would be gone is not owed any more: here it is.
+        owed_wake=None if kept.owed_wake is not None and kept.owed_wake.who == ON_STOP else kept.owed_wake,
         unverified=kept.unverified and kept.life.state is State.AWAKE,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
         pin=kept.pin,

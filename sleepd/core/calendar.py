@@ -33,7 +33,7 @@ def within(calendar: Calendar, condition: During, wall_s: WallS) -> tuple[bool, 
         return None
     at = bisect_right(spans, (wall_s + GRAIN_S, float("inf"))) - 1
     if at >= 0 and wall_s + GRAIN_S < spans[at][1]:
-        return True, spans[at][1]
+        return True, spans[at][1] if spans[at][1] < calendar.until_wall_s else None
     return False, spans[at + 1][0] if at + 1 < len(spans) else None
 
 

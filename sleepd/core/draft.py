@@ -62,6 +62,7 @@ class Draft:
         self.proven = world.proven
         self.reservations = world.reservations
         self.next_task = world.next_task
+        self.leaving = world.leaving
         self.stopping = world.stopping
         self.touched: set[str] = set()
         self.evaluated: dict[str, tuple[ModelRecord, tuple[Evaluated, ...]]] = {}
@@ -161,6 +162,7 @@ class Draft:
             proven=self.proven,
             reservations=self.reservations,
             next_task=self.next_task,
+            leaving=self.leaving,
             stopping=self.stopping,
         )
 

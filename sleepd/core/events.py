@@ -143,6 +143,11 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The daemon is to end for good, and sleepers are not to be left asleep: all are woken that find room."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The daemon is told to end: no new tasks are begun."""
 
@@ -159,6 +164,7 @@ Event: TypeAlias = (
     | CalendarExtended
     | SettingsChanged
     | Tick
+    | Leaving
     | Stopping
 )
 

@@ -111,6 +111,8 @@ def begin_sleeps(draft: Draft) -> None:
         if _verification_due(draft, record):
             begin_verification(draft, name)
             continue
+        if draft.leaving:
+            continue
         _tell_limits(draft, record)
         if record.life.state is State.AWAKE and _is_free(draft, record, barred):
             wants += _want_sleep(draft, record)

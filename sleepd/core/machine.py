@@ -19,6 +19,7 @@ from sleepd.core.events import (
     GateEmptied,
     GpusLooked,
     HostLooked,
+    Leaving,
     ModelLooked,
     OpenGate,
     RunStep,
@@ -34,7 +35,7 @@ from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
-from sleepd.core.tasks import refuse_all, without_victim
+from sleepd.core.tasks import owe_all, refuse_all, without_victim
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import Ask, HoldAsked, HoldDetached, HoldEnded, ModelAsk, PinAsked, SleepAsked, WakeAsked
 from sleepd.core.world import ModelRecord, World
@@ -105,6 +106,9 @@ def _take(draft: Draft, event: Event) -> None:
         draft.touched.update(draft.models)
     elif isinstance(event, SettingsChanged):
         _change_settings(draft, event.settings)
+    elif isinstance(event, Leaving):
+        draft.leaving = True
+        owe_all(draft)
     elif isinstance(event, Stopping):
         draft.stopping = True
 

@@ -15,6 +15,8 @@ from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
+ON_STOP = "on_stop"
+"""Who wants sleepers awake when the daemon ends for good: its setting of that name."""
 RULE_PAUSE_S = 60.0
 """A wake that a rule wanted and that failed is not tried again by the rule before this."""
 
@@ -164,6 +166,13 @@ def owe_wakes(draft: Draft, victims: tuple[str, ...], name: str) -> None:
             draft.change(victim, owed_wake=Cause(CauseKind.RECOVERY, name))
 
 
+def owe_all(draft: Draft) -> None:
+    """Every sleeper is to be woken where there is room for it: the daemon will not be there to do it."""
+    for name, record in list(draft.models.items()):
+        if record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+            draft.change(name, owed_wake=Cause(CauseKind.OPERATOR, ON_STOP))
+
+
 def fell_asleep(draft: Draft, task: Task) -> None:
     name = task.model
     record = draft.models[name]
@@ -178,6 +187,8 @@ def fell_asleep(draft: Draft, task: Task) -> None:
         return
     clear_failures(draft, name)
     draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
+    if draft.leaving:
+        draft.change(name, owed_wake=Cause(CauseKind.OPERATOR, ON_STOP))
     if record.checking:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
     elif task.cause.kind is CauseKind.PRIME:

@@ -304,6 +304,8 @@ class World:
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     next_task: int = 1
+    leaving: bool = False
+    """Sleepers are being woken before the daemon ends: nothing is put to sleep by itself any more."""
     stopping: bool = False
 
 

@@ -13,7 +13,7 @@ from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
-from sleepd.core.model import Now
+from sleepd.core.model import Now, OnStop
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
@@ -26,6 +26,7 @@ from sleepd.engine.ticker import Ticker
 from sleepd.obs import log
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
+from sleepd.service.farewell import wake_sleepers
 from sleepd.service.listeners import Listeners
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
@@ -182,6 +183,13 @@ class Service:
             await next(part for part in parts if part.done())
         finally:
             await cancelled(watching)
+
+    async def leave(self) -> None:
+        """Wake sleepers before everything ends, where `[daemon] on_stop` says so; takes `WAKE_S` at most."""
+        assert self._loop is not None
+        if self._reloading.config.settings.on_stop is OnStop.WAKE:
+            self._parts.notifier.stopping()
+            self._tell([await wake_sleepers(self._loop)], self.now())
 
     async def stop(self) -> None:
         """End in order: no new requests, no new tasks; what runs at the engines is the next start's business."""

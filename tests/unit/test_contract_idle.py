@@ -20,6 +20,7 @@ from rule_worlds import (
     kinds,
     looked,
     morning,
+    on_gpu,
     play,
     report,
     rule,
@@ -32,6 +33,7 @@ from sleepd.core.events import (
     GpusLooked,
     HoldAsked,
     HostLooked,
+    Leaving,
     Saved,
     SleepAsked,
     WakeAsked,
@@ -177,6 +179,25 @@ def test_in_observe_mode_requests_and_operators_still_act():
 
 def test_in_observe_mode_level_2_is_not_checked_by_itself():
     assert play(world(record(spec=WATCHED | {"max_level": 2}))).world.tasks == {}
+
+
+# --- `[daemon] on_stop = "wake"` --------------------------------------------------------------------------------------
+
+
+def test_leaving_wakes_every_sleeper_that_finds_room_and_puts_nobody_to_sleep():
+    made = world(record(life=ASLEEP), record("b"), rules=(NIGHT,), free=40 * GIB)
+    turn = play(made, Leaving())
+    assert (begun(turn), begun(turn, "b")) == ("wake 1", "")
+    full = play(replace(made, gpus=on_gpu(20)["gpus"]), Leaving())
+    assert full.world.tasks == {}, "nobody else gives way for it"
+
+
+def test_a_wake_owed_at_the_end_is_not_owed_by_the_next_daemon():
+    turn = play(world(record(life=ASLEEP), free=GIB), Leaving())
+    assert turn.world.models["a"].owed_wake is not None
+    kept = durable(turn.world.models["a"], NOW)
+    reborn = begin(Settings({"a": record().spec}), Saved(models={"a": kept}), NOW).world
+    assert reborn.models["a"].owed_wake is None
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ def test_every_day_all_day_never_ends_at_midnight():
     always = During(EVERY_DAY, 0, 1440, BERLIN)
     made = calendar_of(always, "2026-06-05T12:00")
     assert len(made.spans[always]) == 1
+    assert within(made, always, utc("2026-06-05T12:00")) == (True, None), "no end is known of"
 
 
 # --- how far it reaches ------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.sim.scenario.stage import Stage
 
+ANSWERED_LATE_S = 100.0
+"""A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
+
 Invariant = Callable[[Stage], None]
 
 
@@ -25,6 +28,22 @@ def claims_are_exclusive(stage: Stage) -> None:
         for claim in task.claims:
             assert claim not in held, stage.say(f"two tasks hold {claim}")
             held.add(claim)
+
+
+def nobody_in_use_falls_asleep(stage: Stage) -> None:
+    """no model falls asleep under a request that its gate let in"""
+    for name, record in stage.daemon.world.models.items():
+        if record.life.state is State.FALLING_ASLEEP and name not in stage.account.blamed:
+            inside = stage.daemon.gates.of(name).in_flight
+            assert not inside, stage.say(f"{name} falls asleep under {inside} requests")
+
+
+def every_caller_is_answered(stage: Stage) -> None:
+    """every caller of a daemon that lives is answered, once, within its time"""
+    now_s, epoch = stage.time.now(), stage.daemon.tally.deaths
+    for (life, waiter), until_s in stage.account.waiting.items():
+        late = life == epoch and now_s > until_s + ANSWERED_LATE_S
+        assert not late, stage.say(f"caller {waiter} should have had an answer at {until_s:.1f}s")
 
 
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
@@ -107,6 +126,8 @@ EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
     backups_leave_the_reserve,
     what_was_learned_is_true,
+    nobody_in_use_falls_asleep,
+    every_caller_is_answered,
 )
 AT_THE_END: tuple[Invariant, ...] = (
     everything_settles,
