@@ -33,6 +33,8 @@ class Account:
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
     doubted: dict[str, Seconds] = field(default_factory=dict)
     """Until when a model may serve what is wrong: a stranger changed it, and nobody can know before the next look."""
+    judged: set[int] = field(default_factory=set)
+    """Tasks whose beginning was looked at."""
     checked: Counter[str] = field(default_factory=Counter)
     """How often each invariant was looked at."""
 
