@@ -52,25 +52,31 @@ def _default(value: object) -> str:
 
 
 def _shapes() -> str:
-    """Return a section for each shape, a row for each of its fields."""
-    sections = []
-    for name, schema in describe(ROUTES)["components"]["schemas"].items():
-        rows = [f"| `{field}` | {_type(of)} | {of['description']} |" for field, of in schema["properties"].items()]
+    """Return a section for each shape, a row for each of its fields; enumerations stand where they are used."""
+    schemas, sections = describe(ROUTES)["components"]["schemas"], []
+    for name, schema in schemas.items():
+        if "properties" not in schema:
+            continue
+        rows = [
+            f"| `{field}` | {_type(of, schemas)} | {' '.join(of['description'].split())} |"
+            for field, of in schema["properties"].items()
+        ]
         sections.append(f"\n### {name}\n\n{schema['description']}\n\n{make_table('field | type | meaning', rows)}")
     return "".join(sections) + "\n"
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _type(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
+        name = str(schema["$ref"].rpartition("/")[2])
+        return f"[{name}](#{name.lower()})" if "properties" in schemas[name] else _type(schemas[name], schemas)
     if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
+        return " or ".join(_type(one, schemas) for one in schema["anyOf"])
     if "enum" in schema:
         return " ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
+        return f"list of {_type(schema['items'], schemas)}"
     name = str(schema["type"])
     return {"integer": "whole number", "boolean": "true or false"}.get(name, name)
 

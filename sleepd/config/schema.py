@@ -55,8 +55,8 @@ class DaemonKeys(Section):
 
 
 class RoleKeys(Section):
-    admin: RoleEntries = key(["root"], "reload, stop, and force", ["root", "alice"])
-    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, start, reset, pin", ["%ml-team"])
+    admin: RoleEntries = key(["root"], "reload, and force; stop, once sleepd controls units", ["root", "alice"])
+    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reset, pin; later reserve and start", ["%ml-team"])
     caller: RoleEntries = key([], "the gate only", ["www-data"])
     viewer: RoleEntries = key(["*"], "look", ["%staff"])
 
@@ -185,7 +185,9 @@ class ModelKeys(Section):
         False, "accept a `url` that is not loopback, although vLLM's control routes have no access control", True
     )
     unit: Unit = key(
-        "", "its systemd service: where its processes are found, and what is stopped and started", "vllm@chat.service"
+        "",
+        "its systemd service: where its processes are found; starting and stopping it comes with unit control",
+        "vllm@chat.service",
     )
     cgroup: Cgroup = key(
         "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "system.slice/docker-*.scope"

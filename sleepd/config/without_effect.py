@@ -17,7 +17,6 @@ WITHOUT_EFFECT = {
     "metrics.listen": "there are no metrics yet",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
-    "recovery.late_drain": "a sleep is not cut short",
     "history": "there is no history yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",

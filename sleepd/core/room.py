@@ -1,5 +1,6 @@
 """Whether a wake may go ahead now: locks, preflight, who makes room, whom to wait for, when to refuse."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -7,7 +8,7 @@ from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.groups import full_group
-from sleepd.core.host_room import backup_refusal
+from sleepd.core.host_room import backup_need, backup_refusal, host_promised
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import (
@@ -173,6 +174,11 @@ def _room_by_victims(
             if passes:
                 later.append(candidate)
     victim = choose_victim(short, now)
+    if victim is not None and not all(victim.frees.get(u, 0) >= m for u, m in short.missing.items()):
+        # More than one must sleep: nobody does for nothing because the next one's backup finds no room any more.
+        together = _backed_up(draft, now)
+        reasons += [f"{c.model}: its backup would not fit beside the others'" for c in now if c not in together]
+        now, victim = together, choose_victim(short, together)
     if victim is not None:
         chosen = draft.models[victim.model]
         both = claims | {HOST_LOCK} | set(placement(chosen.spec, chosen.placed_on, gpus))
@@ -188,6 +194,26 @@ def _room_by_victims(
     return Refuse(
         "no_room", detail, _sum(short.wanted), found, "stop or unpin what holds the GPU, or use a smaller one"
     )
+
+
+def _backed_up(draft: Draft, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose backups fit into host RAM all together, the smallest first; a sleep at level 2 takes none."""
+    world = draft.world()
+    if not isinstance(draft.host, Known):
+        return []
+    gpus = draft.gpus.value if isinstance(draft.gpus, Known) else None
+    takes: dict[str, Bytes] = {}
+    for candidate in candidates:
+        record = draft.models[candidate.model]
+        level, _ = level_for(world, record, _wanted_level(draft, record))
+        takes[candidate.model] = (backup_need(record, gpus) or 0) if level == 1 else 0
+    left = draft.host.value.available_bytes - draft.settings.host_reserve_bytes - host_promised(world, "")
+    fitting = []
+    for candidate in sorted(candidates, key=lambda c: (takes[c.model], c.model)):
+        if takes[candidate.model] <= left:
+            left -= takes[candidate.model]
+            fitting.append(candidate)
+    return fitting
 
 
 def _candidate(draft: Draft, other: ModelRecord, name: str, short: Short, gpus: GpusSeen) -> Candidate | None:

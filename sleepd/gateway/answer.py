@@ -11,10 +11,23 @@ from sleepd.gateway.settings import ERROR_BODY_LIMIT
 if TYPE_CHECKING:
     from sleepd.gateway.exchange import Exchange
 
-_DROPPED = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"upgrade", b"x-sleepd-model")
-) | {b"x-sleepd-waited-ms"}
+_KEEP, _DROP, _LENGTH, _ENCODING, _CONNECTION, _TYPE = range(6)
+_KINDS = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+    b"content-type": _TYPE,
+    **dict.fromkeys((b"date", b"server", b"vary", b"x-request-id", b"cache-control"), _KEEP),
+    **dict.fromkeys((b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"upgrade"), _DROP),
+    **dict.fromkeys((b"x-sleepd-model", b"x-sleepd-waited-ms"), _DROP),
+}
 _CORS = b"access-control-"
+
+
+def _kind_of(name: bytes) -> int:
+    """Return the kind of a field that is not written as uvicorn writes it."""
+    low = name.lower()
+    return _DROP if low.startswith(_CORS) else _KINDS.get(low, _KEEP)
 
 
 @dataclass(slots=True)
@@ -38,19 +51,21 @@ def take_answer_head(fields: list[tuple[bytes, bytes]], status: int) -> AnswerHe
     chunked, length, events = False, -1, False
     named = b""
     for name, value in fields:
-        low = name.lower()
-        if low == b"content-length":
+        kind = _KINDS.get(name)
+        if kind is None:
+            kind = _kind_of(name)
+        if kind == _DROP:
+            continue
+        if kind == _LENGTH:
             length = int(value)
-        elif low == b"transfer-encoding":
+        elif kind == _TYPE:
+            events = value[:17].lower() == b"text/event-stream"
+        elif kind == _ENCODING:
             if value.lower() != b"chunked":
                 return None
             chunked = True
-        elif low == b"connection":
+        elif kind == _CONNECTION:
             named += b"," + value.lower()
-            continue
-        elif low == b"content-type":
-            events = value[:17].lower() == b"text/event-stream"
-        elif low in _DROPPED or low.startswith(_CORS):
             continue
         out += (name, b": ", value, b"\r\n")
     if named and named not in (b",close", b",keep-alive"):

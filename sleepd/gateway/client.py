@@ -69,7 +69,8 @@ class ClientConnection(asyncio.Protocol):
         self._front, self._door = front, door
         self._parser = HttpRequestParser(self)
         self._feed = self._parser.feed_data
-        self._target, self._fields = b"", Fields()
+        self._target = b""
+        self._fields: Fields = []
         self._in_head, self._completed, self._deaf, self._writable = True, False, False, True
         self._head_fed = 0
         self._reading: Exchange | None = None
@@ -192,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         kept = parser.should_keep_alive() and not old
         x = Exchange(self, parser.get_method(), self._target, old=old, keep_alive=kept)
         self._reading, self._in_head, self._head_fed = x, False, 0
-        self._target, self._fields = b"", Fields()
+        self._target, self._fields = b"", []
         self.sweeps = self.bytes_seen = 0
         if self.now is None:
             self.now = x
@@ -244,7 +245,8 @@ class ClientConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         x, self._reading = self._reading, None
         self._in_head, self._completed = True, True
-        self._fields = Fields()  # a trailer's fields say nothing to us
+        if self._fields:
+            self._fields = []  # a trailer's fields say nothing to us
         if x is not None:
             x.complete = True
             if x is self.now:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.peek import Wanted
-from sleepd.gateway.routes import Page, Route
+from sleepd.gateway.routes import Route
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
@@ -90,11 +90,6 @@ class Exchange:
         self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
         self.fields = self.credentials = self.cors = b""
         self.name = self.who = ""
-
-    @property
-    def asks_only(self) -> bool:
-        """It wants to know that its model is awake, and goes nowhere."""
-        return self.route is not None and self.route.page is Page.GATE
 
     @property
     def learns(self) -> bool:

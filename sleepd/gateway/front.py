@@ -131,7 +131,10 @@ class Front:
             self._lane_of_body(x).take(x)
 
     def _lane_of_body(self, x: Exchange) -> Lane:
-        found = self._look_into(x)
+        if x.scan is None and x.route is not None and x.route.body is Body.JSON:
+            found = read_json(x.parts[0] if len(x.parts) == 1 else b"".join(x.parts))
+        else:
+            found = self._look_into_form(x)
         model = found.model
         if model is None and x.learns and isinstance(found.previous_response_id, str):
             model = self.ids.model_of(found.previous_response_id)
@@ -142,16 +145,12 @@ class Front:
         x.stream = found.stream is True and x.route is not None and x.route.streams
         return self.directory.find(model)
 
-    def _look_into(self, x: Exchange) -> Wanted:
-        """Return what the body says, as far as it has come."""
-        if x.scan is not None:
-            return x.scan.found
-        body = x.parts[0] if len(x.parts) == 1 else b"".join(x.parts)
-        if x.route is not None and x.route.body is Body.MULTIPART:
-            form = FormScanner(x.content_type)
-            form.feed(body)
-            return form.found
-        return read_json(body)
+    def _look_into_form(self, x: Exchange) -> Wanted:
+        """Return what a form says, or what was found of a large body so far."""
+        if x.scan is None:
+            x.scan = FormScanner(x.content_type)
+            x.scan.feed(b"".join(x.parts))
+        return x.scan.found
 
     def _lane_of_id(self, x: Exchange) -> Lane:
         model = self.ids.model_of(x.name)

@@ -53,7 +53,7 @@ class Lane:
     def take(self, x: Exchange) -> None:
         """Send the request to the server, or hold it until the model is awake. Raises Refusal."""
         x.lane = self
-        if x.asks_only:
+        if x.route is not None and x.route.page is not None:
             self._answer_gate(x)
         elif self.gate.enter():
             x.inside = True

@@ -10,7 +10,6 @@ import uvloop
 
 from sleepd import __version__
 from sleepd.adapters.instance_lock import AlreadyRunning, InstanceLock
-from sleepd.api.daemon import ReloadOutcome
 from sleepd.api.server import SocketTaken
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
@@ -54,18 +53,20 @@ async def _serve(config: Config, config_dir: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    reloads: set[asyncio.Task[ReloadOutcome]] = set()
+    reloads: set[asyncio.Task[None]] = set()
+    running = asyncio.Event()
 
     def reload() -> None:
         if len(reloads) > 1:
             return  # one that has not begun yet will see the files as they are then
-        task = asyncio.create_task(service.reload())
+        task = asyncio.create_task(_reload(service, running))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await service.start()
+        running.set()
         version, pid = __version__, os.getpid()
         log.log_note(Note("started", "", f"sleepd {version} drives {len(config.settings.models)} models", {"pid": pid}))
         ended = asyncio.create_task(service.wait())
@@ -79,3 +80,13 @@ async def _serve(config: Config, config_dir: Path) -> int:
     finally:
         await service.stop()
     return 0
+
+
+async def _reload(service: Service, running: asyncio.Event) -> None:
+    """Reload as SIGHUP wants it: once the daemon runs, and told whatever comes of it."""
+    await running.wait()
+    try:
+        await service.reload()
+    except Exception as error:
+        told = f"kept the running settings: {type(error).__name__} {error}".rstrip()
+        log.log_note(Note("reload_failed", "", told, {"code": "failed"}))

@@ -2,7 +2,8 @@
 
 from typing import NotRequired
 
-from sleepd.wire.shapes import Gpu, Hold, Host, Level, Mode, Model, Next, Shape, State, Task, Time, WakePlan
+from sleepd.core.model import Mode
+from sleepd.wire.shapes import Gpu, Hold, Host, Level, Model, Next, Shape, State, Task, Time, WakePlan
 
 
 class Status(Shape):

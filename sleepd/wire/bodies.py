@@ -46,7 +46,7 @@ def status_body(daemon: Daemon) -> answers.Status:
     gpus = world.gpus.value if isinstance(world.gpus, Known) else ()
     return {
         "version": __version__,
-        "mode": "enforce",
+        "mode": world.settings.mode,
         "since": format_time(daemon.started_wall_s),
         "models": [model_body(daemon, name) for name in sorted(world.models)],
         "gpus": [gpu_body(world, gpu) for gpu in sorted(gpus, key=lambda gpu: gpu.index)],
@@ -70,7 +70,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "url": spec.url,
         "unit": spec.unit or None,
         "version": record.facts.version if record.facts else None,
-        "mode": "enforce",
+        "mode": spec.mode,
         "gpus": [_model_gpu_body(world, record, uuid) for uuid in _gpus_of(world, record)],
         "host_ram_bytes": spec.host_ram_bytes if record.learned.host_bytes is None else record.learned.host_bytes,
         "idle_s": _idle_s(record, now.mono_s),
@@ -123,10 +123,10 @@ def task_body(daemon: Daemon, task: Task, ended: TaskEnded | None = None) -> sha
     return {
         "id": task.id,
         "model": task.model,
-        "kind": task.kind.value,
+        "kind": task.kind,
         "level": task.level,
-        "cause": {"kind": task.cause.kind.value, "who": task.cause.who},
-        "phase": task.phase.value,
+        "cause": {"kind": task.cause.kind, "who": task.cause.who},
+        "phase": task.phase,
         "step": step,
         "steps_done": min(task.cursor, len(steps)),
         "steps": len(steps),

@@ -10,8 +10,10 @@ from typing import Any, Literal, NotRequired, TypeAlias
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from sleepd.core.model import CauseKind, Mode
+from sleepd.core.world import Phase, TaskKind
+
 Time: TypeAlias = str
-Mode: TypeAlias = Literal["enforce", "observe"]
 Level: TypeAlias = Literal[0, 1, 2] | None
 State: TypeAlias = Literal[
     "unknown",
@@ -167,7 +169,7 @@ class Host(Shape):
 class Cause(Shape):
     """Why a task exists."""
 
-    kind: Literal["rule", "operator", "victim", "check", "prime", "recovery", "request"]
+    kind: CauseKind
     """`victim`: it makes room for another"""
     who: str
     """the rule, the caller, the model that needs the room"""
@@ -180,13 +182,13 @@ class Task(Shape):
     """rising, never used twice"""
     model: str
     """whose task it is"""
-    kind: Literal["sleep", "wake", "prove", "start", "stop"]
+    kind: TaskKind
     """what is done"""
     level: int
     """the level slept at or woken from; 0 where neither is known"""
     cause: Cause
     """why"""
-    phase: Literal["do", "undo", "fence", "cut"]
+    phase: Phase
     """`undo`: half-done work is put back; `fence`: it is found out what an unanswered call did"""
     step: str | None
     """what it is doing; null once it is over"""

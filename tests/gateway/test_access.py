@@ -62,6 +62,15 @@ async def test_a_key_counts_for_its_own_request_only(root: Path) -> None:
         assert [(await client.answer())[0] for _ in range(2)] == [200, 401]
 
 
+async def test_what_stood_beside_a_key_is_no_key(root: Path) -> None:
+    beside = b"Authorization: Basic eA==\r\n"
+    async with Rig(root, KEYS) as rig:
+        await rig.server("m")
+        client = await rig.client()
+        client.send(post(CHAT, fields=beside + b"X-Api-Key: alice-secret-1\r\n") + post(CHAT, fields=beside))
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 401]
+
+
 async def test_new_keys_take_the_place_of_the_old_ones_at_once(root: Path) -> None:
     async with Rig(root, KEYS) as rig:
         await rig.server("m")

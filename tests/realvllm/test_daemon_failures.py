@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, DaemonHost
+from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, DaemonHost, wait_until
 from tests.realvllm.fixtures import PROMPT
 
 pytestmark = pytest.mark.vllm
@@ -58,6 +60,32 @@ def test_a_wake_that_may_not_be_repeated_is_put_back(host: DaemonHost) -> None:
     put_back = daemon.model("tiny-1")
     assert (put_back["state"], put_back["level"], first.used_bytes()) == ("asleep", 1, ASLEEP_BYTES)
     assert daemon.wake("tiny-1")["model"]["failure"] is None
+    assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
+
+
+def test_a_stranger_who_takes_the_room_in_the_middle_of_a_wake(host: DaemonHost) -> None:
+    """Out of memory after the preflight: what was mapped is put back, and it wakes once the stranger has left."""
+    first, ledger, stranger = host.pair.first, host.pair.ledger, os.getpid()
+    host.configure(NO_RETRY)
+    daemon = host.start()
+    daemon.await_model("tiny-1", state="awake")
+    daemon.sleep("tiny-1")
+    first.fault("delay wake_up after=3 s=1.5")
+    daemon.client.wake("tiny-1", wait=False)
+    wait_until(lambda: not first.fault_is_waiting, "the wake to be half done")
+    ledger.claim(0, stranger, ledger.read()[0].free_bytes)
+    try:
+        told = daemon.await_told("failure", "tiny-1")
+        assert "CUDA Error: out of memory" in told["text"]
+        daemon.await_model("tiny-1", state="asleep", level=1)
+        assert first.used_bytes() == ASLEEP_BYTES
+        wait_until(lambda: daemon.refuse("wake", "tiny-1").kind == "no_room", "the stranger's memory to be counted")
+    finally:
+        ledger.claim(0, stranger, 0)
+    free_bytes = ledger.read()[0].free_bytes
+    wait_until(lambda: daemon.client.status().body["gpus"][0]["free_bytes"] == free_bytes, "the room to be seen")
+    assert daemon.wake("tiny-1")["model"]["failure"] is None
+    assert first.used_bytes() == AWAKE_BYTES
     assert first.chat(PROMPT) == host.pair.right_answers["tiny-1"]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -207,25 +206,3 @@ async def test_no_daemon_is_3_and_wrong_usage_2(tmp_path: Path) -> None:
     assert "wanted at least one MODEL" in no_model.err
     assert 'wanted a duration such as "90s"' in bad_time.err
     assert "wanted a duration of at most" in long.err
-
-
-@pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-async def test_colours_on_a_terminal_only(daemon: FakeDaemon, environ: dict[str, str], coloured: bool) -> None:
-    ours, theirs = pty.openpty()
-    env = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
-    process = await asyncio.create_subprocess_exec(
-        *SLEEPCTL, "status", stdout=theirs, env=env | {"TERM": "xterm", "PYTHONUTF8": "1"} | environ
-    )
-    os.close(theirs)
-    assert await process.wait() == 0
-    shown = os.read(ours, 65_536).decode()
-    os.close(ours)
-    assert ("\x1b[32m● awake" in shown) is coloured
-    assert "qwen3-32b" in shown
-
-
-async def test_it_starts_without_the_daemons_libraries() -> None:
-    code = "import sys, sleepd.cli.ctl; print(sorted({'asyncio', 'aiohttp', 'pydantic'} & sys.modules.keys()))"
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
-    assert out == b"[]\n"

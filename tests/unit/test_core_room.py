@@ -217,6 +217,19 @@ def test_a_neighbour_whose_backup_does_not_fit_makes_room_at_level_2_where_that_
     assert ask(replace(made, host=host(90 * GIB))).level == 1
 
 
+@pytest.mark.parametrize(("available", "sleeps"), [(48 * GIB, True), (48 * GIB - 1, False)])
+def test_nobody_sleeps_for_nothing_because_the_next_backup_finds_no_room(available, sleeps):
+    """Two must sleep, with backups of 20 GiB each beside a reserve of 8; who suffices alone needs its own only."""
+    small = Footprint(freed={"GPU-0": (14 * GIB,)})
+    made = world(sleeper(), neighbour(footprint=small), record("c", footprint=small), free=2 * GIB)
+    found = ask(replace(made, host=host(available)))
+    assert isinstance(found, MakeRoom if sleeps else Refuse)
+    if not sleeps:
+        assert "c: its backup would not fit beside the others'" in found.detail
+    large = replace(made, models={**made.models, "c": record("c", footprint=Footprint(freed={"GPU-0": (NEED,)}))})
+    assert ask(replace(large, host=host(28 * GIB))).victim == "c"
+
+
 def test_neighbours_that_cannot_make_enough_room_are_left_alone():
     small = neighbour(footprint=Footprint(freed={"GPU-0": (2 * GIB,)}))
     found = ask(world(sleeper(), small, free=SHORT_OF_ONE))

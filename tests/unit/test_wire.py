@@ -10,7 +10,7 @@ from sleepd import wire
 from sleepd.core.events import Answer, AnswerKind
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import HostSeen, Known, Missing, MissingReason
+from sleepd.core.model import HostSeen, Known, Missing, MissingReason, Mode
 from sleepd.core.units import GIB
 from sleepd.core.world import World
 
@@ -147,6 +147,14 @@ def test_a_condition_without_a_reading_neither_holds_nor_fails() -> None:
     idle, host = body["rules"][0]["conditions"]
     assert (idle["holds"], idle["in_s"], host["holds"], host["in_s"]) == (False, 50.0, None, None)
     assert json.loads(json.dumps(body)) == body
+
+
+def test_the_mode_is_the_daemon_s_and_each_model_s() -> None:
+    daemon = FakeDaemon()
+    spec = replace(daemon.world.models["chat"].spec, mode=Mode.OBSERVE)
+    daemon.world = replace(changed(daemon.world, "chat", spec=spec), settings=replace(daemon.world.settings))
+    body = json.loads(json.dumps(wire.status_body(daemon)))
+    assert (body["mode"], [model["mode"] for model in body["models"]]) == ("enforce", ["observe"] + ["enforce"] * 3)
 
 
 def test_host_body_follows_the_reading() -> None:

@@ -10,6 +10,9 @@ from sleepd.core.model import CauseKind
 from sleepd.core.world import TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
 
+ANSWERED_LATE_S = 100.0
+"""A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
+
 Invariant = Callable[[Stage], None]
 
 
@@ -44,6 +47,22 @@ def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
         assert not is_pinned(record), stage.say(f"{name} is put to sleep by {task.cause} while pinned")
         awake_s = task.started_s - record.awake_since_s
         assert awake_s >= record.spec.min_awake_s, stage.say(f"{name} is put to sleep after {awake_s}s awake")
+
+
+def nobody_in_use_falls_asleep(stage: Stage) -> None:
+    """no model falls asleep under a request that its gate let in"""
+    for name, record in stage.daemon.world.models.items():
+        if record.life.state is State.FALLING_ASLEEP and name not in stage.account.blamed:
+            inside = stage.daemon.gates.of(name).in_flight
+            assert not inside, stage.say(f"{name} falls asleep under {inside} requests")
+
+
+def every_caller_is_answered(stage: Stage) -> None:
+    """every caller of a daemon that lives is answered, once, within its time"""
+    now_s, epoch = stage.time.now(), stage.daemon.tally.deaths
+    for (life, waiter), until_s in stage.account.waiting.items():
+        late = life == epoch and now_s > until_s + ANSWERED_LATE_S
+        assert not late, stage.say(f"caller {waiter} should have had an answer at {until_s:.1f}s")
 
 
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
@@ -130,6 +149,8 @@ EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
     backups_leave_the_reserve,
     what_was_learned_is_true,
+    nobody_in_use_falls_asleep,
+    every_caller_is_answered,
 )
 AT_THE_END: tuple[Invariant, ...] = (
     everything_settles,

@@ -25,20 +25,18 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
     daemon = stage.daemon
     if not daemon.alive:
         return
-    stage.account.asked += 1
     epoch = daemon.tally.deaths
     timeout_s, tokens, leaves_after_s = float(drawn["timeout_s"] or 0.0), drawn["tokens"], drawn["leaves_after_s"]
 
     def answered(answer: Answer) -> None:
-        stage.account.answered += 1
         if answer.kind is AnswerKind.DONE and daemon.gates.of(name).enter():
             _ask_engine(stage, name, tokens)
 
-    waiter = daemon.ask(lambda w: WakeAsked(w, name, "user", timeout_s), answered)
+    waiter = stage.ask(lambda w: WakeAsked(w, name, "user", timeout_s), timeout_s, answered)
 
     def leave() -> None:
         if daemon.alive and daemon.tally.deaths == epoch:
-            daemon.leave(waiter, name)
+            stage.leave(waiter, name)
 
     if leaves_after_s is not None:
         stage.later(float(leaves_after_s), leave)

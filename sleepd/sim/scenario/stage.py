@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked
+from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.life import State
 from sleepd.core.units import Seconds
 from sleepd.sim.host import GpuShare, RamShare
@@ -17,8 +18,8 @@ from sleepd.sim.world import VirtualDaemon
 
 RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
-WAITED_LONGEST_S = 180.0
-"""No caller of a scenario has a longer time limit; an answer may be this old and a commit or two late."""
+
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class Account:
     """Until when a model may serve what is wrong: a stranger changed it, and nobody can know before the next look."""
     judged: set[int] = field(default_factory=set)
     """Tasks whose beginning was looked at."""
+    waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
+    """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
     checked: Counter[str] = field(default_factory=Counter)
     """How often each invariant was looked at."""
 
@@ -127,15 +130,28 @@ class Stage:
 
     def ask_sleep(self, name: str, level: int) -> None:
         """An operator's wish, whatever comes of it."""
-        self.account.asked += 1
-        self.daemon.ask(lambda w: SleepAsked(w, name, "operator", level, 60.0), self._count_answer)
+        self.ask(lambda w: SleepAsked(w, name, "operator", level, 60.0), 60.0, lambda answer: None)
 
     def ask_reset(self, name: str) -> None:
-        self.account.asked += 1
-        self.daemon.ask(lambda w: ResetAsked(w, name, "operator"), self._count_answer)
+        self.ask(lambda w: ResetAsked(w, name, "operator"), 0.0, lambda answer: None)
 
-    def _count_answer(self, answer: Answer) -> None:
-        self.account.answered += 1
+    def ask(self, make: Callable[[int], Ask], within_s: Seconds, then: Callable[[Answer], None]) -> int:
+        """Ask the daemon something that it must answer within `within_s`, unless it dies or the caller leaves."""
+        self.account.asked += 1
+        epoch = self.daemon.tally.deaths
+
+        def answered(answer: Answer) -> None:
+            self.account.answered += 1
+            self.account.waiting.pop((epoch, waiter), None)
+            then(answer)
+
+        waiter = self.daemon.ask(make, answered)
+        self.account.waiting[epoch, waiter] = self.time.now() + within_s
+        return waiter
+
+    def leave(self, waiter: int, name: str) -> None:
+        self.account.waiting.pop((self.daemon.tally.deaths, waiter), None)
+        self.daemon.leave(waiter, name)
 
     def _died(self, name: str, pid: int) -> None:
         self.host.end_process(pid)
