@@ -44,6 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--ssl-certfile", metavar="PATH", help="speak TLS with this certificate")
     parser.add_argument("--ssl-keyfile", metavar="PATH", help="the certificate's key, where it is a file of its own")
     parser.add_argument("--lora", metavar="NAME", action="append", help="a loaded LoRA adapter; repeat for more")
+    parser.add_argument("--quantization", metavar="METHOD", help="quantized weights: before 0.16 a reload breaks them")
+    parser.add_argument("--kv-cache-dtype", default="auto", help="fp8: before 0.12 level 2 loses its scales")
     parser.add_argument("--task", choices=("generate", "embed", "pool"), default="generate", help="what the model does")
     parser.add_argument("--control-uds", metavar="PATH", help="unix socket to arm faults on (POST /fake/fault)")
     parser.set_defaults(run=run)
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     spec = spec_of(args)
+    if args.uds and not dialect_of(spec.version).has_uds:
+        raise ValueError(f"vLLM {spec.version} has no --uds (0.10.2 is the first): use --port")
     gpu = open_ledger(args.ledger, args.gpu or [0], os.getpid()) if args.ledger else None
     server = FakeVllm(
         spec,
@@ -96,6 +100,8 @@ def spec_of(args: argparse.Namespace) -> EngineSpec:
         dev_mode=not args.no_dev_mode,
         api_key=args.api_key,
         adapters=tuple(args.lora or ()),
+        quantization=args.quantization,
+        kv_cache_dtype=args.kv_cache_dtype,
         task=args.task,
         load_tracking=args.load_tracking,
         pace_s=args.pace_ms / 1000,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.activity import Owed
+from sleepd.core.dialect import capabilities
 from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
@@ -196,7 +197,10 @@ def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
         return Fact.FOUND_AWAKE if untouched else Fact.FOUND_AWAKE_DOUBTFUL
     if release >= (0, 17) and seen.gauge in (SleepGauge.AWAKE, SleepGauge.NONE_SET):
         return Fact.FOUND_PAUSED
-    return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED else Fact.FOUND_ASLEEP_L1
+    # The gauge shows what was asked for: level 2 asked of a level 1 sleeper discards nothing. Where a reload is safe
+    # the deeper level costs time alone; where it is not, only a bare wake and an answer can tell.
+    reloads = not capabilities(seen.facts, fenced=record.spec.fenced).level2_unsafe
+    return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED and reloads else Fact.FOUND_ASLEEP_L1
 
 
 def _holds(belief: Belief, seen: ModelSeen) -> bool:

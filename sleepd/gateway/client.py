@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpRequestParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpRequestParser
 
-from sleepd.gateway.errors import LAST_CHUNK, Dialect, Refusal, chunk, error_answer, error_event
+from sleepd.gateway.errors import LAST_CHUNK, Dialect, Refusal, chunk, error_answer, error_event, internal
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.head import Fields, take_head
 from sleepd.gateway.routes import find_route
@@ -265,6 +265,9 @@ class ClientConnection(asyncio.Protocol):
                 self._front.dispatch(x)
         except Refusal as refusal:
             self.refuse(x, refusal)
+        except Exception as error:
+            x.leave_gate()
+            self.refuse(x, internal(error))
 
     def refuse(self, x: Exchange, refusal: Refusal) -> None:
         """Answer with a refusal of the gateway's own; the exchange is over then."""
@@ -308,8 +311,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer what cannot be parsed, behind what is being answered; nothing after it is read."""
         if self._deaf:
             return
-        cause = error if isinstance(error, Refusal) else error.__context__
-        refusal = cause if isinstance(cause, Refusal) else _malformed(error)
+        refusal = self._refusal_of(error)
         x = self._reading
         self._reading, self._deaf = None, True
         if x is None:
@@ -319,6 +321,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._front.abandon(x)  # its body ends in nonsense: the server must not take it for whole
             self.transport.abort()
+
+    def _refusal_of(self, error: Exception) -> Refusal:
+        """Return what a client is told of an error of the parser, or of ours inside one of its callbacks."""
+        cause = error if isinstance(error, Refusal) else error.__context__
+        if isinstance(cause, Refusal):
+            return cause
+        if isinstance(error, HttpParserCallbackError):
+            return internal(cause or error)
+        return Refusal(400, "bad_request", f"this is not HTTP/1.1: {error}", closes=True)
 
     def _add_refused(self, refusal: Refusal) -> None:
         """What is no request at all is refused in its turn."""
@@ -337,7 +348,3 @@ class ClientConnection(asyncio.Protocol):
             self._front.abandon(x)
         self._line.clear()
         self._front.linger(self)
-
-
-def _malformed(error: Exception) -> Refusal:
-    return Refusal(400, "bad_request", f"this is not HTTP/1.1: {error}", closes=True)

@@ -4,6 +4,7 @@ OpenAI: https://platform.openai.com/docs/guides/error-codes; its clients retry 4
 Retry-After. Anthropic: https://docs.claude.com/en/api/errors.
 """
 
+import asyncio
 import json
 import math
 from enum import Enum
@@ -39,6 +40,13 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.message, self.param = status, code, message, param
         self.retry_after_s, self.closes, self.fields = retry_after_s, closes, fields
+
+
+def internal(error: BaseException) -> Refusal:
+    """Report an error of our own to the event loop's handler, and return what a client is told of it."""
+    told = {"message": "an error inside the gateway", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(told)
+    return Refusal(500, "internal", "an error inside sleepd; its log has the details", closes=True)
 
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -104,5 +104,8 @@ def access_of(spec: ModelSpec) -> Access:
         except SecretError:
             credentials = b""
     if spec.url.startswith("https://"):
-        tls = ssl.create_default_context(cafile=spec.ca_file or None)
+        try:
+            tls = ssl.create_default_context(cafile=spec.ca_file or None)
+        except OSError:
+            tls = ssl.create_default_context()
     return Access(credentials, tls)

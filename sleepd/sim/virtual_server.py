@@ -152,6 +152,8 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         served_names=(spec.name,),
         sleep_mode=True,
         tensor_parallel=spec.tensor_parallel_size,
+        quantization=spec.quantization,
+        kv_cache_dtype=spec.kv_cache_dtype,
         described=True,
         checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,
@@ -169,7 +171,7 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         control=ControlCounts(
             _count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc"), _pauses(snap)
         ),
-        gauge=_GAUGES[snap.sleep_state],
+        gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),
     )
 

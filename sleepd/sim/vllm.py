@@ -166,7 +166,9 @@ class SimEngine:
         """The routes that only look at the API server."""
         path = request.path
         if path in ("/health", "/ping"):
-            return SimReply(200 if self._core.alive else 503)
+            # Up to 0.10.1 a core that was killed is never missed.
+            dead = not self._core.alive and self.dialect.health_asks_engine and not self._core.lost
+            return SimReply(503 if dead else 200)
         if path == "/version":
             return SimReply(200, {"version": self.spec.version})
         if path == "/v1/models":
@@ -180,8 +182,12 @@ class SimEngine:
         if path == "/openapi.json":
             return SimReply(200, info.openapi(self.spec, self.dialect))
         if path == "/server_info":
-            return SimReply(200, info.server_info(self.spec, as_json=request.asked("config_format", "text") == "json"))
-        return SimReply(200)  # /reset_mm_cache; /metrics is rendered by the HTTP layer from the snapshot
+            as_json = request.asked("config_format", "text") == "json" and self.dialect.has_json_config
+            told = info.server_info(self.spec, as_json=as_json)
+            return SimReply(200, told if self.dialect.has_env_in_info else {"vllm_config": told["vllm_config"]})
+        if path == "/get_world_size":
+            return SimReply(200, {"world_size": self.spec.tensor_parallel_size})
+        return SimReply(200)  # caches of inputs; /metrics is rendered by the HTTP layer from the snapshot
 
     def _control_answer(self, handle: CallHandle, answer: SimReply) -> None:
         self._answer(handle, answer)
@@ -224,6 +230,8 @@ class SimEngine:
         """`fault` waits for its occasion; `die_now` strikes at once."""
         if fault.kind == "die_now":
             self._core.die()
+        elif fault.kind == "kill_core":
+            self.kill_core()
         else:
             self._faults.arm(fault)
 
@@ -254,6 +262,16 @@ class SimEngine:
         if self.exit_status is None:
             self._core.silence()
             self._exit(-9, orphans=orphans)
+
+    def kill_core(self) -> None:
+        """SIGKILL of the engine core alone: its memory is free at once. From 0.10.2 the server notices and ends;
+        before, it stays, says it is healthy, and every request hangs (#21728)."""
+        if self.exit_status is None and self._core.alive and self.dialect.notices_killed_core:
+            self._core.die()
+        elif self.exit_status is None and self._core.alive:
+            self._core.lost = True
+            self._core.silence()
+            self._gpu.claim(0)
 
     def _on_death(self) -> None:
         self._scheduler.call_later(CLOSE_AFTER_DEATH_S, self._close)
@@ -288,12 +306,12 @@ class SimEngine:
             now_s=self._scheduler.now(),
             alive=core.alive,
             listening=self.listening,
-            is_paused=core.pause is not None,
+            is_paused=core.pause is not None or core.frontend_pause is not None,
             sleeping_tags=frozenset(core.sleeping_tags),
             held_bytes=0 if exited else worker.held_bytes,
             pinned_bytes=0 if exited else worker.pinned_bytes,
             mapped_blocks=worker.mapped_blocks(),
-            answers_right=worker.answers_right,
+            answers_right=worker.answers_right and not core.cache_is_stale,
             num_requests_running=running,
             num_requests_waiting=waiting,
             in_flight_requests=self._in_flight,

@@ -134,7 +134,7 @@ class ControlRoutes:
         self._ask("is_sleeping", lambda: self._core.is_sleeping, answer, delay_s)
 
     def _is_paused(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
-        self._ask("is_paused", lambda: self._core.pause is not None, answer, delay_s)
+        self._ask("is_paused", lambda: self._core.is_paused, answer, delay_s)
 
     def _ask(self, name: str, question: Callable[[], bool], answer: Answer, delay_s: float) -> None:
         finish = self._finish(name, answer, lambda value: SimReply(200, {name: value}))
@@ -144,6 +144,9 @@ class ControlRoutes:
 
     def _pause(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
         mode = request.asked("mode", "abort")
+        if not self._dialect.pause_takes_mode:
+            waits = request.asked("wait_for_inflight_requests", "false").lower() in ("true", "1")
+            mode = "wait" if waits else "abort"
         refusal = _refuse_mode(mode)
         if refusal:
             answer(refusal if self._dialect.json_bodies else SimReply(400, {"error": f"Invalid pause mode: {mode}"}))

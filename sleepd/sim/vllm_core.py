@@ -18,7 +18,7 @@ from sleepd.sim.vllm_executor import Executor
 from sleepd.sim.vllm_faults import FaultQueue
 from sleepd.sim.vllm_generation import Generation
 from sleepd.sim.vllm_types import Cancellable, EngineFailure, EngineSpec, Scheduler
-from sleepd.sim.vllm_worker import Worker
+from sleepd.sim.vllm_worker import KV_CACHE, Worker
 
 Done = Callable[[object], None]
 """Gets the call's value, or the EngineFailure that ended it."""
@@ -60,6 +60,13 @@ class EngineCore:
         self._advancing = False
         self.hung = False
         """The running call waits for `release_hang`."""
+        self.lost = False
+        """It was killed and its server does not know: whoever asks it something waits for ever."""
+        self.frontend_pause: str | None = None
+        """The mode of a `/pause` that the API process holds (0.12-0.16): the engine knows nothing of it."""
+        self._held: list[Generation] = []
+        self._cached: set[str] = set()
+        self._stale: set[str] = set()
         self.refuses_new = False
         """`/pause` with abort or wait turns new requests away (0.33); the pause inside `/sleep` does not."""
 
@@ -90,12 +97,21 @@ class EngineCore:
     # requests
 
     def submit(self, generation: Generation) -> None:
-        """The request waits for its turn, which may be now."""
+        """The request waits for its turn, which may be now; under a frontend's pause it does not reach the engine."""
+        if self.frontend_pause is not None:
+            self._held.append(generation)
+            return
+        if not self._dialect.sleep_resets_prefix_cache:
+            generation.reads_stale = generation.prompt in self._stale
+            self._cached.add(generation.prompt)
         self.batch.waiting.append(generation)
         self._step()
 
     def abort(self, generation: Generation, *, tell: bool = False) -> None:
         """The request is gone; `tell` says so to its client, who otherwise was first to go."""
+        if generation in self._held:
+            self._held.remove(generation)
+            return
         if generation in self.batch.everything():
             self.batch.end(generation, "abort", tell=tell)
             self._step()
@@ -122,7 +138,12 @@ class EngineCore:
         """Work: pause as `mode` says, then release memory. With `wait` it ends at the next idle moment, whoever may
         have left or woken the engine meanwhile: idle callbacks are never cancelled (0.17-0.33)."""
         if not self._dialect.pauses_scheduler_on_sleep:
-            yield from self._executor.sleep(level)
+            try:
+                yield from self._executor.sleep(level)
+            finally:
+                mapped, blocks = self.worker.mapped_blocks()[KV_CACHE]
+                if mapped < blocks and not self._dialect.sleep_resets_prefix_cache:
+                    self._stale |= self._cached  # their KV is gone, and the cache goes on naming it
             return None
         drains = self._pause_scheduler(mode, clear_cache=level >= 1)
         if drains:
@@ -146,6 +167,8 @@ class EngineCore:
     def pause_requests(self, mode: str, done: Done) -> Work:
         """Work: `/pause`."""
         yield 0.0
+        if self._dialect.pause == "frontend":
+            return self._pause_frontend(mode, done)
         drains = self._pause_scheduler(mode, clear_cache=True)
         self.refuses_new = self._dialect.pause_refuses_new and mode != "keep"
         if drains:
@@ -156,8 +179,35 @@ class EngineCore:
     def resume(self) -> Work:
         """Work: `/resume`, which asks nobody whether the memory is there."""
         yield 0.0
+        held, self._held, self.frontend_pause = self._held, [], None
         self._unpause()
+        for generation in held:
+            self.submit(generation)
         return None
+
+    def _pause_frontend(self, mode: str, done: Done) -> object:
+        """New requests are kept in the API process; running ones end, are ended, or (`keep`) stand still."""
+        self.frontend_pause = mode
+        if mode == "abort":
+            for generation in self.batch.everything():
+                self.batch.end(generation, "abort")
+        elif mode == "keep":
+            self.pause = "all"
+            self.batch.freeze()
+        elif self.batch.running:
+            self._idle_callbacks.append((None, done))
+            return LATER
+        return None
+
+    @property
+    def is_paused(self) -> bool:
+        """As `/is_paused` says it."""
+        return self.frontend_pause is not None or (self.pause is not None and self._dialect.pause == "engine")
+
+    @property
+    def cache_is_stale(self) -> bool:
+        """The prefix cache names memory that went away in a sleep (up to 0.10.1)."""
+        return bool(self._stale)
 
     def collective_rpc(self, method: str, args: list[Any], kwargs: Mapping[str, Any], timeout_s: float | None) -> Work:
         """Work: one worker method. A timeout that passes leaves a reply in the queue, which the next step reads."""
@@ -175,7 +225,11 @@ class EngineCore:
     def reset_prefix_cache(self) -> Work:
         """Work: True when the cache is empty, False while a request holds blocks."""
         yield 0.0
-        return not self._faults.take("fail_reset_cache") and not self.batch.running
+        emptied = not self._faults.take("fail_reset_cache") and not self.batch.running
+        if emptied:
+            self._cached.clear()
+            self._stale.clear()
+        return emptied
 
     def release_kv_cache(self) -> Work:
         """Work: drop the KV pool of a paused, resident engine (0.31+, core.py:981)."""

@@ -26,6 +26,7 @@ FaultKind = Literal[
     "die_at_call",  # the engine dies when the call reaches it
     "die_after_sleep",  # `/sleep` answers 200, and the engine dies `seconds` later (0.3 when 0)
     "die_now",  # the engine dies when the fault is armed
+    "kill_core",  # its core is killed when the fault is armed; up to 0.10.1 the server does not notice
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 

@@ -36,6 +36,8 @@ class Generation:
     """Called after each token of a streamed answer."""
     done_tokens: int = 0
     prefilled: bool = False
+    reads_stale: bool = False
+    """Its prompt hits a prefix cache whose memory went away in a sleep."""
     running_since_s: float | None = None
     timer: Cancellable | None = None
 

@@ -25,16 +25,12 @@ _ALWAYS: dict[str, tuple[str, ...]] = {
 }
 _DEV: dict[str, tuple[str, ...]] = {
     "/reset_prefix_cache": ("POST",),
-    "/reset_mm_cache": ("POST",),
-    "/collective_rpc": ("POST",),
     "/server_info": ("GET",),
     "/sleep": ("POST",),
     "/wake_up": ("POST",),
     "/is_sleeping": ("GET",),
-    "/pause": ("POST",),
-    "/resume": ("POST",),
-    "/is_paused": ("GET",),
 }
+_PAUSE: dict[str, tuple[str, ...]] = {"/pause": ("POST",), "/resume": ("POST",), "/is_paused": ("GET",)}
 _GENERATES = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Not served where the model does something else (0.32, entrypoints/launchers/api_server/routers.py)."""
 _UNLISTED = frozenset({"/openapi.json", "/metrics/"})
@@ -46,9 +42,19 @@ def routes_of(spec: EngineSpec, dialect: Dialect) -> dict[str, tuple[str, ...]]:
     if spec.task != "generate":
         served = {path: methods for path, methods in served.items() if path not in _GENERATES}
         served |= vllm_pooling.routes_of(spec)
+    if dialect.pause != "none" and not dialect.pause_needs_dev:
+        served |= _PAUSE
     if not spec.dev_mode:
         return served
     routes = served | _DEV
+    if dialect.pause != "none":
+        routes |= _PAUSE
+    if dialect.has_collective_rpc:
+        routes["/collective_rpc"] = ("POST",)
+    if dialect.has_mm_reset:
+        routes["/reset_mm_cache"] = ("POST",)
+    if dialect.has_encoder_reset:
+        routes |= {"/reset_encoder_cache": ("POST",), "/get_world_size": ("GET",)}
     if dialect.has_abort_requests:
         routes["/abort_requests"] = ("POST",)
     if dialect.has_release_kv:
@@ -134,7 +140,7 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
             "seed": 0,
             "revision": None,
             "max_model_len": spec.max_model_len,
-            "quantization": None,
+            "quantization": spec.quantization,
             "enforce_eager": False,
             "served_model_name": spec.name,
             "enable_sleep_mode": spec.sleep_mode,
@@ -145,7 +151,7 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
         "cache_config": {
             "block_size": 16,
             "gpu_memory_utilization": 0.92,
-            "cache_dtype": "auto",
+            "cache_dtype": spec.kv_cache_dtype,
             "enable_prefix_caching": True,
             "num_gpu_blocks": spec.kv_bytes // 2**20,
             "kv_cache_memory_bytes": spec.kv_bytes,

@@ -47,9 +47,9 @@ def _page(snapshot: EngineSnapshot, spec: EngineSpec, dialect: Dialect) -> Itera
     model: Labels = (("engine", "0"), ("model_name", spec.name))
     started_s = snapshot.process_start_time_s
     yield from _process(snapshot)
-    counters = list(_counters(snapshot, model))
+    counters = list(_counters(snapshot, model, dialect))
     yield from _created(counters[:3], started_s)
-    yield from _gauges(snapshot, model)
+    yield from _gauges(snapshot, model, dialect)
     yield from _created(counters[3:], started_s)
     yield from _created(_histograms(snapshot, model), started_s)
     info = (("block_size", "16"), ("cache_dtype", "auto"), ("enable_prefix_caching", "True"), ("engine", "0"))
@@ -87,7 +87,7 @@ def _process(snapshot: EngineSnapshot) -> Iterator[_Family]:
         yield _Family(name, kind, help_, ((name, (), number),))
 
 
-def _gauges(snapshot: EngineSnapshot, model: Labels) -> Iterator[_Family]:
+def _gauges(snapshot: EngineSnapshot, model: Labels, dialect: Dialect) -> Iterator[_Family]:
     running, waiting = float(snapshot.num_requests_running), float(snapshot.num_requests_waiting)
     for name, help_, value in (
         ("vllm:num_requests_running", "Number of requests in model execution batches.", running),
@@ -98,18 +98,20 @@ def _gauges(snapshot: EngineSnapshot, model: Labels) -> Iterator[_Family]:
     reasons = tuple(
         (name, (*model, ("reason", reason)), value) for reason, value in (("capacity", waiting), ("deferred", 0.0))
     )
-    yield _Family(name, "gauge", "Number of waiting requests by reason.", reasons)
+    if dialect.has_waiting_reasons:
+        yield _Family(name, "gauge", "Number of waiting requests by reason.", reasons)
     name = "vllm:engine_sleep_state"
     states = tuple(
         (name, (*model, ("sleep_state", state)), float(snapshot.sleep_state == state))
         for state in ("awake", "weights_offloaded", "discard_all")
     )
-    yield _Family(name, "gauge", _SLEEP_STATE_HELP, states)
-    name = "vllm:kv_cache_usage_perc"
-    yield _Family(name, "gauge", "KV-cache usage. 1 means 100 percent usage.", ((name, model, 0.0),))
+    if dialect.has_sleep_gauge:
+        yield _Family(name, "gauge", _SLEEP_STATE_HELP, states)
+    for name in dialect.kv_usage:
+        yield _Family(name, "gauge", "KV-cache usage. 1 means 100 percent usage.", ((name, model, 0.0),))
 
 
-def _counters(snapshot: EngineSnapshot, model: Labels) -> Iterator[_Family]:
+def _counters(snapshot: EngineSnapshot, model: Labels, dialect: Dialect) -> Iterator[_Family]:
     known: dict[tuple[str, str], float] = {
         ("vllm:prefix_cache_queries_total", ""): snapshot.prompt_tokens,
         ("vllm:prompt_tokens_total", ""): snapshot.prompt_tokens,
@@ -120,7 +122,7 @@ def _counters(snapshot: EngineSnapshot, model: Labels) -> Iterator[_Family]:
         known["vllm:request_success_total", reason] = count
     for name, help_, label, values in families.COUNTERS:
         samples = []
-        for value in values:
+        for value in dialect.end_reasons if name == "vllm:request_success_total" else values:
             labels = tuple(sorted((*model, (label, value)))) if label else model
             samples.append((name, labels, float(known.get((name, value), 0))))
         yield _Family(name, "counter", help_, tuple(samples))

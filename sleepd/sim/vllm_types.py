@@ -97,8 +97,14 @@ class EngineSpec:
     tensor_parallel_size: int = 1
     pinned_factor: float = 1.0
     """Host bytes pinned per byte of weights; PyTorch rounds up to powers of two, so up to 2."""
+    reload_peak_bytes: int = 0
+    """What reading the weights anew takes beside them while it lasts (layer-wise reloads: seen above the KV cache)."""
     residual_growth_bytes: int = 0
     """What each sleep leaves behind for good (seen: 412 MiB to 5 GiB in a day)."""
+    quantization: str | None = None
+    """Quantized weights: before 0.16 a reload leaves them wrong."""
+    kv_cache_dtype: str = "auto"
+    """With `fp8…`, level 2 loses its scales before 0.12."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that are loaded, by name."""
     task: Literal["generate", "embed", "pool"] = "generate"

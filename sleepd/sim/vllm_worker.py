@@ -117,7 +117,8 @@ class Worker:
         if not self._spec.sleep_mode:
             return
         if level != 1:
-            self._buffers_right = self._buffers_right and level == 2
+            scales_kept = self._dialect.keeps_kv_scales or not self._spec.kv_cache_dtype.startswith("fp8")
+            self._buffers_right = self._buffers_right and level == 2 and scales_kept
             self.adapters_right = self._dialect.keeps_adapters
         self._fixed_bytes += self._spec.residual_growth_bytes
         free_after = self._gpu.free_bytes()
@@ -166,11 +167,18 @@ class Worker:
         if not self._all_mapped(WEIGHTS):
             self._poison()  # it writes to unmapped addresses
         timing = self._spec.timing
+        try:
+            self._gpu.claim(self.held_bytes + self._spec.reload_peak_bytes)
+        except OutOfMemory as error:
+            raise WorkerFailure(OUT_OF_MEMORY) from error
         yield timing.reload_s if timing.reload_s is not None else self._spec.weights_bytes / GIB / timing.reload_gib_s
+        self._claim()
         if self._faults.take("fail_reload"):
             self._weights_broken, self._weights_loaded = True, False
             raise WorkerFailure(f"Cannot find any model weights with `{self._spec.model_path or self._spec.name}`")
-        self._weights_loaded, self._weights_broken = True, False
+        # Before 0.16 quantized weights are not processed anew.
+        right = self._spec.quantization is None or self._dialect.reload_requantizes
+        self._weights_loaded, self._weights_broken = right, False
         # From 0.28 a reload drops the adapters, and their next request loads them again.
         self.adapters_right = self.adapters_right or self._dialect.reentrant_blocks
         self.weights_id = weights_path or self.weights_id

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from sleepd.gateway import client as client_module
 from sleepd.gateway.settings import GatewaySettings
-from tests.gateway.rig import CHAT, Client, Rig, get, post
+from tests.gateway.rig import CHAT, Client, Rig, Server, answer, get, post
 
 HOST = b"Host: localhost\r\n"
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST
@@ -234,3 +235,33 @@ async def test_field_names_and_values_of_an_answer_cannot_be_made_by_a_body(root
         status, head, _ = await client.answer()
         assert (status, b"set-cookie" in head) == (404, False)
         await asyncio.sleep(0)
+
+
+async def test_an_error_of_our_own_is_500_and_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    def break_down(*arguments: object) -> None:
+        raise ZeroDivisionError("a test")
+
+    monkeypatch.setattr("sleepd.gateway.front.Front.dispatch", break_down)
+    client = await rig.client()
+    client.send(post(CHAT))
+    assert (await client.answer())[0] == 500
+    assert await client.rest() == b""
+    assert isinstance(told[0]["exception"], ZeroDivisionError)
+
+
+async def test_nothing_waits_for_more_to_be_sent_with_it(root: Path) -> None:
+    """TCP_NODELAY at both ends: a chunk that waits for the last one's acknowledgement comes 40 ms late."""
+    async with Rig(root) as rig:
+        listening = await asyncio.start_server(Server(answer()).serve, "127.0.0.1", 0)
+        rig.daemon.add("m", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        client = await rig.client(tcp=True)
+        client.send(post(CHAT))
+        assert (await client.answer())[0] == 200
+        front = rig.gateway._front
+        ours = [next(iter(front.connections)).transport, next(iter(front.directory.lanes["m"]._all)).transport]
+        for transport in ours:
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        listening.close()

@@ -1,6 +1,7 @@
 """SIGKILL: of a server, and of the daemon at the awkward moments. The next start finishes what was begun.
 
-Each daemon is killed while an engine call of the chosen kind hangs inside vLLM, which goes on without its caller.
+Each daemon is killed while an engine call hangs inside vLLM, which goes on without its caller; every other moment of
+every transition is in test_crash_matrix.py.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server
-from tests.integration.test_room import assert_no_call_failed, start_two_that_do_not_fit
 from tests.integration.waiting import wait_until
 
 
@@ -67,52 +67,6 @@ def test_daemon_killed_mid_wake(host: Host, goes_on: str) -> None:
     daemon.await_model("a", state="awake")
     assert_settled(daemon, a)
     assert a.calls("/wake_up") == {"2xx": 1}
-    assert a.complete() == before
-
-
-@pytest.mark.parametrize("moment", ["the victim falls asleep", "the wanted one wakes"])
-def test_daemon_killed_in_a_wake_with_a_victim(host: Host, moment: str) -> None:
-    """Whoever wanted the wake died with the daemon, or not: either way nothing is left half-done, and it can be had."""
-    host.configure("a", "b")
-    daemon, a, b = start_two_that_do_not_fit(host)
-    answer_b = daemon.watch_use(b)
-    where, path = (b, "/sleep") if moment == "the victim falls asleep" else (a, "/wake_up")
-    ask_and_kill(daemon, "a", "wake", where, path)
-    daemon = host.start_daemon(ready=False)
-    daemon.hear("READY=1")
-    where.release()
-
-    def at_rest() -> bool:
-        # A victim whose wish died with the daemon is woken again; one whose wish goes on stays asleep.
-        status = daemon.client.status().body
-        states = {m["name"]: m["state"] for m in status["models"]}
-        return status["tasks"] == [] and set(states.values()) <= {"asleep", "awake"}
-
-    wait_until(at_rest, "what was under way to come to an end")
-    assert daemon.client.wake("a").status == 200
-    wait_until(lambda: daemon.client.status().body["tasks"] == [], "the tasks to end")
-    assert_settled(daemon, a, b)
-    assert daemon.watch_use(a)
-    assert daemon.client.wake("b").status == 200
-    assert b.complete() == answer_b
-    assert_no_call_failed(a, b)
-
-
-@pytest.mark.parametrize("path", ["/wake_up", "/collective_rpc", "/reset_prefix_cache"])
-def test_daemon_killed_during_a_level_2_wake(host: Host, path: str) -> None:
-    """At each stage of the transaction: the next start goes on with it, and garbage is never served."""
-    host.configure("a", a={"max_level": 2})
-    (a,) = host.start_servers("a")
-    before, daemon = a.complete(), host.start_daemon()
-    daemon.events.await_one("level2_proven", "a")
-    assert daemon.ask("POST", "/v1/models/a/sleep", {"level": 2}).status == 200
-    ask_and_kill(daemon, "a", "wake", a, path)
-    daemon = host.start_daemon(ready=False)
-    daemon.hear("READY=1")
-    a.release()
-    daemon.await_model("a", state="awake")
-    assert_settled(daemon, a)
-    assert a.state()["answers_right"] is True
     assert a.complete() == before
 
 

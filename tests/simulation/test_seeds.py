@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.sim.scenario.play import play, play_seed
-from sleepd.sim.scenario.script import draw_script, read_script, write_script
+from sleepd.sim.scenario.play import Outcome, play, play_seed
+from sleepd.sim.scenario.script import Script, draw_script, read_script, write_script
+from sleepd.sim.scenario.stage import Stage
 from tests.simulation.tally import Tell
 
 SEEDS = int(os.environ.get("SEEDS", "1000"))
@@ -17,21 +18,36 @@ BATCH = 25
 FILES = Path(__file__).parent / "seeds"
 
 
+def play_or_keep(script: Script, path: Path) -> Outcome:
+    """Play it. Where that fails, the file holds it, and the error says so."""
+    try:
+        return play(script)
+    except Exception as error:
+        write_script(script, path)
+        raise AssertionError(f"{error}\nkept as {path}: it is played with every test run from now on") from error
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_invariants_hold_and_everything_converges(first: int, tell: Tell) -> None:
     for seed in range(first, min(first + BATCH, SEEDS)):
-        script = draw_script(seed)
-        try:
-            tell(play(script))
-        except Exception as error:
-            path = FILES / f"seed-{seed}.json"
-            write_script(script, path)
-            raise AssertionError(f"{error}\nkept as {path}: it is played with every test run from now on") from error
+        tell(play_or_keep(draw_script(seed), FILES / f"seed-{seed}.json"))
 
 
 @pytest.mark.parametrize("path", sorted(FILES.glob("*.json")), ids=lambda path: path.stem)
 def test_a_scenario_that_once_failed(path: Path, tell: Tell) -> None:
     tell(play(read_script(path)))
+
+
+def test_a_seed_that_fails_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(stage: Stage) -> None:
+        """never so"""
+        raise AssertionError(stage.say("it is so"))
+
+    monkeypatch.setattr("sleepd.sim.scenario.play.AT_THE_END", (never,))
+    script, path = draw_script(5), tmp_path / "seed-5.json"
+    with pytest.raises(AssertionError, match=r"seed 5 at .*it is so\nkept as .*seed-5.json"):
+        play_or_keep(script, path)
+    assert read_script(path) == script
 
 
 def test_a_scenario_is_its_seed() -> None:

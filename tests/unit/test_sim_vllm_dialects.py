@@ -2,19 +2,25 @@
 
 import pytest
 
-from sleepd.sim.dialects import DIALECTS, dialect_of
+from sleepd.sim.dialects import DIALECTS, NEWEST_MINOR, OLDEST_MINOR, dialect_of
 from tests.unit.sim_vllm_bench import ALL, Bench
 
 
 def test_rows_cover_every_release_once():
-    covered = [minor for row in DIALECTS for minor in range(row.first, row.last + 1)]
-    assert covered == list(range(8, 34))
+    since = [row.since for row in DIALECTS]
+    assert since == sorted(set(since))
+    assert since[0] == (OLDEST_MINOR, 0)
+    assert {dialect_of(f"0.{minor}.0").since[0] <= minor for minor in range(OLDEST_MINOR, NEWEST_MINOR + 1)} == {True}
 
 
 @pytest.mark.parametrize(
     ("version", "family"),
     [
-        ("0.8.5", "0.16"),
+        ("0.8.5", "0.10"),
+        ("0.10.0", "0.10"),
+        ("0.10.2", "0.11"),
+        ("0.11.2", "0.11"),
+        ("0.15.1", "0.12"),
         ("0.16.0", "0.16"),
         ("0.17.1", "0.22"),
         ("0.22", "0.22"),

@@ -1,0 +1,74 @@
+"""The gateway as part of the service: sockets of its own and passed ones, keys from files, nothing left at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from sleepd.api.server import SocketTaken
+from sleepd.config.listen import parse_listen
+from sleepd.config.settings import GatewaySettings
+from sleepd.core.model import ModelSpec
+from sleepd.service.gateway import GatewayPart, access_of
+from tests.gateway.rig import FakeDaemon
+from tests.integration.wire import send
+
+
+async def get_models(path: Path) -> int:
+    return (await asyncio.to_thread(send, path, "GET", "/v1/models")).status
+
+
+async def test_it_listens_where_it_is_told_and_leaves_nothing_behind(root: Path) -> None:
+    part, path = GatewayPart(), root / "g.sock"
+    written = GatewaySettings(listen=(parse_listen(f"unix:{path}"),), socket_mode=0o600)
+    await part.start(FakeDaemon(), written, {})
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert await get_models(path) == 200
+    await part.close()
+    assert not path.exists()
+
+
+async def test_passed_sockets_take_the_place_of_listen(root: Path) -> None:
+    part, passed = GatewayPart(), root / "passed.sock"
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(passed))
+    bound.listen()
+    written = GatewaySettings(listen=(parse_listen(f"unix:{root}/other.sock"),))
+    await part.start(FakeDaemon(), written, {"gateway": (bound,), "api": ()})
+    assert await get_models(passed) == 200
+    await part.close()
+    assert passed.exists()
+    assert not (root / "other.sock").exists()
+
+
+async def test_a_passed_socket_that_others_reach_needs_keys(root: Path) -> None:
+    keys = root / "keys"
+    keys.write_text("me:a-long-secret\n")
+    keys.chmod(0o600)
+    with socket.create_server(("0.0.0.0", 0)) as bound, pytest.raises(SocketTaken, match="api_keys_file"):
+        await GatewayPart().start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)})
+    part = GatewayPart()
+    bound = socket.create_server(("0.0.0.0", 0))
+    await part.start(FakeDaemon(), GatewaySettings(api_keys_file=str(keys)), {"gateway": (bound,)})
+    await part.close()
+
+
+async def test_an_address_that_is_taken_is_told(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        written = GatewaySettings(listen=(parse_listen(f"127.0.0.1:{taken.getsockname()[1]}"),))
+        with pytest.raises(SocketTaken, match=r"\[gateway\] listen"):
+            await GatewayPart().start(FakeDaemon(), written, {})
+
+
+def test_a_servers_key_is_what_its_file_holds(root: Path) -> None:
+    key = root / "key"
+    key.write_text("s3cret\n")
+    key.chmod(0o600)
+    assert access_of(ModelSpec("m", "http://127.0.0.1:1", api_key_file=str(key))).credentials == (
+        b"authorization: Bearer s3cret\r\n"
+    )
+    assert access_of(ModelSpec("m", "http://127.0.0.1:1", api_key_file=str(root / "none"))).credentials == b""
+    assert access_of(ModelSpec("m", "https://127.0.0.1:1")).tls is not None
