@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sleepd.cli.columns import Columns, age
 from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration, format_size
@@ -25,6 +27,8 @@ _MARKS = {
 }
 _UNKNOWN = ("?", "?", "dim")
 _BAR_WIDTH = 24
+_UID = re.compile(r" \(uid \d+\)")
+"""In a table the name is enough."""
 
 
 def render_status(status: Status, screen: Screen, now_wall_s: float) -> list[str]:
@@ -43,11 +47,10 @@ class _Row:
         mark, ascii_mark, self.colour = _MARKS.get(model["state"], _UNKNOWN)
         state = clean(model["state"]).replace("_", " ")
         depth = f" L{model['level']}" if model["level"] else ""
-        idle_s = model["idle_s"]
         self.name = clean(model["name"])
         self.state = f"{mark if screen.unicode else ascii_mark} {state}{depth}"
         self.since = age(model["since"], now_wall_s)
-        self.idle = "-" if idle_s is None else "busy" if _is_busy(model) else format_duration(int(idle_s))
+        self.idle = _idle(model)
         self.vram = _held_bytes(model)
         self.text, self.wrong = _outlook(model)
 
@@ -62,6 +65,14 @@ def _render_rows(rows: list[_Row], screen: Screen) -> list[str]:
     heads = ("NAME", "STATE", "SINCE", "IDLE", "VRAM", "NEXT")
     columns = Columns(heads, [row.cells() for row in rows], right=(2, 3, 4))
     return columns.render(screen, [row.tones() for row in rows])
+
+
+def _idle(model: Model) -> str:
+    if model["idle_s"] is None:
+        return "-"
+    if _is_busy(model):
+        return "busy"
+    return "held" if model["holds"] else format_duration(int(model["idle_s"]))
 
 
 def _is_busy(model: Model) -> bool:
@@ -101,7 +112,8 @@ def _outlook(model: Model) -> tuple[str, bool]:
 def _without_state(reason: str, state: str) -> str:
     """Return the reason without the state it begins with: that stands two columns before."""
     head, colon, rest = reason.partition(": ")
-    return rest if colon and head == state.replace("_", " ") else reason
+    shown = rest if colon and head == state.replace("_", " ") else reason
+    return _UID.sub("", shown)
 
 
 def _gpu_meter(gpu: Gpu, screen: Screen) -> str:
