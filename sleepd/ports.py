@@ -42,13 +42,20 @@ class Vllm(Protocol):
     """One vLLM server. One instance per model; calls may overlap."""
 
     async def look(
-        self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False, ask_connections: bool = False
+        self,
+        *,
+        ask_sleeping: bool,
+        timeout_s: Seconds,
+        fence: bool = False,
+        ask_connections: bool = False,
+        counters: bool = True,
     ) -> Reading[ModelSeen]:
         """Return counters and gauges, the facts (asked anew when the incarnation changed), the pids.
 
         Waits `timeout_s` at most. `ask_sleeping` adds GET /is_sleeping, which blocks behind engine calls; with
         `fence` the counters are read only after its answer, so that they count every call it waited for.
-        `ask_connections` adds who is connected beside this process.
+        `ask_connections` adds who is connected beside this process. Without `counters` only /is_sleeping is asked of
+        a server whose facts are known: somebody waits for that answer.
         """
         ...
 

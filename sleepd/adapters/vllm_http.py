@@ -70,10 +70,17 @@ class VllmServer:
         self._credentials = credentials
 
     async def look(
-        self, *, ask_sleeping: bool, timeout_s: Seconds, fence: bool = False, ask_connections: bool = False
+        self,
+        *,
+        ask_sleeping: bool,
+        timeout_s: Seconds,
+        fence: bool = False,
+        ask_connections: bool = False,
+        counters: bool = True,
     ) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping, with `ask_connections` also who
-        is connected beside this process. Waits `timeout_s` at most.
+        is connected beside this process; without `counters` only /is_sleeping, of a server whose facts are known. Waits
+        `timeout_s` at most.
 
         With `fence` the counters are read after /is_sleeping answered: it blocks behind the call that runs (vLLM
         v1/engine/core.py, run_busy_loop takes utility calls in turn), the metrics page does not and may miss that call.
@@ -86,6 +93,9 @@ class VllmServer:
         limit_s = min(timeout_s, ENDED_LOOK_S) if ended else timeout_s
         try:
             async with asyncio.timeout(limit_s) as limit:
+                if not counters and self._facts is not None:
+                    brief = ModelSeen(self._facts, is_sleeping=await self._ask_sleeping(), pids=self._pids)
+                    return Known(brief, asked_s, self._clock.now().mono_s)
                 known = await self._look(ask_sleeping, fence, asked_s, limit)
                 if not ask_connections:
                     return known

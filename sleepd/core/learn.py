@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sleepd.core.activity import Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence, StepEnded
+from sleepd.core.events import Evidence, LookNow, StepEnded
 from sleepd.core.life import State
 from sleepd.core.model import Known, ModelSeen
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
@@ -28,8 +28,13 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
         if seen.unit_memory is None and isinstance(record.seen, Known):
             seen = replace(seen, unit_memory=record.seen.value.unit_memory)
         if seen.facts.incarnation == record.incarnation:
-            fields |= {"seen": replace(evidence.seen, value=seen), "failed_polls": 0}
-            fields |= {"control": seen.control or record.control}
+            shown = seen
+            if seen.control is None and seen.running is None and isinstance(record.seen, Known):
+                # A look that asked for no page: what the one before told of requests is the newest there is.
+                shown = replace(record.seen.value, is_sleeping=seen.is_sleeping)
+            fields |= {"seen": replace(evidence.seen, value=shown), "failed_polls": 0}
+            lags = seen.control == record.control_before
+            fields |= {"control": record.control if lags else seen.control or record.control}
             used = count_use(draft, name, seen)
             owed = draft.models[name].owed
             if evidence.answers and not owed.certain.any():
@@ -72,6 +77,17 @@ def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:
     return users.any()
 
 
+def count_own_wake(draft: Draft, name: str) -> None:
+    """A wake that was answered with success and whose look had no page: its counter moved by one, by us. The page is
+    read right after, and compared."""
+    record = draft.models[name]
+    if record.control is None:
+        return
+    wake = replace(record.control.wake, ok=record.control.wake.ok + 1)
+    draft.change(name, control=replace(record.control, wake=wake), control_before=record.control)
+    draft.command(LookNow(model=name))
+
+
 def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
     """Whether control handlers moved by more than our own call since the last look before the step."""
     record, seen = draft.models[task.model], event.evidence.seen
@@ -79,6 +95,8 @@ def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
         return False
     if record.control is None or seen.value.facts.incarnation != record.incarnation:
         return False
+    if seen.value.control == record.control_before:
+        return False  # our own wake is not counted yet, and nothing else was
     verb = task.plan.steps[task.cursor].verb
     # A call whose answer was lost may or may not be counted; each resend adds one.
     own = 0 if verb in OBSERVES and task.phase is not Phase.FENCE else 1 + task.attempt

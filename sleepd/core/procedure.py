@@ -67,6 +67,8 @@ class LookAndReadGpus:
     """Both at once, each asked after the ask was made: the value is the pair of readings, the look's first."""
 
     timeout_s: Seconds
+    counters: bool = True
+    """False: only /is_sleeping is asked, and the look has no counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,9 @@ def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
     deadline_s = got.mono_s + (SETTLE_S if end is None else 0.0)
     for pause_s in _pauses():
         # Somebody waits for this: the wake ends with the slower of the two proofs, not with their sum.
-        got = yield LookAndReadGpus(PROOF_CALL_S)
+        # The page of counters is left for the look right after: at the first try of the wake that opens the gate.
+        counters = end is not None or order.step.verb is not Verb.WAKE or evidence.seen is not None
+        got = yield LookAndReadGpus(PROOF_CALL_S, counters=counters)
         seen: Reading[ModelSeen] = got.value[0]
         gpus_after: Reading[GpusSeen] = got.value[1]
         evidence = replace(evidence, seen=seen, gpus_after=gpus_after)

@@ -6,7 +6,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.host_room import backup_need
-from sleepd.core.learn import somebody_else, take_readings
+from sleepd.core.learn import count_own_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
@@ -40,6 +40,8 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     task = draft.put_task(replace(task, running=False))
     interfered = somebody_else(draft, task, event)
     others_used = take_readings(draft, event.model, event.evidence)
+    if _woke_unseen(task, event):
+        count_own_wake(draft, event.model)
     if interfered:
         _yield(draft, task)
         return
@@ -51,6 +53,14 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         _succeed(draft, task, event, others_used=others_used)
     else:
         _not_done(draft, task, event)
+
+
+def _woke_unseen(task: Task, event: StepEnded) -> bool:
+    """Whether a wake was proven by a look without counters: that it was counted is known, not seen."""
+    seen = event.evidence.seen
+    if event.end is not StepEnd.DONE or task.plan.steps[task.cursor].verb is not Verb.WAKE or task.phase is Phase.FENCE:
+        return False
+    return isinstance(seen, Known) and seen.value.control is None
 
 
 def _yield(draft: Draft, task: Task) -> None:

@@ -153,6 +153,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             footprint=Footprint(under=under),
             prior=learned.retired(record.prior) if learned.under == under else Footprint(),
             control=None,
+            control_before=None,
             activity=None,
             owed=Owed() if known_as is not None else record.owed,
             last_active_s=draft.mono_s if known_as is not None or record.belief is None else record.last_active_s,
@@ -199,7 +200,8 @@ def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
         return Fact.FOUND_PAUSED
     # The gauge shows what was asked for: level 2 asked of a level 1 sleeper discards nothing. Where a reload is safe
     # the deeper level costs time alone; where it is not, only a bare wake and an answer can tell.
-    reloads = not capabilities(seen.facts, fenced=record.spec.fenced).level2_unsafe
+    caps = capabilities(seen.facts, fenced=record.spec.fenced)
+    reloads = not (caps.level2_unsafe if record.fingerprint else caps.cure_unsafe)
     return Fact.FOUND_ASLEEP_L2 if seen.gauge is SleepGauge.DISCARDED and reloads else Fact.FOUND_ASLEEP_L1
 
 
@@ -235,6 +237,8 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     """Between tasks: count use as activity, and notice hands that are not ours."""
     record, seen = draft.models[name], reading.value
     settled = record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2, State.FOREIGN)
+    if seen.control is not None and seen.control == record.control_before:
+        seen = replace(seen, control=None)  # our own wake is not counted yet, and nothing else was
     if settled and seen.control is not None and record.control is not None and seen.control != record.control:
         draft.change(name, control=seen.control)
         meet_stranger(draft, name, _what_they_did(record.control, seen.control))

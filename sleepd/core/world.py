@@ -181,6 +181,8 @@ class ModelRecord:
     incarnation: str | None = None
     belief: Belief | None = None
     control: ControlCounts | None = None
+    control_before: ControlCounts | None = None
+    """Before our own last wake, where that was counted unseen: a page may lag behind it."""
     activity: Activity | None = None
     in_flight: int = 0
     entered: int = 0

@@ -54,7 +54,7 @@ class Runner:
                 ask.prompt, api_name=ask.api_name, asks_at=ask.asks_at, timeout_s=ask.timeout_s
             )
         if isinstance(ask, LookAndReadGpus):
-            looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s)
+            looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s, counters=ask.counters)
             return await asyncio.gather(looking, self._gpus.read(processes=True))
         if isinstance(ask, ReadGpus):
             return await self._gpus.read(processes=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SLICE = 16
 """Requests released in one round of the event loop; then what they caused is read and written first."""
 ASK_AGAIN_S: Seconds = 0.05
+WISH_S: Seconds = 3600.0
+"""How long one wish lasts: longer than any request may wait, as each request has a deadline of its own here."""
+GOES_ON_S: Seconds = 60.0
 GUESS_S: Seconds = 10.0
 """Retry-After where no wake of the model was measured yet."""
 LASTING_S: Seconds = 30.0
@@ -42,6 +45,7 @@ class Queue:
         self.held: dict[Exchange, None] = {}
         self._wishing: asyncio.Task[None] | None = None
         self._releasing = False
+        self._ending: asyncio.TimerHandle | None = None
 
     def hold(self, x: Exchange, limit_s: Seconds | None = None) -> None:
         """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal."""
@@ -55,16 +59,32 @@ class Queue:
         self.held[x] = None
         self._lane.prepare(len(self.held))
         self._set_timer(x, x.held_at_s)
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         if self._wishing is None:
             self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
         if self._lane.gate.open:
             self.opened()
 
-    def forget(self, x: Exchange) -> None:
-        """The request waits no more; when it was the last one the wish is withdrawn."""
-        if self.held.pop(x, self) is not self:
-            self._let_go(x)
-        if not self.held and self._wishing is not None:
+    def forget(self, x: Exchange, *, told_to_come_back: bool = False) -> None:
+        """The request waits no more. When it was the last one the wish is withdrawn: at once where its client left, and
+        later where it was told when to come back, lest what was begun for it is undone just before."""
+        if self.held.pop(x, self) is self:
+            return
+        self._let_go(x)
+        if self.held or self._wishing is None:
+            return
+        if told_to_come_back:
+            self._ending = asyncio.get_running_loop().call_later(GOES_ON_S, self._withdraw)
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if self._wishing is not None:
             self._wishing.cancel()
             self._wishing = None
 
@@ -95,9 +115,8 @@ class Queue:
             lane.take(x)
         if self.held:
             self.opened()
-        elif self._wishing is not None:
-            self._wishing.cancel()
-            self._wishing = None
+        else:
+            self._withdraw()
 
     def _set_timer(self, x: Exchange, now_s: float) -> None:
         due_s = x.held_at_s + x.limit_s
@@ -110,7 +129,7 @@ class Queue:
         """A heartbeat is due, or the request has waited as long as it may."""
         now_s = self._front.time()
         if now_s - x.held_at_s >= x.limit_s - 0.001:
-            self.forget(x)
+            self.forget(x, told_to_come_back=True)
             why = self._front.daemon.reason(self._lane.name)
             message = f"{self._lane.name} was not awake within {x.limit_s:g} s: {why}"
             x.client.refuse(x, Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
@@ -132,20 +151,20 @@ class Queue:
 
     async def _wish(self, who: str) -> None:
         """Want the model awake as long as somebody waits."""
-        name, limit_s = self._lane.name, self._lane.spec.max_wait_s
+        name = self._lane.name
 
         def ask(waiter: int) -> WakeAsked:
-            return WakeAsked(waiter, name, who, limit_s, cause=CauseKind.REQUEST)
+            return WakeAsked(waiter, name, who, WISH_S, cause=CauseKind.REQUEST)
 
-        while self.held:
+        while self.held or self._ending is not None:
             answer = await self._front.daemon.ask(ask)
             if answer.kind is AnswerKind.REFUSED:
                 self._refuse_all(answer)
             elif self._lane.gate.open:
                 self.opened()
-                await asyncio.sleep(ASK_AGAIN_S)
-            else:
-                await asyncio.sleep(ASK_AGAIN_S)
+            if self._ending is not None:
+                break  # whoever it was for is gone, and it was answered
+            await asyncio.sleep(ASK_AGAIN_S)
         self._wishing = None
 
     def _refuse_all(self, answer: Answer) -> None:
@@ -165,6 +184,7 @@ class Queue:
             self.forget(x)
             again = Refusal(refusal.status, refusal.code, refusal.message, retry_after_s=refusal.retry_after_s)
             x.client.refuse(x, again)
+        self._withdraw()
 
     def retry_after_s(self, problem: str = "") -> Seconds:
         """Return when it is worth asking again: by the wakes that were measured, else a guess."""

@@ -111,6 +111,7 @@ class VirtualServer:
         *,
         fence: bool = False,
         ask_connections: bool = False,
+        counters: bool = True,
     ) -> None:
         """Give `then` the reading. Counters are of when it was asked; with `fence`, of after /is_sleeping answered."""
         asked_s = self._time.now()
@@ -120,6 +121,8 @@ class VirtualServer:
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
         seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
+        if not counters:
+            seen = ModelSeen(seen.facts, pids=seen.pids)
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:

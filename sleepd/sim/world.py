@@ -352,7 +352,7 @@ class VirtualDaemon:
                 gpus = self._see_gpus(both_s, processes=True)
                 self.time.call_later(NVML_S, lambda: then((self._dated(seen), gpus)))
 
-            server.look(True, ask.timeout_s, read_gpus)
+            server.look(True, ask.timeout_s, read_gpus, counters=ask.counters)
         elif isinstance(ask, ReadGpus):
             asked_s = self.now().mono_s
             self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))

@@ -38,7 +38,7 @@ async def test_one_wish_stands_for_all_and_they_are_let_in_in_their_order(root: 
         clients = [await waiting(rig, b'{"model": "m", "n": %d}' % n) for n in range(50)]
         assert len(rig.daemon.asked) == 1
         ask = rig.daemon.asked[0]
-        assert (ask.model, ask.cause, ask.timeout_s) == ("m", CauseKind.REQUEST, 120.0)
+        assert (ask.model, ask.who, ask.cause) == ("m", "gateway", CauseKind.REQUEST)
         assert not server.raw
         rig.daemon.wake("m")
         for client in clients:
@@ -114,6 +114,11 @@ async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
         assert (status, json.loads(body)["error"]["code"]) == (503, "timeout")
         assert b"retry-after: 10\r\n" in head
         assert "it is a test" in json.loads(body)["error"]["message"]
+        await asyncio.sleep(0.05)
+        assert rig.daemon.withdrawn == 0  # it was told to come back: what was begun for it goes on
+        rig.daemon.wake("m")
+        client.send(post(CHAT))
+        assert (await client.answer())[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,14 @@ def test_every_error_of_the_files_is_told_at_once(host: Host) -> None:
     daemon = host.start_daemon(ready=False)
     assert daemon.wait() == 2
     doubled, unknown, impossible = daemon.words().strip().splitlines()
-    file = f"{host.etc}/sleepd.toml"
-    assert doubled.startswith(f"{file}:16: ")
-    assert f"is also the url of model a ({file}:14)" in doubled
-    assert unknown.startswith(f'{file}:22: unknown key "margn" in [gpu]; did you mean "margin"?')
-    assert impossible.startswith(f"{file}:24: [recovery] stuck_after: wanted a duration")
+    file = host.etc / "sleepd.toml"
+    lines = file.read_text().splitlines()
+    first, second = (n for n, line in enumerate(lines, 1) if line.startswith("url = "))
+    margn, stuck = lines.index("margn = '2GiB'") + 1, lines.index("stuck_after = '5 parsecs'") + 1
+    assert doubled.startswith(f"{file}:{second}: ")
+    assert f"is also the url of model a ({file}:{first})" in doubled
+    assert unknown.startswith(f'{file}:{margn}: unknown key "margn" in [gpu]; did you mean "margin"?')
+    assert impossible.startswith(f"{file}:{stuck}: [recovery] stuck_after: wanted a duration")
     assert 'found "5 parsecs"' in impossible
 
 
@@ -181,7 +184,8 @@ def test_newer_state_database(host: Host) -> None:
     daemon = host.start_daemon(ready=False)
     assert daemon.wait() == 1
     (line,) = daemon.words().strip().splitlines()
-    assert f"{path}: wanted a state database of version 1 or older, found version 99" in line
+    assert f"{path}: wanted a state database of version " in line
+    assert "or older, found version 99" in line
     assert "start that one, or move the file away" in line
 
 

@@ -7,6 +7,8 @@ from virtual_rig import Rig
 
 from sleepd.core.events import AnswerKind, ResetAsked
 from sleepd.core.life import State
+from sleepd.core.model import CallCount
+from sleepd.sim import virtual_server
 from sleepd.sim.vllm_types import HttpRequest, Timing
 
 HOLD_DOWN_S = 600.0
@@ -125,6 +127,43 @@ def test_an_operator_takes_it_back_at_once() -> None:
     rig.daemon.ask(lambda w: ResetAsked(w, "a", "root"), lambda answer: None)
     assert rig.until(lambda: rig.state("a") is State.AWAKE, 60.0)
     assert rig.engine("a").snapshot().answers_right
+
+
+def test_a_stranger_just_before_our_wake_is_noticed_with_the_page_right_after() -> None:
+    """The wake is proven without the page of counters; what moved beside our own call is compared at once."""
+    rig = rig_of(asleep=True)
+    meddle(rig, BARE, L2)
+    rig.run(0.3)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers), 10.0)
+    rig.run(1)
+    assert rig.state("a") is State.FOREIGN
+    assert told(rig).startswith("somebody else slept or woke it")
+    rig.run(HOLD_DOWN_S)
+    assert rig.until(rig.settled)
+    wake = rig.wake("a")
+    assert rig.until(lambda: bool(wake))
+    assert rig.engine("a").snapshot().answers_right
+
+
+def test_a_page_that_lags_behind_our_own_wake_is_nobody_elses_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = rig_of(asleep=True)
+    counted = virtual_server._count
+    lagging = True
+
+    def behind(snap: Any, handler: str) -> CallCount:
+        count = counted(snap, handler)
+        return CallCount(max(0, count.ok - 1), count.failed) if lagging and handler == "/wake_up" else count
+
+    monkeypatch.setattr(virtual_server, "_count", behind)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers))
+    rig.run(3)
+    lagging = False
+    rig.run(10)
+    assert rig.state("a") is State.AWAKE
+    assert "foreign" not in [note.kind for note in rig.notes]
+    assert not rig.record("a").unverified
 
 
 def test_a_stranger_during_the_question_after_a_wake_is_met_all_the_same() -> None:
