@@ -36,6 +36,8 @@ class Recipe:
     level2: bool
     level2_needs_fence: bool
     held_when_partial: bool
+    level0_discards: bool
+    """`/sleep?level=0` discards everything, buffers included (up to 0.16): no reload brings those back."""
     reset_prefix_after_wake: bool
     failed_sleep_l1: tuple[Remedy, ...]
     failed_wake_l1: tuple[Remedy, ...]
@@ -57,6 +59,7 @@ _STRICTEST = Recipe(
     level2=False,
     level2_needs_fence=True,
     held_when_partial=False,
+    level0_discards=True,
     reset_prefix_after_wake=True,
     failed_sleep_l1=_GIVE_UP,
     failed_wake_l1=_GIVE_UP,
@@ -75,6 +78,7 @@ _FROM_0_17 = replace(
     since=(0, 17),
     sleep_needs_fence=False,
     sleep_mode_parameter=True,
+    level0_discards=False,
     failed_reload=(_R.RETRY_ONCE, _R.RESTART),
 )
 _FROM_0_24 = replace(_FROM_0_17, since=(0, 24), level2_needs_fence=False, held_when_partial=True)
@@ -110,6 +114,8 @@ class Capabilities:
     recipe: Recipe
     level1_unsafe: str
     level2_unsafe: str
+    cure_unsafe: str
+    """Why a reload does not make up for what somebody else may have done, where there is no known answer to compare."""
     held_when_partial: bool
     reset_prefix_after_wake: bool
 
@@ -129,10 +135,15 @@ def was_read(release: Release | None) -> bool:
 def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
     """Say what may be done to an engine of these facts; `fenced`: only this host's sleepd reaches it."""
     recipe = recipe_of(facts.release)
+    level2_unsafe = _level2_unsafe(recipe, facts, fenced)
+    lost = (
+        f"level 0 of vLLM {facts.version} discards what a reload does not bring back" if recipe.level0_discards else ""
+    )
     return Capabilities(
         recipe=recipe,
         level1_unsafe=_level1_unsafe(recipe, facts, fenced),
-        level2_unsafe=_level2_unsafe(recipe, facts, fenced),
+        level2_unsafe=level2_unsafe,
+        cure_unsafe=level2_unsafe or lost,
         held_when_partial=recipe.held_when_partial,
         reset_prefix_after_wake=recipe.reset_prefix_after_wake,
     )

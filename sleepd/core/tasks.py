@@ -74,7 +74,7 @@ def begin_proof(draft: Draft, name: str) -> None:
     record = draft.models[name]
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
-    unsafe = UPDATED if has_other_weights(record) else caps.level2_unsafe
+    unsafe = UPDATED if has_other_weights(record) else caps.cure_unsafe
     if record.fingerprint is None and unsafe:
         draft.state(name, Fact.GAVE_UP)
         detail = f"somebody slept and woke it before, and its weights cannot be proven ({unsafe})"

@@ -18,6 +18,25 @@ REALLY = {
 STAGES = [Verb.WAKE_WEIGHTS, Verb.RELOAD, Verb.RESET_PREFIX, Verb.WAKE_KV]
 
 
+@pytest.mark.parametrize("version", ["0.12.0", "0.16.0"])
+def test_level_0_of_an_old_release_is_never_served_as_known(version):
+    """It discards everything, buffers too, and nobody took an answer before: a reload would not bring those back, and
+    what the engine says then must not become what it is known by."""
+    rig = Rig(version, max_level=2)
+    rig.boot("a")
+    stranger(rig, "0")
+    rig.start()
+    assert rig.until(lambda: rig.state("a") in (State.ASLEEP_L1, State.ASLEEP_L2))
+    answers = rig.wake("a")
+    assert rig.until(lambda: rig.state("a") is State.FAILED)
+    assert rig.until(lambda: bool(answers))
+    assert rig.record("a").fingerprint is None
+    assert "restart the server" in rig.record("a").reason
+    rig.reboot("a")
+    assert rig.until(lambda: rig.state("a") is State.AWAKE)
+    rig.check_usable("a")
+
+
 def stranger(rig: Rig, *levels: str) -> None:
     for level in levels:
         rig.engine("a").call(HttpRequest("POST", "/sleep", (("level", level),)), lambda answer: None)
