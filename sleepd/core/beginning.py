@@ -100,13 +100,14 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
     believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
     terminal = kept.life.state is State.FAILED
     weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
+    since_s = now.mono_s - age_of(kept.since_wall_s, now)
     return ModelRecord(
         spec=spec,
         life=kept.life if terminal else Life(State.UNKNOWN, weights),
-        since_s=now.mono_s - age_of(kept.since_wall_s, now),
+        since_s=since_s,
         since_wall_s=kept.since_wall_s,
         incarnation=kept.incarnation,
-        belief=Belief(believed, kept.incarnation, kept.control) if settled else None,
+        belief=Belief(believed, kept.incarnation, kept.control, since_s, kept.since_wall_s) if settled else None,
         control=kept.control,
         last_active_s=now.mono_s - age_of(kept.last_active_wall_s, now),
         fingerprint=kept.fingerprint,

@@ -7,7 +7,7 @@ from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S, note_act
-from sleepd.core.life import Fact, State
+from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.plan import Verb
 from sleepd.core.repair import leave_silent, put_back, retry, silent_until_s
@@ -132,7 +132,10 @@ def begin_wakes(draft: Draft) -> None:
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
     assert record.facts is not None
-    unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
+    caps = capabilities(record.facts, fenced=record.spec.fenced)
+    # A stranger's sleep with nothing to compare with afterwards: the reload alone must make up for it.
+    incomparable = record.life.weights is Weights.DOUBTFUL and record.fingerprint is None
+    unsafe = caps.cure_unsafe if incomparable else caps.level2_unsafe
     if record.life.state is not State.ASLEEP_L2 or not unsafe:
         return False
     name = record.spec.name

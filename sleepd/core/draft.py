@@ -21,6 +21,7 @@ from sleepd.core.events import (
     OpenGate,
     Record,
     RuleSaved,
+    RunStep,
     TaskEnded,
     TaskSaved,
     Turn,
@@ -167,14 +168,18 @@ class Draft:
         )
 
     def turn(self) -> Turn:
-        opened = {c.model for c in self._commands if isinstance(c, OpenGate)}
-        shut = [
-            n
-            for n, r in self._old.models.items()
-            if r.life.state in SERVING and not self._serves(n) and n not in opened
-        ]
-        commands = [c for c in self._commands if not isinstance(c, OpenGate) or self._serves(c.model)]
+        shut = [n for n, r in self._old.models.items() if r.life.state in SERVING and not self._serves(n)]
+        commands = [c for c in self._commands if self._stands(c)]
         return Turn(self.world(), tuple(self._records()), tuple(commands), tuple(self._notes), tuple(shut))
+
+    def _stands(self, command: Command) -> bool:
+        """Whether a command still fits the world that this turn ends in: it may have gone on after commanding it."""
+        if isinstance(command, OpenGate):
+            return self._serves(command.model)
+        if isinstance(command, RunStep):
+            task = self.tasks.get(command.order.model)
+            return task is not None and (task.id, task.cursor) == (command.order.task_id, command.order.cursor)
+        return True
 
     def _serves(self, name: str) -> bool:
         record = self.models.get(name)

@@ -13,6 +13,9 @@ LEAST_COSINE = 0.99
 SAME_COSINE = 0.999
 """Two vectors taken one after the other must agree this well to be known by."""
 
+NOISE_TOKENS = 4
+"""So many of the same token in a row answer nothing."""
+
 UPDATED = "somebody else gave it other weights than those of its checkpoint"
 NEVER_TAKEN = "somebody slept or woke it before a known answer was taken"
 
@@ -42,6 +45,12 @@ def is_same(found: KnownAnswer, known: KnownAnswer) -> bool:
         return cosine(found.vector, known.vector) >= LEAST_COSINE
     both = min(len(found.tokens), len(known.tokens))
     return both > 0 and found.tokens[:both] == known.tokens[:both]
+
+
+def is_noise(answer: KnownAnswer) -> bool:
+    """Whether it is what engines without their weights or buffers say: one token over and over. The question counts
+    on, so nobody in their right mind answers it so."""
+    return len(answer.tokens) >= NOISE_TOKENS and len(set(answer.tokens)) == 1
 
 
 def differing(found: Mapping[str, KnownAnswer], known: Fingerprint) -> tuple[str, ...]:

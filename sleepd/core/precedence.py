@@ -63,5 +63,5 @@ def settle(claims: Iterable[Claim]) -> Settled | None:
     return Settled(Wish.AWAKE, awake) if awake is not None else None
 
 
-def _order(claim: Claim) -> tuple[int, str]:
-    return (claim.rank, claim.who)
+def _order(claim: Claim) -> tuple[int, str, int]:
+    return (claim.rank, claim.who, claim.level)

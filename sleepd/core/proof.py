@@ -6,7 +6,7 @@ from dataclasses import replace
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnd, StepEnded
-from sleepd.core.known_answer import BASE, differing
+from sleepd.core.known_answer import BASE, differing, is_noise
 from sleepd.core.life import Fact, State
 from sleepd.core.model import Fingerprint, KnownAnswer
 from sleepd.core.orders import PROBE_PROMPT
@@ -26,6 +26,13 @@ def has_reloaded(task: Task) -> bool:
 def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what it says as the known answer, and go on."""
     base = evidence.answers[BASE]
+    if draft.models[task.model].life.state is State.PROVING and is_noise(base):
+        # Weights were read anew, and yet it says one token over and over: something else is lost that no reload brings
+        # back (buffers: before 0.17 a stranger's /sleep?level=0 discards them too).
+        draft.note("answer_wrong", task.model, f"{task.model} says one token over and over: quarantined")
+        draft.state(task.model, Fact.ANSWER_WRONG)
+        give_up(draft, task, "answer_wrong", "it says one token over and over after a reload; restart the server")
+        return
     adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
     # Every question of one server is as long, but for what its adapters' templates add: the base model's counts.
     asked = evidence.spent.requests_done

@@ -174,7 +174,13 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
         draft.change(name, life=_life_found(record, seen, fact))
     draft.change(name, belief=None, control=seen.control, activity=seen.activity)
-    draft.state(name, fact)
+    found = draft.state(name, fact)
+    belief = record.belief
+    if belief and belief.since_s is not None and belief.life.state is found.life.state and _holds(belief, seen):
+        # Nobody touched it meanwhile: it has been so for as long as was known before.
+        draft.change(name, since_s=belief.since_s, since_wall_s=belief.since_wall_s)
+        if found.life.state is State.AWAKE:
+            draft.change(name, awake_since_s=belief.since_s)
     if fact is Fact.FOUND_PAUSED:
         _hold_down(draft, name, "somebody else paused it")
     draft.change(name, reason=_found_reason(fact))

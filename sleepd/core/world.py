@@ -162,7 +162,9 @@ class Belief:
     life: Life
     incarnation: str | None
     control: ControlCounts | None
-    asleep_since_s: MonotonicS = 0.0
+    since_s: MonotonicS | None = None
+    """Since when it was so, where a former daemon knew."""
+    since_wall_s: WallS = 0.0
 
 
 @dataclass(frozen=True, slots=True)

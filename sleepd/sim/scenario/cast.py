@@ -1,6 +1,6 @@
 """Who plays: the host, its models, their rules. Drawn as plain numbers, so that a file can hold them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from sleepd.core.model import ModelSpec, Settings
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
 from sleepd.sim.host import SimCgroup, SimGpu, SimHost
+from sleepd.sim.scenario.rulebook import RULEBOOK, draw_rules
 from sleepd.sim.vllm_types import EngineSpec, Timing
 
 VERSIONS = ("0.10.2", "0.16.0", "0.22.1", "0.26.0", "0.28.0", "0.31.0", "0.32.0", "0.33.0")
@@ -55,6 +56,8 @@ class Cast:
     """The limit of the slice that all units lie in."""
     tells_processes: bool = True
     """Whether NVML says who holds how much."""
+    rules: tuple[str, ...] = ()
+    """Rules of the rulebook, beside those that every host has."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -69,6 +72,7 @@ def draw_cast(random: Random) -> Cast:
         poll_every_s=random.choice((2.0, 4.0, 6.0)),
         slice_limit_gib=random.choice((None, None, 48, 96)),
         tells_processes=tells,
+        rules=draw_rules(random),
     )
 
 
@@ -146,8 +150,9 @@ def settings_of(cast: Cast) -> Settings:
         for i, model in enumerate(cast.models)
     }
     pressure = HostAvailableBelow(Threshold(share=0.2), Threshold(share=0.3))
-    rules = (
+    rules: tuple[Rule, ...] = (
         Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), SLEEP_1),
         Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),
     )
+    rules += tuple(replace(RULEBOOK[name], applies_to=frozenset(specs)) for name in cast.rules)
     return Settings(specs, rules, poll_every_s=cast.poll_every_s, retries=cast.retries)

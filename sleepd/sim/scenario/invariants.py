@@ -6,6 +6,8 @@ Each invariant is a function whose first docstring line is its name in reports; 
 from collections.abc import Callable
 
 from sleepd.core.life import SERVING, SETTLED, State
+from sleepd.core.model import CauseKind
+from sleepd.core.world import TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
 
 ANSWERED_LATE_S = 100.0
@@ -28,6 +30,23 @@ def claims_are_exclusive(stage: Stage) -> None:
         for claim in task.claims:
             assert claim not in held, stage.say(f"two tasks hold {claim}")
             held.add(claim)
+
+
+def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
+    """neither rule nor neighbour puts to sleep what is pinned, held or woke recently"""
+    world, judged = stage.daemon.world, stage.account.judged
+    for name, task in world.tasks.items():
+        record = world.models[name]
+        if task.id in judged:
+            continue
+        judged.add(task.id)
+        asked = task.cause.kind in (CauseKind.OPERATOR, CauseKind.REQUEST)
+        if task.kind is not TaskKind.SLEEP or record.life.state is not State.DRAINING or asked:
+            continue
+        assert not record.holds, stage.say(f"{name} is put to sleep by {task.cause} while held")
+        assert not is_pinned(record), stage.say(f"{name} is put to sleep by {task.cause} while pinned")
+        awake_s = task.started_s - record.awake_since_s
+        assert awake_s >= record.spec.min_awake_s, stage.say(f"{name} is put to sleep after {awake_s}s awake")
 
 
 def nobody_in_use_falls_asleep(stage: Stage) -> None:
@@ -121,7 +140,11 @@ def _would_serve(stage: Stage, name: str) -> None:
         assert snap.answers_right, stage.say(f"{name}'s gate is open and it would serve garbage")
 
 
-EVERY_TURN: tuple[Invariant, ...] = (gate_open_only_in_a_serving_state, claims_are_exclusive)
+EVERY_TURN: tuple[Invariant, ...] = (
+    gate_open_only_in_a_serving_state,
+    claims_are_exclusive,
+    nobody_is_put_to_sleep_who_is_protected,
+)
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
     backups_leave_the_reserve,

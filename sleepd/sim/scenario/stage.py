@@ -34,6 +34,8 @@ class Account:
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
     doubted: dict[str, Seconds] = field(default_factory=dict)
     """Until when a model may serve what is wrong: a stranger changed it, and nobody can know before the next look."""
+    judged: set[int] = field(default_factory=set)
+    """Tasks whose beginning was looked at."""
     waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
     """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
     checked: Counter[str] = field(default_factory=Counter)
