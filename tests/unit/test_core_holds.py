@@ -8,7 +8,17 @@ from core_worlds import ASLEEP, NOW, gpus, nap, record, world
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import durable
-from sleepd.core.events import AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked, Saved, SleepAsked, Tick
+from sleepd.core.events import (
+    AnswerKind,
+    GateEmptied,
+    HoldAsked,
+    HoldDetached,
+    HoldEnded,
+    PinAsked,
+    Saved,
+    SleepAsked,
+    Tick,
+)
 from sleepd.core.holds import GRACE_S
 from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
@@ -155,3 +165,17 @@ def test_a_rehearsal_names_victims_and_steps_and_does_nothing():
 def test_a_rehearsal_says_what_would_come_of_it(made, would, problem):
     plan = plan_of_wake(made, "a", later(5.0))
     assert (plan.would, plan.problem) == (would, problem)
+
+
+@pytest.mark.parametrize(("came", "problem"), [(hold(waiter=3), "held"), (PinAsked(3, "a", "alice", True), "pinned")])
+def test_a_sleep_that_waits_for_requests_to_end_is_refused_once_somebody_holds_or_pins_the_model(came, problem):
+    made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0)).world
+    turn = play(made, came)
+    assert answers(turn) == [(3, AnswerKind.DONE, ""), (2, AnswerKind.REFUSED, problem)]
+    assert play(turn.world, GateEmptied("a")).world.tasks == {}
+
+
+def test_a_forced_sleep_that_waits_for_requests_to_end_skips_a_hold_that_came_meanwhile():
+    made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0, force=True)).world
+    made = play(made, hold(waiter=3)).world
+    assert play(made, GateEmptied("a")).world.tasks["a"].level == 1
