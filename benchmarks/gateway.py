@@ -113,7 +113,7 @@ class Bench:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         process = subprocess.Popen(["taskset", "-c", cpu, *command], env=environ, **pipes)  # type: ignore[call-overload]
         self._open.callback(process.wait)
-        self._open.callback(process.kill)
+        self._open.callback(process.terminate)  # nginx takes its workers along
         if ready:
             process.stdout.readline()
         return process  # type: ignore[no-any-return]

@@ -7,10 +7,10 @@ from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S, note_act
-from sleepd.core.life import Fact, State
+from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.plan import Verb
-from sleepd.core.repair import put_back, retry
+from sleepd.core.repair import leave_silent, put_back, retry, silent_until_s
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
@@ -26,10 +26,14 @@ def go_on(draft: Draft) -> None:
     """Let tasks that pause or make room continue, where their time has come."""
     for name in sorted(draft.tasks):
         task = draft.tasks.get(name)
-        if task is None or task.running or (task.resume_s is not None and task.resume_s > draft.mono_s):
+        if task is None or task.running:
             continue
         record = draft.models[name]
-        if not isinstance(record.seen, Known):
+        silent_s = silent_until_s(draft.settings, record, task)
+        if silent_s is not None and silent_s <= draft.mono_s:
+            leave_silent(draft, task)
+            continue
+        if not isinstance(record.seen, Known) or (task.resume_s is not None and task.resume_s > draft.mono_s):
             continue
         if record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and task.kind is TaskKind.WAKE:
             _make_room(draft, task)
@@ -128,7 +132,10 @@ def begin_wakes(draft: Draft) -> None:
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
     assert record.facts is not None
-    unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
+    caps = capabilities(record.facts, fenced=record.spec.fenced)
+    # A stranger's sleep with nothing to compare with afterwards: the reload alone must make up for it.
+    incomparable = record.life.weights is Weights.DOUBTFUL and record.fingerprint is None
+    unsafe = caps.cure_unsafe if incomparable else caps.level2_unsafe
     if record.life.state is not State.ASLEEP_L2 or not unsafe:
         return False
     name = record.spec.name

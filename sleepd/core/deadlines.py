@@ -7,6 +7,7 @@ from sleepd.core.holds import hold_moments
 from sleepd.core.life import State
 from sleepd.core.model import Now
 from sleepd.core.policy import rule_moments
+from sleepd.core.repair import silent_until_s
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import World
 
@@ -22,6 +23,8 @@ def next_deadline(world: World, now: Now) -> MonotonicS | None:
         if task is not None and task.resume_s is not None:
             moments.append(task.resume_s)
         if task is not None:
+            silent_s = silent_until_s(world.settings, record, task)
+            moments += [] if silent_s is None else [silent_s]
             moments += hurry_moments(task, world.settings.late_drain_s)
         moments.append(record.cooldown_until_s)
         if record.life.state is State.FOREIGN:

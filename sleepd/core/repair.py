@@ -9,11 +9,13 @@ from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
-from sleepd.core.model import Known
-from sleepd.core.orders import least_freed, pids_of, uuids_of
+from sleepd.core.model import Known, Missing, Settings
+from sleepd.core.orders import least_freed, pids_of, step_timeout, uuids_of
 from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
-from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_sleepers, step_on
+from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_all, refuse_sleepers, restore_victims, step_on
+from sleepd.core.units import MonotonicS
 from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
@@ -28,6 +30,9 @@ _RETRY_FACT = {
     Verb.WAKE_KV: Fact.RETRY_KV_CHOSEN,
     Verb.RESET_PREFIX: Fact.RETRY_KV_CHOSEN,
 }
+_HALF_WAY = frozenset(
+    {State.FALLING_ASLEEP, State.WAKING, State.WAKING_WEIGHTS, State.RELOADING, State.PARTIALLY_AWAKE}
+)
 _RESLEEP = {1: Verb.RESLEEP_L1, 2: Verb.RESLEEP_L2}
 
 
@@ -220,15 +225,43 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
 
 
 def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
-    name = task.model
     if task.attempt + 1 < FENCE_RUNS:
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + 2.0**task.attempt))
         return
-    state = draft.models[name].life.state
-    if state in (State.FALLING_ASLEEP, State.RELOADING, State.WAKING, State.WAKING_WEIGHTS, State.PARTIALLY_AWAKE):
+    _wedged(draft, task, event.evidence.detail)
+
+
+def silent_until_s(settings: Settings, record: ModelRecord, task: Task) -> MonotonicS | None:
+    """When a task that waits for its moment is given up, as its server answers no look any more; None: it answers."""
+    if task.running or not isinstance(record.seen, Missing) or record.failed_polls < LOST_AFTER_POLLS:
+        return None
+    return record.seen.since_s + step_timeout(record, task.plan.steps[task.cursor].verb, settings)
+
+
+def leave_silent(draft: Draft, task: Task) -> None:
+    """End the task of a server that answered no look for as long as a call may take: its GPUs are others' again."""
+    name = task.model
+    record = draft.models[name]
+    assert isinstance(record.seen, Missing)
+    found = f"{record.seen.reason}: {record.seen.detail}".rstrip(": ")
+    if record.life.state not in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2):
+        _wedged(draft, task, found)
+        return
+    # Nothing was sent that could have changed it: it is as it was, and wakes and sleeps wait until it answers.
+    draft.end_task(task, f"the server does not answer ({found})")
+    if record.life.state is State.DRAINING:
+        draft.state(name, Fact.DRAIN_EXPIRED)
+    draft.change(name, checking=False)
+    refuse_all(draft, name, "engine_failed", f"{name} does not answer ({found})")
+    restore_victims(draft, task)
+
+
+def _wedged(draft: Draft, task: Task, found: str) -> None:
+    name = task.model
+    if draft.models[name].life.state in _HALF_WAY:
         draft.state(name, Fact.REFUSED)
     draft.state(name, Fact.GAVE_UP)
-    give_up(draft, task, "wedged", f"the engine does not answer ({event.evidence.detail}): restart the server")
+    give_up(draft, task, "wedged", f"the engine does not answer ({found}): restart the server")
 
 
 def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, unmoved: bool) -> None:

@@ -21,6 +21,7 @@ from sleepd.core.model import (
     ModelSeen,
     SleepGauge,
 )
+from sleepd.core.tasks import restore_victims
 from sleepd.core.units import Bytes, format_duration
 from sleepd.core.world import Belief, ModelRecord
 
@@ -63,7 +64,8 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
         return
     if record.failed_polls < LOST_AFTER_POLLS:
         return
-    draft.change(name, seen=reading)
+    silent_since_s = record.seen.since_s if isinstance(record.seen, Missing) and record.seen.since_s else draft.mono_s
+    draft.change(name, seen=replace(reading, since_s=silent_since_s))
     if reading.reason not in _GONE or record.life.state in (State.LOST, State.STOPPED, State.STARTING):
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
             draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
@@ -79,6 +81,7 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
     belief = Belief(record.life, record.incarnation, record.control) if settled else None
     if task:
         draft.end_task(task, "server lost")
+        restore_victims(draft, task)
     draft.state(name, Fact.LOST)
     draft.change(name, belief=belief, checking=False, owed_wake=None)
     draft.fail(name, "lost", detail)

@@ -193,6 +193,9 @@ def fell_asleep(draft: Draft, task: Task) -> None:
         draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
     elif task.cause.kind is CauseKind.PRIME:
         draft.change(name, owed_wake=task.cause)
+    elif task.cause.kind is CauseKind.VICTIM and task.parent is None:
+        # The wake it made room for came to its end before it slept.
+        owe_wakes(draft, (name,), task.cause.who)
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:
         if waiter.ask is AskKind.SLEEP and waiter.level > level and waiter.via_wake:

@@ -85,10 +85,11 @@ class Exchange:
     def __init__(self, client: ClientConnection, method: bytes, target: bytes, *, old: bool, keep_alive: bool) -> None:
         self.client, self.method, self.target, self.old, self.keep_alive = client, method, target, old, keep_alive
         self.parts: list[bytes] = []
-        self.size = self.counted = self.waited_ms = 0
+        self.size = self.counted = self.waited_ms = self.length = 0
         self.complete = self.inside = self.gone = self.beaten = self.stream = self.expects = False
         self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
         self.fields = self.credentials = self.cors = b""
+        self.authorization = self.api_key = self.origin = self.content_type = b""
         self.name = self.who = ""
 
     @property

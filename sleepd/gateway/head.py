@@ -44,8 +44,7 @@ Fields = list[tuple[bytes, bytes]]
 def take_head(x: Exchange, fields: Fields) -> bytes:
     """Set what the fields say, and return Host, empty where an HTTP/1.0 request has none. Raises Refusal."""
     host: bytes | None = None
-    x.authorization = x.api_key = x.origin = x.content_type = b""
-    x.length, chunked = 0, False
+    chunked = False
     named: bytes | None = None
     out: list[bytes] = []
     for name, value in fields:

@@ -1,4 +1,4 @@
-"""Seeded scenarios: thirteen virtual minutes of traffic and faults each, every invariant after every turn.
+"""Seeded scenarios: ten virtual minutes of traffic and faults each, every invariant after every turn.
 
 A seed that fails becomes a file in seeds/, which is played from then on whatever later seeds draw (CONTRIBUTING.md).
 """

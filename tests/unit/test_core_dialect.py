@@ -1,6 +1,7 @@
 """The recipe table, row by row, and why an engine may not sleep: each refusal by the fact it names."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -264,3 +265,41 @@ def test_a_checkpoint_that_is_read_and_one_named_by_its_repository_may_be_reload
     read = facts_of((0, 32), model_path="/models/here", checkpoint_bytes=1 << 30)
     named = facts_of((0, 32), model_path="org/name")
     assert [capabilities(f, fenced=False).level2_unsafe for f in (read, named)] == ["", ""]
+
+
+# --- the table as it is told --------------------------------------------------------------------------------------
+
+WORDS = {
+    RETRY: "again",
+    ONCE: "once more",
+    STAGES: "stages",
+    RESLEEP: "re-sleep",
+    WORKER_SLEEP: "worker sleep",
+    RESTART: "restart",
+}
+
+
+def _told(recipe: Recipe) -> str:
+    def words(failed: tuple[Remedy, ...]) -> str:
+        return ", ".join(WORDS[r] for r in failed)
+
+    staged = STAGES in recipe.failed_wake_l1
+    stages = f"{words(recipe.failed_weights_l1)} · {words(recipe.failed_kv_l1)}" if staged else "–"
+    cells = (
+        ".".join(map(str, recipe.since)),
+        "fenced" if recipe.sleep_needs_fence else "yes",
+        "no" if not recipe.level2 else "fenced" if recipe.level2_needs_fence else "yes",
+        words(recipe.failed_sleep_l1),
+        words(recipe.failed_wake_l1),
+        stages,
+        words(recipe.failed_weights),
+        words(recipe.failed_reload),
+        words(recipe.failed_reset),
+        words(recipe.failed_kv),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_documented_table_is_the_table():
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    assert "\n".join(_told(r) for r in reversed(RECIPES)) in text

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core_worlds import AWAKE, NOW, record, seen, world
+from core_worlds import AWAKE, FACTS, NOW, record, seen, world
 
 from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, AnswerKind, Evidence, ModelLooked, Saved, StepEnd, StepEnded, Turn, WakeAsked
@@ -10,6 +10,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, KnownAnswer, Missing, MissingReason, Settings
 from sleepd.core.plan import plan_prove, plan_sleep
+from sleepd.core.units import GIB
 from sleepd.core.world import Phase, Task, TaskKind, World
 
 
@@ -57,3 +58,13 @@ def test_a_request_that_ends_while_the_known_answer_is_taken_overtakes_the_sleep
     assert (alone.models["a"].life.state, alone.tasks["a"].cursor) == (State.DRAINING, 1)
     overtaken = fingerprinted(requests_done=2).world
     assert (overtaken.models["a"].life, overtaken.tasks) == (AWAKE, {})
+
+
+def test_a_strangers_level_2_sleep_that_nothing_can_be_compared_with_is_given_up_where_a_reload_is_not_enough() -> None:
+    """vLLM 0.16 discards at level 0 what a reload does not bring back, and level 2 may have come after that."""
+    facts = replace(FACTS, version="0.16.0", release=(0, 16, 0))
+    of = record("a", Life(State.ASLEEP_L2, Weights.DOUBTFUL), spec={"fenced": True}, facts=facts)
+    for known, state in ((None, State.FAILED), (Fingerprint("prompt", ("six",)), State.WAKING_WEIGHTS)):
+        made = world(replace(of, fingerprint=known), free=70 * GIB)
+        after = step(made, [WakeAsked(1, "a", "test", 300.0)], NOW).world.models["a"]
+        assert after.life.state is state, after.reason

@@ -14,6 +14,7 @@ from sleepd.core.events import (
     EngineProven,
     Event,
     Evidence,
+    LeaveStep,
     OpenGate,
     Record,
     RunStep,
@@ -203,3 +204,32 @@ async def test_the_end_of_a_step_says_how_many_requests_are_inside_the_gate(
     await loop.turn([ENDED])
     await asyncio.sleep(0)
     assert reported == [replace(ENDED, in_flight=1)]
+
+
+class Unanswering(Outside):
+    """Its calls are never answered."""
+
+    async def run(self, order: StepOrder, server: object) -> StepEnded:
+        self.log.append(f"run {order.task_id}")
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(("left", "ended"), [(("m", 2, 0), True), (("m", 3, 0), False), (("x", 2, 0), False)])
+async def test_a_step_that_is_left_ends_as_unanswered_and_no_other_one_does(
+    script: list[Turn], monkeypatch: pytest.MonkeyPatch, left: tuple[str, int, int], ended: bool
+) -> None:
+    outside = Unanswering()
+    loop, _ = loop_of(outside)
+    reported: list[Any] = []
+    monkeypatch.setattr(loop, "submit", reported.append)
+    script += [turn_of(RUN), turn_of(LeaveStep(*left)), turn_of()]
+    await loop.turn([Tick()])
+    await asyncio.sleep(0)
+    await loop.turn([Tick()])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert outside.log == ["run 2"]
+    assert [(e.end, e.task_id, e.cursor) for e in reported] == ([(StepEnd.UNANSWERED, 2, 0)] if ended else [])
+    await loop.stop()
+    assert len(reported) == int(ended), "a step that is cancelled with the daemon tells nothing"

@@ -16,8 +16,8 @@ from sleepd.core.units import Seconds
 from sleepd.sim.scenario.cast import Cast, draw_cast
 from sleepd.sim.scenario.table import FAULTS, PEOPLE, Arguments, Deed
 
-FAULTY_S = 540.0
-CALM_S = 220.0
+FAULTY_S = 420.0
+CALM_S = 200.0
 
 
 @dataclass(frozen=True, slots=True)
