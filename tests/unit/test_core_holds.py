@@ -10,14 +10,17 @@ from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import durable
 from sleepd.core.events import (
     AnswerKind,
+    CallerGone,
     GateEmptied,
     HoldAsked,
     HoldDetached,
     HoldEnded,
     PinAsked,
     Saved,
+    SettingsChanged,
     SleepAsked,
     Tick,
+    WakeAsked,
 )
 from sleepd.core.holds import GRACE_S
 from sleepd.core.machine import step
@@ -179,3 +182,30 @@ def test_a_forced_sleep_that_waits_for_requests_to_end_skips_a_hold_that_came_me
     made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0, force=True)).world
     made = play(made, hold(waiter=3)).world
     assert play(made, GateEmptied("a")).world.tasks["a"].level == 1
+
+
+def reloaded(made, *specs):
+    return play(made, SettingsChanged(Settings({s.name: s for s in specs})))
+
+
+def test_a_reload_that_gives_a_model_another_address_keeps_who_holds_and_who_pinned_it():
+    made = play(play(world(record()), hold()).world, PinAsked(2, "a", "alice", True)).world
+    turn = reloaded(made, replace(made.models["a"].spec, url="http://elsewhere"))
+    assert held(turn) == ["h"]
+    assert is_pinned(turn.world.models["a"])
+    assert [r.holds[0].id for r in turn.records] == ["h"]
+    unpinned = reloaded(made, replace(made.models["a"].spec, url="http://elsewhere", pinned=True))
+    assert unpinned.world.models["a"].pin is None, "what the files say anew counts"
+
+
+def test_a_reload_that_forgets_a_held_model_says_whose_holds_ended():
+    made = play(world(record(), record("b")), hold()).world
+    turn = reloaded(made, made.models["b"].spec)
+    assert [n.text for n in turn.notes if n.kind == "hold_ended"] == ["hold h of a ended: a is no longer configured"]
+
+
+def test_a_sleeper_whose_caller_left_is_not_said_to_wait_for_anything_any_more():
+    made = play(world(record(), record("b", ASLEEP), free=0), hold()).world
+    made = play(made, WakeAsked(2, "b", "bob", 60.0)).world
+    assert made.models["b"].reason.startswith("waits for room: a: it is held awake")
+    assert play(made, CallerGone(2, "b")).world.models["b"].reason == "asleep: whoever wanted it left"
