@@ -114,15 +114,23 @@ def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) ->
     name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
     if unsafe := level1_refusal(record):
         return replace(refused, problem="level_unsafe", detail=f"{name} stays awake: {unsafe}")
-    if is_pinned(record) and not force:
-        hint = f"sleepctl unpin {name}, or use force (admin)"
-        return replace(refused, problem="pinned", detail=f"{name} is pinned", hint=hint)
-    if record.holds and not force:
-        hint = "wait until it lets go, or use force (admin)"
-        return replace(refused, problem="held", detail=f"{name} stays awake: {held_by(record)}", hint=hint)
+    if not force and (kept := _kept_awake(record)):
+        return kept
     if level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return replace(refused, problem="level_unsafe", detail=f"level 2 is not safe for {name}: {unsafe}")
     return _backup_refused(draft, record) if level == 1 else None
+
+
+def _kept_awake(record: ModelRecord) -> Answer | None:
+    """The answer to a sleep without force where somebody keeps the model awake."""
+    name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
+    if is_pinned(record):
+        hint = f"sleepctl unpin {name}, or use force (admin)"
+        return replace(refused, problem="pinned", detail=f"{name} is pinned", hint=hint)
+    if record.holds:
+        detail, hint = f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)"
+        return replace(refused, problem="held", detail=detail, hint=hint)
+    return None
 
 
 def _backup_refused(draft: Draft, record: ModelRecord) -> Answer | None:
@@ -156,26 +164,34 @@ def begin_asked_sleeps(draft: Draft) -> None:
             continue  # a reading went missing since it was asked: the proof would be missing too
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
+        if kept := _kept_awake(record):
+            # A hold or a pin that came while it waited for its turn.
+            _refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
+            wishes = [w for w in wishes if w.force]
+            if not wishes:
+                continue
         if is_busy(record):
             _give_up_draining(draft, name, wishes)
             continue
         if limits_unread(draft.models, record):
             draft.command(LookNow(model=name))
             continue
-        wishes = [w for w in wishes if not _refuse_waiting(draft, name, w)]
-        if wishes:
-            begin_sleep(draft, name, max(w.level for w in wishes), wishes[0].cause)
+        granted = []
+        for wish in wishes:
+            # Granted when it was asked for; while it waited the room may have gone, or another engine come.
+            refused = _forbidden(draft, record, wish.level, force=wish.force)
+            if refused is None:
+                granted.append(wish)
+            else:
+                _refuse_wishes(draft, name, [wish], refused)
+        if granted:
+            begin_sleep(draft, name, max(w.level for w in granted), granted[0].cause)
 
 
-def _refuse_waiting(draft: Draft, name: str, waiter: Waiter) -> bool:
-    """Refuse a wish that was granted when it was asked for and may not be any more: while it waited for its turn the
-    room went, somebody holds the model now, or another server answers in its place."""
-    refused = _forbidden(draft, draft.models[name], waiter.level, force=waiter.force)
-    if refused is None:
-        return False
-    answered = {"problem": refused.problem, "detail": refused.detail, "wanted": refused.wanted}
-    draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=refused.found, hint=refused.hint)
-    return True
+def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:
+    for waiter in wishes:
+        answered = {"problem": why.problem, "detail": why.detail, "wanted": why.wanted}
+        draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=why.found, hint=why.hint)
 
 
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
