@@ -1,7 +1,6 @@
 """Request bodies: a JSON object whose fields are a table, which checks what comes and describes itself."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +55,9 @@ class Number:
             return self.default is None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        # 2.0 is a whole number to JSON Schema, and to programs that know no others.
-        return math.isfinite(value) and self.least <= value <= self.most and not (self.whole and value % 1)
+        # Compared as it is: NaN is within nothing, and a whole number too large for a float is JSON, too. 2.0 is a
+        # whole number to JSON Schema, and to programs that know no others.
+        return self.least <= value <= self.most and not (self.whole and value % 1)
 
     @property
     def schema(self) -> dict[str, Any]:

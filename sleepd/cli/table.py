@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sleepd.cli.columns import Columns, age
 from sleepd.cli.screen import Screen, clean
@@ -103,10 +104,17 @@ def _outlook(model: Model) -> tuple[str, bool]:
     if model["state"] == "asleep" and model["eta_s"] is not None:
         return f"wakes in {format_duration(model['eta_s'])} when asked", False
     if model["state"] == "awake" and model["holds"]:
-        return f"held: {', '.join(clean(hold) for hold in model['holds'])}", False
+        return _held_by(model["holds"]), False
     if model["state"] == "awake" and model["pinned"]:
         return "pinned", False
     return _without_state(clean(model["reason"]), model["state"]), model["state"] == "lost"
+
+
+def _held_by(holds: Sequence[str]) -> str:
+    """Return "held: a, b and 3 more": `sleepctl holds` has the rest."""
+    shown = holds if len(holds) <= 3 else holds[:2]
+    more = f" and {len(holds) - 2} more" if len(holds) > 3 else ""
+    return f"held: {', '.join(clean(hold) for hold in shown)}{more}"
 
 
 def _without_state(reason: str, state: str) -> str:

@@ -9,10 +9,14 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a value came from: a file and a line in it; line 0 where there is none (the environment, a folder)."""
+    """Where a value came from: a file and a line in it; line 0 where there is none (the environment, a folder).
+
+    `column`, from 1, where more than one thing stands on the line; else 0.
+    """
 
     source: str
     line: int = 0
+    column: int = 0
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}" if self.line else self.source
@@ -26,7 +30,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
+        column = f"column {self.place.column}: " if self.place.column else ""
+        return f"{self.place}: {column}{self.message}"
 
 
 class ConfigError(Exception):

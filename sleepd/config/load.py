@@ -6,7 +6,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sleepd.config.compile import compile_config
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
 from sleepd.config.schema_rules import FIXED_SECTIONS
 from sleepd.config.settings import Config
-from sleepd.config.toml_lines import find_lines
+from sleepd.config.toml_lines import Spot, find_lines
 
 DEFAULT_DIR = Path("/etc/sleepd")
 SHIPPED_DIR = Path("/usr/lib/sleepd/conf.d")
@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX = "SLEEPD__"
 FILE_LIMIT = 1 << 20
 _DEPTH_LIMIT = 6
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
-_TOML_PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
+_TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,13 @@ class Layer:
     source: str
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int]
+    inline: Mapping[KeyPath, Spot] = field(default_factory=dict)
+    """Keys that stand within a line, behind others."""
 
     def place(self, path: KeyPath) -> Place:
         for length in range(len(path), 0, -1):
+            if path[:length] in self.inline:
+                return Place(self.source, *self.inline[path[:length]])
             if path[:length] in self.lines:
                 return Place(self.source, self.lines[path[:length]])
         return Place(self.source)
@@ -95,17 +99,19 @@ def parse_layer(source: str, text: str) -> Layer:
     """Return the keys of a TOML text. Raises ConfigError with the line where it is no TOML."""
     text = text.replace("\r\n", "\n")
     try:
-        values = tomllib.loads(text)
+        return Layer(source, tomllib.loads(text), *find_lines(text))
     except ValueError as error:
         found = _TOML_PLACE.search(str(error))
-        message = _reword(_TOML_PLACE.sub("", str(error)).removesuffix(" (at end of document)"))
+        raw = _TOML_PLACE.sub("", str(error)).removesuffix(" (at end of document)")
+        message = _reword(raw)
         line = int(found[1]) if found else text.count("\n") + (not text.endswith("\n"))
-        raise ConfigError([Problem(Place(source, line), f"not valid TOML: {message}")]) from None
+        # Of what stands twice it tells where the second one ends.
+        spot = (line, int(found[2]) if found and message == raw else 0)
+        raise ConfigError([Problem(Place(source, *spot), f"not valid TOML: {message}")]) from None
     except RecursionError:
         raise ConfigError(
             [Problem(Place(source), "wanted a flat configuration, found lists nested too deeply")]
         ) from None
-    return Layer(source, values, find_lines(text))
 
 
 def _reword(message: str) -> str:
@@ -222,6 +228,6 @@ def _merge_rules(
         for stale in [path for path in places if path[:2] == ("rules", at)]:
             del places[stale]
         places[("rules", at)] = layer.place(("rules", index))
-        for path in layer.lines:
+        for path in (*layer.lines, *layer.inline):
             if path[:2] == ("rules", index):
                 places[("rules", at, *path[2:])] = layer.place(path)

@@ -1,4 +1,4 @@
-"""Which line of a TOML text each key stands on: tomllib tells values, not places.
+"""Where in a TOML text each key stands: tomllib tells values, not places.
 
 Works on texts that tomllib accepted, and is no parser of its own: it knows keys, headers, and how to step over a value.
 """
@@ -18,15 +18,22 @@ _STRING = re.compile(
     r"|'[^'\n]*'",
     re.DOTALL,
 )
-_PLAIN = re.compile(r"""[^"'#\[\]{}\n]+""")
+_BETWEEN = re.compile(r"(?:[ \t\r\n,]+|#[^\n]*)+")
+_SCALAR = re.compile(r"[^#,\[\]{}\n]+")
 
 
-def find_lines(text: str) -> dict[KeyPath, int]:
-    """Return the line (from 1) of every table header and key; elements of [[x]] are named by their index.
+Spot = tuple[int, int]
+"""A line and a column in it, both from 1."""
 
-    Keys inside an inline table are not listed: look up the nearest listed prefix.
+
+def find_lines(text: str) -> tuple[dict[KeyPath, int], dict[KeyPath, Spot]]:
+    """Return the line (from 1) of every table header and key, and where in its line a key of an inline table begins.
+
+    Elements of [[x]] and of lists are named by their index.
     """
-    return _Scan(text).run()
+    scan = _Scan(text)
+    scan.run()
+    return scan.lines, scan.inline
 
 
 class _Scan:
@@ -34,23 +41,25 @@ class _Scan:
         self.text = text
         self.at = 0
         self.lines: dict[KeyPath, int] = {}
+        self.inline: dict[KeyPath, Spot] = {}
         self.counts: dict[KeyPath, int] = {}
         self.line_no = 1
         self.line_at = 0
 
-    def run(self) -> dict[KeyPath, int]:
+    def run(self) -> None:
         table: KeyPath = ()
         while True:
             self._skip(_BLANK)
             if self.at >= len(self.text):
-                return self.lines
+                return
             if self.text[self.at] == "[":
                 table = self._read_header()
             else:
                 line = self._line()
                 key = self._read_key()
                 self._note(table + key, line)
-                self._skip_value()
+                self.at += 1
+                self._step_over(table + key)
 
     def _read_header(self) -> KeyPath:
         line = self._line()
@@ -81,24 +90,41 @@ class _Scan:
                 return tuple(parts)
             self.at += 1
 
-    def _skip_value(self) -> None:
-        depth = 0
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if char == "\n" and depth <= 0:
-                return
-            string = _STRING.match(self.text, self.at) if char in "\"'" else None
-            if string:
-                self.at = string.end()
-            elif char == "#":
-                self._skip(_BLANK)
-                if depth <= 0:
-                    return
-            elif plain := _PLAIN.match(self.text, self.at):
-                self.at = plain.end()
-            else:
-                depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(char, 0)
-                self.at += 1
+    def _step_over(self, path: KeyPath) -> None:
+        """Step over a value, noting the keys of inline tables in it."""
+        self._skip(_SPACE)
+        char = self.text[self.at : self.at + 1]
+        if char == "{":
+            self._step_over_table(path)
+        elif char == "[":
+            self._step_over_list(path)
+        elif found := (_STRING if char in "\"'" else _SCALAR).match(self.text, self.at):
+            self.at = found.end()
+
+    def _step_over_table(self, path: KeyPath) -> None:
+        self.at += 1
+        while self._at_item("}"):
+            place = (self._line(), self._column())
+            key = self._read_key()
+            for length in range(1, len(key) + 1):
+                self.inline.setdefault(path + key[:length], place)
+            self.at += 1
+            self._step_over(path + key)
+
+    def _step_over_list(self, path: KeyPath) -> None:
+        self.at += 1
+        index = 0
+        while self._at_item("]"):
+            self._step_over((*path, index))
+            index += 1
+
+    def _at_item(self, end: str) -> bool:
+        """Go to the next item of a list or inline table and return True, or behind its end and return False."""
+        self._skip(_BETWEEN)
+        if self.at < len(self.text) and self.text[self.at] != end:
+            return True
+        self.at += 1
+        return False
 
     def _resolve(self, path: KeyPath) -> KeyPath:
         """Return the path with the index of the newest element behind every array of tables in it."""
@@ -121,6 +147,9 @@ class _Scan:
         self.line_no += self.text.count("\n", self.line_at, self.at)
         self.line_at = self.at
         return self.line_no
+
+    def _column(self) -> int:
+        return self.at - self.text.rfind("\n", 0, self.at)
 
 
 def _unquote(key: str) -> str:

@@ -104,16 +104,26 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return no("blind", f"a sleep of {name} could not be proven: {unseen}")
     if unsafe := level1_refusal(record):
         return no("level_unsafe", f"{name} stays awake: {unsafe}")
-    if is_pinned(record) and not ask.force:
-        return no("pinned", f"{name} is pinned", f"sleepctl unpin {name}, or use force (admin)")
-    if record.holds and not ask.force:
-        return no("held", f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)")
+    if not ask.force and (kept := _kept_awake(record)):
+        return replace(kept, waiter=ask.waiter)
     if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
     if ask.level == 1 and (short := _backup_refused(draft, record)):
         return replace(short, waiter=ask.waiter)
     if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
+    return None
+
+
+def _kept_awake(record: ModelRecord) -> Answer | None:
+    """The answer to a sleep without force where somebody keeps the model awake."""
+    name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
+    if is_pinned(record):
+        hint = f"sleepctl unpin {name}, or use force (admin)"
+        return replace(refused, problem="pinned", detail=f"{name} is pinned", hint=hint)
+    if record.holds:
+        detail, hint = f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)"
+        return replace(refused, problem="held", detail=detail, hint=hint)
     return None
 
 
@@ -148,6 +158,12 @@ def begin_asked_sleeps(draft: Draft) -> None:
             continue  # a reading went missing since it was asked: the proof would be missing too
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
+        if kept := _kept_awake(record):
+            # A hold or a pin that came while it waited for its turn.
+            _refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
+            wishes = [w for w in wishes if w.force]
+            if not wishes:
+                continue
         if is_busy(record):
             _give_up_draining(draft, name, wishes)
             continue
@@ -155,11 +171,15 @@ def begin_asked_sleeps(draft: Draft) -> None:
         refused = _backup_refused(draft, record) if level == 1 else None
         if refused is not None:
             # It fitted when it was asked for; somebody else took the room while it waited for its turn.
-            for waiter in wishes:
-                answered = {"problem": refused.problem, "detail": refused.detail, "wanted": refused.wanted}
-                draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=refused.found, hint=refused.hint)
+            _refuse_wishes(draft, name, wishes, refused)
             continue
         begin_sleep(draft, name, level, wishes[0].cause)
+
+
+def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:
+    for waiter in wishes:
+        answered = {"problem": why.problem, "detail": why.detail, "wanted": why.wanted}
+        draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=why.found, hint=why.hint)
 
 
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:

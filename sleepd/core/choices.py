@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sleepd.core.budget import cooling_s
+from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
@@ -18,6 +19,8 @@ from sleepd.core.units import format_duration
 from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
 
 LOOK_AGAIN_S = 0.25
+WAITS = "waits for "
+NOBODY_WAITS = "asleep: whoever wanted it left"
 GOES_ON_S = 60.0
 """A task whose caller ran out of time goes on making room for at least this long; then its wish is over too."""
 
@@ -70,7 +73,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
-        draft.change(name, reason="asleep: whoever wanted it left")
+        draft.change(name, reason=NOBODY_WAITS)
         return
     force = any(w.force for w in record.waiters)
     room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=force)
@@ -165,10 +168,10 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
     if room.look:
         draft.command(LookNow(gpus=True))
         # A reading that merely grew old says nothing new about what it waits for, nor about what we merely owe.
-        if reason.startswith("waits for") or not draft.models[name].waiters:
+        if reason.startswith(WAITS) or not draft.models[name].waiters:
             return
-    if reason != f"waits for {room.reason}":
-        draft.change(name, reason=f"waits for {room.reason}")
+    if reason != f"{WAITS}{room.reason}":
+        draft.change(name, reason=f"{WAITS}{room.reason}")
 
 
 def _refuse(draft: Draft, name: str, room: Refuse) -> None:
@@ -216,6 +219,9 @@ def serve_callers(draft: Draft) -> None:
             # Nobody waits any more for what others made room for.
             owe_wakes(draft, record.made_room, name)
             draft.change(name, made_room=())
+        record = draft.models[name]
+        if record.reason.startswith(WAITS) and record.life.state in ASLEEP and not is_wanted_awake(record):
+            draft.change(name, reason=NOBODY_WAITS)
 
 
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:

@@ -85,6 +85,12 @@ def end_due_holds(draft: Draft) -> None:
                 _drop(draft, name, hold.id, "its time was up")
 
 
+def end_holds(draft: Draft, name: str, why: str) -> None:
+    """Let go of every hold on the model, told one by one: whoever took it learns of it there."""
+    for hold in draft.models[name].holds:
+        _drop(draft, name, hold.id, why)
+
+
 def hold_moments(record: ModelRecord) -> Iterator[MonotonicS]:
     """When holds of the model let go by themselves."""
     return (h.until_s for h in record.holds if h.until_s is not None)

@@ -30,7 +30,7 @@ from sleepd.core.events import (
     Turn,
 )
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
-from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold
+from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
@@ -169,16 +169,20 @@ def _change_settings(draft: Draft, settings: Settings) -> None:
     draft.settings = settings
     for name in [n for n in draft.models if n not in settings.models]:
         _retire(draft, name, "unknown_model", f"{name} is no longer configured")
+        end_holds(draft, name, f"{name} is no longer configured")
         del draft.models[name]
     for name, spec in settings.models.items():
         old = draft.models.get(name)
         if old is not None and old.spec.url != spec.url:
             _retire(draft, name, "engine_failed", f"{name} has another address now: {spec.url}")
-        if old is None or old.spec.url != spec.url:
+        if old is None:
             draft.put(newborn(spec, draft.now))
         elif old.spec != spec:
-            # What the files say anew about the pin counts from now on.
-            draft.put(replace(old, spec=spec, pin=old.pin if old.spec.pinned is spec.pinned else None))
+            # What the files say anew about the pin counts from now on. Who holds or pinned it means its name, and with
+            # it whatever server answers to that.
+            pin = old.pin if old.spec.pinned is spec.pinned else None
+            same = old if old.spec.url == spec.url else replace(newborn(spec, draft.now), holds=old.holds)
+            draft.put(replace(same, spec=spec, pin=pin))
     draft.touched = set(draft.models)
 
 

@@ -93,7 +93,17 @@ async def test_a_wrong_body_is_refused_with_wanted_and_found(
     assert api.daemon.asked == []
 
 
-@pytest.mark.parametrize("raw", [b"{", b"\xff", b"[" * 50_000, b'{"timeout_s": NaN}', b'{"timeout_s": 1e999}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{",
+        b"\xff",
+        b"[" * 50_000,
+        b'{"timeout_s": NaN}',
+        b'{"timeout_s": 1e999}',
+        b'{"timeout_s": 1%s}' % (b"0" * 400),
+    ],
+)
 async def test_what_is_no_json_is_refused(api: Api, raw: bytes) -> None:
     status, problem = await api.ask("POST", "/v1/models/chat/wake", raw=raw)
     assert (status, problem["kind"]) == (400, "invalid")

@@ -91,3 +91,9 @@ def test_unknown_states_of_a_newer_daemon_are_shown() -> None:
 def test_text_from_servers_cannot_steer_the_terminal(text: str) -> None:
     assert clean(text).isprintable() or not text
     assert clean("\x1b]0;evil\x07\n\x9b31m") == " ]0;evil   31m"
+
+
+def test_many_holds_are_counted_not_listed() -> None:
+    body = status()
+    body["models"][0] |= {"state": "awake", "holds": [f"h{n}" for n in range(256)], "next": None, "queued": 0}
+    assert "held: h0, h1 and 254 more" in render_status(body, Screen(None, False, True), WALL_S)[1]

@@ -122,5 +122,5 @@ def test_keys_without_effect_are_warned_of_where_they_are_set(tmp_path: Path, mo
     assert [str(w).removeprefix(f"{tmp_path}/sleepd.toml:") for w in config.warnings] == [
         "4: [history] keep: has no effect in this version: none",
         "6: [model_defaults] prime: has no effect in this version: no",
-        "13: [rules.then] wake: has no effect in this version: not yet",
+        "13: column 10: [rules.then] wake: has no effect in this version: not yet",
     ]

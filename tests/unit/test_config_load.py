@@ -204,6 +204,13 @@ def test_rules_are_checked(folder: Path, rule: str, message: str) -> None:
     assert any(message in error for error in found), found
 
 
+def test_a_column_is_told_where_the_line_alone_does_not_say_which_key(folder: Path) -> None:
+    rule = '[[rules]]\nname = "r"\nwhen = { idle = "5m", fro = "5m" }\nthen = { sleep = 3 }\n'
+    when, then = errors(folder, sleepd=MODEL + rule)
+    assert when.startswith('sleepd.toml:6: column 23: unknown key "fro" in [rules.when]; did you mean "for"?')
+    assert then == "sleepd.toml:7: column 10: [rules.then] sleep: wanted 1 or 2, found 3"
+
+
 def test_two_models_on_one_server_are_refused_naming_both(folder: Path) -> None:
     text = MODEL + '[models.other]\nurl = "http://localhost:8001/"\ngpus = ["0"]\n'
     found = one_error(folder, text)

@@ -112,13 +112,15 @@ def test_every_top_level_key_is_found_on_its_line(tree: dict[str, Any], spaced: 
         text += "\n# = [x]\n" if spaced else ""
         wanted[(key,)] = text.count("\n") + 1
         text += f"{write_toml(key)} = {write_toml(value)} # x = 1\n"
-    assert find_lines(text) == wanted
+    assert find_lines(text)[0] == wanted
     assert dict(parse_layer("x", text).lines) == wanted
 
 
 def test_lines_of_headers_arrays_and_long_values() -> None:
     text = 'a.b = """\n[x]\n"""\n[[r]]\nn = [\n  "]", # [\n  1,\n]\n[r.w]\nk = 1\n[[r]]\n"q.r" = \'#\'\n'
-    assert find_lines(text) == {
+    lines, inline = find_lines(text)
+    assert inline == {}
+    assert lines == {
         ("a",): 1,
         ("a", "b"): 1,
         ("r",): 4,
@@ -128,6 +130,23 @@ def test_lines_of_headers_arrays_and_long_values() -> None:
         ("r", 0, "w", "k"): 10,
         ("r", 1): 11,
         ("r", 1, "q.r"): 12,
+    }
+
+
+def test_columns_of_keys_in_inline_tables() -> None:
+    text = (
+        'a = { b = "}", c.d = [1, { e = [[]] }], "f g" = 1.5 }\nh = [ # {x=1}\n  { i = 2 }, {},\n  {i = 3}\n]\nj = 1\n'
+    )
+    lines, inline = find_lines(text)
+    assert lines == {("a",): 1, ("h",): 2, ("j",): 6}
+    assert inline == {
+        ("a", "b"): (1, 7),
+        ("a", "c"): (1, 16),
+        ("a", "c", "d"): (1, 16),
+        ("a", "c", "d", 1, "e"): (1, 28),
+        ("a", "f g"): (1, 41),
+        ("h", 0, "i"): (3, 5),
+        ("h", 2, "i"): (4, 4),
     }
 
 

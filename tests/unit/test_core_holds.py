@@ -8,7 +8,20 @@ from core_worlds import ASLEEP, NOW, gpus, nap, record, world
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import durable
-from sleepd.core.events import AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked, Saved, SleepAsked, Tick
+from sleepd.core.events import (
+    AnswerKind,
+    CallerGone,
+    GateEmptied,
+    HoldAsked,
+    HoldDetached,
+    HoldEnded,
+    PinAsked,
+    Saved,
+    SettingsChanged,
+    SleepAsked,
+    Tick,
+    WakeAsked,
+)
 from sleepd.core.holds import GRACE_S
 from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
@@ -155,3 +168,44 @@ def test_a_rehearsal_names_victims_and_steps_and_does_nothing():
 def test_a_rehearsal_says_what_would_come_of_it(made, would, problem):
     plan = plan_of_wake(made, "a", later(5.0))
     assert (plan.would, plan.problem) == (would, problem)
+
+
+@pytest.mark.parametrize(("came", "problem"), [(hold(waiter=3), "held"), (PinAsked(3, "a", "alice", True), "pinned")])
+def test_a_sleep_that_waits_for_requests_to_end_is_refused_once_somebody_holds_or_pins_the_model(came, problem):
+    made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0)).world
+    turn = play(made, came)
+    assert answers(turn) == [(3, AnswerKind.DONE, ""), (2, AnswerKind.REFUSED, problem)]
+    assert play(turn.world, GateEmptied("a")).world.tasks == {}
+
+
+def test_a_forced_sleep_that_waits_for_requests_to_end_skips_a_hold_that_came_meanwhile():
+    made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0, force=True)).world
+    made = play(made, hold(waiter=3)).world
+    assert play(made, GateEmptied("a")).world.tasks["a"].level == 1
+
+
+def reloaded(made, *specs):
+    return play(made, SettingsChanged(Settings({s.name: s for s in specs})))
+
+
+def test_a_reload_that_gives_a_model_another_address_keeps_who_holds_and_who_pinned_it():
+    made = play(play(world(record()), hold()).world, PinAsked(2, "a", "alice", True)).world
+    turn = reloaded(made, replace(made.models["a"].spec, url="http://elsewhere"))
+    assert held(turn) == ["h"]
+    assert is_pinned(turn.world.models["a"])
+    assert [r.holds[0].id for r in turn.records] == ["h"]
+    unpinned = reloaded(made, replace(made.models["a"].spec, url="http://elsewhere", pinned=True))
+    assert unpinned.world.models["a"].pin is None, "what the files say anew counts"
+
+
+def test_a_reload_that_forgets_a_held_model_says_whose_holds_ended():
+    made = play(world(record(), record("b")), hold()).world
+    turn = reloaded(made, made.models["b"].spec)
+    assert [n.text for n in turn.notes if n.kind == "hold_ended"] == ["hold h of a ended: a is no longer configured"]
+
+
+def test_a_sleeper_whose_caller_left_is_not_said_to_wait_for_anything_any_more():
+    made = play(world(record(), record("b", ASLEEP), free=0), hold()).world
+    made = play(made, WakeAsked(2, "b", "bob", 60.0)).world
+    assert made.models["b"].reason.startswith("waits for room: a: it is held awake")
+    assert play(made, CallerGone(2, "b")).world.models["b"].reason == "asleep: whoever wanted it left"
