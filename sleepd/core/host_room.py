@@ -4,6 +4,7 @@ A backup pins a copy of the weights, and the pinned blocks stay with the process
 comes back from no sleep and no wake, so what does not fit is refused before anything is sent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sleepd.core.ledger import left_of
@@ -114,6 +115,15 @@ def host_preflight(
         hint = f"raise that limit (MemoryMax=, MemoryHigh=, or the container's), or {deeper}"
         return HostShort(reason, need, unit.headroom_bytes - promised_bytes, hint)
     return Admitted()
+
+
+def limits_unread(models: Mapping[str, ModelRecord], record: ModelRecord) -> bool:
+    """Whether the limits above its unit were last read before somebody else's step ended: what that pinned may count
+    against them too, and does not show yet."""
+    if not isinstance(record.seen, Known) or record.seen.value.unit_memory is None:
+        return False
+    read_s = record.seen.asked_at_s
+    return any(other is not record and other.settled_s > read_s for other in models.values())
 
 
 def admit_backup(world: World, record: ModelRecord) -> Admitted | HostShort | Blind:
