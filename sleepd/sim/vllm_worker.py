@@ -158,7 +158,8 @@ class Worker:
         self._check_sticky()
         if not self._all_mapped(WEIGHTS):
             self._poison()
-        yield self._spec.weights_bytes / GIB / self._spec.timing.hash_gib_s
+        timing = self._spec.timing  # all weights are gone through, as in a reload
+        yield timing.reload_s if timing.reload_s is not None else self._spec.weights_bytes / GIB / timing.hash_gib_s
         held = f"{self.weights_id} {self._weights_loaded} {self._weights_skewed}"
         ranks = range(self._spec.tensor_parallel_size)
         names = ("model.embed_tokens.weight", "lm_head.weight")
