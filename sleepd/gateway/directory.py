@@ -31,7 +31,8 @@ class Directory:
             self.follow()
         lane = self._names.get(name)
         if lane is None:
-            message = f"the model {show(name.encode())} does not exist here; GET /v1/models lists those that do"
+            shown = show(name.encode(errors="backslashreplace"))
+            message = f"the model {shown} does not exist here; GET /v1/models lists those that do"
             raise Refusal(404, "model_not_found", message, param="model")
         return lane
 

@@ -310,3 +310,17 @@ async def test_an_address_that_cannot_be_understood_is_told(root: Path) -> None:
         client.send(post(CHAT))
         assert (await client.answer())[0] == 503
         assert in_flight(rig) == 0
+
+
+async def test_a_large_body_that_no_server_could_read_is_refused(root: Path) -> None:
+    """Of nesting the looking costs most; and half a surrogate is a name that cannot be told as it is."""
+    async with Rig(root) as rig:
+        server = await rig.server("m")
+        for body, status in (
+            (b'{"x": ' + b"[" * 300_000, 400),
+            (b'{"x": "' + b"a" * 100_000 + b'", "model": "\\ud800"}', 404),
+        ):
+            client = await rig.client()
+            client.send(post(body))
+            assert (await client.answer())[0] == status
+        assert not server.raw
