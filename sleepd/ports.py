@@ -69,6 +69,10 @@ class Vllm(Protocol):
         """Return the greedy continuation of `prompt` as at most 8 token texts, or at a pooling route its vector."""
         ...
 
+    async def checksums(self, *, timeout_s: Seconds) -> str:
+        """Return one digest over the checksums of all weights; empty where the server told none in time."""
+        ...
+
     async def close(self) -> None: ...
 
 

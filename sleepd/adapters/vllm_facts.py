@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sleepd.core.checksums import WEIGHT_CHECKER
 from sleepd.core.model import EngineFacts, Release
 from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING
 
@@ -66,6 +67,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         kv_cache_memory_bytes=_bytes(cache, "kv_cache_memory_bytes"),
         asks_at=asks_at,
         keep_alive_s=_seconds(_table(server_info, "vllm_env"), "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", 5.0),
+        weight_checker=WEIGHT_CHECKER in _table(openapi, "paths"),
         described=bool(model and parallel),
         arguments_hash=_hash(config),
     )

@@ -25,6 +25,7 @@ from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
+from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
 from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading, UnitMemory
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS, question_body, read_answer
@@ -255,6 +256,11 @@ class VllmServer:
         if status == 401:
             return Answered(status, self._credentials.refused(self._spec.name))
         return read_answer(asks_at, _parse(raw)) if status == 200 else Answered(status, _start(raw))
+
+    async def checksums(self, *, timeout_s: Seconds) -> str:
+        """Return one digest over the checksums of all weights; empty where the server told none in time."""
+        result = await self._post(WEIGHT_CHECKER, (), CHECKSUM_BODY, timeout_s)
+        return "" if isinstance(result, NoAnswer) or result[0] != 200 else read_checksums(_parse(result[1]))
 
     async def close(self) -> None:
         for session in (self._looking, self._calling):

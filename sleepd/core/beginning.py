@@ -118,6 +118,7 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         failure=kept.failure,
         check_failed=kept.check_failed,
         checking=kept.checking,
+        checksums=kept.checksums,
         attempts=kept.attempts,
         cooldown_until_s=now.mono_s + min(max(0.0, kept.cooldown_until_wall_s - now.wall_s), 2 * MOST_S),
         frees_nothing=kept.frees_nothing,

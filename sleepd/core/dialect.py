@@ -39,6 +39,8 @@ class Recipe:
     level0_discards: bool
     """`/sleep?level=0` discards everything, buffers included (up to 0.16): no reload brings those back."""
     reset_prefix_after_wake: bool
+    checksums: bool
+    """It can work out the checksums of its weights (0.32+, where the route is listed)."""
     failed_sleep_l1: tuple[Remedy, ...]
     failed_wake_l1: tuple[Remedy, ...]
     failed_weights_l1: tuple[Remedy, ...]
@@ -61,6 +63,7 @@ _STRICTEST = Recipe(
     held_when_partial=False,
     level0_discards=True,
     reset_prefix_after_wake=True,
+    checksums=False,
     failed_sleep_l1=_GIVE_UP,
     failed_wake_l1=_GIVE_UP,
     failed_weights_l1=_GIVE_UP,
@@ -101,8 +104,9 @@ _FROM_0_31 = replace(
     failed_reset=(_R.RETRY, _R.RESLEEP, _R.RESTART),
     failed_kv=(_R.RETRY, _R.RESLEEP, _R.RESTART),
 )
+_FROM_0_32 = replace(_FROM_0_31, since=(0, 32), checksums=True)
 
-RECIPES: tuple[Recipe, ...] = (_FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
+RECIPES: tuple[Recipe, ...] = (_FROM_0_32, _FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
 NEWEST_READ: Release = (0, 33)
 """The newest release whose source was read; later ones get the strictest row until theirs was."""
 
@@ -118,6 +122,7 @@ class Capabilities:
     """Why a reload does not make up for what somebody else may have done, where there is no known answer to compare."""
     held_when_partial: bool
     reset_prefix_after_wake: bool
+    checksums: bool
 
 
 def recipe_of(release: Release | None) -> Recipe:
@@ -146,6 +151,7 @@ def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
         cure_unsafe=level2_unsafe or lost,
         held_when_partial=recipe.held_when_partial,
         reset_prefix_after_wake=recipe.reset_prefix_after_wake,
+        checksums=recipe.checksums and facts.weight_checker,
     )
 
 

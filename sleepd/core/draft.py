@@ -218,6 +218,7 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         failure=record.failure,
         check_failed=record.check_failed,
         checking=record.checking,
+        checksums=record.checksums,
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
         unverified=record.unverified,

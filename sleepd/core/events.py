@@ -106,6 +106,8 @@ class Evidence:
     host_after: Reading[HostSeen] | None = None
     answers: Mapping[str, KnownAnswer] = field(default_factory=dict)
     """What was said to the known question, by LoRA adapter; the base model's under the empty name."""
+    checksums: str = ""
+    """The digest over the checksums of all weights; empty where the server told none."""
     spent: Activity = Activity()
     """By how much our own questions moved the server's counters."""
     lost: bool = False
@@ -293,6 +295,7 @@ class ModelSaved:
     prior: Footprint = Footprint()
     prime_failed: bool = False
     restart_wanted: str = ""
+    checksums: str = ""
 
 
 @dataclass(frozen=True, slots=True)

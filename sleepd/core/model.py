@@ -151,6 +151,8 @@ class EngineFacts:
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
     keep_alive_s: Seconds = 5.0
     """After so long the server closes an idle connection (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
+    weight_checker: bool = False
+    """It lists the route that works out the checksums of its weights."""
     described: bool = False
     """/server_info answered: the fields about parallelism, quantization and loading are known, not defaults."""
     arguments_hash: str = ""

@@ -7,7 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import CHECKSUMS, CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
 from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.core.world import Intent, ModelRecord, Phase, Task
 
@@ -22,6 +22,8 @@ FIRST_FACTOR = 20.0
 """A first level 1 sleep may take this many times longer than a later one."""
 FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB = 2.0, 0.6
 SLOW_DISK_GIB_S = 0.5
+HASH_GIB_S = 0.5
+"""SHA-256 of a rank's weights on one core, after their copy to the host (0.32, model_loader/weight_checksum.py)."""
 
 
 def order_of(draft: Draft, task: Task) -> RunStep:
@@ -85,6 +87,8 @@ def expected_s(record: ModelRecord, verb: Verb) -> Seconds:
     if verb in (Verb.RELOAD, Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV, Verb.RESET_PREFIX):
         learned = [s for key, samples in durations.items() if not key.startswith("sleep") for s in samples]
         return max([*learned, gib / SLOW_DISK_GIB_S if verb is Verb.RELOAD else 0.0])
+    if verb in CHECKSUMS:
+        return gib / HASH_GIB_S
     if verb not in SLEEPS:
         return 0.0
     learned = [s for key, samples in durations.items() if key.startswith("sleep") for s in samples]

@@ -26,6 +26,8 @@ class Verb(StrEnum):
     RESET_PREFIX = "reset prefix cache"
     WAKE_KV = "wake kv cache"
     PROBE = "compare the known answer"
+    TAKE_CHECKSUMS = "take the weights' checksums"
+    COMPARE_CHECKSUMS = "compare the weights' checksums"
     FENCE = "find out what happened"
 
 
@@ -34,7 +36,8 @@ REPAIRS = frozenset({Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
 CUTS = {1: Verb.CUT_L1, 2: Verb.CUT_L2}
 """Let a sleep that waits for running requests happen now, by ending them: no step of a plan, it hurries one on."""
 WAKES = frozenset({Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV})
-OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE})
+CHECKSUMS = frozenset({Verb.TAKE_CHECKSUMS, Verb.COMPARE_CHECKSUMS})
+OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE}) | CHECKSUMS
 """Steps that change nothing on the engine and may be repeated at will."""
 
 
@@ -77,6 +80,8 @@ _STEP = {
     Verb.RESET_PREFIX: PlanStep(Verb.RESET_PREFIX),
     Verb.WAKE_KV: PlanStep(Verb.WAKE_KV, Fact.MEMORY_BACK, None, Proof.AWAKE_AND_TAKEN),
     Verb.PROBE: PlanStep(Verb.PROBE),
+    Verb.TAKE_CHECKSUMS: PlanStep(Verb.TAKE_CHECKSUMS),
+    Verb.COMPARE_CHECKSUMS: PlanStep(Verb.COMPARE_CHECKSUMS),
     Verb.CUT_L1: PlanStep(Verb.CUT_L1),
     Verb.CUT_L2: PlanStep(Verb.CUT_L2),
     Verb.FENCE: PlanStep(Verb.FENCE),
@@ -91,20 +96,28 @@ def _plan(*verbs: Verb) -> Plan:
     return Plan(tuple(_STEP[v] for v in verbs))
 
 
-def plan_sleep(level: int, *, fingerprint_wanted: bool) -> Plan:
-    """Take the known answer while it is still certain, confirm idleness after the gate shut, sleep."""
-    first = (Verb.FINGERPRINT,) if fingerprint_wanted else ()
+def plan_sleep(level: int, *, fingerprint_wanted: bool, checksums: bool = False) -> Plan:
+    """Take the known answer, and for a check the checksums, while they are still certain, confirm idleness after the
+    gate shut (and after the seconds that checksums take), sleep."""
+    first = ((Verb.FINGERPRINT,) if fingerprint_wanted else ()) + ((Verb.TAKE_CHECKSUMS,) if checksums else ())
     return _plan(*first, Verb.CONFIRM_IDLE, Verb.SLEEP_L2 if level == 2 else Verb.SLEEP_L1)
 
 
 def plan_wake(
-    level: int, caps: Capabilities, *, doubtful: bool, known: bool, before: bool = False, trusted: bool = False
+    level: int,
+    caps: Capabilities,
+    *,
+    doubtful: bool,
+    known: bool,
+    before: bool = False,
+    trusted: bool = False,
+    checksums: bool = False,
 ) -> Plan:
     """The wake recipe of the release; a level 2 wake is one transaction with the reload in it.
 
     `known`: there is a known answer to compare with; after a reload without one, what it says is taken as known.
     `before`: it is compared before the gate opens at level 1 too. `trusted`: the reload of an engine whose level 2
-    cycle was checked is taken at its word.
+    cycle was checked is taken at its word. `checksums`: those of before the sleep are compared too.
 
     Order by release: vLLM 0.24+ keeps the scheduler held through a partial wake, so the prefix cache is reset before
     the kv stage; earlier releases resume at once and get it last (vllm/v1/engine/core.py).
@@ -113,7 +126,8 @@ def plan_wake(
         reload = PlanStep(Verb.RELOAD, Fact.PROVEN_RELOADED) if trusted else step_of(Verb.RELOAD)
         last = (Verb.RESET_PREFIX, Verb.WAKE_KV) if caps.held_when_partial else (Verb.WAKE_KV, Verb.RESET_PREFIX)
         check = () if trusted else (Verb.PROBE if known else Verb.FINGERPRINT,)
-        return Plan((step_of(Verb.WAKE_WEIGHTS), reload, *_plan(*last, *check).steps))
+        sums = (Verb.COMPARE_CHECKSUMS,) if checksums else ()
+        return Plan((step_of(Verb.WAKE_WEIGHTS), reload, *_plan(*last, *sums, *check).steps))
     reset = (Verb.RESET_PREFIX,) if caps.reset_prefix_after_wake else ()
     return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if known and (doubtful or before) else ()))
 

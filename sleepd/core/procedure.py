@@ -14,7 +14,7 @@ from sleepd.core.events import Evidence, StepEnd, StepOrder
 from sleepd.core.known_answer import BASE, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
-from sleepd.core.plan import SLEEPS, WAKES, Proof, Verb
+from sleepd.core.plan import CHECKSUMS, SLEEPS, WAKES, Proof, Verb
 from sleepd.core.units import MonotonicS, Seconds
 
 SETTLE_S = 15.0
@@ -50,6 +50,13 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksums:
+    """The digest over all weights' checksums; empty for whatever else came of the question."""
+
+    timeout_s: Seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     timeout_s: Seconds
     ask_sleeping: bool = True
@@ -81,7 +88,7 @@ class Pause:
     seconds: Seconds
 
 
-Ask: TypeAlias = Call | CallAndWatch | Complete | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
+Ask: TypeAlias = Call | CallAndWatch | Complete | Checksums | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ def perform(order: StepOrder, started_s: MonotonicS) -> Procedure:
         return _wake(order, started_s)
     if verb in (Verb.FINGERPRINT, Verb.PROBE):
         return _answer(order, started_s)
+    if verb in CHECKSUMS:
+        return _checksums(order, started_s)
     if verb is Verb.RELOAD:
         return _reload(order, started_s)
     if verb in (Verb.CONFIRM_IDLE, Verb.FENCE):
@@ -254,6 +263,13 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
     detail = "" if certain else "its likeliest first tokens are too close to tell apart, or change from run to run"
     evidence = Evidence(200, detail, started_s, at_s, seen=seen, answers=answers, spent=spent)
     return (StepEnd.DONE if certain else StepEnd.NOT_PROVABLE), evidence
+
+
+def _checksums(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """Without an answer the step is done all the same: an engine whose checker errs counts as one without it. No look
+    follows, so that whatever happened meanwhile is met by the next step's."""
+    got = yield Checksums(order.timeout_s)
+    return StepEnd.DONE, Evidence(None, "", started_s, got.mono_s, checksums=got.value)
 
 
 _CANNOT_ASK = frozenset({401, 403, 404, 405, 501})

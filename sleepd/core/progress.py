@@ -15,6 +15,7 @@ from sleepd.core.proof import (
     PROBE_RUNS,
     PROVE_AGAIN_S,
     compare_answer,
+    compare_checksums,
     has_reloaded,
     not_verified,
     take_answer,
@@ -173,6 +174,11 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
     if verb is Verb.PROBE:
         compare_answer(draft, task, evidence.answers)
         return
+    if verb is Verb.COMPARE_CHECKSUMS:
+        compare_checksums(draft, task, evidence.checksums)
+        return
+    if verb is Verb.TAKE_CHECKSUMS:
+        draft.change(task.model, checksums=evidence.checksums)
     if verb is Verb.CONFIRM_IDLE and task.kind is TaskKind.SLEEP and event.in_flight:
         busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
         _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))

@@ -68,10 +68,21 @@ def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer])
     elif task.attempt + 1 < PROBE_RUNS:
         carry_on(draft, replace(task, attempt=task.attempt + 1))
     else:
-        _believe_wrong(draft, task, wrong, answers)
+        found = {whose or "base": list(answers.get(whose, KnownAnswer()).tokens) for whose in wrong}
+        _believe_wrong(draft, task, _whose(wrong), found)
 
 
-def _believe_wrong(draft: Draft, task: Task, wrong: tuple[str, ...], answers: Mapping[str, KnownAnswer]) -> None:
+def compare_checksums(draft: Draft, task: Task, found: str) -> None:
+    """Compare all weights with those of before the check's sleep. They are exact: one mismatch is believed."""
+    known = draft.models[task.model].checksums
+    if found and known and found != known:
+        _believe_wrong(draft, task, "the checksum of its weights", {"checksums": found, "known": known})
+        return
+    draft.change(task.model, checksums=found)
+    step_on(draft, task)
+
+
+def _believe_wrong(draft: Draft, task: Task, what: str, found: Mapping[str, object]) -> None:
     """Read the weights anew where that is safe and was not done yet; else nobody gets these answers."""
     name = task.model
     record = draft.models[name]
@@ -81,10 +92,10 @@ def _believe_wrong(draft: Draft, task: Task, wrong: tuple[str, ...], answers: Ma
         plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
         carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))
         return
-    found = {whose or "base": list(answers.get(whose, KnownAnswer()).tokens) for whose in wrong}
-    draft.note("answer_wrong", name, f"{name} answers wrongly after waking: quarantined", {"found": found})
+    text = f"{name} is not right after waking, {what} changed: quarantined"
+    draft.note("answer_wrong", name, text, {"found": found})
     draft.state(name, Fact.ANSWER_WRONG)
-    detail = f"{_whose(wrong)} changed: the weights are not what they were; restart the server"
+    detail = f"{what} changed: the weights are not what they were; restart the server"
     give_up(draft, task, "answer_wrong", detail)
 
 

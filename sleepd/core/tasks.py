@@ -26,15 +26,21 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     record = draft.state(name, Fact.SLEEP_CHOSEN)
     wanted = may_take_answer(record)
     claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
-    plan = plan_sleep(level, fingerprint_wanted=wanted)
+    check = cause.kind is CauseKind.CHECK
+    plan = plan_sleep(level, fingerprint_wanted=wanted, checksums=check and _takes_checksums(record))
     forced = any(w.force and w.ask is AskKind.SLEEP for w in record.waiters)
     task = Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims, forced=forced)
     task = _create(draft, task)
     if parent:
         task = draft.put_task(replace(task, parent=parent.id))
-    draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=cause.kind is CauseKind.CHECK)
+    draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=check, checksums="")
     _tell_begun(draft, task)
     return carry_on(draft, task)
+
+
+def _takes_checksums(record: ModelRecord) -> bool:
+    assert record.facts is not None
+    return capabilities(record.facts, fenced=record.spec.fenced).checksums
 
 
 def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) -> Task:
@@ -52,6 +58,7 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
         known=record.fingerprint is not None,
         before=verify is Verify.BEFORE,
         trusted=verify in (Verify.AFTER, Verify.OFF) and weights is Weights.BLANK and checked,
+        checksums=record.checking and bool(record.checksums),
     )
     slept = record.made_room
     task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims, slept=slept))
@@ -276,7 +283,9 @@ def _note_check(draft: Draft, name: str) -> None:
         return
     draft.prove(proof_key(record.facts))
     draft.change(name, checking=False)
-    draft.note("level2_proven", name, f"{name} came back right from level 2: it may be chosen from now on")
+    by = "its answer and the checksums of its weights" if record.checksums else "its answer"
+    text = f"{name} came back right from level 2 by {by}: it may be chosen from now on"
+    draft.note("level2_proven", name, text)
 
 
 def describe(cause: Cause) -> str:

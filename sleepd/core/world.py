@@ -219,6 +219,8 @@ class ModelRecord:
     frees_nothing: bool = False
     checking: bool = False
     """A level 2 check (sleep at level 2, wake with reload, compare) is under way."""
+    checksums: str = ""
+    """The digest over all weights' checksums before the sleep of the level 2 check that is, or was last, under way."""
     check_failed: str = ""
     owed_wake: Cause | None = None
     """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""

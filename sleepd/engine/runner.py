@@ -10,6 +10,7 @@ from sleepd.core.procedure import (
     Ask,
     Call,
     CallAndWatch,
+    Checksums,
     Complete,
     Got,
     Look,
@@ -53,6 +54,8 @@ class Runner:
             return await server.complete(
                 ask.prompt, api_name=ask.api_name, asks_at=ask.asks_at, timeout_s=ask.timeout_s
             )
+        if isinstance(ask, Checksums):
+            return await server.checksums(timeout_s=ask.timeout_s)
         if isinstance(ask, LookAndReadGpus):
             looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s, counters=ask.counters)
             return await asyncio.gather(looking, self._gpus.read(processes=True))

@@ -29,7 +29,7 @@ GPU_BYTES, RAM_BYTES = 80 * GIB, 128 * GIB
 OTHERS_BYTES = 20 * GIB
 """Host RAM that everything but backups uses, before the batch job comes."""
 
-OFFLOAD_GIB_S, RESTORE_GIB_S, RELOAD_GIB_S, MAP_GIB_S = 8.0, 8.0, 2.5, 400.0
+OFFLOAD_GIB_S, RESTORE_GIB_S, RELOAD_GIB_S, HASH_GIB_S, MAP_GIB_S = 8.0, 8.0, 2.5, 8.0, 400.0
 FIRST_SLEEP_FACTOR = 2.0
 """Rates of a host with slow pinned copies and one NVMe disk, so that a wake is long enough to be seen."""
 BLOCKS = 16
@@ -189,6 +189,7 @@ def engine_spec(cast: Cast, speed: float) -> EngineSpec:
         offload_gib_s=OFFLOAD_GIB_S * speed,
         restore_gib_s=RESTORE_GIB_S * speed,
         reload_gib_s=RELOAD_GIB_S * speed,
+        hash_gib_s=HASH_GIB_S * speed,
         map_gib_s=MAP_GIB_S * speed,
     )
     return EngineSpec(

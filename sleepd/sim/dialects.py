@@ -86,6 +86,8 @@ class Dialect:
     """The `vllm:engine_sleep_state` gauge shows awake after a partial wake (up to 0.30)."""
     keeps_adapters: bool
     """LoRA adapters have a memory pool of their own that level 2 keeps (0.33, lora_model_runner_mixin.py)."""
+    has_weight_checker: bool
+    """`/weight_checker`, one of the dev routes (0.32+, entrypoints/rl/online/api_router.py)."""
     has_operation_metrics: bool
     """`vllm:sleep_mode_operation*` series exist (0.32+)."""
 
@@ -127,6 +129,7 @@ _OLDEST = Dialect(
     kv_usage=("vllm:gpu_cache_usage_perc",),
     end_reasons=_REASONS,
     partial_wake_shows_awake=True,
+    has_weight_checker=False,
     has_operation_metrics=False,
 )
 _V9 = replace(_OLDEST, since=(9, 0), health_asks_engine=True)
@@ -177,7 +180,9 @@ _V31 = replace(
     has_release_kv=True,
     partial_wake_shows_awake=False,
 )
-_V32 = replace(_V31, family="0.32", since=(32, 0), json_bodies=True, has_operation_metrics=True)
+_V32 = replace(
+    _V31, family="0.32", since=(32, 0), json_bodies=True, has_weight_checker=True, has_operation_metrics=True
+)
 _V33 = replace(_V32, since=(33, 0), pause_refuses_new=True, keeps_adapters=True)
 
 _BEFORE_17 = (_OLDEST, _V9, _V9_2, _V10_2, _V11, _V11_2, _V12, _V13, _V14, _V16)

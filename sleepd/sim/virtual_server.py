@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer, request_of
+from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
 from sleepd.core.model import (
     Activity,
     CallCount,
@@ -103,6 +104,14 @@ class VirtualServer:
 
         self.request(HttpRequest("POST", asks_at, (), body), timeout_s, take)
 
+    def checksums(self, timeout_s: Seconds, then: Callable[[str], None]) -> None:
+        """Give `then` the digest over the checksums of all weights; empty where there was no such answer."""
+
+        def take(answer: SimAnswer | None) -> None:
+            then(read_checksums(answer.body) if isinstance(answer, SimReply) and answer.status == 200 else "")
+
+        self.request(HttpRequest("POST", WEIGHT_CHECKER, (), CHECKSUM_BODY), timeout_s, take)
+
     def look(
         self,
         ask_sleeping: bool,
@@ -157,6 +166,7 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         tensor_parallel=spec.tensor_parallel_size,
         quantization=spec.quantization,
         kv_cache_dtype=spec.kv_cache_dtype,
+        weight_checker=engine.dialect.has_weight_checker,
         described=True,
         checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,

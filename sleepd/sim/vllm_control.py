@@ -36,6 +36,7 @@ class ControlRoutes:
             "/collective_rpc": self._collective_rpc,
             "/reset_prefix_cache": self._reset_prefix_cache,
             "/release_kv_cache_memory": self._release_kv_cache,
+            "/weight_checker": self._check_weights,
         }
         self.sleep_state: str | None = "awake"
         """What the gauges say: the outcome the frontend believes, not what the engine holds."""
@@ -184,6 +185,35 @@ class ControlRoutes:
     def _reset_prefix_cache(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
         finish = self._finish("reset_prefix_cache", answer, self._cache_reset)
         self._core.call(self._core.reset_prefix_cache(), finish, delay_s)
+
+    def _check_weights(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
+        """`checksum` and `compare`; `reset`, which zeroes the weights, is not simulated."""
+        body = request.body
+        if isinstance(body, bytes | str):
+            try:
+                body = json.loads(body)
+            except ValueError:
+                body = None
+        body = body if isinstance(body, dict) else {}
+        action, baseline = body.get("action"), body.get("baseline")
+        if action not in ("checksum", "compare"):
+            wanted = "'checksum', 'reset' or 'compare'"
+            extra = f"'input': {action!r}, 'ctx': {{'expected': \"{wanted}\"}}"
+            answer(bodies.validation_error("body.action", "literal_error", f"Input should be {wanted}", extra))
+            return
+        if action == "compare" and not isinstance(baseline, dict):
+            answer(bodies.error(400, "action='compare' requires a 'baseline' object", "Bad Request"))
+            return
+
+        def checked(sums: Any) -> SimReply:
+            if action == "checksum":
+                return SimReply(200, {"checksums": sums})
+            known = baseline or {}
+            mismatches = sorted(key for key in sums.keys() | known.keys() if sums.get(key) != known.get(key))
+            return SimReply(200, {"match": not mismatches, "mismatches": mismatches})
+
+        finish = self._finish("compute_weight_checksums", answer, checked)
+        self._core.call(self._core.weight_checksums(), finish, delay_s)
 
     def _cache_reset(self, success: object) -> SimReply:
         return SimReply(200, {"success": success} if self._dialect.reset_reports_success else None)

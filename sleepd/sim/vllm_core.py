@@ -222,6 +222,11 @@ class EngineCore:
             raise EngineFailure(f"RPC call to {method} timed out.")
         return [None]
 
+    def weight_checksums(self) -> Work:
+        """Work: the checksums of all ranks, by worker."""
+        sums = yield from self.worker.checksums()
+        return sums
+
     def reset_prefix_cache(self) -> Work:
         """Work: True when the cache is empty, False while a request holds blocks."""
         yield 0.0

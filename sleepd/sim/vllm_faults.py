@@ -17,6 +17,7 @@ FaultKind = Literal[
     "fail_reset_cache",  # reset_prefix_cache fails: success false, or silently
     "free_nothing",  # sleep leaves everything mapped, and says 200
     "lose_adapters",  # the wake restores the weights and no LoRA adapter: their names answer as the base model
+    "skew_reload",  # the reload brings back weights a little off: its answers are right, its checksums are not
     "corrupt_wake",  # the wake restores wrong weights, and says 200
     "hang",  # the call, and all behind it, waits for SimEngine.release_hang()
     "slow",  # the call takes `seconds` longer

@@ -57,6 +57,8 @@ def routes_of(spec: EngineSpec, dialect: Dialect) -> dict[str, tuple[str, ...]]:
         routes |= {"/reset_encoder_cache": ("POST",), "/get_world_size": ("GET",)}
     if dialect.has_abort_requests:
         routes["/abort_requests"] = ("POST",)
+    if dialect.has_weight_checker:
+        routes["/weight_checker"] = ("POST",)
     if dialect.has_release_kv:
         routes["/release_kv_cache_memory"] = ("POST",)
     return routes

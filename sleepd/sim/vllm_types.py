@@ -68,6 +68,7 @@ class Timing:
     offload_gib_s: float = 20.0
     restore_gib_s: float = 20.0
     reload_gib_s: float = 2.0
+    hash_gib_s: float = 1.0
     map_gib_s: float = 400.0
 
 

@@ -7,6 +7,7 @@ Source: vLLM device_allocator/cumem.py, csrc/cumem_allocator.cpp and v1/worker/g
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Worker:
         self._leaked_bytes = 0
         self._pinned_bytes = 0
         self._weights_loaded = True
+        self._weights_skewed = False  # a reload brought back other bits that answer alike
         self._weights_broken = False  # a reload stopped half-way
         self._buffers_right = True
         self._buffers_saved = False
@@ -150,6 +152,19 @@ class Worker:
         if mapped and self._faults.take("lose_adapters"):
             self.adapters_right = False
 
+    def checksums(self) -> Generator[float, None, dict[str, str]]:
+        """What `/weight_checker` says of the parameters (no buffers): by rank and name, SHA-256 of what they hold.
+        Reading weights that sleep is an illegal access. Raises WorkerFailure."""
+        self._check_sticky()
+        if not self._all_mapped(WEIGHTS):
+            self._poison()
+        timing = self._spec.timing  # all weights are gone through, as in a reload
+        yield timing.reload_s if timing.reload_s is not None else self._spec.weights_bytes / GIB / timing.hash_gib_s
+        held = f"{self.weights_id} {self._weights_loaded} {self._weights_skewed}"
+        ranks = range(self._spec.tensor_parallel_size)
+        names = ("model.embed_tokens.weight", "lm_head.weight")
+        return {f"dp0:pp0:pcp0:tp{n}:{name}": _sha256(f"{held} {n} {name}") for n in ranks for name in names}
+
     def discard_kv_cache(self) -> Steps:
         """The KV pool is unmapped, the weights stay (`/release_kv_cache_memory`, 0.31+)."""
         self._check_sticky()
@@ -179,6 +194,7 @@ class Worker:
         # Before 0.16 quantized weights are not processed anew.
         right = self._spec.quantization is None or self._dialect.reload_requantizes
         self._weights_loaded, self._weights_broken = right, False
+        self._weights_skewed = self._faults.take("skew_reload") is not None
         # From 0.28 a reload drops the adapters, and their next request loads them again.
         self.adapters_right = self.adapters_right or self._dialect.reentrant_blocks
         self.weights_id = weights_path or self.weights_id
@@ -258,6 +274,10 @@ class Worker:
             return timing.wake_s / self._spec.blocks if block.tag == WEIGHTS else 0.0
         rate = timing.restore_gib_s if block.backed_up else timing.map_gib_s
         return block.bytes_ / GIB / rate
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _split(tag: str, bytes_: int, count: int) -> list[Block]:

@@ -43,6 +43,7 @@ from sleepd.core.procedure import (
     Ask,
     Call,
     CallAndWatch,
+    Checksums,
     Complete,
     Got,
     Look,
@@ -345,6 +346,8 @@ class VirtualDaemon:
             server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
         elif isinstance(ask, Complete):
             server.complete(ask.prompt, ask.timeout_s, then, api_name=ask.api_name, asks_at=ask.asks_at)
+        elif isinstance(ask, Checksums):
+            server.checksums(ask.timeout_s, then)
         elif isinstance(ask, LookAndReadGpus):
             both_s = self.now().mono_s
 

@@ -75,6 +75,24 @@ async def test_good_worker_calls(client):
         assert (await client.rpc(method)).data == {"results": [None]}
 
 
+async def test_checksums_of_all_weights(client):
+    answer = await client.post("/weight_checker", {"action": "checksum"})
+    sums = answer.data["checksums"]
+    assert answer.status == 200
+    assert sums
+    assert all(name.startswith("dp0:pp0:pcp0:tp0:") and len(digest) == 64 for name, digest in sums.items())
+    same = await client.post("/weight_checker", {"action": "compare", "baseline": sums})
+    assert same.data == {"match": True, "mismatches": []}
+    name = min(sums)
+    other = await client.post("/weight_checker", {"action": "compare", "baseline": {**sums, name: "0" * 64, "x": "y"}})
+    assert (other.status, other.data) == (200, {"match": False, "mismatches": [name, "x"]})
+
+
+@pytest.mark.parametrize("body", [{}, {"action": "bogus"}, {"action": "compare"}])
+async def test_bad_questions_for_checksums(client, body):
+    assert (await client.post("/weight_checker", body)).status == 400
+
+
 async def test_releasing_the_kv_cache_needs_a_pause(client):
     answer = await client.post("/release_kv_cache_memory")
     assert answer.status == 500

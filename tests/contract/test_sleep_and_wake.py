@@ -45,6 +45,20 @@ async def test_the_lie_of_level_2_on_a_sleeper(client):
     assert await client.ask() == right
 
 
+async def test_checksums_tell_lost_weights_from_those_read_anew(client):
+    sums = (await client.post("/weight_checker", {"action": "checksum"})).data["checksums"]
+    baseline = {"action": "compare", "baseline": sums}
+    await client.post("/sleep?level=2")
+    await client.post("/wake_up?tags=weights")
+    lost = (await client.post("/weight_checker", baseline)).data
+    assert not lost["match"]
+    assert lost["mismatches"]
+    await client.rpc("reload_weights")
+    assert (await client.post("/weight_checker", baseline)).data == {"match": True, "mismatches": []}
+    await client.post("/wake_up")
+    assert (await client.post("/weight_checker", baseline)).data == {"match": True, "mismatches": []}
+
+
 @pytest.mark.parametrize(
     ("query", "tags"),
     [

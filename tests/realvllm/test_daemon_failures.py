@@ -93,8 +93,11 @@ def test_a_failed_reload_is_repeated_before_anything_is_served(host: DaemonHost)
     """Broken off inside a merged layer: vLLM's first repetition fails on what the first try left, the second works."""
     first = host.pair.first
     host.configure(tiny_1={"max_level": 2})
+    hashed = first.count_calls("/weight_checker")
     daemon = host.start()
-    daemon.await_told("level2_proven", "tiny-1")
+    checked = daemon.await_told("level2_proven", "tiny-1")
+    assert "the checksums of its weights" in checked["text"]
+    assert first.count_calls("/weight_checker") - hashed == 2
     daemon.sleep("tiny-1", level=2)
     first.fault("reload_weights after=5")
     assert daemon.wake("tiny-1")["model"]["failure"] is None

@@ -99,6 +99,18 @@ async def test_each_verb_is_one_request_and_exactly_this_one(bench: Bench, verb:
     assert b"timeout" not in asked.body
 
 
+async def test_checksums_are_asked_for_and_nothing_else_of_that_route(bench: Bench) -> None:
+    assert await bench.vllm.checksums(timeout_s=2.0) == "", "404"
+    bench.pages["/weight_checker"] = {"checksums": {"dp0:pp0:pcp0:tp0:x": "00"}}
+    assert len(await bench.vllm.checksums(timeout_s=2.0)) == 64
+    for page in (None, b"garbage", {"error": "no"}):
+        bench.pages["/weight_checker"] = page
+        assert await bench.vllm.checksums(timeout_s=2.0) == ""
+    assert {(a.method, a.path, a.body) for a in bench.raw.asked} == {
+        ("POST", "/weight_checker", b'{"action": "checksum"}')
+    }
+
+
 @pytest.mark.parametrize("verb", [Verb.SLEEP_L1, Verb.RESLEEP_L2])
 async def test_releases_without_the_mode_parameter_are_not_sent_one(bench: Bench, verb: Verb) -> None:
     bench.pages["/sleep"] = {}
