@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import time
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ import pytest
 from tests.realvllm.daemon_host import Daemon, DaemonHost, wait_until
 from tests.realvllm.fixtures import PROMPT
 
-anthropic = pytest.importorskip("anthropic", reason="make test-vllm installs tests/realvllm/requirements-clients.txt")
-openai = pytest.importorskip("openai", reason="make test-vllm installs tests/realvllm/requirements-clients.txt")
-
 pytestmark = pytest.mark.vllm
 
 NAMES = ("tiny-1", "tiny-2")
 ASKED = [{"role": "user", "content": PROMPT}]
+
+
+def package(name: str) -> Any:
+    """The client package; `make test-vllm` installs tests/realvllm/requirements-clients.txt, `make test` does not."""
+    return importlib.import_module(name)
 
 
 @pytest.fixture
@@ -43,13 +46,13 @@ def daemon(host: DaemonHost, base: str) -> Daemon:
 
 @pytest.fixture
 def chat(daemon: Daemon, base: str) -> Iterator[Any]:
-    with openai.OpenAI(base_url=f"{base}/v1", api_key="a-key-for-tests", max_retries=0) as client:
+    with package("openai").OpenAI(base_url=f"{base}/v1", api_key="a-key-for-tests", max_retries=0) as client:
         yield client
 
 
 @pytest.fixture
 def messages(daemon: Daemon, base: str) -> Iterator[Any]:
-    with anthropic.Anthropic(base_url=base, api_key="a-key-for-tests", max_retries=0) as client:
+    with package("anthropic").Anthropic(base_url=base, api_key="a-key-for-tests", max_retries=0) as client:
         yield client
 
 
@@ -83,12 +86,12 @@ def test_anthropic_asks_and_streams(host: DaemonHost, messages: Any) -> None:
 
 
 def test_errors_are_the_clients_own(chat: Any, messages: Any, base: str) -> None:
-    with pytest.raises(openai.NotFoundError, match="does not exist"):
+    with pytest.raises(package("openai").NotFoundError, match="does not exist"):
         ask(chat, "nobody")
-    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+    with pytest.raises(package("anthropic").NotFoundError, match="does not exist"):
         messages.messages.create(model="nobody", messages=ASKED, max_tokens=1)
-    with pytest.raises(openai.AuthenticationError):
-        ask(openai.OpenAI(base_url=f"{base}/v1", api_key="another", max_retries=0), "tiny-1")
+    with pytest.raises(package("openai").AuthenticationError):
+        ask(package("openai").OpenAI(base_url=f"{base}/v1", api_key="another", max_retries=0), "tiny-1")
 
 
 def test_who_hangs_up_is_cancelled_at_the_server(host: DaemonHost, daemon: Daemon, chat: Any) -> None:
