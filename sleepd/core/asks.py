@@ -6,7 +6,7 @@ from sleepd.core.budget import clear_failures
 from sleepd.core.conditions import ASLEEP, is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
-from sleepd.core.host_room import HostShort, admit_backup
+from sleepd.core.host_room import HostShort, admit_backup, is_outdated
 from sleepd.core.life import LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
@@ -108,7 +108,9 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return replace(kept, waiter=ask.waiter)
     if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
-    if ask.level == 1 and (short := _backup_refused(draft, record)):
+    # What a neighbour pinned since its limit was read may lie under another: it waits for a look, and is judged then.
+    outdated = is_outdated(draft.world(), record)
+    if ask.level == 1 and not outdated and (short := _backup_refused(draft, record)):
         return replace(short, waiter=ask.waiter)
     if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
@@ -169,6 +171,9 @@ def begin_asked_sleeps(draft: Draft) -> None:
             continue
         level = max(w.level for w in wishes)
         refused = _backup_refused(draft, record) if level == 1 else None
+        if refused is not None and is_outdated(draft.world(), record):
+            draft.command(LookNow(model=name))
+            continue
         if refused is not None:
             # It fitted when it was asked for; somebody else took the room while it waited for its turn.
             _refuse_wishes(draft, name, wishes, refused)

@@ -176,6 +176,8 @@ class ModelRecord:
     since_s: MonotonicS = 0.0
     since_wall_s: WallS = 0.0
     seen: Reading[ModelSeen] = Missing(MissingReason.NOT_YET)
+    unit_read_s: MonotonicS = 0.0
+    """When the look was asked that `unit_memory` is from: not every look reads it."""
     failed_polls: int = 0
     facts: EngineFacts | None = None
     incarnation: str | None = None
@@ -208,6 +210,8 @@ class ModelRecord:
     """What was learned of this incarnation."""
     prior: Footprint = Footprint()
     """What was learned of earlier incarnations of the same size."""
+    pinned_last: tuple[MonotonicS, Bytes] = (0.0, 0)
+    """When a sleep of it last pinned host RAM, and how much: memory that was read before does not show it."""
     failure: Failure | None = None
     attempts: int = 0
     """Tasks in a row that ended in a failure of the engine."""

@@ -6,13 +6,21 @@ from dataclasses import replace
 import pytest
 from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
 
-from sleepd.core.events import Answer, AnswerKind, RunStep, SleepAsked, Tick
+from sleepd.core.events import Answer, AnswerKind, LookNow, ModelLooked, RunStep, SleepAsked, Tick
 from sleepd.core.footprint import Footprint
-from sleepd.core.host_room import HostShort, admit_backup, backup_need, backup_refusal, host_promised
+from sleepd.core.host_room import (
+    HostShort,
+    admit_backup,
+    backup_need,
+    backup_refusal,
+    host_promised,
+    is_outdated,
+    limit_promised,
+)
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
-from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Mode, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode, ModelSeen, UnitMemory
 from sleepd.core.plan import plan_sleep
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.units import GIB
@@ -111,6 +119,58 @@ def test_a_sleep_that_may_still_pin_keeps_its_ram_and_what_it_pinned_is_not_coun
     assert host_promised(made, "a") == promised * GIB
     assert host_promised(made, "b") == 0
     assert isinstance(admit_backup(made, made.models["a"]), HostShort) is (promised > 12)
+
+
+def beside_a_backup(used: int, read_s: float, pinned: int = 12 * GIB) -> object:
+    """A slice of 48 GiB with two servers; the neighbour's backup was pinned five seconds ago."""
+    b = record("b", Life(State.ASLEEP_L1, Weights.OFFLOADED), pinned_last=(NOW.mono_s - 5.0, pinned))
+    return world(record("a", seen=seen(unit_memory=unit(used, 48 * GIB)), unit_read_s=read_s), b)
+
+
+@pytest.mark.parametrize(
+    ("used", "age_s", "fits"),
+    [
+        (17, 6.0, False),  # 17 and 12 that it does not show and 20 for this one
+        (16, 6.0, True),
+        (28, 4.0, True),  # it was read after the backup, which is in it
+        (29, 4.0, False),
+    ],
+)
+def test_what_a_neighbour_pinned_since_the_limit_was_read_is_not_given_out_again(used, age_s, fits):
+    made = beside_a_backup(used * GIB, NOW.mono_s - age_s)
+    assert (backup_refusal(made, made.models["a"]) == "") is fits
+    assert is_outdated(made, made.models["a"]) is (age_s > 5.0)
+
+
+def test_its_own_backup_and_a_unit_without_a_limit_outdate_nothing():
+    own = world(record("a", seen=seen(unit_memory=unit(5 * GIB, 48 * GIB)), pinned_last=(NOW.mono_s, 40 * GIB)))
+    assert not is_outdated(own, own.models["a"])
+    b = record("b", pinned_last=(NOW.mono_s, 40 * GIB))
+    free = world(record("a", seen=seen(unit_memory=unit(5 * GIB, None))), b)
+    assert not is_outdated(free, free.models["a"])
+    assert backup_refusal(free, free.models["a"]) == ""
+
+
+def test_growth_that_was_seen_after_the_limit_was_read_is_still_promised():
+    made = pending(3 * GIB, 8 * GIB)
+    b = replace(made.models["b"], unit_read_s=NOW.mono_s - 1.0)
+    models = {"a": replace(made.models["a"], unit_read_s=NOW.mono_s - 2.0), "b": b}
+    assert limit_promised(replace(made, models=models), models["a"]) == 20 * GIB
+    models["a"] = replace(models["a"], unit_read_s=NOW.mono_s)
+    assert limit_promised(replace(made, models=models), models["a"]) == 15 * GIB
+
+
+def test_a_sleep_asked_for_on_an_outdated_reading_waits_for_a_look_and_is_judged_by_it():
+    made = beside_a_backup(30 * GIB, NOW.mono_s - 6.0)
+    turn = step(made, [SleepAsked(7, "a", "root", 1, 60.0)], NOW)
+    assert LookNow(model="a") in turn.commands
+    assert not [c for c in turn.commands if isinstance(c, Answer | RunStep)]
+    later = replace(NOW, mono_s=NOW.mono_s + 1.0)
+    for used, said in ((15 * GIB, []), (42 * GIB, ["level_unsafe"])):
+        looked = ModelSeen(FACTS, running=0, waiting=0, pids=(1,), unit_memory=unit(used, 48 * GIB))
+        answered = step(turn.world, [ModelLooked("a", Known(looked, NOW.mono_s, later.mono_s), 0)], later)
+        assert [c.problem for c in answered.commands if isinstance(c, Answer)] == said
+        assert ("a" in answered.world.tasks) is (not said)
 
 
 def asked(force: bool, **more: object) -> Answer:
