@@ -1,6 +1,6 @@
 """One section against its schema: pydantic's findings as sentences an operator can act on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -75,10 +75,25 @@ def validate(schema: type[S], value: object, path: KeyPath, findings: Findings) 
         return None
     wrong = {detail["loc"][0] for detail in details if detail["loc"]}
     findings.refused |= {(*path, str(key)) for key in wrong}
+    sound = dict(value)
+    for detail in details:
+        at = tuple(part for part in detail["loc"] if part != "[key]")
+        # Of a table with keys of its own nothing is made up: half a `when` is another one.
+        _leave_out(sound, at[:1] if keys_of(schema, at[:1]) else at)
     try:
-        return schema.model_validate({key: item for key, item in value.items() if key not in wrong})
+        return schema.model_validate(sound)
     except ValidationError:
         return None  # what is required is missing or wrong
+
+
+def _leave_out(table: dict[Any, Any], path: Sequence[str | int]) -> None:
+    """Take the key at `path` out of the table, and nothing beside it; copies the tables on the way."""
+    inner = table.get(path[0]) if path else None
+    if len(path) > 1 and isinstance(inner, dict) and path[1] in inner:
+        table[path[0]] = inner = dict(inner)
+        _leave_out(inner, path[1:])
+    elif path:
+        table.pop(path[0], None)
 
 
 def refuse_unknown(key: str, known: Iterable[str], path: KeyPath, findings: Findings, *, hint: str = "") -> None:

@@ -6,14 +6,14 @@ from sleepd.core.budget import clear_failures
 from sleepd.core.conditions import ASLEEP, is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
-from sleepd.core.host_room import HostShort, admit_backup, is_outdated
+from sleepd.core.host_room import HostShort, admit_backup, limits_unread
 from sleepd.core.life import LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.room import claimed
-from sleepd.core.sightings import let_go
+from sleepd.core.strangers import let_go
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
@@ -102,19 +102,23 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         return None if level else no("engine_failed", f"{name} is {state.replace('_', ' ')}: {record.reason}")
     if unseen := _unseen(draft, record):
         return no("blind", f"a sleep of {name} could not be proven: {unseen}")
-    if unsafe := level1_refusal(record):
-        return no("level_unsafe", f"{name} stays awake: {unsafe}")
-    if not ask.force and (kept := _kept_awake(record)):
-        return replace(kept, waiter=ask.waiter)
-    if ask.level == 2 and (unsafe := level2_refusal(draft.world(), record)):
-        return no("level_unsafe", f"level 2 is not safe for {name}: {unsafe}")
-    # What a neighbour pinned since its limit was read may lie under another: it waits for a look, and is judged then.
-    outdated = is_outdated(draft.world(), record)
-    if ask.level == 1 and not outdated and (short := _backup_refused(draft, record)):
-        return replace(short, waiter=ask.waiter)
+    if forbidden := _forbidden(draft, record, ask.level, force=ask.force):
+        return replace(forbidden, waiter=ask.waiter)
     if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
     return None
+
+
+def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) -> Answer | None:
+    """The answer where a person may not put this awake model to sleep at this level as things are; else None."""
+    name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
+    if unsafe := level1_refusal(record):
+        return replace(refused, problem="level_unsafe", detail=f"{name} stays awake: {unsafe}")
+    if not force and (kept := _kept_awake(record)):
+        return kept
+    if level == 2 and (unsafe := level2_refusal(draft.world(), record)):
+        return replace(refused, problem="level_unsafe", detail=f"level 2 is not safe for {name}: {unsafe}")
+    return _backup_refused(draft, record) if level == 1 else None
 
 
 def _kept_awake(record: ModelRecord) -> Answer | None:
@@ -169,16 +173,19 @@ def begin_asked_sleeps(draft: Draft) -> None:
         if is_busy(record):
             _give_up_draining(draft, name, wishes)
             continue
-        level = max(w.level for w in wishes)
-        refused = _backup_refused(draft, record) if level == 1 else None
-        if refused is not None and is_outdated(draft.world(), record):
+        if limits_unread(draft.models, record):
             draft.command(LookNow(model=name))
             continue
-        if refused is not None:
-            # It fitted when it was asked for; somebody else took the room while it waited for its turn.
-            _refuse_wishes(draft, name, wishes, refused)
-            continue
-        begin_sleep(draft, name, level, wishes[0].cause)
+        granted = []
+        for wish in wishes:
+            # Granted when it was asked for; while it waited the room may have gone, or another engine come.
+            refused = _forbidden(draft, record, wish.level, force=wish.force)
+            if refused is None:
+                granted.append(wish)
+            else:
+                _refuse_wishes(draft, name, [wish], refused)
+        if granted:
+            begin_sleep(draft, name, max(w.level for w in granted), granted[0].cause)
 
 
 def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:

@@ -11,7 +11,7 @@ from sleepd.core.follow import BARRED_AFTER_S, note_act
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.plan import Verb
-from sleepd.core.repair import leave_silent, put_back, retry, silent_until_s
+from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
@@ -50,7 +50,7 @@ def _retry(draft: Draft, task: Task) -> None:
     """Send a refused wake call again, if there is room for it now; else put back what it mapped."""
     if task.plan.steps[task.cursor].verb in (Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV):
         room = room_for(draft, task.model, task_id=task.id, barred=frozenset(), force=False)
-        if isinstance(room, WaitFor) and room.look:
+        if isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:
             draft.command(LookNow(gpus=True))
             draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
             return

@@ -6,7 +6,8 @@ from dataclasses import replace
 from sleepd.core.conditions import ASLEEP, idle_s, is_busy
 from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
-from sleepd.core.host_room import backup_refusal
+from sleepd.core.events import LookNow
+from sleepd.core.host_room import backup_refusal, limits_unread
 from sleepd.core.life import State
 from sleepd.core.limits import limit_of, with_act
 from sleepd.core.model import Cause, CauseKind, Known, Mode
@@ -24,7 +25,7 @@ from sleepd.core.policy import (
 )
 from sleepd.core.room import claimed, wakes_waiting, wished_s
 from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove, Rule
-from sleepd.core.sightings import let_go
+from sleepd.core.strangers import let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
 from sleepd.core.wording import report_condition
 from sleepd.core.world import HOST_LOCK, ModelRecord, World
@@ -118,7 +119,9 @@ def begin_sleeps(draft: Draft) -> None:
             wants += _want_sleep(draft, record)
     for want in sorted(wants, key=lambda w: _order(draft, w)):
         record = draft.models[want.model]
-        if want.model not in draft.tasks and not _claimed(draft, record):
+        if want.level == 1 and limits_unread(draft.models, record):
+            draft.command(LookNow(model=want.model))
+        elif want.model not in draft.tasks and not _claimed(draft, record):
             _begin(draft, want)
 
 
@@ -135,7 +138,7 @@ def _want_sleep(draft: Draft, record: ModelRecord) -> list[Want]:
     if not observed and _check_due(draft, record):
         begin_sleep(draft, name, 2, Cause(CauseKind.CHECK, "level 2"))
         return []
-    if not observed and _prime_due(draft, record):
+    if not observed and _prime_due(draft, record) and not limits_unread(draft.models, record):
         begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
         return []
     want, refusal = want_of(draft.world(), record, draft.now, _rules(draft, record))

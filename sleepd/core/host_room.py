@@ -4,6 +4,7 @@ A backup pins a copy of the weights, and the pinned blocks stay with the process
 comes back from no sleep and no wake, so what does not fit is refused before anything is sent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sleepd.core.ledger import left_of
@@ -86,23 +87,12 @@ def host_promised(world: World, but: str, read_s: MonotonicS | None = None) -> B
 
 
 def limit_promised(world: World, record: ModelRecord) -> Bytes:
-    """What neighbours may still take of the limit above this model's unit, or took since it was read.
+    """What sleeps under way may still take of the limit above this model's unit, beyond what its reading shows.
 
-    Each server's limits are read in its own poll: what a neighbour under the same slice pinned after that is missing
-    from its promise already, and not yet from this reading. Whether it lies under the same limit is not told.
+    Each server's limits are read in its own poll: what a neighbour under the same slice was seen to pin after that is
+    not in this reading yet. Whether it lies under the same limit is not told.
     """
-    return host_promised(world, record.spec.name, record.unit_read_s) + _unshown(world, record)
-
-
-def is_outdated(world: World, record: ModelRecord) -> bool:
-    """Whether a neighbour pinned host RAM after the limit above this model's unit was read: a new look tells better."""
-    unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
-    return unit is not None and unit.limit_bytes is not None and _unshown(world, record) > 0
-
-
-def _unshown(world: World, record: ModelRecord) -> Bytes:
-    pinned = [r.pinned_last for name, r in world.models.items() if name != record.spec.name]
-    return sum(taken_bytes for at_s, taken_bytes in pinned if at_s > record.unit_read_s)
+    return host_promised(world, record.spec.name, record.unit_read_s)
 
 
 def _grown(record: ModelRecord, task: Task) -> Bytes | None:
@@ -121,7 +111,7 @@ def host_preflight(
 ) -> Admitted | HostShort | Blind:
     """Say whether a level 1 sleep fits beside the reserve and what is promised, under every limit above its unit.
 
-    `limit_promised_bytes`: what is promised or taken beyond what the reading of that limit shows.
+    `limit_promised_bytes`: what is promised beyond what the reading of that limit shows.
     """
     name = record.spec.name
     if not isinstance(host, Known):
@@ -142,6 +132,14 @@ def host_preflight(
         hint = f"raise that limit (MemoryMax=, MemoryHigh=, or the container's), or {deeper}"
         return HostShort(reason, need, unit.headroom_bytes - limit_promised_bytes, hint)
     return Admitted()
+
+
+def limits_unread(models: Mapping[str, ModelRecord], record: ModelRecord) -> bool:
+    """Whether the limits above its unit were last read before somebody else's step ended: what that pinned may count
+    against them too, and does not show yet."""
+    if not isinstance(record.seen, Known) or record.seen.value.unit_memory is None:
+        return False
+    return any(other is not record and other.settled_s > record.unit_read_s for other in models.values())
 
 
 def admit_backup(world: World, record: ModelRecord) -> Admitted | HostShort | Blind:

@@ -35,6 +35,7 @@ from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
+from sleepd.core.strangers import asks_only
 from sleepd.core.tasks import owe_all, refuse_all, without_victim
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import Ask, HoldAsked, HoldDetached, HoldEnded, ModelAsk, PinAsked, SleepAsked, WakeAsked
@@ -206,6 +207,13 @@ def poll_after_s(record: ModelRecord, settings: Settings) -> Seconds:
     after_s = settings.poll_every_s * (ASLEEP_POLL_FACTOR if quiet and not unsure else 1.0)
     due_s = due_in_s(record)
     return after_s if due_s is None else min(after_s, due_s)
+
+
+def is_looked_at(world: World, name: str) -> bool:
+    """Whether polls look at this server now: not while a step of ours is out that looks itself. A step that only asks
+    a question takes up to a minute, and shows nothing of what strangers do meanwhile."""
+    task = world.tasks.get(name)
+    return task is None or not task.running or asks_only(world.models[name], task)
 
 
 def asks_sleeping(record: ModelRecord) -> bool:

@@ -38,9 +38,7 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
         footprint, str(task.level), _held(evidence.gpus_after, uuids, pids), count=verb in _FIRST
     )
     if task.level == 1:
-        pinned = pinned_since(task.intent, evidence)
-        footprint = _with_backup(footprint, pinned)
-        _date_pinned(draft, task.model, pinned)
+        footprint = _with_backup(footprint, pinned_since(task.intent, evidence))
     draft.change(task.model, footprint=footprint)
     _tell_leak(draft, task)
 
@@ -56,9 +54,7 @@ def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
         footprint = replace(footprint, freed=added(footprint.freed, gave))
     footprint = _with_residual(footprint, str(task.level), left, count=True)
     if task.level == 1:
-        pinned = _kept_growth(intent, evidence.seen)
-        footprint = _with_backup(footprint, pinned)
-        _date_pinned(draft, task.model, pinned)
+        footprint = _with_backup(footprint, _kept_growth(intent, evidence.seen))
     draft.change(task.model, footprint=footprint)
     _tell_leak(draft, task)
 
@@ -71,7 +67,6 @@ def learn_failed_backup(draft: Draft, task: Task, evidence: Evidence, need: Byte
     if grown:
         pinned = record.footprint.pinned_bytes + grown
         draft.change(task.model, footprint=replace(record.footprint, pinned_bytes=pinned))
-        _date_pinned(draft, task.model, grown)
     if isinstance(draft.host, Known) and need and not isinstance(evidence.host_after, Known):
         left = max(0, draft.host.value.available_bytes - need)
         draft.host = replace(draft.host, value=replace(draft.host.value, available_bytes=left))
@@ -245,12 +240,6 @@ def _kept_growth(intent: Intent | None, after: Reading[ModelSeen] | None) -> Byt
     if intent is None or intent.kept_bytes is None or now is None or not now.own:
         return None
     return max(0, now.kept_bytes - intent.kept_bytes)
-
-
-def _date_pinned(draft: Draft, name: str, pinned: Bytes | None) -> None:
-    """Remember that host RAM was pinned just now, for readings of neighbours that are older."""
-    if pinned:
-        draft.change(name, pinned_last=(draft.mono_s, pinned))
 
 
 def _with_backup(footprint: Footprint, pinned: Bytes | None) -> Footprint:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
-from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
+from sleepd.core.events import AnswerKind, StepEnd, StepEnded
 from sleepd.core.host_room import backup_need
 from sleepd.core.learn import count_own_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State
@@ -20,8 +20,8 @@ from sleepd.core.proof import (
     take_answer,
 )
 from sleepd.core.repair import repair, settle_unanswered
-from sleepd.core.sightings import meet_stranger
-from sleepd.core.tasks import carry_on, give_up, refuse_sleepers, step_on
+from sleepd.core.strangers import yield_to_stranger
+from sleepd.core.tasks import carry_on, give_up, step_on
 from sleepd.core.world import AskKind, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
@@ -43,7 +43,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if _woke_unseen(task, event):
         count_own_wake(draft, event.model)
     if interfered:
-        _yield(draft, task)
+        yield_to_stranger(draft, task)
         return
     if task.phase is Phase.CUT:
         cut_ended(draft, task)
@@ -61,22 +61,6 @@ def _woke_unseen(task: Task, event: StepEnded) -> bool:
     if event.end is not StepEnd.DONE or task.plan.steps[task.cursor].verb is not Verb.WAKE or task.phase is Phase.FENCE:
         return False
     return isinstance(seen, Known) and seen.value.control is None
-
-
-def _yield(draft: Draft, task: Task) -> None:
-    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
-    name = task.model
-    if draft.models[name].life.state is State.AWAKE:
-        # Only asked a question: what the stranger did is taken in as between tasks.
-        draft.end_task(task, "somebody else interfered")
-        meet_stranger(draft, name, "somebody else slept or woke it")
-        return
-    draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
-    draft.end_task(task, "somebody else interfered")
-    draft.state(name, Fact.CONTRADICTED)
-    draft.change(name, checking=False, reason="somebody else slept or woke it: looking anew")
-    draft.command(LookNow(model=name))
-    refuse_sleepers(draft, name)
 
 
 def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -99,9 +83,9 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _unseen(event: StepEnded) -> bool:
     """Whether only a missing reading kept a call from being proven: that contradicts nothing, it is found out later."""
-    seen, after = event.evidence.seen, event.evidence.gpus_after
+    seen, before, after = event.evidence.seen, event.evidence.gpus_before, event.evidence.gpus_after
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
-    missing = not isinstance(seen, Known) or (asleep and not isinstance(after, Known))
+    missing = not isinstance(seen, Known) or (asleep and not (isinstance(before, Known) and isinstance(after, Known)))
     return event.end is StepEnd.UNPROVEN and missing
 
 
@@ -119,15 +103,14 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         if event.end is StepEnd.NOT_PROVABLE:
             draft.change(name, check_failed=f"no known answer could be taken: {event.evidence.detail}")
         _overtake(draft, task, event)
-    elif verb is Verb.CONFIRM_IDLE and task.cursor == 0:
-        # Somebody uses a doubtful engine directly: its GPUs are not kept from others until that ends.
+    elif verb is Verb.CONFIRM_IDLE:
+        # Somebody uses a doubtful engine directly: its GPUs and the host are not kept from others until that ends.
         draft.end_task(task, f"later: {event.evidence.detail or event.end}")
         reason = "its weights are to be proven as soon as nobody uses it directly"
         draft.change(name, not_before_s=draft.mono_s + PROVE_AGAIN_S, reason=reason)
-    elif verb is Verb.CONFIRM_IDLE or (event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS):
-        # In use in the middle of a proof, or no answer to the probe: try again, the gate stays shut.
-        attempt = task.attempt if verb is Verb.CONFIRM_IDLE else task.attempt + 1
-        draft.put_task(replace(task, attempt=attempt, resume_s=draft.mono_s + PROVE_AGAIN_S))
+    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS:
+        # No answer to the probe: try again, the gate stays shut.
+        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
     elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):
         # There is nothing to compare with, now or ever (a model that does not generate, say): reading its weights anew
         # by a recipe that is safe for this engine is all that can be done, and it was done.

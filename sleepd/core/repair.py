@@ -16,10 +16,12 @@ from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothin
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_all, refuse_sleepers, restore_victims, step_on
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import Belief, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
+BLIND_S = 600.0
+"""How long a call is waited for whose effect on GPU memory cannot be read: NVML that is gone may not come back."""
 CACHE_IS_HELD = 409
 """The adapter's word for a 200 with `"success": false` from /reset_prefix_cache."""
 
@@ -49,7 +51,9 @@ def repair(draft: Draft, task: Task, event: StepEnded, *, unmoved: bool | None =
     if verb is Verb.RESET_PREFIX and task.kind is TaskKind.PROVE and evidence.status == CACHE_IS_HELD:
         # The engine is awake and in direct use: nothing failed, the first gap between requests will do.
         draft.change(name, reason="its prefix cache is to be emptied before it serves, and requests hold it")
-        draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
+        # Whoever uses it keeps nobody else's backup waiting.
+        claims = task.claims - {HOST_LOCK}
+        draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S, claims=claims))
         return
     told = evidence.detail or "200, but its effect was not observed"
     detail = f"'{verb}' failed: {told}" + (f" (status {evidence.status})" if evidence.status else "")
@@ -207,8 +211,9 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         # Another process: the next look voids the task.
         draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
         return
-    if verb in SLEEPS and not isinstance(event.evidence.gpus_after, Known):
-        # Whether memory was given back cannot be seen now; it can later.
+    waited_s = draft.mono_s - task.sent_s
+    if verb in SLEEPS and not isinstance(event.evidence.gpus_after, Known) and waited_s < BLIND_S:
+        # Whether memory was given back cannot be seen now; it can later. Where it stays so, its counted call decides.
         draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
         return
     pids = seen.value.pids or pids_of(record)

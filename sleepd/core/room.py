@@ -7,8 +7,9 @@ from typing import TypeAlias
 from sleepd.core.conditions import idle_s
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
+from sleepd.core.events import LookNow
 from sleepd.core.groups import full_group
-from sleepd.core.host_room import backup_need, backup_refusal, host_promised
+from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import (
@@ -241,6 +242,9 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
         return "a transition is under way", True
     if not isinstance(other.seen, Known):
         return "it does not answer", True
+    if limits_unread(draft.models, other):
+        draft.command(LookNow(model=other.spec.name))
+        return "its memory limits are being read", True
     level, refusal = level_for(draft.world(), other, _wanted_level(draft, other))
     if level == 0:
         return refusal, False

@@ -8,21 +8,19 @@ from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
-from sleepd.core.known_answer import UPDATED
 from sleepd.core.learn import count_use
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
 from sleepd.core.model import (
-    CallCount,
-    ControlCounts,
     Known,
     Missing,
     MissingReason,
     ModelSeen,
     SleepGauge,
 )
+from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
 from sleepd.core.tasks import restore_victims
-from sleepd.core.units import Bytes, format_duration
+from sleepd.core.units import Bytes
 from sleepd.core.world import Belief, ModelRecord
 
 LOST_AFTER_POLLS = 3
@@ -110,7 +108,9 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         _meet(draft, name, known_as, seen)
         # It took its memory at some time before it answered: GPU readings asked before this look may not know of it.
         draft.change(name, settled_s=reading.asked_at_s)
-    if name in draft.tasks:
+    task = draft.tasks.get(name)
+    if task is not None:
+        watch_asked(draft, task, seen)
         return
     if draft.models[name].life.state is State.UNKNOWN:
         _interpret(draft, name, reading)
@@ -184,7 +184,7 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         if found.life.state is State.AWAKE:
             draft.change(name, awake_since_s=belief.since_s)
     if fact is Fact.FOUND_PAUSED:
-        _hold_down(draft, name, "somebody else paused it")
+        hold_down(draft, name, "somebody else paused it")
     draft.change(name, reason=_found_reason(fact))
 
 
@@ -246,7 +246,7 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         seen = replace(seen, control=None)  # our own wake is not counted yet, and nothing else was
     if settled and seen.control is not None and record.control is not None and seen.control != record.control:
         draft.change(name, control=seen.control)
-        meet_stranger(draft, name, _what_they_did(record.control, seen.control))
+        meet_stranger(draft, name, what_they_did(record.control, seen.control))
         return
     used = count_use(draft, name, seen)
     watch_connections(draft, name, seen.direct)
@@ -260,52 +260,6 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         if record.reason == "found awake" and (used or seen.running):
             draft.change(name, reason="in use")
     draft.change(name, control=seen.control if record.control is None else record.control)
-
-
-def _what_they_did(before: ControlCounts, after: ControlCounts) -> str:
-    """What the counters that moved tell, as the start of a sentence."""
-    did = (
-        (before.sleep != after.sleep, "put it to sleep"),
-        (before.wake != after.wake, "woke it"),
-        (before.rpc != after.rpc, "called its workers"),
-        (before.pause != after.pause, "paused or resumed it"),
-        (before.update != after.update, "gave it other weights"),
-    )
-    return "somebody else " + " and ".join(what for moved, what in did if moved)
-
-
-def meet_stranger(draft: Draft, name: str, what: str) -> None:
-    """Leave a model alone that somebody else drives; whatever they do meanwhile, the time counts from its end."""
-    record = draft.models[name]
-    if record.life.state is not State.FOREIGN:
-        draft.state(name, Fact.FOREIGN_CHANGE)
-    if record.control is not None and record.control.update != CallCount():
-        # Its weights are not those of the checkpoint any more, and right as they are.
-        draft.change(name, fingerprint=None, not_provable=UPDATED)
-    _hold_down(draft, name, what)
-
-
-def _hold_down(draft: Draft, name: str, what: str) -> None:
-    hold_s = draft.settings.foreign_hold_down_s
-    told = f"{what}: hands off for {format_duration(hold_s)}"
-    if draft.models[name].reason != told:
-        draft.note("foreign", name, f"{what}: {name} is left alone for {format_duration(hold_s)}")
-    draft.change(
-        name,
-        hold_down_until_s=draft.mono_s + hold_s,
-        checking=False,
-        owed_wake=None,
-        unverified=False,
-        reason=told,
-    )
-
-
-def let_go(draft: Draft, name: str) -> None:
-    """End a hold-down that ran out: the model is looked at anew."""
-    record = draft.models[name]
-    if record.life.state is State.FOREIGN and draft.mono_s >= record.hold_down_until_s:
-        draft.state(name, Fact.LET_GO)
-        draft.change(name, seen=Missing(MissingReason.NOT_YET), belief=None, settled_s=draft.mono_s)
 
 
 def place(draft: Draft) -> None:

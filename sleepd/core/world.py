@@ -210,8 +210,6 @@ class ModelRecord:
     """What was learned of this incarnation."""
     prior: Footprint = Footprint()
     """What was learned of earlier incarnations of the same size."""
-    pinned_last: tuple[MonotonicS, Bytes] = (0.0, 0)
-    """When a sleep of it last pinned host RAM, and how much: memory that was read before does not show it."""
     failure: Failure | None = None
     attempts: int = 0
     """Tasks in a row that ended in a failure of the engine."""

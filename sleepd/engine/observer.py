@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
-from sleepd.core.machine import asks_sleeping, poll_after_s, wants_processes
+from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
 from sleepd.core.world import World
 from sleepd.engine.runner import cancelled
 from sleepd.ports import Clock, Gpus, HostMemory, Vllm
@@ -92,7 +92,7 @@ class Observer:
         while name in self._sink.world.models:
             record = self._sink.world.models[name]
             asked_s = self._clock.now().mono_s
-            if name not in self._sink.world.tasks or not self._sink.world.tasks[name].running:
+            if is_looked_at(self._sink.world, name):
                 reading = await self._server(name).look(
                     ask_sleeping=asks_sleeping(record),
                     timeout_s=LOOK_TIMEOUT_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sleepd.gateway.errors import LAST_CHUNK, Dialect, chunk, wrap_error
+from sleepd.gateway.errors import LAST_CHUNK, Dialect, chunk, servers_error_event
 from sleepd.gateway.settings import ERROR_BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Reframing:
         self._pieces: list[bytes] = []
         self._error: bytearray | None = None
         self._begun = False
+        self._status = 0
 
     def follow(self, upstream: Any) -> Any:
         """Return what the parser calls: the upstream itself, and `on_body` of this."""
@@ -100,7 +101,7 @@ class Reframing:
     def begin(self, head: AnswerHead, line: bytes) -> None:
         """Write the head where none went out yet."""
         x = self._x
-        self._begun = True
+        self._begun, self._status = True, head.status
         if x.beaten:
             if head.status != 200 or not head.event_stream:
                 self._error = bytearray(b"".join(self._pieces))
@@ -129,7 +130,7 @@ class Reframing:
         last = LAST_CHUNK
         if self._error is not None:
             dialect = x.route.dialect if x.route is not None else Dialect.OPENAI
-            last = chunk(wrap_error(bytes(self._error) or b"{}", dialect)) + last
+            last = chunk(servers_error_event(self._status, bytes(self._error), dialect)) + last
         x.client.write(last)
 
 

@@ -59,6 +59,7 @@ class Gateway:
 
         Raises ListenRefused, changing nothing, where no key would be asked for on a socket that others reach.
         """
+        self._front.directory.follow()  # whatever becomes of the keys: models may have moved
         _refuse_exposed(self._sockets, settings)
         self._front.settings = settings
         self._furnish(settings)

@@ -7,11 +7,13 @@ parsed and waits, and reading pauses until its turn comes.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpRequestParser
 
+from sleepd.core.units import Bytes
 from sleepd.gateway.errors import LAST_CHUNK, Dialect, Refusal, chunk, error_answer, error_event, internal
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.head import Fields, take_head
@@ -19,6 +21,7 @@ from sleepd.gateway.routes import find_route
 from sleepd.gateway.settings import (
     BODY_LIMIT,
     BODY_STALLED_S,
+    CHUNK_OVERHEAD,
     DISCARDED_LIMIT,
     FIELDS_LIMIT,
     HEAD_LIMIT,
@@ -38,10 +41,18 @@ if TYPE_CHECKING:
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+def has_hung_up(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end was closed; where reading is paused only the kernel knows."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 class ClientConnection(asyncio.Protocol):
     """A uvloop transport's protocol. Whoever answers an exchange calls `write`, and at the end `finished`."""
 
     __slots__ = (
+        "_chunked_fed",
         "_completed",
         "_deaf",
         "_door",
@@ -72,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._fields: Fields = []
         self._in_head, self._completed, self._deaf, self._writable = True, False, False, True
-        self._head_fed = 0
+        self._head_fed = self._chunked_fed = 0
         self._reading: Exchange | None = None
         self.now: Exchange | None = None
         self._line: deque[Exchange] = deque()
@@ -101,9 +112,26 @@ class ClientConnection(asyncio.Protocol):
             self._malformed(error)
             return
         if self._in_head:
-            self._head_fed = 0 if self._completed else self._head_fed + len(data)
+            if self._completed:
+                self._head_fed = 0
+            else:
+                self._begin_head()
+                self._head_fed += len(data)
+        elif self._reading is not None and self._reading.length < 0:
+            self._count_chunked(self._reading, len(data))
         if self._line:
             self.transport.pause_reading()
+
+    def _begin_head(self) -> None:
+        """A head has its time from its own first byte, however long the connection idled before."""
+        if not self._head_fed:
+            self.sweeps = 0
+
+    def _count_chunked(self, x: Exchange, fed: Bytes) -> None:
+        """Chunk extensions and trailers are no part of a body, nor of what its limits count: they have one here."""
+        self._chunked_fed += fed
+        if x.refusal is None and self._chunked_fed > 2 * HEAD_LIMIT + CHUNK_OVERHEAD * x.size:
+            self._malformed(Refusal(431, "head_too_large", f"wanted trailers of at most {HEAD_LIMIT} bytes"))
 
     def _receive_much(self, data: bytes) -> None:
         """Give the parser no more of a head than a head may have; what follows a complete one comes after it."""
@@ -115,7 +143,11 @@ class ClientConnection(asyncio.Protocol):
                 self._feed(bytes(view[:taken]))
                 view = view[taken:]
                 if self._in_head:
-                    self._head_fed = 0 if self._completed else self._head_fed + taken
+                    if self._completed:
+                        self._head_fed = 0
+                    else:
+                        self._begin_head()
+                        self._head_fed += taken
                     if self._head_fed >= HEAD_LIMIT:
                         raise Refusal(431, "head_too_large", f"wanted a head of at most {HEAD_LIMIT} bytes")
         except (HttpParserError, Refusal) as error:
@@ -140,6 +172,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self.sweeps = 0
         if self.now is not None and self.now.upstream is not None:
             self.now.upstream.pause()
 
@@ -155,7 +188,9 @@ class ClientConnection(asyncio.Protocol):
         x = self._reading
         if self._deaf:
             return
-        if x is not None and self.transport.is_reading():
+        if self.now is not None and not self.transport.is_reading() and has_hung_up(self.transport):
+            self.transport.abort()
+        elif x is not None and self.transport.is_reading():
             if self.bytes_seen >= LEAST_BYTES_S:
                 self.sweeps = self.bytes_seen = 0
             elif self.sweeps > BODY_STALLED_S:
@@ -193,6 +228,7 @@ class ClientConnection(asyncio.Protocol):
         kept = parser.should_keep_alive() and not old
         x = Exchange(self, parser.get_method(), self._target, old=old, keep_alive=kept)
         self._reading, self._in_head, self._head_fed = x, False, 0
+        self._chunked_fed = 0
         self._target, self._fields = b"", []
         self.sweeps = self.bytes_seen = 0
         if self.now is None:
@@ -280,6 +316,7 @@ class ClientConnection(asyncio.Protocol):
             self.write(chunk(error_event(refusal, dialect)) + LAST_CHUNK)
         else:
             self.write(error_answer(refusal, dialect, fields=x.cors, closes=not x.keep_alive, bare=x.bare))
+        self._front.abandon(x)  # wherever it had come to: what was answered is held, counted and sent no more
         self.finished(x)
 
     def _refuse_midway(self, x: Exchange, refusal: Refusal) -> None:
@@ -302,6 +339,13 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.resume_reading()
             if self.now.complete or self.now.refusal is not None:
                 asyncio.get_running_loop().call_soon(self._go_on, self.now)
+        elif not self.transport.is_reading():
+            self.transport.resume_reading()  # its server took the body slowly, and answered before the last of it
+
+    def read_on(self) -> None:
+        """Read again what comes, unless a request waits for its turn already."""
+        if not self._line:
+            self.transport.resume_reading()
 
     def _go_on(self, x: Exchange) -> None:
         if x is self.now:
@@ -347,4 +391,6 @@ class ClientConnection(asyncio.Protocol):
         for x in self._line:
             self._front.abandon(x)
         self._line.clear()
+        if not self.transport.is_closing() and not self.transport.is_reading():
+            self.transport.resume_reading()  # what is still sent is dropped: unread it would cost the answer
         self._front.linger(self)

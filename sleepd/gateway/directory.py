@@ -31,7 +31,8 @@ class Directory:
             self.follow()
         lane = self._names.get(name)
         if lane is None:
-            message = f"the model {show(name.encode())} does not exist here; GET /v1/models lists those that do"
+            shown = show(name.encode(errors="backslashreplace"))
+            message = f"the model {shown} does not exist here; GET /v1/models lists those that do"
             raise Refusal(404, "model_not_found", message, param="model")
         return lane
 
@@ -44,19 +45,22 @@ class Directory:
             return
         self._known = known
         lanes: dict[str, Lane] = {}
+        left: list[Lane] = []
         for name, record in world.models.items():
             lane = self.lanes.pop(name, None)
             access = self._access_of(record.spec) if lane is None or anew else lane.access
             if lane is not None and (lane.spec.url != record.spec.url or lane.access != access):
-                lane.close()
+                left.append(lane)
                 lane = None
             if lane is None:
                 lane = Lane(self._front, record.spec, access)
             lane.spec = record.spec
             lanes[name] = lane
-        for gone in self.lanes.values():
-            gone.close()
-        self.lanes = lanes
+        gone, self.lanes = tuple(self.lanes.values()), lanes
+        for lane in (*left, *gone):
+            lane.close()
+            if lane.name in lanes:
+                lanes[lane.name].queue.take_over(lane.queue)
         self._names = {written: lanes[name] for written, name in names_of(world).items()}
 
 

@@ -47,6 +47,9 @@ class Door:
             self._look_at_origin(x)
         keys = self.keys
         if keys is None:
+            if x.foreign and not x.cors:
+                # A picture or a link of a web page comes without Origin: GET /gate/{name} wakes a model.
+                raise _forbidden("foreign_origin", "wanted no request of a foreign web page, found Sec-Fetch-Site")
             if self.by_name and host not in _OWN and host and not is_own_name(host):
                 raise _forbidden("foreign_host", f"wanted a Host such as localhost or 127.0.0.1, found {show(host)}")
             if x.authorization or x.api_key:

@@ -13,6 +13,9 @@ from typing import Any
 
 from sleepd.core.units import Seconds
 
+WORDS_LIMIT = 1000
+"""Bytes of a server's refusal that are told where it is no JSON object."""
+
 
 class Dialect(Enum):
     OPENAI = "openai"
@@ -94,12 +97,23 @@ def json_answer(status: int, body: bytes, *, fields: bytes = b"", closes: bool =
 def error_event(refusal: Refusal, dialect: Dialect) -> bytes:
     """Return one server-sent event that ends a stream whose status 200 went out already."""
     body = json.dumps(error_body(refusal, dialect), ensure_ascii=False).encode()
-    return wrap_error(body, dialect)
+    return _as_event(body, dialect)
 
 
-def wrap_error(body: bytes, dialect: Dialect) -> bytes:
-    """Return an error object, of ours or of a server, as the last event of a stream."""
-    data = b" ".join(body.split(b"\n"))
+def servers_error_event(status: int, body: bytes, dialect: Dialect) -> bytes:
+    """Return a server's refusal as the last event of a stream: its own object, else its words in one of ours."""
+    try:
+        if isinstance(json.loads(body), dict):
+            return _as_event(body, dialect)
+    except ValueError:
+        pass
+    words = body[:WORDS_LIMIT].decode(errors="replace").strip()
+    told = f"the model's server answered {status}: {words or 'nothing more'}"
+    return error_event(Refusal(status if status >= 400 else 502, "bad_upstream", told), dialect)
+
+
+def _as_event(body: bytes, dialect: Dialect) -> bytes:
+    data = b" ".join(body.splitlines())
     return b"event: error\ndata: " + data + b"\n\n" if dialect is Dialect.ANTHROPIC else b"data: " + data + b"\n\n"
 
 

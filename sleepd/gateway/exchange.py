@@ -44,6 +44,7 @@ class Exchange:
         "credentials",
         "expects",
         "fields",
+        "foreign",
         "gone",
         "held_at_s",
         "inside",
@@ -86,7 +87,7 @@ class Exchange:
         self.client, self.method, self.target, self.old, self.keep_alive = client, method, target, old, keep_alive
         self.parts: list[bytes] = []
         self.size = self.counted = self.waited_ms = self.length = 0
-        self.complete = self.inside = self.gone = self.beaten = self.stream = self.expects = False
+        self.complete = self.inside = self.gone = self.beaten = self.stream = self.expects = self.foreign = False
         self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
         self.fields = self.credentials = self.cors = b""
         self.authorization = self.api_key = self.origin = self.content_type = b""

@@ -105,7 +105,7 @@ class Front:
             message = f"wanted a body of at most {limit} bytes before its model is known and awake"
             raise Refusal(413, "body_too_large", message, closes=True)
         self.count_bytes(x)
-        if x.lane is not None or x.route is None or x.route.body is Body.NONE:
+        if x.route is None or x.route.body is Body.NONE or x.upstream is not None:
             return False
         if x.scan is None:
             x.scan = FormScanner(x.content_type) if x.route.body is Body.MULTIPART else Scanner()
@@ -113,6 +113,9 @@ class Front:
                 x.scan.feed(part)
         else:
             x.scan.feed(piece)
+        if x.lane is not None:
+            x.stream = x.scan.found.stream is True and x.route.streams
+            return False
         return x.scan.found.model is not None
 
     def dispatch(self, x: Exchange) -> None:
@@ -179,13 +182,14 @@ class Front:
 
     # memory
 
-    def count_bytes(self, x: Exchange) -> None:
-        """Count what is kept of the body. Raises Refusal where all bodies together are too much."""
+    def count_bytes(self, x: Exchange, *, already: bool = False) -> None:
+        """Count what is kept of the body. Raises Refusal where all bodies together are too much, unless it is kept
+        `already`."""
         if x.upstream is not None:
             return
         self.buffered_bytes += x.size - x.counted
         x.counted = x.size
-        if self.buffered_bytes > BUFFERED_LIMIT and x.size > SMALL_BODY:
+        if not already and self.buffered_bytes > BUFFERED_LIMIT and x.size > SMALL_BODY:
             message = f"requests that wait take {BUFFERED_LIMIT} bytes already"
             raise Refusal(503, "too_much_held", message, retry_after_s=10)
 

@@ -10,9 +10,22 @@ from sleepd.gateway.errors import Refusal
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.routes import show
 
-_KEEP, _DROP, _HOST, _CONNECTION, _LENGTH, _ENCODING, _EXPECT, _UPGRADE, _AUTH, _API_KEY, _ORIGIN, _TYPE, _CODING = (
-    range(13)
-)
+(
+    _KEEP,
+    _DROP,
+    _HOST,
+    _CONNECTION,
+    _LENGTH,
+    _ENCODING,
+    _EXPECT,
+    _UPGRADE,
+    _AUTH,
+    _API_KEY,
+    _ORIGIN,
+    _TYPE,
+    _CODING,
+    _SITE,
+) = range(14)
 
 _KINDS = {
     b"connection": _CONNECTION,
@@ -30,6 +43,7 @@ _KINDS = {
     b"authorization": _AUTH,
     b"x-api-key": _API_KEY,
     b"origin": _ORIGIN,
+    b"sec-fetch-site": _SITE,
     b"content-type": _TYPE,
     b"content-encoding": _CODING,
     **dict.fromkeys((b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"x-request-id"), _KEEP),
@@ -90,6 +104,8 @@ def _take_rare(x: Exchange, kind: int, value: bytes) -> bool:
         if value.lower() != b"chunked" or x.old:
             raise _bad(f"wanted the transfer encoding chunked of HTTP/1.1, found {show(value)}")
         return True
+    elif kind == _SITE:
+        x.foreign = value.lower() not in (b"none", b"same-origin")
     elif kind == _EXPECT:
         if value.lower() != b"100-continue":
             raise Refusal(417, "bad_expectation", f"wanted 100-continue, found {show(value)}", closes=True)

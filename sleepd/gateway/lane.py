@@ -61,6 +61,13 @@ class Lane:
         else:
             self.queue.hold(x)
 
+    def take_again(self, x: Exchange) -> None:
+        """Take a request whose connection broke before its answer; where it cannot be held, its client is told."""
+        try:
+            self.take(x)
+        except Refusal as refusal:
+            x.client.refuse(x, refusal)
+
     def _answer_gate(self, x: Exchange) -> None:
         """Tell a proxy beside us that the model is awake, and keep it so for the request that follows."""
         if not self.gate.open:
@@ -91,7 +98,7 @@ class Lane:
             task.add_done_callback(self._preparing.discard)
 
     async def _connect_ahead(self) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, TimeoutError, ValueError):
             upstream = await self._open()
             self.give_back(upstream) if self.queue.held else upstream.transport.close()
 
@@ -112,7 +119,7 @@ class Lane:
         """Send the request on a new connection."""
         try:
             upstream = await self._open()
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:  # ValueError: a name that no resolver takes
             if not x.gone:
                 x.leave_gate()
                 message = f"the server of {self.name} cannot be reached: {error or 'no answer in time'}"
@@ -167,6 +174,10 @@ class Lane:
             return self._plain_mark
         end = b"\r\n" if x.keep_alive else b"connection: close\r\n\r\n"
         return b"%b%d\r\n%b%b" % (self._mark, x.waited_ms, x.cors, end)
+
+    def forget_bytes(self, x: Exchange) -> None:
+        """The body has gone on: it is kept no more."""
+        self._front.forget_bytes(x)
 
     def learn(self, x: Exchange, data: bytes) -> bool:
         """Remember the id that an answer carries; True once there is nothing more to look for."""

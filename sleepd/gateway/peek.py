@@ -19,6 +19,10 @@ NAME_LIMIT = 1024
 """Bytes of a member's name or of a model's that are looked at; longer ones are no model's."""
 
 
+DEPTH_LIMIT = 1000
+"""Of objects and arrays in each other: about where Python's own parser, the server's, gives up."""
+
+
 class Wanted(msgspec.Struct, gc=False):
     """The members that matter here. Types are checked by us, so that an error says what was found."""
 
@@ -39,7 +43,11 @@ def read_json(body: bytes) -> Wanted:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, "invalid_json", f"the body is not valid JSON: {error}") from None
     except RecursionError:
-        raise Refusal(400, "invalid_json", "the body is nested too deeply") from None
+        raise _too_deep() from None
+
+
+def _too_deep() -> Refusal:
+    return Refusal(400, "invalid_json", "the body is nested too deeply")
 
 
 class Scanner:
@@ -47,6 +55,7 @@ class Scanner:
 
     It follows strings and nesting and judges nothing else: whether the rest is JSON is for the server to say. Where a
     member comes twice the first counts here and the last there; the name is then one that server does not have.
+    Raises Refusal where it is nested too deeply.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_string", "_is_key", "_kept", "_key", "_scalar", "found")
@@ -125,6 +134,8 @@ class Scanner:
             self._kept = bytearray() if wanted else None
         elif byte in b"{[":
             self._depth += 1
+            if self._depth > DEPTH_LIMIT:
+                raise _too_deep()
             self._scalar = False if self._depth == 1 else self._scalar
         elif byte in b"}]":
             self._depth -= 1

@@ -56,9 +56,12 @@ class Queue:
             raise Refusal(503, "queue_full", message, retry_after_s=self.retry_after_s())
         self._front.count_bytes(x)
         x.held_at_s = self._front.time()
+        self._keep(x)
+
+    def _keep(self, x: Exchange) -> None:
         self.held[x] = None
         self._lane.prepare(len(self.held))
-        self._set_timer(x, x.held_at_s)
+        self._set_timer(x, self._front.time())
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -66,6 +69,14 @@ class Queue:
             self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
         if self._lane.gate.open:
             self.opened()
+
+    def take_over(self, other: Queue) -> None:
+        """Keep what another queue held: the model has a new address, and what the old one leads to is not known."""
+        for x in list(other.held):
+            other.forget(x)
+            self._front.count_bytes(x, already=True)
+            x.lane = self._lane
+            self._keep(x)
 
     def forget(self, x: Exchange, *, told_to_come_back: bool = False) -> None:
         """The request waits no more. When it was the last one the wish is withdrawn: at once where its client left, and
@@ -121,7 +132,7 @@ class Queue:
     def _set_timer(self, x: Exchange, now_s: float) -> None:
         due_s = x.held_at_s + x.limit_s
         beat_s = self._front.settings.heartbeat_s
-        if beat_s > 0 and x.stream and x.complete and not x.old:
+        if beat_s > 0 and (x.stream or not x.complete) and not x.old:
             due_s = min(due_s, now_s + beat_s)
         x.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, x)
 
@@ -134,7 +145,7 @@ class Queue:
             message = f"{self._lane.name} was not awake within {x.limit_s:g} s: {why}"
             x.client.refuse(x, Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
             return
-        if x.stream and x.complete and x.client.is_writable:
+        if x.stream and x.complete and not x.old and x.client.is_writable:
             self._beat(x, now_s)
         self._set_timer(x, now_s)
 

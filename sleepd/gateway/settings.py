@@ -12,6 +12,8 @@ PIPELINED_LIMIT = 32
 """Requests that one read may bring beside the one that is being answered."""
 SMALL_BODY: Bytes = 64 << 10
 """Up to here a body is read at once when it is complete; a larger one is looked through as it arrives."""
+CHUNK_OVERHEAD = 8
+"""Times the body that its chunks may take on the wire: one byte in a chunk of its own takes six."""
 BODY_LIMIT: Bytes = 512 << 20
 HELD_BODY_LIMIT: Bytes = 64 << 20
 """What one request may keep in memory while its model is not known or not awake; more is refused with 413."""

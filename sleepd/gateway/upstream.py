@@ -90,6 +90,8 @@ class Upstream(asyncio.Protocol):
             plain = x.complete or x.length >= 0
             self.transport.writelines(x.parts if plain else [p for part in x.parts for p in _framed(part)])
         x.parts = []
+        if x.counted:
+            lane.forget_bytes(x)
         if not x.client.is_writable:
             self.pause()
 
@@ -120,8 +122,8 @@ class Upstream(asyncio.Protocol):
             self.exchange.client.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.exchange is not None and not self.exchange.complete:
-            self.exchange.client.transport.resume_reading()
+        if self.exchange is not None:
+            self.exchange.client.read_on()
 
     def is_quiet(self, now_s: float) -> bool:
         """Whether the connection can be used again: where it idled for a while the kernel is asked, as its server may
@@ -260,7 +262,7 @@ class Upstream(asyncio.Protocol):
         if begun:
             x.client.transport.abort()
         elif not self.is_fresh and x.method == b"GET" and not x.gone:
-            self._lane.take(x)
+            self._lane.take_again(x)
         else:
             message = f"the server of {self._lane.name} gave no answer: {why}"
             x.client.refuse(x, Refusal(502, "bad_upstream", message, retry_after_s=1))

@@ -36,7 +36,7 @@ from sleepd.core.events import (
     Tick,
     Turn,
 )
-from sleepd.core.machine import answers_first, asks_sleeping, poll_after_s, step, wants_processes
+from sleepd.core.machine import answers_first, asks_sleeping, is_looked_at, poll_after_s, step, wants_processes
 from sleepd.core.memory import widen
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
 from sleepd.core.procedure import (
@@ -400,8 +400,7 @@ class VirtualDaemon:
         def again() -> None:
             self._poll_model(name, epoch)
 
-        task = self.world.tasks.get(name)
-        if task is not None and task.running:
+        if not is_looked_at(self.world, name):
             self.time.call_later(self.settings.poll_every_s, again)
         else:
             self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))

@@ -136,6 +136,19 @@ async def test_a_foreign_origin_is_refused_on_an_open_listener(root: Path) -> No
         assert head.count(b"access-control-allow-origin: https://chat.example\r\n") == 1
 
 
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
+async def test_a_picture_of_a_foreign_page_wakes_nobody(root: Path, site: bytes) -> None:
+    """Browsers send no Origin with it, but say whose page it is on."""
+    async with Rig(root) as rig:
+        await rig.server("m")
+        client = await rig.client(tcp=True)
+        client.send(get(b"/gate/m", b"Sec-Fetch-Site: " + site + b"\r\n"))
+        assert (await client.answer())[0] == 403
+        assert not rig.daemon.holds
+        client.send(get(b"/gate/m", b"Sec-Fetch-Site: none\r\n"))
+        assert (await client.head()).startswith(b"HTTP/1.1 204 ")
+
+
 async def test_without_keys_only_this_host_is_listened_to(tmp_path: Path) -> None:
     """By the socket's real address: a passed one may be bound to anything."""
     with socket.socket() as everywhere:

@@ -94,3 +94,20 @@ def test_who_slept_for_a_server_that_is_gone_is_woken_again(when):
     assert [a.kind for a in answers] == [AnswerKind.REFUSED]
     assert rig.until(lambda: rig.state("b") is State.AWAKE), rig.record("b").reason
     assert rig.until(lambda: not rig.daemon.world.tasks)
+
+
+@pytest.mark.parametrize("what", ["sleep", "wake"])
+def test_nvml_that_never_comes_back_leaves_no_task_behind(what):
+    rig = rig_of("a")
+    if what == "wake":
+        asleep = rig.sleep("a", 1)
+        assert rig.until(lambda: bool(asleep))
+        rig.arm("a", Fault("fail_wake", blocks=2, times=1))
+    else:
+        rig.arm("a", Fault("slow", path="/sleep", seconds=3.0))
+    answers = rig.wake("a") if what == "wake" else rig.sleep("a", 1)
+    assert rig.until(lambda: rig.state("a") in (State.FALLING_ASLEEP, State.BROKEN))
+    rig.daemon.upsets.nvml_missing = True
+    assert rig.until(lambda: not rig.daemon.world.tasks, 3600.0), rig.daemon.world.tasks
+    assert len(answers) == 1
+    assert rig.state("a") is State.ASLEEP_L1

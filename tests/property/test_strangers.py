@@ -9,6 +9,7 @@ from sleepd.core.events import AnswerKind, ResetAsked
 from sleepd.core.life import State
 from sleepd.core.model import CallCount
 from sleepd.sim import virtual_server
+from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest, Timing
 
 HOLD_DOWN_S = 600.0
@@ -138,7 +139,7 @@ def test_a_stranger_just_before_our_wake_is_noticed_with_the_page_right_after() 
     assert rig.until(lambda: bool(answers), 10.0)
     rig.run(1)
     assert rig.state("a") is State.FOREIGN
-    assert told(rig).startswith("somebody else slept or woke it")
+    assert told(rig) == "somebody else put it to sleep and woke it: a is left alone for 10m"
     rig.run(HOLD_DOWN_S)
     assert rig.until(rig.settled)
     wake = rig.wake("a")
@@ -173,3 +174,44 @@ def test_a_stranger_during_the_question_after_a_wake_is_met_all_the_same() -> No
     meddle(rig, L1, BARE)
     rig.run(6)
     assert rig.state("a") is State.FOREIGN
+
+
+@pytest.mark.parametrize("calls", [(L1,), (L2, BARE)], ids=str)
+def test_a_stranger_is_noticed_while_the_known_answer_is_waited_for(calls: tuple[str, ...]) -> None:
+    """The question takes up to a minute; whoever wants the model meanwhile is not let in to a sleeping engine."""
+    rig = rig_of()
+    ask = rig.servers["a"].complete
+    rig.servers["a"].complete = lambda *a, **k: rig.time.call_later(50.0, lambda: ask(*a, **k))  # type: ignore[method-assign]
+    asleep = rig.sleep("a", 1)
+    rig.run(2)
+    assert rig.state("a") is State.DRAINING
+    meddle(rig, *calls)
+    rig.run(8)
+    awake = rig.wake("a")
+    rig.run(2)
+    assert [a.kind for a in asleep] == [AnswerKind.REFUSED]
+    assert not rig.daemon.gates.of("a").open
+    assert rig.until(lambda: bool(awake))
+    snap = rig.engine("a").snapshot()
+    assert not rig.daemon.gates.of("a").open or (snap.answers_right and not snap.is_paused)
+
+
+def test_direct_use_of_a_doubtful_engine_keeps_nobody_else_waiting() -> None:
+    """Its answer was wrong and it is in use past sleepd: it is read anew in the first gap, and its GPU and the host are
+    others' until then."""
+    rig = rig_of(asleep=True)
+    rig.arm("a", Fault("corrupt_wake"))
+    body = {"model": "a", "prompt": "hi", "max_tokens": 1000, "vllm_xargs": {"pace_ms": 400.0}}
+    rig.wake("a")
+    for _ in range(6000):
+        rig.run(0.01)
+        if rig.state("a") is State.PROVING:
+            break
+    done: list[Any] = []
+    rig.servers["a"].request(HttpRequest("POST", "/v1/completions", (), body), 1e6, done.append)
+    rig.run(120)
+    assert not done
+    assert (rig.state("a"), rig.daemon.world.tasks) == (State.PROVING, {})
+    assert rig.until(lambda: rig.state("a") is State.AWAKE, 600.0)
+    assert done
+    assert rig.engine("a").snapshot().answers_right

@@ -204,6 +204,17 @@ def test_rules_are_checked(folder: Path, rule: str, message: str) -> None:
     assert any(message in error for error in found), found
 
 
+def test_what_is_wrong_hides_nothing_beside_it(folder: Path) -> None:
+    overrides = '[models.chat.rules]\nnop = false\nnap = { idle = "1h", then = 1 }\nlate = true\n'
+    rule = '[[rules]]\nname = "nap"\nwhen = { idle = "5m" }\nthen = { sleep = 1 }\n'
+    nop, nap, late = errors(folder, sleepd=MODEL + overrides + rule)
+    assert nop.startswith('sleepd.toml:5: [models.chat.rules] nop: there is no rule "nop"')
+    assert nap.startswith("sleepd.toml:6: column 22: unknown key")
+    assert late.startswith("sleepd.toml:7: [models.chat.rules] late: wanted conditions such as")
+    wrong = one_error(folder, '[gpu]\nbackend = "none"\ncapacity = { 0 = "80GiB", x = "1GiB" }\n')
+    assert wrong.startswith("sleepd.toml:3: column 27: [gpu.capacity] x: wanted a GPU index")
+
+
 def test_a_column_is_told_where_the_line_alone_does_not_say_which_key(folder: Path) -> None:
     rule = '[[rules]]\nname = "r"\nwhen = { idle = "5m", fro = "5m" }\nthen = { sleep = 3 }\n'
     when, then = errors(folder, sleepd=MODEL + rule)

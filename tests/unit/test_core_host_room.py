@@ -14,8 +14,8 @@ from sleepd.core.host_room import (
     backup_need,
     backup_refusal,
     host_promised,
-    is_outdated,
     limit_promised,
+    limits_unread,
 )
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
@@ -121,34 +121,32 @@ def test_a_sleep_that_may_still_pin_keeps_its_ram_and_what_it_pinned_is_not_coun
     assert isinstance(admit_backup(made, made.models["a"]), HostShort) is (promised > 12)
 
 
-def beside_a_backup(used: int, read_s: float, pinned: int = 12 * GIB) -> object:
-    """A slice of 48 GiB with two servers; the neighbour's backup was pinned five seconds ago."""
-    b = record("b", Life(State.ASLEEP_L1, Weights.OFFLOADED), pinned_last=(NOW.mono_s - 5.0, pinned))
-    return world(record("a", seen=seen(unit_memory=unit(used, 48 * GIB)), unit_read_s=read_s), b)
+def beside_a_backup(used: int, read_s: float, **more: object) -> object:
+    """A slice of 48 GiB with two servers; the neighbour's backup was made five seconds ago."""
+    b = record("b", Life(State.ASLEEP_L1, Weights.OFFLOADED), settled_s=NOW.mono_s - 5.0)
+    look = seen(unit_memory=unit(used, 48 * GIB))
+    return world(record("a", seen=look, unit_read_s=read_s, **more), b)
 
 
-@pytest.mark.parametrize(
-    ("used", "age_s", "fits"),
-    [
-        (17, 6.0, False),  # 17 and 12 that it does not show and 20 for this one
-        (16, 6.0, True),
-        (28, 4.0, True),  # it was read after the backup, which is in it
-        (29, 4.0, False),
-    ],
-)
-def test_what_a_neighbour_pinned_since_the_limit_was_read_is_not_given_out_again(used, age_s, fits):
-    made = beside_a_backup(used * GIB, NOW.mono_s - age_s)
-    assert (backup_refusal(made, made.models["a"]) == "") is fits
-    assert is_outdated(made, made.models["a"]) is (age_s > 5.0)
+@pytest.mark.parametrize(("age_s", "unread"), [(6.0, True), (4.0, False)])
+def test_limits_count_as_read_when_they_were_not_when_the_server_was_last_looked_at(age_s, unread):
+    """Looks inside a step skip the unit: they are newer than what is known of its limits."""
+    made = beside_a_backup(17 * GIB, NOW.mono_s - age_s)
+    assert made.models["a"].seen.asked_at_s > NOW.mono_s - 1.0
+    assert limits_unread(made.models, made.models["a"]) is unread
 
 
-def test_its_own_backup_and_a_unit_without_a_limit_outdate_nothing():
-    own = world(record("a", seen=seen(unit_memory=unit(5 * GIB, 48 * GIB)), pinned_last=(NOW.mono_s, 40 * GIB)))
-    assert not is_outdated(own, own.models["a"])
-    b = record("b", pinned_last=(NOW.mono_s, 40 * GIB))
-    free = world(record("a", seen=seen(unit_memory=unit(5 * GIB, None))), b)
-    assert not is_outdated(free, free.models["a"])
-    assert backup_refusal(free, free.models["a"]) == ""
+def test_a_sleep_asked_for_on_limits_from_before_a_backup_waits_for_a_look_and_is_judged_by_it():
+    for used, said in ((15 * GIB, []), (42 * GIB, ["level_unsafe"])):
+        made = beside_a_backup(17 * GIB, NOW.mono_s - 6.0)
+        turn = step(made, [SleepAsked(7, "a", "root", 1, 60.0)], NOW)
+        assert LookNow(model="a") in turn.commands
+        assert not [c for c in turn.commands if isinstance(c, Answer | RunStep)]
+        later = replace(NOW, mono_s=NOW.mono_s + 1.0)
+        looked = ModelSeen(FACTS, running=0, waiting=0, pids=(1,), unit_memory=unit(used, 48 * GIB))
+        answered = step(turn.world, [ModelLooked("a", Known(looked, NOW.mono_s, later.mono_s), 0)], later)
+        assert [c.problem for c in answered.commands if isinstance(c, Answer)] == said
+        assert ("a" in answered.world.tasks) is (not said)
 
 
 def test_growth_that_was_seen_after_the_limit_was_read_is_still_promised():
@@ -158,19 +156,6 @@ def test_growth_that_was_seen_after_the_limit_was_read_is_still_promised():
     assert limit_promised(replace(made, models=models), models["a"]) == 20 * GIB
     models["a"] = replace(models["a"], unit_read_s=NOW.mono_s)
     assert limit_promised(replace(made, models=models), models["a"]) == 15 * GIB
-
-
-def test_a_sleep_asked_for_on_an_outdated_reading_waits_for_a_look_and_is_judged_by_it():
-    made = beside_a_backup(30 * GIB, NOW.mono_s - 6.0)
-    turn = step(made, [SleepAsked(7, "a", "root", 1, 60.0)], NOW)
-    assert LookNow(model="a") in turn.commands
-    assert not [c for c in turn.commands if isinstance(c, Answer | RunStep)]
-    later = replace(NOW, mono_s=NOW.mono_s + 1.0)
-    for used, said in ((15 * GIB, []), (42 * GIB, ["level_unsafe"])):
-        looked = ModelSeen(FACTS, running=0, waiting=0, pids=(1,), unit_memory=unit(used, 48 * GIB))
-        answered = step(turn.world, [ModelLooked("a", Known(looked, NOW.mono_s, later.mono_s), 0)], later)
-        assert [c.problem for c in answered.commands if isinstance(c, Answer)] == said
-        assert ("a" in answered.world.tasks) is (not said)
 
 
 def asked(force: bool, **more: object) -> Answer:

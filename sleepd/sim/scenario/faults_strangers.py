@@ -18,8 +18,8 @@ CALLS: dict[str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = {
     "sleep 2 and wake": (("/sleep", (("level", "2"),)), ("/wake_up", ())),
     "wake weights": (("/wake_up", (("tags", "weights"),)),),
 }
-UNNOTICED_S = 75.0
-"""How long what a stranger did may stay unknown: nobody looks while the known answer is waited for, 60 s at most."""
+UNNOTICED_S = 10.0
+"""How long what a stranger did may stay unknown: the next look tells it."""
 
 
 def _draw(random: Random, cast: Cast) -> Arguments:
