@@ -22,23 +22,28 @@ class Columns:
         self._heads, self._rows, self._right = heads, rows, right
         columns = list(zip(heads, *rows, strict=True))
         self._widths = [max(map(len, column)) for column in columns[:-1]]
-        self._widths[0] = min(self._widths[0], NAME_LIMIT)
 
     def render(self, screen: Screen, tones: Sequence[Mapping[int, str]]) -> list[str]:
         """Return the lines; `tones` says for each row which column has which colour."""
-        left = None if screen.width is None else screen.width - sum(self._widths) - 2 * len(self._widths)
+        widths = list(self._widths)
+        if screen.width is not None:  # a pipe gets whole names: a program may read them
+            widths[0] = min(widths[0], NAME_LIMIT)
+        left = None if screen.width is None else screen.width - sum(widths) - 2 * len(widths)
         if left is not None and left < 10:  # a narrow screen: the outlook gives way to what is
             left = 0
         bold = dict.fromkeys(range(len(self._heads)), "bold")
-        lines = [self._line(self._heads, left, screen, bold)]
-        return lines + [self._line(row, left, screen, tone) for row, tone in zip(self._rows, tones, strict=True)]
+        room = (*widths, left)
+        lines = [self._line(self._heads, room, screen, bold)]
+        return lines + [self._line(row, room, screen, tone) for row, tone in zip(self._rows, tones, strict=True)]
 
-    def _line(self, cells: Sequence[str], left: int | None, screen: Screen, tones: Mapping[int, str]) -> str:
+    def _line(
+        self, cells: Sequence[str], widths: Sequence[int | None], screen: Screen, tones: Mapping[int, str]
+    ) -> str:
         shown, room = [], screen.width
         for column, cell in enumerate(cells):
             last = column == len(cells) - 1
-            width = left if last else self._widths[column]
-            text = screen.cut(cell, width)
+            width = widths[column]
+            text = screen.cut(cell, width) if column else screen.cut_middle(cell, width)
             padded = text if last else text.rjust(width or 0) if column in self._right else text.ljust(width or 0)
             padded = screen.cut(padded, room)
             if not padded and column:

@@ -32,6 +32,13 @@ class Screen:
             return text
         return text[: max(0, width - 1)] + ("…" if self.unicode else "~") if width > 0 else ""
 
+    def cut_middle(self, text: str, width: int | None) -> str:
+        """Return the text in at most `width` characters with both its ends: names often differ at the second."""
+        if width is None or len(text) <= width:
+            return text
+        tail = max(0, (width - 1) // 2)
+        return self.cut(text, width - tail) + text[len(text) - tail :]
+
     def wrap(self, text: str, indent: int) -> list[str]:
         """Return the text in lines for a screen whose first `indent` columns are taken; further lines are indented."""
         if self.width is None or self.width - indent < 20:

@@ -60,6 +60,12 @@ def idle_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
     return 0.0 if is_busy(record) or record.holds else max(0.0, now_s - record.last_active_s)
 
 
+def is_idle_for(record: ModelRecord, seconds: Seconds, now_s: MonotonicS) -> bool:
+    """Whether the model is neither in use nor held, and was last so at least this long ago."""
+    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
+    return not is_busy(record) and not record.holds and now_s >= record.last_active_s + seconds
+
+
 def judge(rule: Rule, index: int, record: ModelRecord, world: World, now: Now) -> Judged:
     """Say whether this condition of the rule holds for the model now."""
     condition = rule.conditions[index]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sleepd.core.conditions import ASLEEP, idle_s, is_busy
+from sleepd.core.conditions import ASLEEP, idle_s, is_idle_for
 from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
@@ -276,7 +276,7 @@ def _prime_due(draft: Draft, record: ModelRecord) -> bool:
     is what makes a first sleep slow. Not where the backup would not fit; that may change."""
     if not record.spec.prime or record.prime_failed or record.footprint.host_pinned or record.spec.max_level == 0:
         return False
-    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+    if not is_idle_for(record, record.spec.min_awake_s, draft.mono_s):
         return False
     return not backup_refusal(draft.world(), record)
 
@@ -285,7 +285,7 @@ def _check_due(draft: Draft, record: ModelRecord) -> bool:
     """A model allowed at level 2 is checked in its first idle moment, once per release and arguments."""
     if record.spec.max_level < 2 or record.checking or record.check_failed or record.facts is None:
         return False
-    if idle_s(record, draft.mono_s) < record.spec.min_awake_s or is_busy(record):
+    if not is_idle_for(record, record.spec.min_awake_s, draft.mono_s):
         return False
     refusal = level2_refusal(draft.world(), record)
     return refusal in (NO_ANSWER_YET, NOT_CHECKED)

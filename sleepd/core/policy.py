@@ -10,7 +10,7 @@ from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import HOUR_S, limit_of
-from sleepd.core.model import Now
+from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.units import MonotonicS, format_duration
@@ -73,9 +73,9 @@ def want_of(
         return None, refusal
     by = settled.by
     if level < settled.level:
-        # Not as deep as wanted: named is the rule that wants at least this, should there be one.
-        shallower = [c for c in claims if c.wish is Wish.SLEEP and c.level <= level]
-        by = min(shallower, key=lambda c: (c.rank, c.who), default=by)
+        # Not as deep as wanted: named is the rule that wants at least this, should there be one that applies.
+        shallower = settle(c for c in claims if c.wish is Wish.AWAKE or c.level <= level)
+        by = shallower.by if shallower is not None and shallower.wish is Wish.SLEEP else by
     rule = next(e.rule for e in found if e.rule.name == by.who)
     return Want(record.spec.name, level, rule, by.rank), ""
 
@@ -160,10 +160,10 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
 def kept_from_neighbour(world: World, record: ModelRecord, priority: int, now: Now) -> str:
     """What keeps the model awake against a waiting request for another of this priority; empty where nothing does.
 
-    A `keep_awake` rule does where the other is of equal or lower priority.
+    A `keep_awake` rule does where the other is of equal or lower priority, and where rules are more than observed.
     """
     claims = [*protecting(record, now.mono_s), Claim(Rank.WAITING, Wish.SLEEP, "a waiting request", 1)]
-    if priority <= record.spec.priority:
+    if priority <= record.spec.priority and record.spec.mode is not Mode.OBSERVE:
         for rule in world.settings.rules_of.get(record.spec.name, ()):
             keeps = rule.enabled and rule.action.kind is ActionKind.KEEP_AWAKE
             if keeps and evaluate(rule, record, world, now).holds:

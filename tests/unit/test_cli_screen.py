@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleepd import wire
+from sleepd.cli.columns import Columns
 from sleepd.cli.screen import Screen, clean
 from sleepd.cli.table import render_status
 from sleepd.core.model import Missing, MissingReason
@@ -97,3 +98,12 @@ def test_many_holds_are_counted_not_listed() -> None:
     body = status()
     body["models"][0] |= {"state": "awake", "holds": [f"h{n}" for n in range(256)], "next": None, "queued": 0}
     assert "held: h0, h1 and 254 more" in render_status(body, Screen(None, False, True), WALL_S)[1]
+
+
+def test_long_names_can_be_told_apart_and_are_whole_in_a_pipe() -> None:
+    names = [f"qwen3-235b-a22b-instruct-2507-{kind}" for kind in ("fp8", "int4")]
+    columns = Columns(("NAME", "NEXT"), [(name, "x") for name in names], right=())
+    piped = columns.render(Screen(None, False, True), [{}, {}])
+    assert [line.split()[0] for line in piped[1:]] == names
+    shown = [line.split()[0] for line in columns.render(Screen(80, False, True), [{}, {}])[1:]]
+    assert shown == ["qwen3-235b-a…ct-2507-fp8", "qwen3-235b-a…t-2507-int4"]

@@ -29,6 +29,7 @@ from sleepd.core.explain import explain
 from sleepd.core.model import (
     Cause,
     CauseKind,
+    Mode,
 )
 from sleepd.core.rules import (
     KEEP_AWAKE,
@@ -194,3 +195,16 @@ def test_a_stop_is_wanted_and_told_but_cannot_be_done_in_this_version():
     assert kinds(turn) == ["stop_wanted"]
     assert report(turn.world, "off").missing == "units cannot be stopped by this version"
     assert kinds(play(turn.world, at_s=1.0)) == []
+
+
+def test_what_keep_awake_outranks_is_not_named_for_a_sleep_that_pressure_wants_deeper():
+    vram = rule("vram", SLEEP_2, GpuFreeBelow(Threshold(bytes_=60 * GIB), Threshold(bytes_=70 * GIB)))
+    turn = play(world(record(), rules=(KEEP, vram, NIGHT)))
+    assert begun(turn) == "sleep 1"
+    assert turn.world.tasks["a"].cause.who == "vram"
+
+
+def test_a_keep_awake_rule_that_is_only_observed_stands_in_the_way_of_no_request():
+    sleeper, ask = other()
+    made = world(record(spec={"mode": Mode.OBSERVE}), sleeper, rules=(KEEP,), free=20 * GIB)
+    assert begun(play(made, ask)) == "sleep 1"

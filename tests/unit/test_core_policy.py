@@ -1,11 +1,13 @@
 """Rules: which hold and why, thresholds that let go later than they take, what protects, which level fits."""
 
+import math
 from dataclasses import replace
 
 import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, nap, pressure, proven, record, seen, world
 
-from sleepd.core.conditions import idle_s, is_busy
+from sleepd.core.conditions import idle_s, is_busy, is_idle_for
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.detector import evaluate_all, remember, watch_thresholds
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED
 from sleepd.core.life import Life, State, Weights
@@ -21,7 +23,7 @@ from sleepd.core.policy import (
 from sleepd.core.rule_reports import report_rules
 from sleepd.core.rules import SLEEP_2, IdleFor
 from sleepd.core.units import GIB
-from sleepd.core.world import AskKind, DetectorMemory, Waiter
+from sleepd.core.world import AskKind, DetectorMemory, Hold, Waiter
 
 MISSING = Missing(MissingReason.TIMED_OUT)
 CROSSED = frozenset({("host-ram-pressure", "a", 0), ("host-ram-pressure", "b", 0)})
@@ -66,6 +68,18 @@ def test_a_busy_model_is_not_idle_and_time_alone_changes_that_never(busy):
 
 def test_a_clock_that_stands_before_the_last_use_means_idle_zero():
     assert idle_s(record(last_active_s=NOW.mono_s + 5.0), NOW.mono_s) == 0.0
+
+
+def test_idle_for_holds_at_the_very_moment_that_the_deadline_names():
+    last_s, least_s = 1000.1, 60.0
+    due_s = last_s + least_s
+    assert due_s - last_s < least_s, "a difference of these floats falls short"
+    of = record(last_active_s=last_s, spec={"min_awake_s": least_s})
+    assert due_s == next_deadline(world(of), at(due_s - 1.0))
+    assert is_idle_for(of, least_s, due_s)
+    assert not is_idle_for(of, least_s, math.nextafter(due_s, 0.0))
+    assert not is_idle_for(replace(of, in_flight=1), least_s, due_s + 1.0)
+    assert not is_idle_for(replace(of, holds=(Hold("h", 1, "ann", "", 0.0, None, None, None),)), least_s, due_s + 1.0)
 
 
 def test_a_missing_look_has_no_opinion():

@@ -187,7 +187,7 @@ class Part:
 async def test_a_part_that_cannot_end_keeps_no_other_open(
     monkeypatch: pytest.MonkeyPatch, broken: str, hangs: bool
 ) -> None:
-    monkeypatch.setattr(service_module, "STOP_PART_S", 0.02)
+    monkeypatch.setattr(service_module, "STOP_PART_S", 0.5 if hangs else 30.0)
     closed: list[str] = []
     told: list[str] = []
     parts = {n: Part(n, closed, broken, hangs=hangs) for n in ("observer", "loop", "api", "server", "gpus", "store")}
