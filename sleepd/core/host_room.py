@@ -11,7 +11,7 @@ from sleepd.core.ledger import left_of
 from sleepd.core.life import State
 from sleepd.core.memory import Admitted, Blind, bound_bytes, placement
 from sleepd.core.model import GpusSeen, HostSeen, Known, Reading
-from sleepd.core.units import Bytes, format_size
+from sleepd.core.units import Bytes, MonotonicS, format_size
 from sleepd.core.world import ModelRecord, Task, TaskKind, World
 
 UNMEASURED_BACKUP_FACTOR = 2
@@ -69,8 +69,11 @@ def backup_need(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
     return None
 
 
-def host_promised(world: World, but: str) -> Bytes:
-    """Host RAM that sleeps under way may still pin: their need less what their units grew by since they were sent."""
+def host_promised(world: World, but: str, read_s: MonotonicS | None = None) -> Bytes:
+    """Host RAM that sleeps under way may still pin: their need less what their units grew by since they were sent.
+
+    With `read_s`: beyond what a reading asked at that moment shows; growth that was seen later is not taken off.
+    """
     gpus = world.gpus.value if isinstance(world.gpus, Known) else None
     promised = 0
     for name, task in world.tasks.items():
@@ -78,8 +81,18 @@ def host_promised(world: World, but: str) -> Bytes:
         if name == but or record is None or task.kind is not TaskKind.SLEEP or task.level != 1:
             continue
         if record.life.state in _PENDING:
-            promised += left_of(backup_need(record, gpus) or 0, _grown(record, task))
+            shown = read_s is None or record.unit_read_s <= read_s
+            promised += left_of(backup_need(record, gpus) or 0, _grown(record, task) if shown else None)
     return promised
+
+
+def limit_promised(world: World, record: ModelRecord) -> Bytes:
+    """What sleeps under way may still take of the limit above this model's unit, beyond what its reading shows.
+
+    Each server's limits are read in its own poll: what a neighbour under the same slice was seen to pin after that is
+    not in this reading yet. Whether it lies under the same limit is not told.
+    """
+    return host_promised(world, record.spec.name, record.unit_read_s)
 
 
 def _grown(record: ModelRecord, task: Task) -> Bytes | None:
@@ -94,8 +107,12 @@ def host_preflight(
     gpus: GpusSeen | None,
     reserve_bytes: Bytes,
     promised_bytes: Bytes = 0,
+    limit_promised_bytes: Bytes = 0,
 ) -> Admitted | HostShort | Blind:
-    """Say whether a level 1 sleep fits beside the reserve and what is promised, under every limit above its unit."""
+    """Say whether a level 1 sleep fits beside the reserve and what is promised, under every limit above its unit.
+
+    `limit_promised_bytes`: what is promised beyond what the reading of that limit shows.
+    """
     name = record.spec.name
     if not isinstance(host, Known):
         return Blind("host RAM is not known")
@@ -110,10 +127,10 @@ def host_preflight(
         reason = "its backup would not fit into host RAM above the reserve"
         return HostShort(reason, need, left, f"free host RAM, lower [host] reserve, or {deeper}")
     unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
-    if unit is not None and unit.limit_bytes is not None and need > unit.headroom_bytes - promised_bytes:
+    if unit is not None and unit.limit_bytes is not None and need > unit.headroom_bytes - limit_promised_bytes:
         reason = f"its backup would not fit under {unit.limited_by}"
         hint = f"raise that limit (MemoryMax=, MemoryHigh=, or the container's), or {deeper}"
-        return HostShort(reason, need, unit.headroom_bytes - promised_bytes, hint)
+        return HostShort(reason, need, unit.headroom_bytes - limit_promised_bytes, hint)
     return Admitted()
 
 
@@ -122,15 +139,15 @@ def limits_unread(models: Mapping[str, ModelRecord], record: ModelRecord) -> boo
     against them too, and does not show yet."""
     if not isinstance(record.seen, Known) or record.seen.value.unit_memory is None:
         return False
-    read_s = record.seen.asked_at_s
-    return any(other is not record and other.settled_s > read_s for other in models.values())
+    return any(other is not record and other.settled_s > record.unit_read_s for other in models.values())
 
 
 def admit_backup(world: World, record: ModelRecord) -> Admitted | HostShort | Blind:
     """`host_preflight` of this model in this world."""
     gpus = world.gpus.value if isinstance(world.gpus, Known) else None
     reserve = world.settings.host_reserve_bytes
-    return host_preflight(record, world.host, gpus, reserve, host_promised(world, record.spec.name))
+    promised = host_promised(world, record.spec.name)
+    return host_preflight(record, world.host, gpus, reserve, promised, limit_promised(world, record))
 
 
 def backup_refusal(world: World, record: ModelRecord) -> str:

@@ -25,7 +25,9 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
         # Looks inside a step skip the pids; a server's processes do not change within its incarnation.
         if not seen.pids and isinstance(record.seen, Known):
             seen = replace(seen, pids=record.seen.value.pids)
-        if seen.unit_memory is None and isinstance(record.seen, Known):
+        if seen.unit_memory is not None:
+            fields["unit_read_s"] = evidence.seen.asked_at_s
+        elif isinstance(record.seen, Known):
             seen = replace(seen, unit_memory=record.seen.value.unit_memory)
         if seen.facts.incarnation == record.incarnation:
             shown = seen

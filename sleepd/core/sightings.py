@@ -90,7 +90,9 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
 def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
     seen, was = reading.value, record.seen
-    if seen.unit_memory is None and isinstance(was, Known) and was.value.facts.incarnation == seen.facts.incarnation:
+    if seen.unit_memory is not None:
+        draft.change(name, unit_read_s=reading.asked_at_s)
+    elif isinstance(was, Known) and was.value.facts.incarnation == seen.facts.incarnation:
         # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
         seen = replace(seen, unit_memory=was.value.unit_memory)
         reading = replace(reading, value=seen)

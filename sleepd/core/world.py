@@ -176,6 +176,8 @@ class ModelRecord:
     since_s: MonotonicS = 0.0
     since_wall_s: WallS = 0.0
     seen: Reading[ModelSeen] = Missing(MissingReason.NOT_YET)
+    unit_read_s: MonotonicS = 0.0
+    """When the look was asked that `unit_memory` is from: not every look reads it."""
     failed_polls: int = 0
     facts: EngineFacts | None = None
     incarnation: str | None = None

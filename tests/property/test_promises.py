@@ -203,10 +203,10 @@ def test_no_admitted_backup_eats_into_the_reserve_or_over_a_limit(ram, memory, c
     seen = Known(ModelSeen(FACTS, unit_memory=unit), 0.0, 0.0)
     facts = replace(FACTS, checkpoint_bytes=checkpoint or None)
     of = record("a", seen=seen, facts=facts, footprint=Footprint(host_pinned=pinned))
-    verdict = host_preflight(of, Known(HostSeen(100, available), 0.0, 0.0), None, reserve, promised)
+    verdict = host_preflight(of, Known(HostSeen(100, available), 0.0, 0.0), None, reserve, promised, promised)
     takes = 0 if pinned else rounding * checkpoint
     if verdict == Admitted() and takes:
         assert available - takes >= reserve + promised
-        assert unit is None or unit.limit_bytes is None or unit.used_bytes + takes <= unit.limit_bytes
+        assert unit is None or unit.limit_bytes is None or unit.used_bytes + promised + takes <= unit.limit_bytes
     if isinstance(verdict, HostShort):
         assert verdict.wanted_bytes > verdict.found_bytes

@@ -6,13 +6,21 @@ from dataclasses import replace
 import pytest
 from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
 
-from sleepd.core.events import Answer, AnswerKind, RunStep, SleepAsked, Tick
+from sleepd.core.events import Answer, AnswerKind, LookNow, ModelLooked, RunStep, SleepAsked, Tick
 from sleepd.core.footprint import Footprint
-from sleepd.core.host_room import HostShort, admit_backup, backup_need, backup_refusal, host_promised
+from sleepd.core.host_room import (
+    HostShort,
+    admit_backup,
+    backup_need,
+    backup_refusal,
+    host_promised,
+    limit_promised,
+    limits_unread,
+)
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
-from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Mode, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode, ModelSeen, UnitMemory
 from sleepd.core.plan import plan_sleep
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.units import GIB
@@ -111,6 +119,43 @@ def test_a_sleep_that_may_still_pin_keeps_its_ram_and_what_it_pinned_is_not_coun
     assert host_promised(made, "a") == promised * GIB
     assert host_promised(made, "b") == 0
     assert isinstance(admit_backup(made, made.models["a"]), HostShort) is (promised > 12)
+
+
+def beside_a_backup(used: int, read_s: float, **more: object) -> object:
+    """A slice of 48 GiB with two servers; the neighbour's backup was made five seconds ago."""
+    b = record("b", Life(State.ASLEEP_L1, Weights.OFFLOADED), settled_s=NOW.mono_s - 5.0)
+    look = seen(unit_memory=unit(used, 48 * GIB))
+    return world(record("a", seen=look, unit_read_s=read_s, **more), b)
+
+
+@pytest.mark.parametrize(("age_s", "unread"), [(6.0, True), (4.0, False)])
+def test_limits_count_as_read_when_they_were_not_when_the_server_was_last_looked_at(age_s, unread):
+    """Looks inside a step skip the unit: they are newer than what is known of its limits."""
+    made = beside_a_backup(17 * GIB, NOW.mono_s - age_s)
+    assert made.models["a"].seen.asked_at_s > NOW.mono_s - 1.0
+    assert limits_unread(made.models, made.models["a"]) is unread
+
+
+def test_a_sleep_asked_for_on_limits_from_before_a_backup_waits_for_a_look_and_is_judged_by_it():
+    for used, said in ((15 * GIB, []), (42 * GIB, ["level_unsafe"])):
+        made = beside_a_backup(17 * GIB, NOW.mono_s - 6.0)
+        turn = step(made, [SleepAsked(7, "a", "root", 1, 60.0)], NOW)
+        assert LookNow(model="a") in turn.commands
+        assert not [c for c in turn.commands if isinstance(c, Answer | RunStep)]
+        later = replace(NOW, mono_s=NOW.mono_s + 1.0)
+        looked = ModelSeen(FACTS, running=0, waiting=0, pids=(1,), unit_memory=unit(used, 48 * GIB))
+        answered = step(turn.world, [ModelLooked("a", Known(looked, NOW.mono_s, later.mono_s), 0)], later)
+        assert [c.problem for c in answered.commands if isinstance(c, Answer)] == said
+        assert ("a" in answered.world.tasks) is (not said)
+
+
+def test_growth_that_was_seen_after_the_limit_was_read_is_still_promised():
+    made = pending(3 * GIB, 8 * GIB)
+    b = replace(made.models["b"], unit_read_s=NOW.mono_s - 1.0)
+    models = {"a": replace(made.models["a"], unit_read_s=NOW.mono_s - 2.0), "b": b}
+    assert limit_promised(replace(made, models=models), models["a"]) == 20 * GIB
+    models["a"] = replace(models["a"], unit_read_s=NOW.mono_s)
+    assert limit_promised(replace(made, models=models), models["a"]) == 15 * GIB
 
 
 def asked(force: bool, **more: object) -> Answer:

@@ -68,5 +68,5 @@ def test_limits_are_read_again_after_anothers_backup():
     made = replace(made, models={"a": a, "b": b})
     assert turn_comes(made) == ([], [])
     assert isinstance(a.seen, Known)
-    read = replace(a, seen=replace(a.seen, asked_at_s=NOW.mono_s))
+    read = replace(a, seen=replace(a.seen, asked_at_s=NOW.mono_s), unit_read_s=NOW.mono_s)
     assert turn_comes(replace(made, models={"a": read, "b": b})) == ([], ["a"])

@@ -37,6 +37,10 @@ def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
     def following() -> None:
         if calls:
             path, query = calls.pop(0)
+            if path == "/wake_up":
+                # It takes GPU memory as a neighbour does, in the middle of others' wakes too, whose preflight is over.
+                for index in stage.models[name].gpus:
+                    stage.blame_gpu(index)
             stage.doubt(name, UNNOTICED_S)
             stage.servers[name].request(HttpRequest("POST", path, query), 600.0, lambda answer: after())
 
