@@ -132,6 +132,9 @@ class Lane:
 
     def give_back(self, upstream: Upstream) -> None:
         """The connection is free."""
+        if self.closed:
+            upstream.transport.close()  # its client left while it was opened: nobody looks after it here any more
+            return
         upstream.idle_since_s = self._front.time()
         self._idle.append(upstream)
 

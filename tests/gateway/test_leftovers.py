@@ -324,3 +324,15 @@ async def test_a_large_body_that_no_server_could_read_is_refused(root: Path) -> 
             client.send(post(body))
             assert (await client.answer())[0] == status
         assert not server.raw
+
+
+async def test_a_connection_that_comes_too_late_for_its_lane_is_not_kept(root: Path) -> None:
+    """Its model has another address by then, and nobody sweeps what the old lane keeps."""
+    async with Rig(root) as rig:
+        await rig.server("m")
+        lane = rig.gateway._front.directory.find("m")
+        upstream = await lane._open()
+        lane.close()
+        lane.give_back(upstream)
+        assert upstream.transport.is_closing()
+        await rig.until(lambda: not lane._all, "it to end")
