@@ -100,7 +100,8 @@ def _outlook(model: Model) -> tuple[str, bool]:
     coming = model["next"]
     if coming:
         when = "now" if coming["in_s"] <= 0 else f"in {format_duration(round(coming['in_s']))}"
-        return f"{clean(coming['action'])} {when} ({clean(coming['rule'])})", False
+        would = "would " if model["mode"] == "observe" else ""
+        return f"{would}{clean(coming['action'])} {when} ({clean(coming['rule'])})", False
     if model["state"] == "asleep" and model["eta_s"] is not None:
         return f"wakes in {format_duration(model['eta_s'])} when asked", False
     if model["state"] == "awake" and model["holds"]:

@@ -107,3 +107,10 @@ def test_long_names_can_be_told_apart_and_are_whole_in_a_pipe() -> None:
     assert [line.split()[0] for line in piped[1:]] == names
     shown = [line.split()[0] for line in columns.render(Screen(80, False, True), [{}, {}])[1:]]
     assert shown == ["qwen3-235b-a…ct-2507-fp8", "qwen3-235b-a…t-2507-int4"]
+
+
+def test_what_is_only_observed_is_told_as_would() -> None:
+    body = status()
+    coming = {"rule": "nap", "action": "sleep 1", "in_s": 0.0}
+    body["models"][0] |= {"mode": "observe", "next": coming, "queued": 0, "failure": None}
+    assert "would sleep 1 now (nap)" in render_status(body, Screen(None, False, True), WALL_S)[1]
