@@ -10,6 +10,9 @@ READY := $(VENV)/.ready
 JOBS ?= $(shell nproc)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 
+# Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: test demo lint test-vllm soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
@@ -27,7 +30,8 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.t
 test: $(READY)
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak" tests/integration
+	@# One worker more than cores, since each waits for its processes about half of the time.
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
