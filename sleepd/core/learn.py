@@ -1,10 +1,9 @@
 """What an ended step showed: readings that replace older ones, and whether somebody else moved the engine meanwhile."""
 
-from dataclasses import replace
-
 from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, LookNow, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Known, ModelSeen
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb

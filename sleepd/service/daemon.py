@@ -236,9 +236,8 @@ class Service:
             self.followers.events.hear(event)
 
     def _complain(self, what: str) -> None:
-        log.log_note(
-            Note("failure", "", f"an error inside sleepd, in what follows its turns: {what}", {"code": "failed"})
-        )
+        told = f"an error inside sleepd, in what follows its turns: {what}"
+        log.log_note(Note("failure", "", told, {"code": "failed"}))
 
     def _beat(self, world: World) -> None:
         self._parts.notifier.watchdog()

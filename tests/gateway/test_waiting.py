@@ -61,9 +61,7 @@ async def test_every_request_that_waited_is_told_of_once(root: Path) -> None:
         assert (await refused.answer())[0] == 503
         parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         served = await rig.client()
-        served.send(
-            post(CHAT, b"/v1/chat/completions").replace(b"\r\n\r\n", b"\r\nTraceparent: %b\r\n\r\n" % parent, 1)
-        )
+        served.send(post(CHAT, fields=b"Traceparent: %b\r\n" % parent))
         await held(rig, 1)
         rig.daemon.wake("m")
         assert (await served.answer())[0] == 200
