@@ -1,9 +1,10 @@
 """What rules remember: thresholds crossed, since when they hold, requests in their windows, wishes that came true."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge, measure
+from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, State
 from sleepd.core.limits import cron_moment
 from sleepd.core.model import Known, Now, Settings

@@ -5,7 +5,6 @@ is not written by hand: it is the difference between the old world and the new o
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 
 from sleepd.core.calendar import Calendar
@@ -26,6 +25,7 @@ from sleepd.core.events import (
     TaskSaved,
     Turn,
 )
+from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
 from sleepd.core.units import MonotonicS, Seconds, WallS

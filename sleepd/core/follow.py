@@ -1,12 +1,12 @@
 """What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sleepd.core.conditions import ASLEEP, idle_s, is_idle_for
 from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal, limits_unread
 from sleepd.core.life import State
 from sleepd.core.limits import limit_of, with_act

@@ -1,8 +1,9 @@
 """What keeps a rule that holds from acting: its cooldown, its actions within the hour, a wish that came true."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sleepd.core.calendar import last_moment
+from sleepd.core.frozen import replace
 from sleepd.core.model import Now
 from sleepd.core.rules import ActionKind, CronDue, Rule
 from sleepd.core.units import MonotonicS, Seconds, format_duration

@@ -1,11 +1,12 @@
 """What rules want of a model, and what else is claimed of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sleepd.core.conditions import TIMELESS, is_busy, judge
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import capabilities
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights

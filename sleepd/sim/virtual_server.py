@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer, request_of
 from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
+from sleepd.core.frozen import replace
 from sleepd.core.model import (
     Activity,
     CallCount,
