@@ -77,8 +77,8 @@ def _draw_hung_page(random: Random, cast: Cast) -> Arguments:
 
 
 def _hang_page(stage: Stage, name: str, drawn: Arguments) -> None:
-    """The page of counters answers nobody for a while, as on a disk that hangs (PROMETHEUS_MULTIPROC_DIR); the engine is
-    as well as ever. Nobody can notice meanwhile what strangers do."""
+    """The page of counters answers nobody for a while, as where the disk of PROMETHEUS_MULTIPROC_DIR hangs; the engine
+    is as well as ever. Nobody can notice meanwhile what strangers do."""
     hangs_s = float(drawn["hangs_s"] or 0.0)
     stage.servers[name].hang_page()
     stage.doubt(name, hangs_s + UNNOTICED_S)
