@@ -393,21 +393,28 @@ class VirtualDaemon:
     def _poll_model(self, name: str, epoch: int) -> None:
         if epoch != self._epoch or name not in self.world.models:
             return
-        record = self.world.models[name]
+        record, asked_s = self.world.models[name], self.time.now()
 
         def then(reading: Any) -> None:
-            if epoch != self._epoch:
-                return
-            self._looked(name, reading, epoch)
-            self.time.call_later(poll_after_s(self.world.models[name], self.settings), again)
-
-        def again() -> None:
-            self._poll_model(name, epoch)
+            if epoch == self._epoch:
+                self._looked(name, reading, epoch)
+                self._await_poll(name, asked_s, epoch)
 
         if not is_looked_at(self.world, name):
-            self.time.call_later(self.settings.poll_every_s, again)
+            self._await_poll(name, asked_s, epoch)
         else:
             self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))
+
+    def _await_poll(self, name: str, asked_s: Seconds, epoch: int) -> None:
+        """As the daemon's observer: what woke meanwhile is not waited for as long as the sleeper it was."""
+        if epoch != self._epoch or name not in self.world.models:
+            return
+        left_s = asked_s + poll_after_s(self.world.models[name], self.settings) - self.time.now()
+        if left_s <= 0:
+            self._poll_model(name, epoch)
+        else:
+            within_s = min(left_s, self.settings.poll_every_s)
+            self.time.call_later(within_s, lambda: self._await_poll(name, asked_s, epoch))
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:
