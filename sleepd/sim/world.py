@@ -9,7 +9,7 @@ from typing import Any
 
 from sleepd.core import wishes
 from sleepd.core.beginning import begin
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import (
     Answer,
@@ -114,6 +114,7 @@ class VirtualDaemon:
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
+        self._deadlines = Deadlines()
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -270,7 +271,7 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = next_deadline(self.world, self.now())
+        due_s = self._deadlines.after(self.world, self.now())
         if due_s is not None:
             self._wake_at(due_s - self.now().mono_s)
 
