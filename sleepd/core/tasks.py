@@ -10,7 +10,7 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
-from sleepd.core.plan import Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.plan import COUNTED_AS, Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
@@ -126,8 +126,10 @@ def carry_on(draft: Draft, task: Task) -> Task:
         task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s)
         if step.issued is not None:
             draft.state(name, step.issued)
-    task = draft.put_task(replace(task, running=True, resume_s=None))
-    draft.command(order_of(draft, task))
+    order = order_of(draft, task)
+    sent = (order.order.step.verb,) if order.order.step.verb in COUNTED_AS else ()
+    task = draft.put_task(replace(task, running=True, resume_s=None, uncounted=(*task.uncounted, *sent)))
+    draft.command(order)
     return task
 
 
