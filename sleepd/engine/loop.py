@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -76,6 +76,7 @@ class Loop:
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
         self._follow, self._committed = follow, committed
         self._events: list[Event] = []
+        self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ class Loop:
         if self._events:
             return
         now = self._clock.now()
-        due_s = next_deadline(self.world, now)
+        due_s = self._deadlines.after(self.world, now)
         left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now.mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
