@@ -18,6 +18,7 @@ from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.world import ModelRecord, World
 from sleepd.engine.gate import Gate, Gates
 from sleepd.gateway.app import Gateway
+from sleepd.gateway.daemon import Held
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
 
@@ -62,6 +63,9 @@ class StandIn:
 
     def hold(self, model: str, who: str) -> None:
         """Nobody asks at the gate here."""
+
+    def held(self, held: Held) -> None:
+        """Nobody counts here."""
 
     def eta_s(self, model: str) -> float | None:
         return 1.0

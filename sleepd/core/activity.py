@@ -4,8 +4,9 @@ A question that was answered told what it cost. One whose answer was lost may ha
 counted as ours where the counters moved as it would have moved them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from sleepd.core.frozen import replace
 from sleepd.core.model import Activity
 
 NOTHING = Activity()

@@ -1,12 +1,12 @@
 """The world a daemon begins with: what the database remembers, to be confirmed by a first look."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.budget import MOST_S
 from sleepd.core.draft import age_of
 from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
+from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings

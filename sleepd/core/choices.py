@@ -1,13 +1,12 @@
 """What is begun in this turn: wakes that somebody waits for, sleeps that rules want, checks, tasks that go on."""
 
-from dataclasses import replace
-
 from sleepd.core.budget import cooling_s
 from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S, note_act
+from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.plan import Verb

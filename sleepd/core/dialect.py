@@ -4,9 +4,10 @@ Sources: vLLM's source by release, read for 0.8.5 to 0.33 (docs/vllm.md). An unk
 gets the strictest row. A new release is a new row, never an `if`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
+from sleepd.core.frozen import replace
 from sleepd.core.model import EngineFacts, Release
 
 

@@ -6,10 +6,9 @@ come to their end (recorded from 0.32). That is done by force, or where a waitin
 after `[recovery] late_drain`.
 """
 
-from dataclasses import replace
-
 from sleepd.core.draft import Draft
 from sleepd.core.events import LeaveStep, LookNow, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.orders import step_timeout, uuids_of

@@ -1,12 +1,12 @@
 """What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sleepd.core.conditions import ASLEEP, idle_s, is_idle_for
 from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal, limits_unread
 from sleepd.core.life import State
 from sleepd.core.limits import limit_of, with_act
@@ -36,11 +36,14 @@ BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 
 
-def take_note(draft: Draft, before: World) -> None:
-    """Let the rules remember what this turn's events showed, and tell of host RAM that ran short."""
+def take_note(draft: Draft, before: World, *, anew: bool) -> None:
+    """Let the rules remember what this turn's events showed, and tell of host RAM that ran short.
+
+    `anew`: thresholds are compared with readings that are no news too.
+    """
     news = draft.host is not before.host or draft.gpus is not before.gpus
     names = [n for n in (draft.models if news else draft.touched) if n in draft.models]
-    draft.memory = watch_thresholds(draft.world(), names)
+    draft.memory = watch_thresholds(draft.world(), names, None if anew else before)
     if draft.memory is not before.memory:
         draft.touched.update(draft.models)
         _tell_pressure(draft, before)

@@ -1,9 +1,10 @@
 """What transitions of a model cost in bytes and seconds: learned of one incarnation, with the model's as prior."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from sleepd.core.frozen import replace
 from sleepd.core.model import EngineFacts
 from sleepd.core.units import Bytes, Seconds
 

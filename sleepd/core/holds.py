@@ -1,10 +1,10 @@
 """Holds and pins: who keeps a model awake, until when, and what of it outlives the daemon."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked
+from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import HOLDS_LIMIT, Hold, ModelRecord, World, is_pinned

@@ -1,10 +1,9 @@
 """What an ended step showed: readings that replace older ones, and whether somebody else moved the engine meanwhile."""
 
-from dataclasses import replace
-
-from sleepd.core.activity import Owed, ask_lost, share_out
+from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, LookNow, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Known, ModelSeen
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
@@ -75,7 +74,8 @@ def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:
     users, owed = share_out(seen.activity - record.activity, record.owed)
     draft.change(name, activity=seen.activity, owed=owed)
     if users.any():
-        draft.change(name, last_active_s=draft.mono_s)
+        counted_anew = min(users.prompt_tokens, users.generation_tokens, users.requests_done) < 0
+        draft.change(name, last_active_s=draft.mono_s, used=record.used + (NOTHING if counted_anew else users))
     return users.any()
 
 

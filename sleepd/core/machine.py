@@ -1,7 +1,6 @@
 """`step`: the daemon as a function. It never reads a clock, a file or a socket."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
 from sleepd.core.beginning import newborn
@@ -30,6 +29,7 @@ from sleepd.core.events import (
     Turn,
 )
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
+from sleepd.core.frozen import replace
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
@@ -51,9 +51,10 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     for event in events:
         _take(draft, event)
     end_due_holds(draft)
-    if any(isinstance(e, Tick) for e in events):
+    ticked = any(isinstance(e, Tick) for e in events)
+    if ticked:
         draft.touched.update(draft.models)
-    take_note(draft, world)
+    take_note(draft, world, anew=ticked)
     noted = {name: draft.models.get(name) for name in draft.touched}
     wish_wakes(draft)
     go_on(draft)

@@ -1,11 +1,11 @@
 """Footprints: what a proven step teaches about bytes and seconds, and when what sleeps leave behind keeps growing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence
 from sleepd.core.footprint import Footprint, added, kept
+from sleepd.core.frozen import replace
 from sleepd.core.memory import find_gpu, held_bytes
 from sleepd.core.model import GpuSeen, GpusSeen, Known, ModelSeen, Reading
 from sleepd.core.orders import pids_of, uuids_of

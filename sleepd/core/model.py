@@ -4,10 +4,11 @@ Units stand in the names: `_s` seconds (`mono` monotonic, `wall` since the epoch
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
+from sleepd.core.frozen import replace
 from sleepd.core.rules import Rule
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
@@ -44,6 +45,7 @@ class MissingReason(StrEnum):
     NOT_VLLM = "not a vLLM server"
     UNAUTHORIZED = "key refused"
     UNREADABLE = "unreadable"
+    NO_MANAGER = "no service manager"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Plans as data: steps with the fact each establishes and the proof it needs. Built by recipe, resumable anywhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sleepd.core.dialect import Capabilities
+from sleepd.core.frozen import replace
 from sleepd.core.life import Fact
 from sleepd.core.units import Seconds
 

@@ -1,11 +1,12 @@
 """What rules want of a model, and what else is claimed of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sleepd.core.conditions import TIMELESS, is_busy, judge
+from sleepd.core.conditions import due_s, is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import capabilities
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
@@ -184,17 +185,17 @@ def is_pressed(world: World, record: ModelRecord) -> bool:
     )
 
 
-def rule_moments(world: World, record: ModelRecord, now: Now) -> Iterator[MonotonicS]:
-    """When time alone may change what the rules say of the model, or let a rule act that rested."""
+def rule_moments(world: World, record: ModelRecord) -> Iterator[MonotonicS]:
+    """When time alone may change what the rules say of the model, or let a rule act that rested: in the past too, and
+    but for local time and rates, whose moments depend on when one asks."""
     name, memory = record.spec.name, world.memory
     for rule in world.settings.rules_of.get(name, ()):
         if not rule.enabled:
             continue
-        for index, condition in enumerate(rule.conditions):
-            if not isinstance(condition, TIMELESS):
-                changes_s = judge(rule, index, record, world, now).changes_s
-                if changes_s is not None:
-                    yield changes_s
+        for condition in rule.lasting:
+            moment_s = due_s(condition, record)
+            if moment_s is not None:
+                yield moment_s
         key = (rule.name, name)
         if rule.for_s > 0 and key in memory.held_since_s:
             yield memory.held_since_s[key] + rule.for_s

@@ -5,12 +5,13 @@ The asyncio runner and the simulator drive the same generators, so what is simul
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sleepd.core.activity import share_out
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading

@@ -1,10 +1,9 @@
 """How a step ended, and what follows: the next step, a repair, or the end of the task."""
 
-from dataclasses import replace
-
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, StepEnd, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
 from sleepd.core.learn import count_own_wake, somebody_else, take_readings
 from sleepd.core.life import Fact, State

@@ -1,11 +1,11 @@
 """The known answer: taken while the weights are certain, compared after a wake, believed wrong only when repeated."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnd, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise
 from sleepd.core.life import Fact, State
 from sleepd.core.model import Fingerprint, KnownAnswer

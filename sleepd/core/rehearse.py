@@ -1,10 +1,11 @@
 """What a wake asked now would do, played through on a copy of the world: nothing is done and nobody is asked."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.explain import eta_s, reason
+from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import GpusSeen, Known, Now

@@ -1,12 +1,11 @@
 """What follows a failed or unanswered step, by the release's recipe: again, put back, resume, or give up."""
 
-from dataclasses import replace
-
 from sleepd.core.budget import jitter
 from sleepd.core.dialect import Remedy, has_ranks, recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
 from sleepd.core.events import Evidence, StepEnd, StepEnded
+from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known, Missing, Settings

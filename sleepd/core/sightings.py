@@ -1,13 +1,12 @@
 """What a look at a server means for what is believed of it: belief + look -> what happened."""
 
-from dataclasses import replace
-
 from sleepd.core.activity import Owed
 from sleepd.core.dialect import capabilities
 from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
+from sleepd.core.frozen import replace
 from sleepd.core.learn import count_use
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes

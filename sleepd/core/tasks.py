@@ -1,11 +1,10 @@
 """Tasks: begun, carried to their next step, ended. How steps end is taken in by core/progress.py."""
 
-from dataclasses import replace
-
 from sleepd.core.budget import clear_failures, count_failure
 from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
+from sleepd.core.frozen import replace
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration

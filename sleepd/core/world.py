@@ -190,6 +190,9 @@ class ModelRecord:
     control_before: ControlCounts | None = None
     """Before our own last wake, where that was counted unseen: a page may lag behind it."""
     activity: Activity | None = None
+    used: Activity = Activity()
+    """What users moved of the server's counters while this daemon looked, over its incarnations: our questions are left
+    out."""
     in_flight: int = 0
     entered: int = 0
     """Requests its gate had let in as of the last look."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -35,6 +36,7 @@ from sleepd.core.wishes import Ask, HoldEnded
 from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
 from sleepd.engine.observer import Observer
+from sleepd.engine.published import Published
 from sleepd.engine.runner import Runner, cancelled
 from sleepd.ports import Clock, Store, StoreFailed, Vllm
 
@@ -64,12 +66,15 @@ class Loop:
         tell: Callable[[Sequence[Note], Now], None],
         beat: Callable[[World], None],
         disk_slow: Callable[[], None] = lambda: None,
+        follow: Callable[[Published], None] = lambda published: None,
         ended: Sequence[TaskEnded] = (),
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
+        self._follow = follow
         self._events: list[Event] = []
+        self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -134,7 +139,7 @@ class Loop:
         if self._events:
             return
         now = self._clock.now()
-        due_s = next_deadline(self.world, now)
+        due_s = self._deadlines.after(self.world, now)
         left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now.mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
@@ -152,12 +157,14 @@ class Loop:
         """
         now = self._clock.now()
         rejudged, self._rejudged = self._rejudged, ()
+        began_s = time.perf_counter()  # a cost, not a moment: no clock of the daemon's world is read for it
         turn = step(self.world, events, now)
+        step_s = time.perf_counter() - began_s
         for model in turn.shut:
             self._gates.of(model).open = False
         told = not turn.records or answers_first(events, turn)
         if told:
-            self._publish(turn, rejudged, now)
+            self._publish(turn, rejudged, now, step_s)
         records = (*self._owed, *turn.records)
         if records:
             try:
@@ -170,7 +177,7 @@ class Loop:
                     self._drop(events, turn, rejudged, str(failure), now)
                 return
         if not told:
-            self._publish(turn, rejudged, now)
+            self._publish(turn, rejudged, now, step_s)
 
     async def _commit(self, records: tuple[Record, ...]) -> None:
         """Wait until the records are durable, with signs of life while the disk takes its time. Raises StoreFailed."""
@@ -185,9 +192,9 @@ class Loop:
             if not committing.done():
                 await cancelled(committing)
 
-    def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now) -> None:
+    def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now, step_s: float) -> None:
         """Let the turn's world be the world, and carry its commands out."""
-        self.world = turn.world
+        before, self.world = self.world, turn.world
         self.ended.extend(r for r in turn.records if isinstance(r, TaskEnded))
         self._published.set()
         self._published = asyncio.Event()
@@ -195,6 +202,7 @@ class Loop:
         for command in turn.commands:
             self._carry_out(command)
         self._gates.judge(rejudged, self.world)
+        self._follow(Published(before, turn, now, step_s))
         if self._observer is not None:
             self._observer.follow()
         self._beat(self.world)

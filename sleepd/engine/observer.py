@@ -99,26 +99,34 @@ class Observer:
                     ask_connections=looks_at_connections(record),
                 )
                 self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
-            record = self._sink.world.models.get(name, record)
-            await self._rest(f"model:{name}", poll_after_s(record, self._sink.world.settings), asked_s)
+            await self._rest_until_due(name, asked_s)
+
+    async def _rest_until_due(self, name: str, asked_s: float) -> None:
+        """Wait for the model's next poll. How soon that is follows from what it is by then: what woke meanwhile is
+        looked at as often as all that are awake, not as rarely as the sleeper it was at its last look."""
+        while (record := self._sink.world.models.get(name)) is not None:
+            settings, now_s = self._sink.world.settings, self._clock.now().mono_s
+            due_s = asked_s + poll_after_s(record, settings)
+            if due_s <= now_s or await self._rest(f"model:{name}", min(due_s, now_s + settings.poll_every_s), asked_s):
+                return
 
     async def _watch_gpus(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
             listed = wants_processes(self._sink.world)
             self._sink.submit(GpusLooked(await self._gpus.read(processes=listed), listed))
-            await self._rest("gpus", self._sink.world.settings.poll_every_s, asked_s)
+            await self._rest("gpus", asked_s + self._sink.world.settings.poll_every_s, asked_s)
 
     async def _watch_host(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
             self._sink.submit(HostLooked(await self._host.read()))
-            await self._rest("host", self._sink.world.settings.poll_every_s, asked_s)
+            await self._rest("host", asked_s + self._sink.world.settings.poll_every_s, asked_s)
 
-    async def _rest(self, key: str, after_s: float, asked_s: float) -> None:
-        """Wait until the next poll is due, or somebody nudges."""
+    async def _rest(self, key: str, until_s: float, asked_s: float) -> bool:
+        """Wait until that moment, or until somebody nudges; return whether somebody did."""
         nudge = self._nudges[key]
-        left_s = max(0.0, asked_s + after_s - self._clock.now().mono_s)
+        left_s = max(0.0, until_s - self._clock.now().mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(left_s))
         nudged = asyncio.ensure_future(nudge.wait())
         try:
@@ -126,5 +134,7 @@ class Observer:
         finally:
             for task in (sleeping, nudged):
                 task.cancel()
+        asked = nudge.is_set()
         nudge.clear()
         await self._clock.sleep(max(0.0, asked_s + NUDGED_LOOK_S - self._clock.now().mono_s))
+        return asked

@@ -1,12 +1,35 @@
 """What the gateway needs of the daemon; the engine's loop, its gates and the composition root provide it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from sleepd.core.events import Answer, WakeAsked
 from sleepd.core.model import Now
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
+
+
+class HeldEnd(StrEnum):
+    """What became of a request that was held for its model."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    TIMED_OUT = "timed_out"
+    LEFT = "left"
+    """Its client left while it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A request that was held, once it is no more."""
+
+    model: str
+    waited_s: Seconds
+    end: HeldEnd
+    traceparent: str = ""
+    """The client's trace context (W3C Trace Context, section 3.2), as it came."""
 
 
 class Gate(Protocol):
@@ -38,6 +61,9 @@ class Daemon(Protocol):
 
     def hold(self, model: str, who: str) -> None:
         """Keep the model awake for 30 s from now: `who` was told that it is awake, and sends its request past us."""
+
+    def held(self, held: Held) -> None:
+        """Hear of a request that waited, once it does not any more: it must not wait."""
 
     def eta_s(self, model: str) -> Seconds | None:
         """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""

@@ -176,7 +176,7 @@ class Front:
         if upstream is not None:
             upstream.abort()
         if x.lane is not None:
-            x.lane.queue.forget(x)
+            x.lane.queue.leave(x)
         self.forget_bytes(x)
         x.leave_gate()
 

@@ -133,5 +133,12 @@ def credentials_of(x: Exchange) -> bytes:
     return sent + b"x-api-key: " + x.api_key + b"\r\n" if x.api_key else sent
 
 
+def traceparent_of(fields: bytes) -> str:
+    """Return the client's trace context among the fields that go on, empty where it sent none that is one."""
+    at = fields.lower().find(b"traceparent: ")
+    value = fields[at + 13 : at + 13 + 55] if at == 0 or fields[at - 2 : at] == b"\r\n" else b""
+    return value.decode("latin-1") if value[:3] == b"00-" else ""
+
+
 def _bad(message: str) -> Refusal:
     return Refusal(400, "bad_request", message, closes=True)

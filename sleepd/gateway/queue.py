@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from sleepd.core.events import Answer, AnswerKind, WakeAsked
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
+from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.gateway.errors import Refusal, chunk, heartbeat
+from sleepd.gateway.head import traceparent_of
 
 if TYPE_CHECKING:
     from sleepd.gateway.exchange import Exchange
@@ -91,6 +93,12 @@ class Queue:
         else:
             self._withdraw()
 
+    def leave(self, x: Exchange) -> None:
+        """The request waits no more, if it did: its client left."""
+        if x in self.held:
+            self._tell(x, HeldEnd.LEFT)
+        self.forget(x)
+
     def _withdraw(self) -> None:
         if self._ending is not None:
             self._ending.cancel()
@@ -104,6 +112,10 @@ class Queue:
         if x.timer is not None:
             x.timer.cancel()
             x.timer = None
+
+    def _tell(self, x: Exchange, end: HeldEnd) -> None:
+        waited_s = self._front.time() - x.held_at_s
+        self._front.daemon.held(Held(self._lane.name, waited_s, end, traceparent_of(x.fields)))
 
     # what may happen to a held request
 
@@ -123,6 +135,7 @@ class Queue:
             del self.held[x]
             self._let_go(x)
             x.waited_ms = max(1, int((now_s - x.held_at_s) * 1000))
+            self._tell(x, HeldEnd.SERVED)
             lane.take(x)
         if self.held:
             self.opened()
@@ -140,6 +153,7 @@ class Queue:
         """A heartbeat is due, or the request has waited as long as it may."""
         now_s = self._front.time()
         if now_s - x.held_at_s >= x.limit_s - 0.001:
+            self._tell(x, HeldEnd.TIMED_OUT)
             self.forget(x, told_to_come_back=True)
             why = self._front.daemon.reason(self._lane.name)
             message = f"{self._lane.name} was not awake within {x.limit_s:g} s: {why}"
@@ -186,12 +200,14 @@ class Queue:
         for x in list(self.held):
             del self.held[x]
             self._let_go(x)
+            self._tell(x, HeldEnd.REFUSED)
             message = f"{self._lane.name} cannot be used now: {found}"
             x.client.refuse(x, Refusal(status, code, message, retry_after_s=retry_after_s))
 
     def refuse_all(self, refusal: Refusal) -> None:
         """Answer everybody who waits with the same refusal, and withdraw the wish."""
         for x in list(self.held):
+            self._tell(x, HeldEnd.REFUSED)
             self.forget(x)
             again = Refusal(refusal.status, refusal.code, refusal.message, retry_after_s=refusal.retry_after_s)
             x.client.refuse(x, again)

@@ -23,10 +23,12 @@ from sleepd.engine.loop import Loop
 from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner, cancelled
 from sleepd.engine.ticker import Ticker
+from sleepd.gateway.daemon import Held
 from sleepd.obs import log
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
 from sleepd.service.farewell import wake_sleepers
+from sleepd.service.followers import Followers
 from sleepd.service.listeners import Listeners
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
@@ -48,6 +50,7 @@ class Service:
         self._servers = Servers(parts, lambda note: self._tell([note], self.now()))
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
+        self.followers = Followers(self._complain)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
@@ -125,6 +128,9 @@ class Service:
         self._holding.add(holding)
         holding.add_done_callback(self._holding.discard)
 
+    def held(self, held: Held) -> None:
+        self.followers.waits.hear(held)
+
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
@@ -158,6 +164,7 @@ class Service:
             tell=self._tell,
             beat=self._beat,
             disk_slow=self._say_disk_slow,
+            follow=self.followers.turns.hear,
             ended=saved.ended,
         )
         if isinstance(parts.gpus, DeclaredGpus):
@@ -224,8 +231,13 @@ class Service:
 
     def _tell(self, notes: Sequence[Note], now: Now) -> None:
         for note in notes:
-            self._ring.append(note, now.wall_s)
+            event = self._ring.append(note, now.wall_s)
             log.log_note(note)
+            self.followers.events.hear(event)
+
+    def _complain(self, what: str) -> None:
+        told = f"an error inside sleepd, in what follows its turns: {what}"
+        log.log_note(Note("failure", "", told, {"code": "failed"}))
 
     def _beat(self, world: World) -> None:
         self._parts.notifier.watchdog()

@@ -8,8 +8,10 @@ device_allocator/cumem.py); the 0.32 row was also recorded from a running server
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
+
+from sleepd.core.frozen import replace
 
 
 @dataclass(frozen=True, slots=True)

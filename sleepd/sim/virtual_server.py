@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer, request_of
 from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
+from sleepd.core.frozen import replace
 from sleepd.core.model import (
     Activity,
     CallCount,
@@ -44,6 +44,8 @@ class VirtualServer:
         self.pid = 0
         self._direct: dict[int, float] = {}
         self._next_direct = 0
+        self._hung_page_of: SimEngine | None = None
+        self._waiting_for_page: list[Callable[[], None]] = []
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -129,9 +131,10 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
-        if not counters:
-            seen = ModelSeen(seen.facts, pids=seen.pids)
+        if counters and self._hung_page_of is engine:
+            self._wait_for_page(engine, timeout_s, then, ask_sleeping, ask_connections)
+            return
+        seen = self._see(engine) if counters else ModelSeen(self._see(engine).facts, pids=(self.pid,))
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:
@@ -143,14 +146,51 @@ class VirtualServer:
                 then(Missing(MissingReason.TIMED_OUT, "/is_sleeping", asked_s))
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
+            elif fence and self._hung_page_of is engine:
+                self._wait_for_page(engine, asked_s + timeout_s - self._time.now(), then, ask_sleeping, ask_connections)
             else:
-                counted = seen_of(engine, engine.snapshot(), self.pid) if fence else seen
-                if fence:
-                    counted = replace(counted, unit_memory=self.see_unit(self.pid))
-                told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
+                told = replace(self._see(engine) if fence else seen, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
+
+    def _see(self, engine: SimEngine) -> ModelSeen:
+        return replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
+
+    def hang_page(self) -> None:
+        """The page of counters answers nobody any more, until `free_page` or another process."""
+        self._hung_page_of = self.engine
+
+    def free_page(self) -> None:
+        """The page of counters answers again, those too who wait for it."""
+        self._hung_page_of = None
+        waiting, self._waiting_for_page = self._waiting_for_page, []
+        for go_on in waiting:
+            go_on()
+
+    def _wait_for_page(
+        self,
+        engine: SimEngine,
+        timeout_s: Seconds,
+        then: Callable[[Reading[ModelSeen]], None],
+        ask_sleeping: bool,
+        ask_connections: bool,
+    ) -> None:
+        """The look goes on when the page answers again; it is missing where that takes longer than `timeout_s`."""
+        asked_s = self._time.now()
+
+        def go_on() -> None:
+            pending.cancel()
+            left_s = asked_s + timeout_s - self._time.now()
+            dated = lambda r: then(replace(r, asked_at_s=asked_s) if isinstance(r, Known) else r)  # noqa: E731
+            self.look(ask_sleeping, left_s, dated, ask_connections=ask_connections)
+
+        def give_up() -> None:
+            self._waiting_for_page.remove(go_on)
+            then(Missing(MissingReason.TIMED_OUT, "/metrics", asked_s))
+
+        pending = self._time.call_later(timeout_s, give_up)
+        self._waiting_for_page.append(go_on)
 
 
 def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sleepd.core import wishes
 from sleepd.core.beginning import begin
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import (
     Answer,
@@ -114,6 +114,7 @@ class VirtualDaemon:
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
+        self._deadlines = Deadlines()
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -270,7 +271,7 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = next_deadline(self.world, self.now())
+        due_s = self._deadlines.after(self.world, self.now())
         if due_s is not None:
             self._wake_at(due_s - self.now().mono_s)
 
@@ -392,21 +393,28 @@ class VirtualDaemon:
     def _poll_model(self, name: str, epoch: int) -> None:
         if epoch != self._epoch or name not in self.world.models:
             return
-        record = self.world.models[name]
+        record, asked_s = self.world.models[name], self.time.now()
 
         def then(reading: Any) -> None:
-            if epoch != self._epoch:
-                return
-            self._looked(name, reading, epoch)
-            self.time.call_later(poll_after_s(self.world.models[name], self.settings), again)
-
-        def again() -> None:
-            self._poll_model(name, epoch)
+            if epoch == self._epoch:
+                self._looked(name, reading, epoch)
+                self._await_poll(name, asked_s, epoch)
 
         if not is_looked_at(self.world, name):
-            self.time.call_later(self.settings.poll_every_s, again)
+            self._await_poll(name, asked_s, epoch)
         else:
             self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))
+
+    def _await_poll(self, name: str, asked_s: Seconds, epoch: int) -> None:
+        """As the daemon's observer: what woke meanwhile is not waited for as long as the sleeper it was."""
+        if epoch != self._epoch or name not in self.world.models:
+            return
+        left_s = asked_s + poll_after_s(self.world.models[name], self.settings) - self.time.now()
+        if left_s <= 0:
+            self._poll_model(name, epoch)
+        else:
+            within_s = min(left_s, self.settings.poll_every_s)
+            self.time.call_later(within_s, lambda: self._await_poll(name, asked_s, epoch))
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:

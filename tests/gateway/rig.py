@@ -19,6 +19,7 @@ from sleepd.core.model import EngineFacts, Known, ModelSpec, Now, Settings
 from sleepd.core.world import ModelRecord, World
 from sleepd.engine.gate import Gate, Gates
 from sleepd.gateway.app import Gateway
+from sleepd.gateway.daemon import Held
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
 
@@ -35,6 +36,7 @@ class FakeDaemon:
         self.asked: list[WakeAsked] = []
         self.withdrawn = 0
         self.holds: list[str] = []
+        self.waits: list[Held] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
         self.eta: float | None = None
         self._opened: list[Callable[[str], None]] = []
@@ -77,6 +79,9 @@ class FakeDaemon:
 
     def hold(self, model: str, who: str) -> None:
         self.holds.append(model)
+
+    def held(self, held: Held) -> None:
+        self.waits.append(held)
 
     def eta_s(self, model: str) -> float | None:
         return self.eta

@@ -50,6 +50,26 @@ async def test_one_wish_stands_for_all_and_they_are_let_in_in_their_order(root: 
         assert rig.daemon.gates.of("m").in_flight == 0
 
 
+async def test_every_request_that_waited_is_told_of_once(root: Path) -> None:
+    async with Rig(root, GatewaySettings(heartbeat_s=0.0)) as rig:
+        await rig.server("m", awake=False)
+        leaving = await waiting(rig)
+        leaving.close()
+        await rig.until(lambda: len(rig.daemon.waits) == 1, "the one that left")
+        refused = await waiting(rig)
+        rig.daemon.refuse("no_room", "a test")
+        assert (await refused.answer())[0] == 503
+        parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        served = await rig.client()
+        served.send(post(CHAT, fields=b"Traceparent: %b\r\n" % parent))
+        await held(rig, 1)
+        rig.daemon.wake("m")
+        assert (await served.answer())[0] == 200
+        assert [(w.model, w.end) for w in rig.daemon.waits] == [("m", "left"), ("m", "refused"), ("m", "served")]
+        assert [w.traceparent for w in rig.daemon.waits] == ["", "", parent.decode()]
+        assert all(w.waited_s > 0 for w in rig.daemon.waits)
+
+
 async def test_who_leaves_is_forgotten_and_the_last_takes_the_wish_along(root: Path) -> None:
     async with Rig(root) as rig:
         server = await rig.server("m", awake=False)

@@ -32,6 +32,7 @@ from sleepd.core.plan import Verb, step_of
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gates
 from sleepd.engine.loop import Loop
+from sleepd.engine.published import Published
 from sleepd.ports import StoreFailed
 
 ENDED = StepEnded("m", 1, 0, StepEnd.DONE, Evidence(200, "", 0.0, 0.0))
@@ -145,6 +146,22 @@ async def test_a_gate_opens_before_the_commit_that_says_so(outside: Outside, scr
     outside.may_commit.set()
     await turning
     assert outside.log == ["commit awake"]
+
+
+async def test_who_follows_hears_of_a_turn_once_it_is_the_world(outside: Outside, script: list[Turn]) -> None:
+    heard: list[Published] = []
+    loop, _ = loop_of(outside, follow=heard.append)
+    before, turn = loop.world, turn_of(RUN, record="intent")
+    outside.full = True
+    script.append(turn)
+    await loop.turn([ENDED])
+    assert heard == [], "what could not be recorded never was"
+    outside.full = False
+    script.append(turn)
+    await loop.turn([ENDED])
+    assert [(p.before, p.turn) for p in heard] == [(before, turn)]
+    assert loop.world is turn.world
+    assert heard[0].step_s >= 0.0
 
 
 async def test_a_step_waits_for_its_commit(outside: Outside, script: list[Turn]) -> None:
