@@ -121,6 +121,7 @@ def carry_on(draft: Draft, task: Task) -> Task:
         if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
             as_level2 = record.life.state is State.ASLEEP_L1 and step.verb is Verb.WAKE_WEIGHTS
             draft.state(name, Fact.RELOAD_CHOSEN if as_level2 else Fact.WAKE_CHOSEN)
+            draft.change(name, wanted_by="")
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
         called_s = draft.mono_s if task.called_s is None else task.called_s
@@ -250,7 +251,6 @@ def _woke(draft: Draft, task: Task) -> None:
         name,
         last_active_s=draft.mono_s,
         owed_wake=None,
-        wanted_by="",
         last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
         reason=f"awake: {describe(task.cause)}{_unproven(draft.models[name])}",
     )
