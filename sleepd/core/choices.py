@@ -9,6 +9,7 @@ from sleepd.core.follow import BARRED_AFTER_S, note_act
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
+from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
@@ -18,7 +19,6 @@ from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen
 from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
 
-LOOK_AGAIN_S = 0.25
 WAITS = "waits for "
 NOBODY_WAITS = "asleep: whoever wanted it left"
 GOES_ON_S = 60.0
@@ -42,6 +42,8 @@ def go_on(draft: Draft) -> None:
             _make_room(draft, task)
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
+        elif takes_memory(record, task):
+            send_into_room(draft, task)
         else:
             carry_on(draft, task)
 
