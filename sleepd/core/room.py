@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sleepd.core.conditions import idle_s
-from sleepd.core.dialect import capabilities
+from sleepd.core.dialect import level1_unsafe
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.groups import full_group
@@ -250,7 +250,7 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str
         return refusal, False
     if other.frees_nothing:
         return "sleeping frees nothing on this server", False
-    if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
+    if other.facts is not None and (unsafe := level1_unsafe(other.facts, fenced=other.spec.fenced)):
         return unsafe, False
     return kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now), True
 

@@ -42,6 +42,7 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
@@ -78,6 +79,11 @@ class VirtualServer:
     def _see_connections(self) -> DirectSeen:
         quiet_s = [self._time.now() - since_s for since_s in self._direct.values()]
         return DirectSeen(len(quiet_s), max(quiet_s, default=0.0))
+
+    def _see(self, engine: SimEngine) -> ModelSeen:
+        if self._described is None or self._described[0] is not engine:
+            self._described = engine, facts_of(engine)
+        return seen_of(engine, self.pid, self._described[1], self.see_unit(self.pid))
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
         asked = request_of(verb, mode_parameter=mode)
@@ -129,7 +135,7 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
+        seen = self._see(engine)
         if not counters:
             seen = ModelSeen(seen.facts, pids=seen.pids)
         if ask_connections:
@@ -144,23 +150,20 @@ class VirtualServer:
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
             else:
-                counted = seen_of(engine, engine.snapshot(), self.pid) if fence else seen
-                if fence:
-                    counted = replace(counted, unit_memory=self.see_unit(self.pid))
+                counted = self._see(engine) if fence else seen
                 told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
 
 
-def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
-    """What the adapter would have read from this engine's pages."""
+def facts_of(engine: SimEngine) -> EngineFacts:
+    """What the adapter would have read once of this engine."""
     spec = engine.spec
-    release = tuple(int(part) for part in spec.version.split(".")[:3])
-    facts = EngineFacts(
+    return EngineFacts(
         version=spec.version,
-        release=release,
-        incarnation=f"pst:{snap.process_start_time_s}",
+        release=tuple(int(part) for part in spec.version.split(".")[:3]),
+        incarnation=f"pst:{engine.snapshot().process_start_time_s}",
         served_names=(spec.name,),
         sleep_mode=True,
         tensor_parallel=spec.tensor_parallel_size,
@@ -175,6 +178,11 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         lora=bool(spec.adapters),
         asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
+
+
+def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | None) -> ModelSeen:
+    """What the adapter would have read from this engine's pages."""
+    snap = engine.snapshot()
     return ModelSeen(
         facts=facts,
         is_sleeping=None,
@@ -186,6 +194,7 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),
+        unit_memory=unit,
     )
 
 
