@@ -155,7 +155,8 @@ class RamShare:
     pid: int
 
     def pin(self, bytes_: Bytes, /) -> None:
-        """Pin exactly `bytes_` from now on. Raises HostRamExhausted, and then nothing changed."""
+        """Pin exactly `bytes_` from now on. Raises HostRamExhausted, and then nothing changed. Giving back never fails,
+        though a server that started under the same limit meanwhile took more than was left."""
         more = bytes_ - self.host.pinned.get(self.pid, 0)
         unit = self.host.units.get(self.pid)
         rooms = [self.host.available_bytes] + [
@@ -163,7 +164,7 @@ class RamShare:
             for g in (unit.with_ancestors() if unit else ())
             if g.limit_bytes is not None
         ]
-        if more > min(rooms):
+        if more > max(0, min(rooms)):
             self.host.refused += 1
             raise HostRamExhausted("cudaHostAlloc failed: out of memory")
         self.host.pinned[self.pid] = bytes_

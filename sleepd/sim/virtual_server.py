@@ -45,6 +45,8 @@ class VirtualServer:
         self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
+        self._hung_page_of: SimEngine | None = None
+        self._waiting_for_page: list[Callable[[], None]] = []
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -81,9 +83,12 @@ class VirtualServer:
         return DirectSeen(len(quiet_s), max(quiet_s, default=0.0))
 
     def _see(self, engine: SimEngine) -> ModelSeen:
+        return seen_of(engine, self.pid, self._facts_of(engine), self.see_unit(self.pid))
+
+    def _facts_of(self, engine: SimEngine) -> EngineFacts:
         if self._described is None or self._described[0] is not engine:
             self._described = engine, facts_of(engine)
-        return seen_of(engine, self.pid, self._described[1], self.see_unit(self.pid))
+        return self._described[1]
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
         asked = request_of(verb, mode_parameter=mode)
@@ -135,9 +140,10 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = self._see(engine)
-        if not counters:
-            seen = ModelSeen(seen.facts, pids=seen.pids)
+        if counters and self._hung_page_of is engine:
+            self._wait_for_page(engine, timeout_s, then, ask_sleeping, ask_connections)
+            return
+        seen = self._see(engine) if counters else ModelSeen(self._facts_of(engine), pids=(self.pid,))
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:
@@ -149,12 +155,48 @@ class VirtualServer:
                 then(Missing(MissingReason.TIMED_OUT, "/is_sleeping", asked_s))
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
+            elif fence and self._hung_page_of is engine:
+                self._wait_for_page(engine, asked_s + timeout_s - self._time.now(), then, ask_sleeping, ask_connections)
             else:
-                counted = self._see(engine) if fence else seen
-                told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
+                told = replace(self._see(engine) if fence else seen, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
+
+    def hang_page(self) -> None:
+        """The page of counters answers nobody any more, until `free_page` or another process."""
+        self._hung_page_of = self.engine
+
+    def free_page(self) -> None:
+        """The page of counters answers again, those too who wait for it."""
+        self._hung_page_of = None
+        waiting, self._waiting_for_page = self._waiting_for_page, []
+        for go_on in waiting:
+            go_on()
+
+    def _wait_for_page(
+        self,
+        engine: SimEngine,
+        timeout_s: Seconds,
+        then: Callable[[Reading[ModelSeen]], None],
+        ask_sleeping: bool,
+        ask_connections: bool,
+    ) -> None:
+        """The look goes on when the page answers again; it is missing where that takes longer than `timeout_s`."""
+        asked_s = self._time.now()
+
+        def go_on() -> None:
+            pending.cancel()
+            left_s = asked_s + timeout_s - self._time.now()
+            dated = lambda r: then(replace(r, asked_at_s=asked_s) if isinstance(r, Known) else r)  # noqa: E731
+            self.look(ask_sleeping, left_s, dated, ask_connections=ask_connections)
+
+        def give_up() -> None:
+            self._waiting_for_page.remove(go_on)
+            then(Missing(MissingReason.TIMED_OUT, "/metrics", asked_s))
+
+        pending = self._time.call_later(timeout_s, give_up)
+        self._waiting_for_page.append(go_on)
 
 
 def facts_of(engine: SimEngine) -> EngineFacts:

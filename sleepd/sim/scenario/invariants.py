@@ -11,6 +11,8 @@ from sleepd.core.model import CauseKind
 from sleepd.core.world import TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
 
+LOOKED_AT_S = 30.0
+"""Within this a model that no task moves is looked at."""
 ANSWERED_LATE_S = 100.0
 """A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
 
@@ -83,7 +85,8 @@ def everything_settles(stage: Stage) -> None:
         # A level 2 check or a caller may be under way at any moment; only what cannot end is wrong.
         # A stranger's pause that no page shows is found out by questions that nobody answers, a minute each.
         limit_s = 300.0 if stage.is_doubted(name) else 120.0
-        young = task is not None and now_s - task.started_s < limit_s
+        # What was let go or found again just now is looked at with the next poll.
+        young = now_s - task.started_s < limit_s if task else now_s - record.since_s < LOOKED_AT_S
         settled = record.life.state in SETTLED and task is None
         assert settled or young, stage.say(f"{name} did not settle: {record.life} {record.reason} {task}")
 
