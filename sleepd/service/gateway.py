@@ -36,7 +36,7 @@ class GatewayPart:
             paths = [Path(address.path) for address in written.listen if address.path]
             self._files = [(path, path.stat().st_ino) for path in paths]
         try:
-            self._gateway = Gateway(daemon, _settings_of(written), access_of)
+            self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
             for bound in sockets:
