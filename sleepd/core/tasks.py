@@ -123,7 +123,8 @@ def carry_on(draft: Draft, task: Task) -> Task:
             draft.state(name, Fact.RELOAD_CHOSEN if as_level2 else Fact.WAKE_CHOSEN)
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
-        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s)
+        called_s = draft.mono_s if task.called_s is None else task.called_s
+        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s, called_s=called_s)
         if step.issued is not None:
             draft.state(name, step.issued)
     task = draft.put_task(replace(task, running=True, resume_s=None))
@@ -230,7 +231,8 @@ def _woke(draft: Draft, task: Task) -> None:
     asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
     if task.kind is TaskKind.WAKE:
         draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
-        learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
+        began_s = task.started_s if task.called_s is None else task.called_s
+        learn_duration(draft, draft.models[name], f"wake{task.level}", draft.mono_s - began_s)
     if task.kind is TaskKind.SLEEP:
         count_failure(draft, name)
         refuse_sleepers(draft, name)

@@ -90,6 +90,8 @@ class Task:
     claims: frozenset[str] = frozenset()
     parent: int | None = None
     victim: str | None = None
+    chosen: str = ""
+    """How the victim was chosen, as a sentence."""
     slept: tuple[str, ...] = ()
     """Victims this task has put to sleep: they are woken again should it fail."""
     intent: Intent | None = None
@@ -97,6 +99,8 @@ class Task:
     """When the task pauses: its next attempt. While a call is out: when to look whether direct requests hold it up."""
     running: bool = False
     """A step's call is out: its end is awaited."""
+    called_s: MonotonicS | None = None
+    """When its first call left: what comes before, room that is made, is not what a wake takes."""
     sent_s: MonotonicS = 0.0
     """When the current step's call left; a fence and a cut belong to the call they follow."""
     forced: bool = False

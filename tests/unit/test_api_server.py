@@ -16,10 +16,9 @@ from api_rig import OPEN_ROLES, FakeDaemon, serving
 from sleepd.api.daemon import ReloadOutcome
 from sleepd.api.routes import ROUTES
 from sleepd.api.server import SocketTaken, bind_socket, start_api
-from sleepd.config.load import load_config
 from sleepd.core.events import Answer, AnswerKind, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.model import Missing, MissingReason
-from sleepd.service.listeners import Listeners
+from sleepd.service.listeners import check_names
 
 
 class Api:
@@ -47,8 +46,14 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 async def test_every_get_route_answers(api: Api) -> None:
     for route in ROUTES:
-        if route.method == "GET" and not route.endless:
+        if route.method == "GET" and not route.endless and route.path != "/metrics":
             assert (await api.ask("GET", route.path.format(name="chat", id=6)))[0] == 200, route.path
+
+
+async def test_metrics_are_text(api: Api) -> None:
+    async with api.session.get("http://x/metrics") as response:
+        told = (response.status, response.headers["Content-Type"], await response.read())
+    assert told == (200, "text/plain; version=0.0.4; charset=utf-8", b"# HELP rig rig\n# TYPE rig gauge\nrig 1.0\n")
 
 
 async def test_wishes_reach_the_daemon_as_they_were_made(api: Api) -> None:
@@ -284,10 +289,7 @@ async def test_a_passed_socket_that_tells_no_peer_is_refused(tmp_path: Path) -> 
         await start_api(FakeDaemon(), socket_path=tmp_path / "s", socket_mode=0o666, roles=OPEN_ROLES, passed=[passed])
 
 
-async def test_sockets_passed_by_another_name_are_refused(tmp_path: Path) -> None:
-    config = load_config(tmp_path, environ={})
-    with (
-        socket.socket(socket.AF_UNIX) as passed,
-        pytest.raises(SocketTaken, match=r"passed a socket as 'sleepd\.socket'"),
-    ):
-        await Listeners().start(FakeDaemon(), config.service, {"sleepd.socket": (passed,)})
+def test_sockets_passed_by_another_name_are_refused() -> None:
+    check_names({"api": (), "gateway": ()})
+    with pytest.raises(SocketTaken, match=r"passed a socket as 'sleepd\.socket'"):
+        check_names({"api": (), "sleepd.socket": ()})
