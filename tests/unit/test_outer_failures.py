@@ -180,6 +180,9 @@ class Part:
 
     stop = close
 
+    async def leave_passed(self) -> None:
+        """The API's."""
+
     def stopping(self) -> None:
         """The service manager's."""
 
