@@ -25,7 +25,7 @@ from sleepd.core.model import (
     Reading,
     Settings,
 )
-from sleepd.core.plan import Plan
+from sleepd.core.plan import Plan, Verb
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
 HOST_LOCK = "host"
@@ -85,6 +85,8 @@ class Task:
     phase: Phase = Phase.DO
     attempt: int = 0
     """How often the current step was sent again, for whatever reason."""
+    uncounted: tuple[Verb, ...] = ()
+    """Calls of ours that left and that no page of counters has shown yet; whatever else moves them is a stranger's."""
     refusals: int = 0
     """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()
