@@ -137,12 +137,14 @@ def begin_wakes(draft: Draft) -> None:
 
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
+    if record.life.state is not State.ASLEEP_L2:
+        return False
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
     # A stranger's sleep with nothing to compare with afterwards: the reload alone must make up for it.
     incomparable = record.life.weights is Weights.DOUBTFUL and record.fingerprint is None
     unsafe = caps.cure_unsafe if incomparable else caps.level2_unsafe
-    if record.life.state is not State.ASLEEP_L2 or not unsafe:
+    if not unsafe:
         return False
     name = record.spec.name
     draft.state(name, Fact.GAVE_UP)
@@ -207,6 +209,8 @@ def _wake_cause(record: ModelRecord) -> Cause:
 def serve_callers(draft: Draft) -> None:
     """Answer callers whose wish is true already or can never come true, and those whose time is up."""
     for name, record in list(draft.models.items()):
+        if not (record.waiters or record.made_room or record.reason.startswith(WAITS)):
+            continue
         for waiter in record.waiters:
             if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge, measure
+from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge_all, measure
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, State
 from sleepd.core.limits import cron_moment
@@ -38,7 +38,7 @@ class Evaluated(NamedTuple):
 
 def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
     """Say whether the rule holds for the model now."""
-    judged = tuple([judge(rule, index, record, world, now) for index in range(len(rule.conditions))])
+    judged = judge_all(rule, record, world, now)
     opinions = [j.holds for j in judged]
     refuted = False in opinions
     blind = not refuted and None in opinions
@@ -141,12 +141,15 @@ def remember(record: ModelRecord, world: World, now: Now, rules: tuple[Evaluated
     memory = world.memory
     name = record.spec.name
     for found in rules:
-        key = (found.rule.name, name)
-        if found.rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
+        rule = found.rule
+        key = (rule.name, name)
+        if rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
             memory = replace(memory, held_since_s=_with(memory.held_since_s, key, now.mono_s, found.all_hold))
-        memory = _remember_rates(memory, found, name)
-        memory = _remember_wish(memory, found, record, world, now)
-        if not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
+        if rule.rates:
+            memory = _remember_rates(memory, found, name)
+        if rule.cron is not None or rule.action.kind is ActionKind.WAKE:
+            memory = _remember_wish(memory, found, record, world, now)
+        if memory.told and not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
             memory = replace(memory, told=frozenset(t for t in memory.told if t[1:] != key))
     return memory
 

@@ -32,7 +32,10 @@ class Blind:
 
 def find_gpu(gpus: GpusSeen, address: str) -> GpuSeen | None:
     """The GPU of this index or UUID, as nvidia-smi prints them."""
-    return next((g for g in gpus if address in (g.uuid, str(g.index))), None)
+    for gpu in gpus:
+        if gpu.uuid == address or str(gpu.index) == address:
+            return gpu
+    return None
 
 
 def held_bytes(gpu: GpuSeen, pids: Iterable[int]) -> Bytes | None:

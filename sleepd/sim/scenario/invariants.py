@@ -4,6 +4,7 @@ Each invariant is a function whose first docstring line is its name in reports; 
 """
 
 from collections.abc import Callable
+from functools import cache
 
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
@@ -172,4 +173,9 @@ def check(stage: Stage, invariants: tuple[Invariant, ...]) -> None:
     """All of them hold now, and the account says that they were looked at."""
     for invariant in invariants:
         invariant(stage)
-        stage.account.checked[(invariant.__doc__ or "").strip()] += 1
+        stage.account.checked[_name_of(invariant)] += 1
+
+
+@cache
+def _name_of(invariant: Invariant) -> str:
+    return (invariant.__doc__ or "").strip()
