@@ -43,7 +43,7 @@ def go_on(draft: Draft) -> None:
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
         elif takes_memory(record, task):
-            send_into_room(draft, task)
+            _go_onward(draft, task)
         else:
             carry_on(draft, task)
 
@@ -62,6 +62,25 @@ def _retry(draft: Draft, task: Task) -> None:
     retry(draft, task)
 
 
+def _go_onward(draft: Draft, task: Task) -> None:
+    """Send the next call of a wake that takes memory; whoever must sleep for it first does."""
+    if task.victim is not None:
+        if task.victim in draft.tasks:
+            return
+        task = _note_victim(draft, task)
+    room = send_into_room(draft, task)
+    if room is not None:
+        _sleep_victim(draft, task, room)
+
+
+def _note_victim(draft: Draft, task: Task) -> Task:
+    """The task of the victim came to its end: it sleeps, or it does not."""
+    victim = draft.models.get(task.victim or "")
+    if victim is None or victim.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2):
+        return draft.put_task(replace(task, victim=None))
+    return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
+
+
 def _make_room(draft: Draft, task: Task) -> None:
     """Carry a wake forward that holds its claims but has not begun: next victim, go, or refuse."""
     name = task.model
@@ -69,9 +88,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     if task.victim is not None:
         if task.victim in draft.tasks:
             return
-        victim = draft.models.get(task.victim)
-        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
+        task = _note_victim(draft, task)
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)

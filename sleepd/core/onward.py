@@ -4,23 +4,26 @@ Memory that was free may be somebody else's by now: a server that starts, a job,
 fails half-way costs older engines a restart, so what certainly does not fit is not sent.
 """
 
+from collections.abc import Mapping
+
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
-from sleepd.core.memory import find_gpu, held_bytes
+from sleepd.core.memory import Short, find_gpu, held_bytes
 from sleepd.core.model import GpusSeen, Known, Reading
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, can_put_back, put_back
-from sleepd.core.room import FRESH_S, Go, WaitFor, room_for
+from sleepd.core.room import FRESH_S, Go, MakeRoom, WaitFor, claimed, room_by_victims, room_for
 from sleepd.core.tasks import NO_ROOM, carry_on, owe_wakes
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.world import AskKind, Belief, ModelRecord, Phase, Task, TaskKind
 
 LOOK_AGAIN_S = 0.25
-ROOM_S = 30.0
-"""How long a wake that came half-way waits for memory that somebody else took meanwhile, before it is put back."""
+ROOM_S, LAST_S = 30.0, 60.0
+"""How long a wake that came half-way waits for memory that somebody else took meanwhile, before it is put back; and
+before its last call is tried all the same, where the release cannot put it back."""
 _FROM_SLEEP = {State.WAKING: Verb.WAKE, State.WAKING_WEIGHTS: Verb.WAKE_WEIGHTS}
 
 
@@ -32,12 +35,13 @@ def takes_memory(record: ModelRecord, task: Task) -> bool:
     return verb is Verb.WAKE_KV or _FROM_SLEEP.get(record.life.state) is verb
 
 
-def send_into_room(draft: Draft, task: Task) -> None:
-    """Send the call where its memory is free; else wait for it, or take back what was done so far."""
+def send_into_room(draft: Draft, task: Task) -> MakeRoom | None:
+    """Send the call where its memory is free; else wait for it, or take back what was done so far. Return who is to
+    sleep for it first, where somebody may."""
     if task.plan.steps[task.cursor].verb is Verb.WAKE_KV:
-        _send_last_stage(draft, task)
-    else:
-        _send_again(draft, task)
+        return _send_last_stage(draft, task)
+    _send_again(draft, task)
+    return None
 
 
 def _send_again(draft: Draft, task: Task) -> None:
@@ -71,29 +75,41 @@ def _leave_asleep(draft: Draft, task: Task) -> None:
     draft.command(LookNow(model=name))
 
 
-def _send_last_stage(draft: Draft, task: Task) -> None:
-    missing = _missing_bytes(draft, task)
-    if missing is None and draft.mono_s - task.sent_s < ROOM_S:
+def _send_last_stage(draft: Draft, task: Task) -> MakeRoom | None:
+    missing, waited_s = _missing_bytes(draft, task), draft.mono_s - task.sent_s
+    if missing is None and waited_s < ROOM_S:
         _look_again(draft, task)
-    elif not missing or draft.mono_s - task.sent_s >= BLIND_S:
+    elif not missing or waited_s >= LAST_S:
         carry_on(draft, task)
-    elif draft.mono_s - task.sent_s < ROOM_S or not can_put_back(draft.models[task.model], task):
-        name, lacking = task.model, format_size(missing)
-        draft.change(name, reason=f"half awake: somebody took memory meanwhile, and {lacking} of VRAM are missing")
+    elif (room := _room_by_victims(draft, task, missing)) is not None:
+        return room
+    elif waited_s < ROOM_S or not can_put_back(draft.models[task.model], task):
+        lacking = format_size(max(missing.values()))
+        told = f"half awake: somebody took memory meanwhile, and {lacking} of VRAM are missing"
+        draft.change(task.model, reason=told)
         _look_again(draft, task)
     else:
-        _give_back(draft, task, f"somebody took memory in the middle of it: {format_size(missing)} of VRAM are missing")
+        lacking = format_size(max(missing.values()))
+        _give_back(draft, task, f"somebody took memory in the middle of it: {lacking} of VRAM are missing")
+    return None
 
 
-def _missing_bytes(draft: Draft, task: Task) -> Bytes | None:
-    """By how much the rest of the wake certainly does not fit on one of its GPUs; 0 where it may, None where only a
-    fresh reading can tell. What cannot be told is not missing: the wake was let in with all it needs."""
+def _room_by_victims(draft: Draft, task: Task, missing: Mapping[str, Bytes]) -> MakeRoom | None:
+    """Who can sleep for what is missing: a neighbour whose server started meanwhile, say."""
+    short = Short(missing, task.rest, {})
+    room = room_by_victims(draft, task.model, short, {}, task.claims, claimed(draft, task.id))
+    return room if isinstance(room, MakeRoom) else None
+
+
+def _missing_bytes(draft: Draft, task: Task) -> Mapping[str, Bytes] | None:
+    """By how much the rest of the wake certainly does not fit, by GPU; None where only a fresh reading can tell. What
+    cannot be told is not missing: the wake was let in with all it needs."""
     if not isinstance(draft.gpus, Known) or not task.rest:
-        return 0
+        return {}
     if draft.mono_s - draft.gpus.asked_at_s > FRESH_S:
         return None
     free = {gpu.uuid: gpu.free_bytes for gpu in draft.gpus.value}
-    return max(0, *(bytes_ - free.get(uuid, bytes_) for uuid, bytes_ in task.rest.items()))
+    return {u: bytes_ - free[u] for u, bytes_ in task.rest.items() if bytes_ > free.get(u, bytes_)}
 
 
 def with_rest(draft: Draft, task: Task, after: Reading[GpusSeen] | None) -> Task:

@@ -142,7 +142,9 @@ def step_on(draft: Draft, task: Task) -> None:
     task = draft.put_task(replace(task, cursor=task.cursor + 1, refusals=0))
     if task.cursor < len(task.plan.steps):
         # The last stage of a wake waits for its room: core/onward.py sends it, in this turn where there is room.
-        if task.plan.steps[task.cursor].verb is not Verb.WAKE_KV:
+        if task.plan.steps[task.cursor].verb is Verb.WAKE_KV:
+            draft.put_task(replace(task, sent_s=draft.mono_s))
+        else:
             carry_on(draft, task)
     elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
         fell_asleep(draft, task)
