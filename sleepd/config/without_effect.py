@@ -17,7 +17,6 @@ WITHOUT_EFFECT = {
     "metrics.listen": "there are no metrics yet",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
-    "history": "there is no history yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",
     "rules.then.stop": "units are not controlled yet: it is only told",
