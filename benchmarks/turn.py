@@ -11,7 +11,7 @@ import time
 from figures import describe_machine, in_ms, percentile
 
 from sleepd.core.beginning import begin
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, Saved, Tick, Turn, WakeAsked
 from sleepd.core.life import State
 from sleepd.core.machine import step
@@ -96,7 +96,7 @@ class Clocked:
     """Takes turns and keeps what each cost."""
 
     def __init__(self, world: World, host: Host) -> None:
-        self.world, self._host = world, host
+        self.world, self._host, self._deadlines = world, host, Deadlines()
         self.costs: dict[str, list[float]] = {}
         self.walls: list[float] = []
 
@@ -104,7 +104,7 @@ class Clocked:
         now = self._host.now()
         started_s, cpu_s = time.perf_counter(), time.thread_time()
         turn = step(self.world, events, now)
-        next_deadline(turn.world, now)
+        self._deadlines.after(turn.world, now)
         self.costs.setdefault(what, []).append(time.thread_time() - cpu_s)
         self.walls.append(time.perf_counter() - started_s)
         self.world = turn.world

@@ -12,6 +12,7 @@ from sleepd.core.events import Record, Saved
 from sleepd.core.model import GpusSeen, HostSeen, ModelSeen, ModelSpec, Now, Reading
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS
+from sleepd.core.unit import Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import Seconds
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ProbeResult",
     "Store",
     "StoreFailed",
+    "Units",
     "Vllm",
     "VllmFactory",
 ]
@@ -92,6 +94,20 @@ class HostMemory(Protocol):
     async def read(self) -> Reading[HostSeen]: ...
 
 
+class Units(Protocol):
+    """The service manager's units, one of which may be a server's."""
+
+    async def look(self, unit: str, *, timeout_s: Seconds) -> Reading[UnitSeen]:
+        """Return how the unit is; Missing where that cannot be read within `timeout_s`."""
+        ...
+
+    async def order(self, unit: str, order: UnitOrder, *, timeout_s: Seconds) -> Ordered:
+        """Order it and return how that ended, `timeout_s` later at most: what was begun goes on then."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class Store(Protocol):
     async def load(self) -> Saved: ...
 
@@ -114,3 +130,4 @@ class Notifier(Protocol):
     def watchdog(self) -> None: ...
     def reloading(self) -> None: ...
     def stopping(self) -> None: ...
+    def extend(self, timeout_s: Seconds) -> None: ...

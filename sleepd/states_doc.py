@@ -80,10 +80,11 @@ FACT_MEANS: dict[Fact, str] = {
     _F.RESTARTED: "another process answers in its place",
     _F.RESTARTING: "we restart its unit",
     _F.STOP_CHOSEN: "we chose to stop its unit",
-    _F.STOPPED_ON_PURPOSE: "its unit was stopped by a person",
+    _F.STOPPED_ON_PURPOSE: "its unit was stopped, and not by us",
     _F.GONE: "its process ended",
     _F.STOP_EXPIRED: "its process did not end in time",
     _F.START_CHOSEN: "we chose to start its unit",
+    _F.FOUND_STARTING: "its unit starts, and not by us",
     _F.START_EXPIRED: "it did not come up in time",
     _F.HEALTHY: "it came up",
 }

@@ -15,6 +15,7 @@ from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_aske
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
 from sleepd.core.units import format_duration
+from sleepd.core.victims import why_chosen
 from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
 
 LOOK_AGAIN_S = 0.25
@@ -95,9 +96,10 @@ def _make_room(draft: Draft, task: Task) -> None:
 
 
 def _sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
-    task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims))
-    data = {"task": task.id, "victim": room.victim}
-    draft.note("victim", task.model, f"{room.victim} makes room for {task.model}", data)
+    why = why_chosen(room.choice)
+    task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims, chosen=why))
+    data = {"task": task.id, "victim": room.victim, "level": room.level, "felt_s": round(room.choice.felt_s, 3)}
+    draft.note("victim", task.model, f"{room.victim} makes room for {task.model} ({why})", data)
     begin_sleep(draft, room.victim, room.level, Cause(CauseKind.VICTIM, task.model), parent=task)
 
 
@@ -133,12 +135,14 @@ def begin_wakes(draft: Draft) -> None:
 
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
+    if record.life.state is not State.ASLEEP_L2:
+        return False
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
     # A stranger's sleep with nothing to compare with afterwards: the reload alone must make up for it.
     incomparable = record.life.weights is Weights.DOUBTFUL and record.fingerprint is None
     unsafe = caps.cure_unsafe if incomparable else caps.level2_unsafe
-    if record.life.state is not State.ASLEEP_L2 or not unsafe:
+    if not unsafe:
         return False
     name = record.spec.name
     draft.state(name, Fact.GAVE_UP)
@@ -203,6 +207,8 @@ def _wake_cause(record: ModelRecord) -> Cause:
 def serve_callers(draft: Draft) -> None:
     """Answer callers whose wish is true already or can never come true, and those whose time is up."""
     for name, record in list(draft.models.items()):
+        if not (record.waiters or record.made_room or record.reason.startswith(WAITS)):
+            continue
         for waiter in record.waiters:
             if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)

@@ -3,23 +3,25 @@
 A condition on a missing reading has no opinion: `holds` is None.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
-from sleepd.core.calendar import last_moment, within
+from sleepd.core.calendar import Calendar, last_moment, within
 from sleepd.core.life import LEVEL, State
 from sleepd.core.memory import find_gpu, placement
 from sleepd.core.model import Known, Now, UnitMemory
 from sleepd.core.rules import (
     AsleepFor,
     AwakeFor,
-    Condition,
     CronDue,
     During,
     GpuFreeBelow,
     HostAvailableBelow,
     HostPressureAbove,
     IdleFor,
+    LastingCondition,
     LevelIs,
+    LocalTime,
     MemoryCondition,
     PredictedIdle,
     RequestsBelow,
@@ -30,13 +32,10 @@ from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.world import ModelRecord, Window, World
 
 WINDOW_BUCKETS = 120
-TIMELESS = (HostAvailableBelow, HostPressureAbove, UnitMemoryAbove, GpuFreeBelow, LevelIs, PredictedIdle)
-"""Conditions that time alone never changes."""
 ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """`changes_s`: when time alone changes `holds`; None: never, as far as is known."""
 
     holds: bool | None
@@ -66,72 +65,111 @@ def is_idle_for(record: ModelRecord, seconds: Seconds, now_s: MonotonicS) -> boo
     return not is_busy(record) and not record.holds and now_s >= record.last_active_s + seconds
 
 
-def judge(rule: Rule, index: int, record: ModelRecord, world: World, now: Now) -> Judged:
+def judge(rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
     """Say whether this condition of the rule holds for the model now."""
-    condition = rule.conditions[index]
-    if isinstance(condition, IdleFor):
-        return _judge_idle(condition, record, now.mono_s)
-    if isinstance(condition, MemoryCondition):
-        if measure(condition, record, world) is None:
-            return NO_OPINION
-        return YES if (rule.name, record.spec.name, index) in world.memory.crossed else NO
-    if isinstance(condition, AsleepFor):
-        since_s = record.since_s if record.life.state in ASLEEP else None
-        return _judge_since(since_s, condition.seconds, now.mono_s)
-    if isinstance(condition, AwakeFor):
-        since_s = record.awake_since_s if record.life.state is State.AWAKE else None
-        return _judge_since(since_s, condition.seconds, now.mono_s)
-    if isinstance(condition, RequestsBelow):
-        return _judge_requests(condition, rule, index, record, world, now.mono_s)
-    return _judge_rest(condition, record, world, now)
+    condition = rule.conditions[at]
+    return _JUDGES[type(condition)](condition, rule, at, record, world, now)
 
 
-def _judge_rest(condition: Condition, record: ModelRecord, world: World, now: Now) -> Judged:
-    if isinstance(condition, LevelIs):
-        level = LEVEL[record.life.state]
-        if level is None:
-            return NO_OPINION if record.life.state is State.UNKNOWN else NO
-        return YES if level == condition.level else NO
-    if isinstance(condition, During):
-        found = within(world.calendar, condition, now.wall_s)
-        return NO_OPINION if found is None else Judged(found[0], _mono_of(found[1], now))
-    if isinstance(condition, CronDue):
-        moments = last_moment(world.calendar, condition, now.wall_s)
-        if moments is None:
-            return NO_OPINION
-        last, following = moments
-        if last is not None and now.wall_s < last + condition.within_s:
-            return Judged(True, _mono_of(last + condition.within_s, now))
-        return Judged(False, _mono_of(following, now))
-    assert isinstance(condition, PredictedIdle)
+def judge_all(rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[Judged, ...]:
+    """Say of each condition of the rule whether it holds for the model now."""
+    conditions = rule.conditions
+    return tuple([_JUDGES[type(c)](c, rule, at, record, world, now) for at, c in enumerate(conditions)])
+
+
+Judge: TypeAlias = Callable[[Any, Rule, int, ModelRecord, World, Now], Judged]
+"""Gets a condition, its rule and its place there; the world's memory knows it by rule, model and place."""
+
+
+def due_s(condition: LastingCondition, record: ModelRecord) -> MonotonicS | None:
+    """When the condition will hold, or since when it does, should nothing else change; None: not by time alone."""
+    since_s = _SINCE[type(condition)](record)
+    # Whoever asks compares with this very sum: a difference of the same floats may fall short of it by an ulp.
+    return None if since_s is None else since_s + condition.seconds
+
+
+def _idle_since_s(record: ModelRecord) -> MonotonicS | None:
+    return None if not isinstance(record.seen, Known) or record.holds or is_busy(record) else record.last_active_s
+
+
+def _asleep_since_s(record: ModelRecord) -> MonotonicS | None:
+    return record.since_s if record.life.state in ASLEEP else None
+
+
+def _awake_since_s(record: ModelRecord) -> MonotonicS | None:
+    return record.awake_since_s if record.life.state is State.AWAKE else None
+
+
+_SINCE: Mapping[type, Callable[[ModelRecord], MonotonicS | None]] = {
+    IdleFor: _idle_since_s,
+    AsleepFor: _asleep_since_s,
+    AwakeFor: _awake_since_s,
+}
+
+
+def _judge_lasting(
+    condition: LastingCondition, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
+    due = due_s(condition, record)
+    if due is None:
+        return NO
+    return YES if now.mono_s >= due else Judged(False, due)
+
+
+def _judge_idle(condition: IdleFor, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    return _judge_lasting(condition, rule, at, record, world, now) if isinstance(record.seen, Known) else NO_OPINION
+
+
+def _judge_threshold(
+    condition: MemoryCondition, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
+    if measure(condition, record, world) is None:
+        return NO_OPINION
+    return YES if (rule.name, record.spec.name, at) in world.memory.crossed else NO
+
+
+def _judge_level(condition: LevelIs, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    level = LEVEL[record.life.state]
+    if level is None:
+        return NO_OPINION if record.life.state is State.UNKNOWN else NO
+    return YES if level == condition.level else NO
+
+
+def _judge_predicted(
+    condition: PredictedIdle, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
     return NO
+
+
+# --- local time --------------------------------------------------------------------------------------------------
+
+
+def judge_local(condition: LocalTime, calendar: Calendar, now: Now) -> Judged:
+    """Say whether this hour or moment is now: the same for every model."""
+    if isinstance(condition, During):
+        found = within(calendar, condition, now.wall_s)
+        return NO_OPINION if found is None else Judged(found[0], _mono_of(found[1], now))
+    moments = last_moment(calendar, condition, now.wall_s)
+    if moments is None:
+        return NO_OPINION
+    last, following = moments
+    if last is not None and now.wall_s < last + condition.within_s:
+        return Judged(True, _mono_of(last + condition.within_s, now))
+    return Judged(False, _mono_of(following, now))
+
+
+def _judge_local(condition: LocalTime, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    return judge_local(condition, world.calendar, now)
 
 
 def _mono_of(wall_s: WallS | None, now: Now) -> MonotonicS | None:
     return None if wall_s is None else now.mono_s + (wall_s - now.wall_s)
 
 
-def _judge_idle(condition: IdleFor, record: ModelRecord, now_s: MonotonicS) -> Judged:
-    if not isinstance(record.seen, Known):
-        return NO_OPINION
-    if record.holds or is_busy(record):
-        return NO
-    return _judge_since(record.last_active_s, condition.seconds, now_s)
-
-
-def _judge_since(since_s: MonotonicS | None, seconds: Seconds, now_s: MonotonicS) -> Judged:
-    if since_s is None:
-        return NO
-    # The deadline is this very sum: a difference of the same floats may fall short of it by an ulp.
-    due_s = since_s + seconds
-    return YES if now_s >= due_s else Judged(False, due_s)
-
-
 # --- thresholds --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """`value` against the bounds where the threshold takes hold and where it lets go, in bytes or as a share."""
 
     value: float
@@ -203,8 +241,9 @@ def count_requests(condition: RequestsBelow, window: Window, now_s: MonotonicS) 
 
 
 def _judge_requests(
-    condition: RequestsBelow, rule: Rule, index: int, record: ModelRecord, world: World, now_s: MonotonicS
+    condition: RequestsBelow, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
 ) -> Judged:
+    now_s = now.mono_s
     window = world.memory.windows.get((rule.name, record.spec.name))
     if window is None or not isinstance(record.seen, Known):
         return NO_OPINION
@@ -213,7 +252,7 @@ def _judge_requests(
     if now_s < window.since_s + condition.window_s:
         # So many already that more of them change nothing; else too little was observed to tell.
         return NO if count >= most else Judged(None, window.since_s + condition.window_s)
-    if (rule.name, record.spec.name, index) in world.memory.crossed:
+    if (rule.name, record.spec.name, at) in world.memory.crossed:
         most = condition.leave.count / condition.leave.per_s * condition.window_s
         return YES if count <= most else Judged(False, _below_at_s(condition, window, most, now_s))
     return YES if count < most else Judged(False, _below_at_s(condition, window, most, now_s))
@@ -230,3 +269,19 @@ def _below_at_s(condition: RequestsBelow, window: Window, most: float, now_s: Mo
         if left < most:
             return (number + WINDOW_BUCKETS) * length_s
     return None
+
+
+_JUDGES: Mapping[type, Judge] = {
+    IdleFor: _judge_idle,
+    AsleepFor: _judge_lasting,
+    AwakeFor: _judge_lasting,
+    RequestsBelow: _judge_requests,
+    HostAvailableBelow: _judge_threshold,
+    HostPressureAbove: _judge_threshold,
+    UnitMemoryAbove: _judge_threshold,
+    GpuFreeBelow: _judge_threshold,
+    LevelIs: _judge_level,
+    During: _judge_local,
+    CronDue: _judge_local,
+    PredictedIdle: _judge_predicted,
+}

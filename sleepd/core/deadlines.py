@@ -1,40 +1,114 @@
 """When time alone changes something: a Tick is due then, and not before."""
 
-from sleepd.core.conditions import ASLEEP
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from sleepd.core.conditions import ASLEEP, judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import State
-from sleepd.core.model import Now
+from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
 from sleepd.core.repair import silent_until_s
+from sleepd.core.rules import CronDue, During, LocalTime, Rule
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import World
+from sleepd.core.world import ModelRecord, Task, World
 
 
 def next_deadline(world: World, now: Now) -> MonotonicS | None:
     """The next moment after `now` at which time alone changes something; a Tick is due then."""
-    moments: list[float] = []
-    for name, record in world.models.items():
-        moments += [w.deadline_s for w in record.waiters]
-        moments += hold_moments(record)
-        moments += [w.drain_until_s for w in record.waiters if w.drain_until_s]
-        task = world.tasks.get(name)
-        if task is not None and task.resume_s is not None:
-            moments.append(task.resume_s)
-        if task is not None:
-            silent_s = silent_until_s(world.settings, record, task)
-            moments += [] if silent_s is None else [silent_s]
-            moments += hurry_moments(task, world.settings.late_drain_s)
-        moments.append(record.cooldown_until_s)
-        if record.life.state is State.FOREIGN:
-            moments.append(record.hold_down_until_s)
-        if record.life.state is State.AWAKE:
-            moments += [record.awake_since_s + VERIFY_AFTER_S] if record.unverified and record.fingerprint else []
-            moments += [record.awake_since_s + record.spec.min_awake_s, record.not_before_s]
-            moments += [record.last_active_s + record.spec.min_awake_s]
-        elif record.life.state in ASLEEP and record.not_before_s > now.mono_s:
-            moments.append(record.not_before_s)
-        moments += rule_moments(world, record, now)
-    ahead = [m for m in moments if m > now.mono_s]
-    return min(ahead) if ahead else None
+    return Deadlines().after(world, now)
+
+
+class Deadlines:
+    """`next_deadline` for one world after another, which looks anew only at models that are not what they were.
+
+    What is kept of a model is kept beside the very values it came from, and counts only as long as the world has these:
+    values never change, so it cannot go stale.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[ModelRecord, Task | None, list[MonotonicS]]] = {}
+        """Each model's moments in order, beside what they came from."""
+        self._shared: tuple[object, ...] = (None, None, None)
+        self._local: tuple[LocalTime, ...] = ()
+        self._rates: tuple[tuple[Rule, int, str], ...] = ()
+
+    def after(self, world: World, now: Now) -> MonotonicS | None:
+        """The next moment after `now` at which time alone changes something; a Tick is due then."""
+        shared = (world.settings, world.memory.held_since_s, world.memory.acts)
+        if any(value is not was for value, was in zip(shared, self._shared, strict=True)):
+            if world.settings is not self._shared[0]:
+                self._local, self._rates = _local_times(world.settings), _rates(world.settings)
+            self._shared, self._of = shared, {}
+        now_s = now.mono_s
+        ahead = []
+        for name, record in world.models.items():
+            task, kept = world.tasks.get(name), self._of.get(name)
+            if kept is None or kept[0] is not record or kept[1] is not task:
+                kept = self._of[name] = record, task, sorted(_moments(world, record, task))
+            moments_s = kept[2]
+            following = bisect_right(moments_s, now_s)
+            if following < len(moments_s):
+                ahead.append(moments_s[following])
+        ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
+        return min(ahead, default=None)
+
+    def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
+        """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
+        if not self._local and not self._rates:
+            return
+        judged = [judge_local(condition, world.calendar, now) for condition in self._local]
+        judged += [
+            judge(rule, index, world.models[name], world, now)
+            for rule, index, name in self._rates
+            if name in world.models
+        ]
+        yield from (j.changes_s for j in judged if j.changes_s is not None)
+
+
+def _local_times(settings: Settings) -> tuple[LocalTime, ...]:
+    rules = (rule for rules in settings.rules_of.values() for rule in rules if rule.enabled)
+    return tuple({c: None for rule in rules for c in rule.conditions if isinstance(c, During | CronDue)})
+
+
+def _rates(settings: Settings) -> tuple[tuple[Rule, int, str], ...]:
+    return tuple(
+        (rule, index, name)
+        for name, rules in settings.rules_of.items()
+        for rule in rules
+        if rule.enabled
+        for index, _ in rule.rates
+    )
+
+
+def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[MonotonicS]:
+    """Every moment of the model, those that are past too."""
+    for waiter in record.waiters:
+        yield waiter.deadline_s
+        yield waiter.drain_until_s
+    yield from hold_moments(record)
+    if task is not None:
+        yield from _task_moments(world, record, task)
+    yield record.cooldown_until_s
+    if record.life.state is State.FOREIGN:
+        yield record.hold_down_until_s
+    if record.life.state is State.AWAKE:
+        if record.unverified and record.fingerprint:
+            yield record.awake_since_s + VERIFY_AFTER_S
+        yield record.awake_since_s + record.spec.min_awake_s
+        yield record.last_active_s + record.spec.min_awake_s
+        yield record.not_before_s
+    elif record.life.state in ASLEEP:
+        yield record.not_before_s
+    yield from rule_moments(world, record)
+
+
+def _task_moments(world: World, record: ModelRecord, task: Task) -> Iterator[MonotonicS]:
+    if task.resume_s is not None:
+        yield task.resume_s
+    silent_s = silent_until_s(world.settings, record, task)
+    if silent_s is not None:
+        yield silent_s
+    yield from hurry_moments(task, world.settings.late_drain_s)

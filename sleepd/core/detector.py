@@ -1,20 +1,27 @@
 """What rules remember: thresholds crossed, since when they hold, requests in their windows, wishes that came true."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge, measure
+from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge_all, measure
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, State
 from sleepd.core.limits import cron_moment
 from sleepd.core.model import Known, Now, Settings
-from sleepd.core.rules import ActionKind, CronDue, MemoryCondition, RequestsBelow, Rule
+from sleepd.core.rules import (
+    ActionKind,
+    HostAvailableBelow,
+    HostPressureAbove,
+    MemoryCondition,
+    RequestsBelow,
+    Rule,
+    UnitMemoryAbove,
+)
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import DetectorMemory, ModelRecord, RuleKey, Window, World
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(NamedTuple):
     """One rule for one model. `holds`: all conditions hold and did for long enough; `blind`: a reading is missing.
 
     A `keep_awake` rule holds where nothing but a reading is missing.
@@ -31,7 +38,7 @@ class Evaluated:
 
 def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
     """Say whether the rule holds for the model now."""
-    judged = tuple([judge(rule, index, record, world, now) for index in range(len(rule.conditions))])
+    judged = judge_all(rule, record, world, now)
     opinions = [j.holds for j in judged]
     refuted = False in opinions
     blind = not refuted and None in opinions
@@ -53,19 +60,21 @@ def evaluate_all(record: ModelRecord, world: World, now: Now) -> tuple[Evaluated
     return tuple(evaluate(rule, record, world, now) for rule in rules if rule.enabled)
 
 
-def watch_thresholds(world: World, names: Iterable[str]) -> DetectorMemory:
+def watch_thresholds(world: World, names: Iterable[str], before: World | None = None) -> DetectorMemory:
     """Note which memory thresholds of these models are crossed: entered beyond one bound, left beyond the other.
 
-    A threshold whose reading is missing is forgotten: it must be entered anew.
+    A threshold whose reading is missing is forgotten: it must be entered anew. Where the settings are those of
+    `before`, what reads the same as there is passed over: the same reading never changes what it said before.
     """
     crossed: set[tuple[str, str, int]] | None = None
+    anew = before is None or world.settings is not before.settings
     for name in names:
         record = world.models[name]
         for rule in world.settings.rules_of.get(name, ()):
-            if not rule.enabled or not rule.is_pressure:
+            if not rule.enabled:
                 continue
-            for index, condition in enumerate(rule.conditions):
-                if not isinstance(condition, MemoryCondition):
+            for index, condition in rule.thresholds:
+                if not anew and before is not None and _reads_same(condition, name, before, world):
                     continue
                 key = (rule.name, name, index)
                 was = key in world.memory.crossed
@@ -77,6 +86,18 @@ def watch_thresholds(world: World, names: Iterable[str]) -> DetectorMemory:
     return world.memory if crossed is None else replace(world.memory, crossed=frozenset(crossed))
 
 
+def _reads_same(condition: MemoryCondition, name: str, before: World, world: World) -> bool:
+    """Whether what the condition measures is the very reading that it was in the world before."""
+    if isinstance(condition, (HostAvailableBelow, HostPressureAbove)):
+        return world.host is before.host
+    record, old = world.models[name], before.models.get(name)
+    if old is None:
+        return False
+    if isinstance(condition, UnitMemoryAbove):
+        return record.seen is old.seen
+    return world.gpus is before.gpus and record.placed_on is old.placed_on and record.spec is old.spec
+
+
 def count_looks(before: World, world: World, names: Iterable[str], now: Now) -> DetectorMemory:
     """Count the requests that new looks at these models tell of into the windows of `requests_below`.
 
@@ -86,15 +107,14 @@ def count_looks(before: World, world: World, names: Iterable[str], now: Now) -> 
     windows: dict[RuleKey, Window] | None = None
     for name in names:
         for rule in world.settings.rules_of.get(name, ()):
-            for condition in rule.conditions:
-                if isinstance(condition, RequestsBelow):
-                    was = world.memory.windows.get((rule.name, name))
-                    window = _counted(condition, was, before, world, name, now)
-                    if window is not was:
-                        windows = dict(world.memory.windows) if windows is None else windows
-                        windows.pop((rule.name, name), None)
-                        if window is not None:
-                            windows[(rule.name, name)] = window
+            for _, condition in rule.rates:
+                was = world.memory.windows.get((rule.name, name))
+                window = _counted(condition, was, before, world, name, now)
+                if window is not was:
+                    windows = dict(world.memory.windows) if windows is None else windows
+                    windows.pop((rule.name, name), None)
+                    if window is not None:
+                        windows[(rule.name, name)] = window
     return world.memory if windows is None else replace(world.memory, windows=windows)
 
 
@@ -121,12 +141,15 @@ def remember(record: ModelRecord, world: World, now: Now, rules: tuple[Evaluated
     memory = world.memory
     name = record.spec.name
     for found in rules:
-        key = (found.rule.name, name)
-        if found.rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
+        rule = found.rule
+        key = (rule.name, name)
+        if rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
             memory = replace(memory, held_since_s=_with(memory.held_since_s, key, now.mono_s, found.all_hold))
-        memory = _remember_rates(memory, found, name)
-        memory = _remember_wish(memory, found, record, world, now)
-        if not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
+        if rule.rates:
+            memory = _remember_rates(memory, found, name)
+        if rule.cron is not None or rule.action.kind is ActionKind.WAKE:
+            memory = _remember_wish(memory, found, record, world, now)
+        if memory.told and not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
             memory = replace(memory, told=frozenset(t for t in memory.told if t[1:] != key))
     return memory
 
@@ -138,11 +161,10 @@ def _with(
 
 
 def _remember_rates(memory: DetectorMemory, found: Evaluated, name: str) -> DetectorMemory:
-    for index, condition in enumerate(found.rule.conditions):
-        if isinstance(condition, RequestsBelow):
-            key, holds = (found.rule.name, name, index), found.judged[index].holds is True
-            if holds != (key in memory.crossed):
-                memory = replace(memory, crossed=memory.crossed | {key} if holds else memory.crossed - {key})
+    for index, _ in found.rule.rates:
+        key, holds = (found.rule.name, name, index), found.judged[index].holds is True
+        if holds != (key in memory.crossed):
+            memory = replace(memory, crossed=memory.crossed | {key} if holds else memory.crossed - {key})
     return memory
 
 
@@ -154,7 +176,7 @@ def _remember_wish(
     action, key = found.rule.action, (found.rule.name, record.spec.name)
     wakes = action.kind is ActionKind.WAKE
     is_so = record.life.state is State.AWAKE if wakes else _sleeps_at(record, action.level)
-    if any(isinstance(c, CronDue) for c in found.rule.conditions):
+    if found.rule.cron is not None:
         moment = cron_moment(found.rule, world, now)
         if found.holds and is_so and moment is not None and memory.dealt_with.get(key, float("-inf")) < moment:
             memory = replace(memory, dealt_with={**memory.dealt_with, key: moment})

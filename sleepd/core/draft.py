@@ -5,7 +5,10 @@ is not written by hand: it is the difference between the old world and the new o
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from math import ceil
+from operator import attrgetter, is_
+from typing import Any
 
 from sleepd.core.calendar import Calendar
 from sleepd.core.detector import Evaluated
@@ -46,6 +49,9 @@ _TOLD = {
 """What is said of states that share their public name with others."""
 
 
+_WORLD = attrgetter(*(f.name for f in fields(World)))
+
+
 class Draft:
     """The world as it will be after this turn, and what the turn brings."""
 
@@ -71,6 +77,7 @@ class Draft:
         self._commands: list[Command] = []
         self._ended: list[TaskEnded] = []
         self._notes: list[Note] = []
+        self._shown: tuple[tuple[Any, ...], World] | None = None
 
     @property
     def mono_s(self) -> MonotonicS:
@@ -151,21 +158,11 @@ class Draft:
             self._commands.append(Answer(waiter.id, kind, waited_s=waited_s, **fields))  # type: ignore[arg-type]
 
     def world(self) -> World:
-        return World(
-            settings=self.settings,
-            models=self.models,
-            tasks=self.tasks,
-            gpus=self.gpus,
-            host=self.host,
-            memory=self.memory,
-            calendar=self.calendar,
-            missed_polls=self.missed_polls,
-            proven=self.proven,
-            reservations=self.reservations,
-            next_task=self.next_task,
-            leaving=self.leaving,
-            stopping=self.stopping,
-        )
+        """The world as it is in this moment of the turn; models and tasks go on changing in it."""
+        now = _WORLD(self)
+        if self._shown is None or not all(map(is_, now, self._shown[0])):
+            self._shown = now, World(*now)
+        return self._shown[1]
 
     def turn(self) -> Turn:
         shut = [n for n, r in self._old.models.items() if r.life.state in SERVING and not self._serves(n)]
@@ -189,7 +186,7 @@ class Draft:
         records: list[Record] = []
         for name, record in self.models.items():
             old = self._old.models.get(name)
-            if old is record:
+            if old is record or (old is not None and saves_as_same(old, record, self.now)):
                 continue
             saved = durable(record, self.now)
             if old is None or _differs(durable(old, self.now), saved):
@@ -209,7 +206,7 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         incarnation=record.incarnation,
         control=record.control,
         since_wall_s=record.since_wall_s,
-        last_active_wall_s=_rounded_up(now.wall_s - (now.mono_s - record.last_active_s)),
+        last_active_wall_s=_last_use(record, now),
         fingerprint=record.fingerprint,
         footprint=record.footprint,
         prior=record.prior,
@@ -253,6 +250,23 @@ def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Re
         )
         for rule, model in sorted(keys)
     ]
+
+
+_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s")
+_SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
+"""What is saved of a record as it is, or worked out from nothing but the field of that name."""
+
+
+def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
+    """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
+    Most looks change nothing of it but the last use."""
+    if _SAVED(old) != _SAVED(new) or old.cooldown_until_s != new.cooldown_until_s:
+        return False
+    return old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)
+
+
+def _last_use(record: ModelRecord, now: Now) -> WallS:
+    return _rounded_up(now.wall_s - (now.mono_s - record.last_active_s))
 
 
 def _rounded_up(wall_s: WallS) -> WallS:

@@ -36,11 +36,14 @@ BARRED_AFTER_S = 5.0
 """A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 
 
-def take_note(draft: Draft, before: World) -> None:
-    """Let the rules remember what this turn's events showed, and tell of host RAM that ran short."""
+def take_note(draft: Draft, before: World, *, anew: bool) -> None:
+    """Let the rules remember what this turn's events showed, and tell of host RAM that ran short.
+
+    `anew`: thresholds are compared with readings that are no news too.
+    """
     news = draft.host is not before.host or draft.gpus is not before.gpus
     names = [n for n in (draft.models if news else draft.touched) if n in draft.models]
-    draft.memory = watch_thresholds(draft.world(), names)
+    draft.memory = watch_thresholds(draft.world(), names, None if anew else before)
     if draft.memory is not before.memory:
         draft.touched.update(draft.models)
         _tell_pressure(draft, before)

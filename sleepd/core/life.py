@@ -93,6 +93,7 @@ class Fact(StrEnum):
     GONE = "gone"
     STOP_EXPIRED = "stop_expired"
     START_CHOSEN = "start_chosen"
+    FOUND_STARTING = "found_starting"
     START_EXPIRED = "start_expired"
     HEALTHY = "healthy"
 
@@ -124,6 +125,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.FOUND_PAUSED: _S.FOREIGN,
         _F.FOUND_MIDWAY: _S.BROKEN,
         _F.GAVE_UP: _S.FAILED,
+        _F.FOUND_STARTING: _S.STARTING,
     },
     _S.AWAKE: {
         _F.SLEEP_CHOSEN: _S.DRAINING,
@@ -137,6 +139,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.OVERTAKEN: _S.AWAKE,
         _F.DRAIN_EXPIRED: _S.AWAKE,
         _F.WAKE_CHOSEN: _S.AWAKE,
+        _F.STOP_CHOSEN: _S.STOPPING,
         _F.CONTRADICTED: _S.UNKNOWN,
     },
     _S.FALLING_ASLEEP: {
@@ -214,11 +217,25 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.GAVE_UP: _S.FAILED,
     },
     _S.FOREIGN: {_F.LET_GO: _S.UNKNOWN},
-    _S.FAILED: {_F.RESTARTING: _S.STARTING, _F.OPERATOR_RESET: _S.UNKNOWN},
-    _S.LOST: {_F.FOUND_AGAIN: _S.UNKNOWN, _F.RESTARTING: _S.STARTING, _F.STOPPED_ON_PURPOSE: _S.STOPPED},
-    _S.STARTING: {_F.HEALTHY: _S.UNKNOWN, _F.START_EXPIRED: _S.FAILED},
-    _S.STOPPING: {_F.GONE: _S.STOPPED, _F.STOP_EXPIRED: _S.FAILED},
-    _S.STOPPED: {_F.START_CHOSEN: _S.STARTING, _F.FOUND_AGAIN: _S.UNKNOWN},
+    _S.FAILED: {_F.RESTARTING: _S.STARTING, _F.OPERATOR_RESET: _S.UNKNOWN, _F.STOP_CHOSEN: _S.STOPPING},
+    _S.LOST: {
+        _F.FOUND_AGAIN: _S.UNKNOWN,
+        _F.FOUND_STARTING: _S.STARTING,
+        _F.RESTARTING: _S.STARTING,
+        _F.STOP_CHOSEN: _S.STOPPING,
+        _F.STOPPED_ON_PURPOSE: _S.STOPPED,
+    },
+    _S.STARTING: {
+        _F.HEALTHY: _S.UNKNOWN,
+        _F.START_EXPIRED: _S.FAILED,
+        _F.STOP_CHOSEN: _S.STOPPING,
+        # What was left of it ended, and there is no room to start it in; somebody stopped it before it answered.
+        _F.GONE: _S.STOPPED,
+        _F.STOPPED_ON_PURPOSE: _S.STOPPED,
+    },
+    # Contradicted: the service manager would not end it, so it is what it was.
+    _S.STOPPING: {_F.GONE: _S.STOPPED, _F.STOP_EXPIRED: _S.FAILED, _F.CONTRADICTED: _S.UNKNOWN},
+    _S.STOPPED: {_F.START_CHOSEN: _S.STARTING, _F.FOUND_STARTING: _S.STARTING, _F.FOUND_AGAIN: _S.UNKNOWN},
 }
 
 ANYWHERE: dict[Fact, State] = {_F.LOST: _S.LOST, _F.RESTARTED: _S.UNKNOWN}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sleepd.core.calendar import last_moment
 from sleepd.core.frozen import replace
 from sleepd.core.model import Now
-from sleepd.core.rules import ActionKind, CronDue, Rule
+from sleepd.core.rules import ActionKind, Rule
 from sleepd.core.units import MonotonicS, Seconds, format_duration
 from sleepd.core.world import DetectorMemory, RuleKey, World
 
@@ -53,11 +53,8 @@ def is_dealt_with(rule: Rule, name: str, world: World, now: Now) -> bool:
 
 def cron_moment(rule: Rule, world: World, now: Now) -> float | None:
     """The last moment of the rule's `cron` that came; None where it has none."""
-    for condition in rule.conditions:
-        if isinstance(condition, CronDue):
-            found = last_moment(world.calendar, condition, now.wall_s)
-            return found[0] if found is not None else None
-    return None
+    found = last_moment(world.calendar, rule.cron, now.wall_s) if rule.cron is not None else None
+    return found[0] if found is not None else None
 
 
 def with_act(memory: DetectorMemory, key: RuleKey, now_s: MonotonicS) -> DetectorMemory:

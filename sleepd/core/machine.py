@@ -51,9 +51,10 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     for event in events:
         _take(draft, event)
     end_due_holds(draft)
-    if any(isinstance(e, Tick) for e in events):
+    ticked = any(isinstance(e, Tick) for e in events)
+    if ticked:
         draft.touched.update(draft.models)
-    take_note(draft, world)
+    take_note(draft, world, anew=ticked)
     noted = {name: draft.models.get(name) for name in draft.touched}
     wish_wakes(draft)
     go_on(draft)

@@ -45,6 +45,7 @@ class MissingReason(StrEnum):
     NOT_VLLM = "not a vLLM server"
     UNAUTHORIZED = "key refused"
     UNREADABLE = "unreadable"
+    NO_MANAGER = "no service manager"
 
 
 @dataclass(frozen=True, slots=True)

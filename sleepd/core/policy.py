@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sleepd.core.conditions import TIMELESS, is_busy, judge
+from sleepd.core.conditions import due_s, is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
-from sleepd.core.dialect import capabilities
+from sleepd.core.dialect import level1_unsafe, level2_unsafe
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
@@ -185,17 +185,17 @@ def is_pressed(world: World, record: ModelRecord) -> bool:
     )
 
 
-def rule_moments(world: World, record: ModelRecord, now: Now) -> Iterator[MonotonicS]:
-    """When time alone may change what the rules say of the model, or let a rule act that rested."""
+def rule_moments(world: World, record: ModelRecord) -> Iterator[MonotonicS]:
+    """When time alone may change what the rules say of the model, or let a rule act that rested: in the past too, and
+    but for local time and rates, whose moments depend on when one asks."""
     name, memory = record.spec.name, world.memory
     for rule in world.settings.rules_of.get(name, ()):
         if not rule.enabled:
             continue
-        for index, condition in enumerate(rule.conditions):
-            if not isinstance(condition, TIMELESS):
-                changes_s = judge(rule, index, record, world, now).changes_s
-                if changes_s is not None:
-                    yield changes_s
+        for condition in rule.lasting:
+            moment_s = due_s(condition, record)
+            if moment_s is not None:
+                yield moment_s
         key = (rule.name, name)
         if rule.for_s > 0 and key in memory.held_since_s:
             yield memory.held_since_s[key] + rule.for_s
@@ -215,14 +215,14 @@ def level1_refusal(record: ModelRecord) -> str:
     """Why this engine may not be put to sleep at all, whoever asks; empty where it may."""
     if record.frees_nothing:
         return "sleeping frees nothing on this server: start it with --enable-sleep-mode"
-    return capabilities(record.facts, fenced=record.spec.fenced).level1_unsafe if record.facts else ""
+    return level1_unsafe(record.facts, fenced=record.spec.fenced) if record.facts else ""
 
 
 def level2_refusal(world: World, record: ModelRecord) -> str:
     """Why level 2 may not be chosen for this model now, as a sentence; empty where it may."""
     if record.facts is None:
         return "the server was not looked at yet"
-    unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
+    unsafe = level2_unsafe(record.facts, fenced=record.spec.fenced)
     if unsafe:
         return unsafe
     if has_other_weights(record):

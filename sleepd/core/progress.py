@@ -5,9 +5,9 @@ from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
-from sleepd.core.learn import count_own_wake, somebody_else, take_readings
+from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
-from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
+from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb
 from sleepd.core.proof import (
@@ -37,11 +37,11 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     task = draft.tasks.get(event.model)
     if task is None or task.id != event.task_id or task.cursor != event.cursor or not task.running:
         return
-    task = draft.put_task(replace(task, running=False))
-    interfered = somebody_else(draft, task, event)
+    task, interfered = count_calls(draft, replace(task, running=False), event)
+    task = draft.put_task(task)
     others_used = take_readings(draft, event.model, event.evidence)
     if _woke_unseen(task, event):
-        count_own_wake(draft, event.model)
+        task = count_own_wake(draft, task)
     if interfered:
         yield_to_stranger(draft, task)
         return
@@ -164,6 +164,7 @@ def _is_quiet(event: StepEnded) -> bool:
 def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
     done = task.plan.steps[task.cursor].done
+    learn_step(draft, task, verb, evidence)
     if verb is Verb.FINGERPRINT:
         if others_used and task.kind is TaskKind.SLEEP:
             _overtake(draft, task, replace(event, end=StepEnd.BUSY))

@@ -1,6 +1,6 @@
 """Rules as data: conditions, thresholds, actions. What they mean in a given world is policy.py's business."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -123,7 +123,9 @@ class PredictedIdle:
 
 MemoryCondition: TypeAlias = HostAvailableBelow | HostPressureAbove | UnitMemoryAbove | GpuFreeBelow
 ThresholdCondition: TypeAlias = MemoryCondition | RequestsBelow
-Condition: TypeAlias = IdleFor | AsleepFor | AwakeFor | ThresholdCondition | LevelIs | During | CronDue | PredictedIdle
+LastingCondition: TypeAlias = IdleFor | AsleepFor | AwakeFor
+LocalTime: TypeAlias = During | CronDue
+Condition: TypeAlias = LastingCondition | ThresholdCondition | LevelIs | LocalTime | PredictedIdle
 
 
 class ActionKind(StrEnum):
@@ -171,15 +173,35 @@ class Rule:
     for_s: Seconds = 0.0
     cooldown_s: Seconds = 0.0
     enabled: bool = True
+    kind: RuleClass = field(init=False, repr=False, compare=False)
+    lasting: tuple[LastingCondition, ...] = field(init=False, repr=False, compare=False)
+    thresholds: tuple[tuple[int, MemoryCondition], ...] = field(init=False, repr=False, compare=False)
+    """Its memory conditions, each with its place among all."""
+    rates: tuple[tuple[int, RequestsBelow], ...] = field(init=False, repr=False, compare=False)
+    cron: CronDue | None = field(init=False, repr=False, compare=False)
+    """The first, where it has several."""
 
-    @property
-    def kind(self) -> RuleClass:
-        if any(isinstance(c, MemoryCondition) for c in self.conditions):
-            return RuleClass.PRESSURE
-        if self.action.kind is ActionKind.WAKE:
-            return RuleClass.WAKE
-        return RuleClass.KEEP_AWAKE if self.action.kind is ActionKind.KEEP_AWAKE else RuleClass.IDLE
+    def __post_init__(self) -> None:
+        """Sort the conditions by what can change them: every look at a model asks for that."""
+        numbered = tuple(enumerate(self.conditions))
+        derived: dict[str, object] = {
+            "lasting": tuple(c for c in self.conditions if isinstance(c, LastingCondition)),
+            "thresholds": tuple((i, c) for i, c in numbered if isinstance(c, MemoryCondition)),
+            "rates": tuple((i, c) for i, c in numbered if isinstance(c, RequestsBelow)),
+            "cron": next((c for c in self.conditions if isinstance(c, CronDue)), None),
+        }
+        derived["kind"] = _kind_of(self.action.kind, on_memory=bool(derived["thresholds"]))
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     @property
     def is_pressure(self) -> bool:
         return self.kind is RuleClass.PRESSURE
+
+
+def _kind_of(action: ActionKind, *, on_memory: bool) -> RuleClass:
+    if on_memory:
+        return RuleClass.PRESSURE
+    if action is ActionKind.WAKE:
+        return RuleClass.WAKE
+    return RuleClass.KEEP_AWAKE if action is ActionKind.KEEP_AWAKE else RuleClass.IDLE

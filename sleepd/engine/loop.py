@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -32,6 +32,7 @@ from sleepd.core.events import (
 )
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
+from sleepd.core.units import Seconds
 from sleepd.core.wishes import Ask, HoldEnded
 from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
@@ -67,14 +68,18 @@ class Loop:
         beat: Callable[[World], None],
         disk_slow: Callable[[], None] = lambda: None,
         follow: Callable[[Published], None] = lambda published: None,
+        committed: Callable[[Seconds, bool], None] = lambda took_s, ok: None,
         ended: Sequence[TaskEnded] = (),
+        beat_s: float = BEAT_S,
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
-        self._follow = follow
+        self._follow, self._committed, self._beat_s = follow, committed, beat_s
         self._events: list[Event] = []
+        self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
+        self._stopped = False
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -113,6 +118,8 @@ class Loop:
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
+        if self._stopped:
+            return _stopped(waiter)
         ask = make(waiter)
         self._answers[waiter] = asyncio.get_running_loop().create_future()
         self.submit(ask)
@@ -138,8 +145,8 @@ class Loop:
         if self._events:
             return
         now = self._clock.now()
-        due_s = next_deadline(self.world, now)
-        left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now.mono_s)
+        due_s = self._deadlines.after(self.world, now)
+        left_s = self._beat_s if due_s is None else min(self._beat_s, due_s - now.mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
         try:
@@ -163,7 +170,7 @@ class Loop:
             self._gates.of(model).open = False
         told = not turn.records or answers_first(events, turn)
         if told:
-            self._publish(turn, rejudged, now, step_s)
+            self._publish(turn, rejudged, events, now, step_s)
         records = (*self._owed, *turn.records)
         if records:
             try:
@@ -176,22 +183,27 @@ class Loop:
                     self._drop(events, turn, rejudged, str(failure), now)
                 return
         if not told:
-            self._publish(turn, rejudged, now, step_s)
+            self._publish(turn, rejudged, events, now, step_s)
 
     async def _commit(self, records: tuple[Record, ...]) -> None:
         """Wait until the records are durable, with signs of life while the disk takes its time. Raises StoreFailed."""
+        began_s = time.perf_counter()
         committing = asyncio.ensure_future(self._store.commit(records))
         try:
             waited_s = 0.0
-            while waited_s < DISK_PATIENCE_S and not (await asyncio.wait((committing,), timeout=BEAT_S))[0]:
-                waited_s += BEAT_S
+            while waited_s < DISK_PATIENCE_S and not (await asyncio.wait((committing,), timeout=self._beat_s))[0]:
+                waited_s += self._beat_s
                 self._disk_slow()
             await committing
         finally:
             if not committing.done():
                 await cancelled(committing)
+            ok = not committing.cancelled() and committing.exception() is None
+            self._committed(time.perf_counter() - began_s, ok)
 
-    def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now, step_s: float) -> None:
+    def _publish(
+        self, turn: Turn, rejudged: tuple[str, ...], events: Sequence[Event], now: Now, step_s: Seconds
+    ) -> None:
         """Let the turn's world be the world, and carry its commands out."""
         before, self.world = self.world, turn.world
         self.ended.extend(r for r in turn.records if isinstance(r, TaskEnded))
@@ -201,7 +213,7 @@ class Loop:
         for command in turn.commands:
             self._carry_out(command)
         self._gates.judge(rejudged, self.world)
-        self._follow(Published(before, turn, now, step_s))
+        self._follow(Published(before, turn, now, step_s, events))
         if self._observer is not None:
             self._observer.follow()
         self._beat(self.world)
@@ -268,8 +280,13 @@ class Loop:
 
     async def stop(self) -> None:
         """Let no new task begin, give up on answers, and leave running calls to the next start's recovery."""
+        self._stopped = True
         await self.turn([Stopping()])
         for waiter, future in list(self._answers.items()):
             if not future.done():
-                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN))
+                future.set_result(_stopped(waiter))
         await asyncio.gather(*(cancelled(task) for task in list(self._steps)))
+
+
+def _stopped(waiter: int) -> Answer:
+    return Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN)

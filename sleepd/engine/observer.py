@@ -1,16 +1,21 @@
 """Looks at servers, GPUs and host RAM at their cadence. Each source has at most one request outstanding."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
 
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
+from sleepd.core.model import Known, Reading
+from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.runner import cancelled
 from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+
+T = TypeVar("T")
 
 LOOK_TIMEOUT_S = 5.0
 """A poll that takes longer counts as failed; three in a row make the reading missing."""
@@ -34,9 +39,17 @@ class Sink(Protocol):
 class Observer:
     """One loop per source; a blocked server delays nobody but itself."""
 
-    def __init__(self, sink: Sink, clock: Clock, gpus: Gpus, host: HostMemory, server: Callable[[str], Vllm]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Clock,
+        gpus: Gpus,
+        host: HostMemory,
+        server: Callable[[str], Vllm],
+        looked: Callable[[str, Seconds, bool], None] = lambda source, took_s, known: None,
+    ) -> None:
         self._sink, self._clock = sink, clock
-        self._gpus, self._host, self._server = gpus, host, server
+        self._gpus, self._host, self._server, self._looked = gpus, host, server, looked
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
         self._watching = False
@@ -93,32 +106,48 @@ class Observer:
             record = self._sink.world.models[name]
             asked_s = self._clock.now().mono_s
             if is_looked_at(self._sink.world, name):
-                reading = await self._server(name).look(
+                look = self._server(name).look(
                     ask_sleeping=asks_sleeping(record),
                     timeout_s=LOOK_TIMEOUT_S,
                     ask_connections=looks_at_connections(record),
                 )
+                reading = await self._timed("server", look)
                 self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
-            record = self._sink.world.models.get(name, record)
-            await self._rest(f"model:{name}", poll_after_s(record, self._sink.world.settings), asked_s)
+            await self._rest_until_due(name, asked_s)
+
+    async def _rest_until_due(self, name: str, asked_s: float) -> None:
+        """Wait for the model's next poll. How soon that is follows from what it is by then: what woke meanwhile is
+        looked at as often as all that are awake, not as rarely as the sleeper it was at its last look."""
+        while (record := self._sink.world.models.get(name)) is not None:
+            settings, now_s = self._sink.world.settings, self._clock.now().mono_s
+            due_s = asked_s + poll_after_s(record, settings)
+            if due_s <= now_s or await self._rest(f"model:{name}", min(due_s, now_s + settings.poll_every_s), asked_s):
+                return
 
     async def _watch_gpus(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
             listed = wants_processes(self._sink.world)
-            self._sink.submit(GpusLooked(await self._gpus.read(processes=listed), listed))
-            await self._rest("gpus", self._sink.world.settings.poll_every_s, asked_s)
+            self._sink.submit(GpusLooked(await self._timed("gpus", self._gpus.read(processes=listed)), listed))
+            await self._rest("gpus", asked_s + self._sink.world.settings.poll_every_s, asked_s)
 
     async def _watch_host(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
-            self._sink.submit(HostLooked(await self._host.read()))
-            await self._rest("host", self._sink.world.settings.poll_every_s, asked_s)
+            self._sink.submit(HostLooked(await self._timed("host", self._host.read())))
+            await self._rest("host", asked_s + self._sink.world.settings.poll_every_s, asked_s)
 
-    async def _rest(self, key: str, after_s: float, asked_s: float) -> None:
-        """Wait until the next poll is due, or somebody nudges."""
+    async def _timed(self, source: str, look: Awaitable[Reading[T]]) -> Reading[T]:
+        """Tell how long a poll took by the processor's clock, and whether it brought anything."""
+        began_s = perf_counter()
+        reading = await look
+        self._looked(source, perf_counter() - began_s, isinstance(reading, Known))
+        return reading
+
+    async def _rest(self, key: str, until_s: float, asked_s: float) -> bool:
+        """Wait until that moment, or until somebody nudges; return whether somebody did."""
         nudge = self._nudges[key]
-        left_s = max(0.0, asked_s + after_s - self._clock.now().mono_s)
+        left_s = max(0.0, until_s - self._clock.now().mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(left_s))
         nudged = asyncio.ensure_future(nudge.wait())
         try:
@@ -126,5 +155,7 @@ class Observer:
         finally:
             for task in (sleeping, nudged):
                 task.cancel()
+        asked = nudge.is_set()
         nudge.clear()
         await self._clock.sleep(max(0.0, asked_s + NUDGED_LOOK_S - self._clock.now().mono_s))
+        return asked

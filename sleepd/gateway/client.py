@@ -66,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         "_reading",
         "_target",
         "_writable",
+        "asked",
         "bytes_seen",
         "now",
         "sweeps",
@@ -86,6 +87,8 @@ class ClientConnection(asyncio.Protocol):
         self._head_fed = self._chunked_fed = 0
         self._reading: Exchange | None = None
         self.now: Exchange | None = None
+        self.asked = False
+        """Whether the head of a request ever came."""
         self._line: deque[Exchange] = deque()
         self.sweeps = self.bytes_seen = 0
         self.verified, self.who = b"", ""
@@ -164,6 +167,7 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = True
         for x in (self.now, *self._line):
             if x is not None:
+                self._front.tell_end(x, "client_left")
                 self._front.abandon(x)
         self.now, self._reading = None, None
         self._line.clear()
@@ -231,6 +235,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked_fed = 0
         self._target, self._fields = b"", []
         self.sweeps = self.bytes_seen = 0
+        self.asked = True
         if self.now is None:
             self.now = x
         else:
@@ -316,6 +321,7 @@ class ClientConnection(asyncio.Protocol):
             self.write(chunk(error_event(refusal, dialect)) + LAST_CHUNK)
         else:
             self.write(error_answer(refusal, dialect, fields=x.cors, closes=not x.keep_alive, bare=x.bare))
+        self._front.tell_end(x, refusal.code)
         self._front.abandon(x)  # wherever it had come to: what was answered is held, counted and sent no more
         self.finished(x)
 

@@ -13,8 +13,9 @@ from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
-from sleepd.adapters.systemd import SystemdNotifier, passed_sockets
+from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
 from sleepd.config.settings import Config
+from sleepd.core.units import Seconds
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
 
 
@@ -35,6 +36,8 @@ class Parts:
     """None: no history is kept."""
     energy: Callable[[], Awaitable[Mapping[str, float]]] | None = None
     """Joules taken by GPU uuid, rising; None where nothing tells."""
+    watchdog_s: Seconds | None = None
+    """Within which time the service manager wants signs of life; None where it watches nobody."""
 
 
 def system_parts(config: Config) -> Parts:
@@ -53,4 +56,5 @@ def system_parts(config: Config) -> Parts:
         units=units,
         history=HistoryDatabase(service.state_dir / "history.db"),
         energy=nvml.read_energy if nvml is not None else None,
+        watchdog_s=watchdog_interval_s(os.environ, os.getpid()),
     )

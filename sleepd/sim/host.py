@@ -32,9 +32,13 @@ class SimCgroup:
     parent: "SimCgroup | None" = None
     base_bytes: Bytes = 2 * GIB
     file_bytes: Bytes = 0
+    _line: "tuple[SimCgroup, ...]" = field(init=False, repr=False)
 
-    def with_ancestors(self) -> "list[SimCgroup]":
-        return [self, *(self.parent.with_ancestors() if self.parent else [])]
+    def __post_init__(self) -> None:
+        self._line = (self, *(self.parent.with_ancestors() if self.parent else ()))
+
+    def with_ancestors(self) -> "tuple[SimCgroup, ...]":
+        return self._line
 
 
 @dataclass(slots=True)
@@ -96,18 +100,22 @@ class SimHost:
         bases = sum(g.base_bytes - g.file_bytes for g in {**groups, id(group): group}.values())
         return bases + sum(self.pinned.get(pid, 0) for pid in below)
 
+    def is_over_limit(self, group: SimCgroup) -> bool:
+        """Whether it or a group above it holds more than it may: the kernel then ends what came last."""
+        limited = [(g, g.limit_bytes) for g in group.with_ancestors() if g.limit_bytes is not None]
+        return any(self.used_bytes(g) > limit for g, limit in limited)
+
     def see_unit(self, pid: int) -> UnitMemory | None:
         """What the cgroup files of this process would tell; None where it is in none."""
         unit = self.units.get(pid)
         if unit is None:
             return None
         used = self.used_bytes(unit)
-        limited = [g for g in unit.with_ancestors() if g.limit_bytes is not None]
+        limited = [(g, self.used_bytes(g)) for g in unit.with_ancestors() if g.limit_bytes is not None]
         if not limited:
             return UnitMemory(used, used)
-        tightest = min(limited, key=lambda g: (g.limit_bytes or 0) - self.used_bytes(g))
-        by = f"memory.max of {tightest.path}"
-        return UnitMemory(used, used, True, tightest.limit_bytes, self.used_bytes(tightest), by)
+        tightest, counted = min(limited, key=lambda of: (of[0].limit_bytes or 0) - of[1])
+        return UnitMemory(used, used, True, tightest.limit_bytes, counted, f"memory.max of {tightest.path}")
 
     def end_process(self, pid: int) -> None:
         """The process is gone, and everything it held with it."""
@@ -152,15 +160,16 @@ class RamShare:
     pid: int
 
     def pin(self, bytes_: Bytes, /) -> None:
-        """Pin exactly `bytes_` from now on. Raises HostRamExhausted, and then nothing changed."""
+        """Pin exactly `bytes_` from now on. Raises HostRamExhausted, and then nothing changed. Giving back never fails,
+        though a server that started under the same limit meanwhile took more than was left."""
         more = bytes_ - self.host.pinned.get(self.pid, 0)
         unit = self.host.units.get(self.pid)
         rooms = [self.host.available_bytes] + [
             g.limit_bytes - self.host.used_bytes(g)
-            for g in (unit.with_ancestors() if unit else [])
+            for g in (unit.with_ancestors() if unit else ())
             if g.limit_bytes is not None
         ]
-        if more > min(rooms):
+        if more > max(0, min(rooms)):
             self.host.refused += 1
             raise HostRamExhausted("cudaHostAlloc failed: out of memory")
         self.host.pinned[self.pid] = bytes_

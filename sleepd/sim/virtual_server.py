@@ -42,8 +42,11 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
+        self._hung_page_of: SimEngine | None = None
+        self._waiting_for_page: list[Callable[[], None]] = []
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -78,6 +81,14 @@ class VirtualServer:
     def _see_connections(self) -> DirectSeen:
         quiet_s = [self._time.now() - since_s for since_s in self._direct.values()]
         return DirectSeen(len(quiet_s), max(quiet_s, default=0.0))
+
+    def _see(self, engine: SimEngine) -> ModelSeen:
+        return seen_of(engine, self.pid, self._facts_of(engine), self.see_unit(self.pid))
+
+    def _facts_of(self, engine: SimEngine) -> EngineFacts:
+        if self._described is None or self._described[0] is not engine:
+            self._described = engine, facts_of(engine)
+        return self._described[1]
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
         asked = request_of(verb, mode_parameter=mode)
@@ -129,9 +140,10 @@ class VirtualServer:
             detail = "connection refused"
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
-        seen = replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
-        if not counters:
-            seen = ModelSeen(seen.facts, pids=seen.pids)
+        if counters and self._hung_page_of is engine:
+            self._wait_for_page(engine, timeout_s, then, ask_sleeping, ask_connections)
+            return
+        seen = self._see(engine) if counters else ModelSeen(self._facts_of(engine), pids=(self.pid,))
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:
@@ -143,24 +155,57 @@ class VirtualServer:
                 then(Missing(MissingReason.TIMED_OUT, "/is_sleeping", asked_s))
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
+            elif fence and self._hung_page_of is engine:
+                self._wait_for_page(engine, asked_s + timeout_s - self._time.now(), then, ask_sleeping, ask_connections)
             else:
-                counted = seen_of(engine, engine.snapshot(), self.pid) if fence else seen
-                if fence:
-                    counted = replace(counted, unit_memory=self.see_unit(self.pid))
-                told = replace(counted, is_sleeping=bool(answer.body["is_sleeping"]))
+                told = replace(self._see(engine) if fence else seen, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
 
+    def hang_page(self) -> None:
+        """The page of counters answers nobody any more, until `free_page` or another process."""
+        self._hung_page_of = self.engine
 
-def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
-    """What the adapter would have read from this engine's pages."""
+    def free_page(self) -> None:
+        """The page of counters answers again, those too who wait for it."""
+        self._hung_page_of = None
+        waiting, self._waiting_for_page = self._waiting_for_page, []
+        for go_on in waiting:
+            go_on()
+
+    def _wait_for_page(
+        self,
+        engine: SimEngine,
+        timeout_s: Seconds,
+        then: Callable[[Reading[ModelSeen]], None],
+        ask_sleeping: bool,
+        ask_connections: bool,
+    ) -> None:
+        """The look goes on when the page answers again; it is missing where that takes longer than `timeout_s`."""
+        asked_s = self._time.now()
+
+        def go_on() -> None:
+            pending.cancel()
+            left_s = asked_s + timeout_s - self._time.now()
+            dated = lambda r: then(replace(r, asked_at_s=asked_s) if isinstance(r, Known) else r)  # noqa: E731
+            self.look(ask_sleeping, left_s, dated, ask_connections=ask_connections)
+
+        def give_up() -> None:
+            self._waiting_for_page.remove(go_on)
+            then(Missing(MissingReason.TIMED_OUT, "/metrics", asked_s))
+
+        pending = self._time.call_later(timeout_s, give_up)
+        self._waiting_for_page.append(go_on)
+
+
+def facts_of(engine: SimEngine) -> EngineFacts:
+    """What the adapter would have read once of this engine."""
     spec = engine.spec
-    release = tuple(int(part) for part in spec.version.split(".")[:3])
-    facts = EngineFacts(
+    return EngineFacts(
         version=spec.version,
-        release=release,
-        incarnation=f"pst:{snap.process_start_time_s}",
+        release=tuple(int(part) for part in spec.version.split(".")[:3]),
+        incarnation=f"pst:{engine.snapshot().process_start_time_s}",
         served_names=(spec.name,),
         sleep_mode=True,
         tensor_parallel=spec.tensor_parallel_size,
@@ -175,6 +220,11 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         lora=bool(spec.adapters),
         asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
+
+
+def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | None) -> ModelSeen:
+    """What the adapter would have read from this engine's pages."""
+    snap = engine.snapshot()
     return ModelSeen(
         facts=facts,
         is_sleeping=None,
@@ -186,6 +236,7 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),
+        unit_memory=unit,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sleepd.core import wishes
 from sleepd.core.beginning import begin
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import (
     Answer,
@@ -53,13 +53,13 @@ from sleepd.core.procedure import (
     ReadGpus,
     perform,
 )
-from sleepd.core.rules import CronDue, During
-from sleepd.core.units import Seconds
+from sleepd.core.rules import LocalTime
+from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
-from sleepd.engine.ticker import work_out
 from sleepd.sim.host import SimHost
 from sleepd.sim.memory_store import apply_records
+from sleepd.sim.virtual_calendar import CALENDAR_KEPT_S, calendar_around
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 
@@ -110,10 +110,11 @@ class VirtualDaemon:
         self.saved, self.upsets, self.tally = Saved(), Upsets(), Tally()
         self.gates = Gates()
         self.world: World = begin(settings, self.saved, self.now()).world
-        self._has_calendar = any(isinstance(c, During | CronDue) for r in settings.rules for c in r.conditions)
+        self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
+        self._deadlines = Deadlines()
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -126,8 +127,10 @@ class VirtualDaemon:
         self._next_waiter = 1
 
     def now(self) -> Now:
-        mono_s = 1000.0 + self.time.now()
-        return Now(mono_s, 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+        return Now(self._mono_s(), 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+
+    def _mono_s(self) -> MonotonicS:
+        return 1000.0 + self.time.now()
 
     def start(self) -> None:
         """Begin from what the database holds."""
@@ -145,9 +148,9 @@ class VirtualDaemon:
 
     def _keep_calendar(self, epoch: int) -> None:
         """The ticker's part: the calendar is worked out anew as time goes on and the clock jumps."""
-        if epoch == self._epoch and self.alive and self._has_calendar:
-            self.submit(CalendarExtended(work_out(self.settings.rules, self.now().wall_s)))
-            self.time.call_later(600.0, lambda: self._keep_calendar(epoch))
+        if epoch == self._epoch and self.alive and self._local_times:
+            self.submit(CalendarExtended(calendar_around(self._local_times, self.now().wall_s)))
+            self.time.call_later(CALENDAR_KEPT_S, lambda: self._keep_calendar(epoch))
 
     def die(self) -> None:
         """As by SIGKILL: calls that are out go on at the servers, their answers reach nobody."""
@@ -270,9 +273,9 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = next_deadline(self.world, self.now())
+        due_s = self._deadlines.after(self.world, self.now())
         if due_s is not None:
-            self._wake_at(due_s - self.now().mono_s)
+            self._wake_at(due_s - self._mono_s())
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):
@@ -310,7 +313,7 @@ class VirtualDaemon:
         assert recorded, f"{order.step.verb} of {order.model} was acted on before it was recorded"
 
     def _run(self, order: StepOrder) -> None:
-        procedure, epoch = perform(order, self.now().mono_s), self._epoch
+        procedure, epoch = perform(order, self._mono_s()), self._epoch
         self._procedures[order.model] = (order.task_id, order.cursor, procedure)
         self._drive(order, procedure, epoch, next(procedure))
 
@@ -319,7 +322,7 @@ class VirtualDaemon:
         if found is None or found[:2] != (left.task_id, left.cursor):
             return
         del self._procedures[left.model]
-        evidence = Evidence(None, "not waited for any longer", self.now().mono_s, self.now().mono_s)
+        evidence = Evidence(None, "not waited for any longer", self._mono_s(), self._mono_s())
         in_flight = self.gates.of(left.model).in_flight
         self.submit(StepEnded(left.model, left.task_id, left.cursor, StepEnd.UNANSWERED, evidence, in_flight))
 
@@ -328,7 +331,7 @@ class VirtualDaemon:
             if epoch != self._epoch or self._procedures.get(order.model, (0, 0, None))[2] is not procedure:
                 return
             try:
-                following = procedure.send(Got(value, self.now().mono_s))
+                following = procedure.send(Got(value, self._mono_s()))
             except StopIteration as stop:
                 end, evidence = stop.value
                 del self._procedures[order.model]
@@ -349,7 +352,7 @@ class VirtualDaemon:
         elif isinstance(ask, Checksums):
             server.checksums(ask.timeout_s, then)
         elif isinstance(ask, LookAndReadGpus):
-            both_s = self.now().mono_s
+            both_s = self._mono_s()
 
             def read_gpus(seen: Any) -> None:
                 gpus = self._see_gpus(both_s, processes=True)
@@ -357,12 +360,12 @@ class VirtualDaemon:
 
             server.look(True, ask.timeout_s, read_gpus, counters=ask.counters)
         elif isinstance(ask, ReadGpus):
-            asked_s = self.now().mono_s
+            asked_s = self._mono_s()
             self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))
         elif isinstance(ask, Pause):
             self.time.call_later(ask.seconds, lambda: then(None))
         else:
-            then(Known(self.host.see_ram(), self.now().mono_s, self.now().mono_s))
+            then(Known(self.host.see_ram(), self._mono_s(), self._mono_s()))
 
     def _call_and_watch(self, ask: CallAndWatch, server: VirtualServer, then: Callable[[Any], None]) -> None:
         """Free memory is looked at while the call is out, more rarely than the daemon does: it costs events."""
@@ -392,21 +395,28 @@ class VirtualDaemon:
     def _poll_model(self, name: str, epoch: int) -> None:
         if epoch != self._epoch or name not in self.world.models:
             return
-        record = self.world.models[name]
+        record, asked_s = self.world.models[name], self.time.now()
 
         def then(reading: Any) -> None:
-            if epoch != self._epoch:
-                return
-            self._looked(name, reading, epoch)
-            self.time.call_later(poll_after_s(self.world.models[name], self.settings), again)
-
-        def again() -> None:
-            self._poll_model(name, epoch)
+            if epoch == self._epoch:
+                self._looked(name, reading, epoch)
+                self._await_poll(name, asked_s, epoch)
 
         if not is_looked_at(self.world, name):
-            self.time.call_later(self.settings.poll_every_s, again)
+            self._await_poll(name, asked_s, epoch)
         else:
             self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))
+
+    def _await_poll(self, name: str, asked_s: Seconds, epoch: int) -> None:
+        """As the daemon's observer: what woke meanwhile is not waited for as long as the sleeper it was."""
+        if epoch != self._epoch or name not in self.world.models:
+            return
+        left_s = asked_s + poll_after_s(self.world.models[name], self.settings) - self.time.now()
+        if left_s <= 0:
+            self._poll_model(name, epoch)
+        else:
+            within_s = min(left_s, self.settings.poll_every_s)
+            self.time.call_later(within_s, lambda: self._await_poll(name, asked_s, epoch))
 
     def _looked(self, name: str, reading: Any, epoch: int) -> None:
         if epoch == self._epoch:
@@ -422,13 +432,13 @@ class VirtualDaemon:
         if epoch != self._epoch or self._nvml_busy:
             return
         self._nvml_busy = True
-        asked_s, processes = self.now().mono_s, wants_processes(self.world)
+        asked_s, processes = self._mono_s(), wants_processes(self.world)
 
         def done() -> None:
             if epoch == self._epoch:
                 self._nvml_busy = False
                 # Host RAM is read beside: one turn for both keeps the simulation cheap.
-                now_s = self.now().mono_s
+                now_s = self._mono_s()
                 self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
                 self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes), processes))
 
@@ -437,4 +447,4 @@ class VirtualDaemon:
     def _see_gpus(self, asked_s: float, *, processes: bool) -> Any:
         if self.upsets.nvml_missing:
             return Missing(MissingReason.UNREADABLE, "NVML: unknown error", asked_s)
-        return Known(self.host.see_gpus(processes=processes), asked_s, self.now().mono_s)
+        return Known(self.host.see_gpus(processes=processes), asked_s, self._mono_s())

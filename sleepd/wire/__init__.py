@@ -14,7 +14,6 @@ from sleepd.wire.bodies import (
     holds_body,
     host_body,
     model_body,
-    plan_body,
     refusal_body,
     status_body,
     task_body,
@@ -22,6 +21,7 @@ from sleepd.wire.bodies import (
     unread_models,
 )
 from sleepd.wire.history import buckets_body, history_body, report_body
+from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 
 Json: TypeAlias = Mapping[str, Any]

@@ -44,6 +44,8 @@ OUTSIDE = frozenset(
         # A person's word.
         Fact.OPERATOR_RESET,
         Fact.STOPPED_ON_PURPOSE,
+        # Systemd's doing, or a person's: each one needs a start of the unit that we did not order.
+        Fact.FOUND_STARTING,
     }
 )
 CARRIED_OUT = frozenset(

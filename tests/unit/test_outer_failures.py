@@ -13,6 +13,7 @@ from sleepd.engine.observer import Observer
 from sleepd.service import daemon as service_module
 from sleepd.service.daemon import Service
 from sleepd.service.listeners import Listeners
+from sleepd.service.metrics import MetricsPart
 from sleepd.service.servers import Servers
 from tests.unit.test_engine_order import RUN, WORLD, Outside, loop_of, turn_of
 from tests.unit.test_outer_gates import BEGUN
@@ -132,13 +133,14 @@ async def test_a_step_that_breaks_ends_unanswered_with_the_error(monkeypatch: py
 
 
 async def test_a_slow_disk_is_told_and_not_taken_for_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_loop, "BEAT_S", 0.01)
     monkeypatch.setattr(engine_loop, "DISK_PATIENCE_S", 0.05)
     monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turn_of(record="r"))
     outside = Outside()
     outside.may_commit.clear()
     beats: list[str] = []
-    loop, _ = loop_of(outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"))
+    loop, _ = loop_of(
+        outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"), beat_s=0.01
+    )
     turning = asyncio.create_task(loop.turn([]))
     await asyncio.sleep(0.15)
     assert 3 <= len(beats) <= 5, "it went on for ever, or not at all"
@@ -178,6 +180,9 @@ class Part:
 
     stop = close
 
+    async def leave_passed(self) -> None:
+        """The API's."""
+
     def stopping(self) -> None:
         """The service manager's."""
 
@@ -194,7 +199,7 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     service: Any = object.__new__(Service)
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
     service._observer, service._loop = parts["observer"], parts["loop"]
-    service._listeners, service._servers = Listeners(), Servers(service._parts, print)
+    service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))
     service._ticking = None

@@ -1,18 +1,23 @@
 """What a look may claim: counters no older than the word they are judged by, and no incarnation made of a gap."""
 
+import asyncio
+import heapq
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from sleepd.core.calls import Answered
-from sleepd.core.events import StepOrder
-from sleepd.core.model import Known, ModelSeen, Reading
+from sleepd.core.events import Event, StepOrder
+from sleepd.core.life import State
+from sleepd.core.model import Known, Missing, MissingReason, ModelSeen, Now, Reading
 from sleepd.core.plan import Verb, step_of
 from sleepd.core.procedure import Got, Look, perform
+from sleepd.engine.observer import Observer
 from tests.adapters.raw_server import Answer, Asked, serving
 from tests.property.virtual_rig import Rig
 from tests.unit.test_adapter_vllm_http import Bench
+from tests.unit.test_outer_gates import world_of
 
 
 @pytest.fixture
@@ -83,3 +88,69 @@ def test_a_simulated_look_is_dated_as_the_real_one(fence: bool, counted: int) ->
     (reading,) = looked
     assert isinstance(reading, Known)
     assert (reading.value.is_sleeping, reading.value.control.sleep.ok) == (True, counted)
+
+
+class MovedClock:
+    """A clock that stands still until it is moved to the moment that the next sleeper waits for."""
+
+    def __init__(self) -> None:
+        self.mono_s = 0.0
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> Now:
+        return Now(self.mono_s, 0.0)
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (self.mono_s + seconds, id(future), future))
+        await future
+
+    async def move(self) -> None:
+        due_s, _, future = heapq.heappop(self._waiting)
+        self.mono_s = max(self.mono_s, due_s)
+        if not future.done():
+            future.set_result(None)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+class Watched:
+    """A sink and a server in one: notes when it was looked at, and is what the test says by then."""
+
+    def __init__(self, clock: MovedClock, state: State) -> None:
+        self._clock, self.world = clock, world_of(state)
+        self.looked_s: list[float] = []
+
+    def submit(self, event: Event) -> None:
+        pass
+
+    def in_flight(self, model: str) -> int:
+        return 0
+
+    def entered(self, model: str) -> int:
+        return 0
+
+    async def look(self, **asked: object) -> Missing:
+        self.looked_s.append(self._clock.mono_s)
+        return Missing(MissingReason.NOT_YET)
+
+    async def read(self, *, processes: bool = False) -> Missing:
+        return Missing(MissingReason.NOT_YET)
+
+
+@pytest.mark.parametrize(
+    ("becomes", "looked_s"), [(State.ASLEEP_L1, [0.0, 5.0, 10.0]), (State.AWAKE, [0.0, 1.0, 2.0, 3.0])]
+)
+async def test_what_woke_since_its_last_look_is_not_waited_for_as_a_sleeper(
+    becomes: State, looked_s: list[float]
+) -> None:
+    clock = MovedClock()
+    watched = Watched(clock, State.ASLEEP_L1)
+    observer = Observer(watched, clock, watched, watched, lambda name: watched)  # type: ignore[arg-type]
+    observer.start()
+    await asyncio.sleep(0.01)
+    watched.world = world_of(becomes)
+    while len(watched.looked_s) < len(looked_s):
+        await clock.move()
+    await observer.stop()
+    assert watched.looked_s == looked_s

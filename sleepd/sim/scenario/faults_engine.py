@@ -13,6 +13,7 @@ CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
     ("fail_sleep", None),
     ("fail_wake", None),
     ("fail_reload", None),
+    ("skew_reload", None),
     ("fail_reset_cache", None),
     ("free_nothing", None),
     ("hang", None),
@@ -26,6 +27,8 @@ CALL_FAULTS: tuple[tuple[str, str | None], ...] = (
     ("die_after_sleep", None),
     ("corrupt_wake", None),
 )
+UNNOTICED_S = 10.0
+"""How long after its page answers again what a stranger did meanwhile may stay unknown."""
 COMPARED_S = 60.0
 """How long after a wake its answer may be compared: at the next moment at which nobody uses it."""
 
@@ -69,6 +72,24 @@ def _disarm(stage: Stage) -> None:
             server.engine.release_hang()
 
 
+def _draw_hung_page(random: Random, cast: Cast) -> Arguments:
+    return {"hangs_s": random.choice((random.uniform(1.0, 10.0), random.uniform(10.0, 150.0)))}
+
+
+def _hang_page(stage: Stage, name: str, drawn: Arguments) -> None:
+    """The page of counters answers nobody for a while, as where the disk of PROMETHEUS_MULTIPROC_DIR hangs; the engine
+    is as well as ever. Nobody can notice meanwhile what strangers do."""
+    hangs_s = float(drawn["hangs_s"] or 0.0)
+    stage.servers[name].hang_page()
+    stage.doubt(name, hangs_s + UNNOTICED_S)
+    stage.later(hangs_s, stage.servers[name].free_page)
+
+
+def _free_pages(stage: Stage) -> None:
+    for server in stage.servers.values():
+        server.free_page()
+
+
 def _draw_death(random: Random, cast: Cast) -> Arguments:
     return {"orphan_s": random.uniform(1.0, 60.0) if random.random() < 0.3 else 0.0}
 
@@ -92,4 +113,5 @@ def _kill(stage: Stage, name: str, drawn: Arguments) -> None:
 DEEDS = (
     Deed("engine call goes wrong", _arm, _draw_call_fault, weight=2.0, heal=_disarm),
     Deed("engine dies", _kill, _draw_death),
+    Deed("page hangs", _hang_page, _draw_hung_page, weight=0.7, heal=_free_pages),
 )

@@ -19,7 +19,9 @@ CALLS: dict[str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = {
     "wake weights": (("/wake_up", (("tags", "weights"),)),),
 }
 UNNOTICED_S = 10.0
-"""How long what a stranger did may stay unknown: the next look tells it."""
+"""How long what a stranger did may stay unknown once his call was answered: vLLM counts a request at its answer
+(http_requests_total, prometheus-fastapi-instrumentator), and the next look tells it. A call that is out, behind minutes
+of checksums say, may do its work at any moment and shows nowhere."""
 
 
 def _draw(random: Random, cast: Cast) -> Arguments:
@@ -41,10 +43,11 @@ def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
                 # It takes GPU memory as a neighbour does, in the middle of others' wakes too, whose preflight is over.
                 for index in stage.models[name].gpus:
                     stage.blame_gpu(index)
-            stage.doubt(name, UNNOTICED_S)
+            stage.account.strangers_out[name] += 1
             stage.servers[name].request(HttpRequest("POST", path, query), 600.0, lambda answer: after())
 
     def after() -> None:
+        stage.account.strangers_out[name] -= 1
         stage.doubt(name, UNNOTICED_S)
         following()
 

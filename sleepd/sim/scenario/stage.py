@@ -34,6 +34,8 @@ class Account:
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
     doubted: dict[str, Seconds] = field(default_factory=dict)
     """Until when a model may serve what is wrong: a stranger changed it, and nobody can know before the next look."""
+    strangers_out: Counter[str] = field(default_factory=Counter)
+    """Calls of strangers that were not answered yet, by model: it is doubted as long as one is out."""
     judged: set[int] = field(default_factory=set)
     """Tasks whose beginning was looked at."""
     waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
@@ -84,7 +86,8 @@ class Stage:
 
     def is_doubted(self, name: str, since_s: Seconds | None = None) -> bool:
         """Whether it may serve what is wrong now, or could at any time since."""
-        return self.account.doubted.get(name, -1.0) >= (self.time.now() if since_s is None else since_s)
+        until_s = self.account.doubted.get(name, -1.0)
+        return self.account.strangers_out[name] > 0 or until_s >= (self.time.now() if since_s is None else since_s)
 
     def blame_gpu(self, index: int) -> None:
         self.blame(*(name for name, model in self.models.items() if index in model.gpus))
@@ -96,11 +99,16 @@ class Stage:
         self.time.call_later(delay_s, do)
 
     def _boot(self, name: str) -> None:
-        """Start the model's server, as a supervisor would; where it does not fit, it is tried again later."""
+        """Start the model's server, as a supervisor would; where it does not fit into GPU memory, or under the memory
+        limits above it, it is tried again later."""
         pid, self._next_pid = self._next_pid, self._next_pid + 1
         unit = unit_of(self.models[name], self.slice)
         if unit is not None:
             self.host.units[pid] = unit
+            if self.host.is_over_limit(unit):
+                self.host.end_process(pid)
+                self.later(RESTART_S, lambda: self._boot(name))
+                return
         try:
             engine = SimEngine(
                 engine_of(self.models[name]),

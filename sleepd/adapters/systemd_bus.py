@@ -1,0 +1,154 @@
+"""A connection to systemd over the system bus: calls, properties, and the ends of jobs. The only importer of dbus-fast.
+
+Lives in one event loop (see loop_thread.py). Sources: D-Bus specification 0.43; org.freedesktop.systemd1(5), the same
+in systemd 252 and 257.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from typing import Any
+
+from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.errors import AuthError, InvalidAddressError
+
+from sleepd.core.units import Seconds
+
+SYSTEMD = "org.freedesktop.systemd1"
+MANAGER = f"{SYSTEMD}.Manager"
+_ROOT = "/org/freedesktop/systemd1"
+_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_JOB_REMOVED = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved',path='{_ROOT}'"
+CALL_S = 25.0
+"""sd-bus gives a method call 25 s; polkit is asked within it."""
+JOBS_KEPT = 256
+"""Ends of jobs that are remembered for whoever asks a moment later: a signal may outrun the reply that names it."""
+
+
+class BusError(Exception):
+    """A call was answered with an error: `name` as D-Bus names it."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text or name)
+        self.name = name
+
+
+class BusGone(Exception):
+    """There is no bus, nobody answers on it, or the connection broke; the text says which."""
+
+
+class SystemdBus:
+    """One connection, made when it is needed and made anew when it broke."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+        self._bus: MessageBus | None = None
+        self._connecting = asyncio.Lock()
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._awaited: dict[str, asyncio.Future[str]] = {}
+
+    async def call(self, member: str, signature: str = "", body: list[Any] | None = None) -> list[Any]:
+        """Return what the manager's method answered. Raises BusError, BusGone."""
+        return await self._ask(_ROOT, MANAGER, member, signature, body or [])
+
+    async def get(self, path: str, interface: str, name: str) -> Any:
+        """Return a property of a unit. Raises BusError, BusGone."""
+        found = await self._ask(path, "org.freedesktop.DBus.Properties", "Get", "ss", [interface, name])
+        value = found[0] if found else None
+        return value.value if isinstance(value, Variant) else value
+
+    async def job_end(self, path: str, timeout_s: Seconds) -> str | None:
+        """Return the result of a job that was begun on this connection; None where it did not end in time. Raises
+        BusGone where the connection broke: whoever waits has to look for itself."""
+        if path in self._ended:
+            return self._ended.pop(path)
+        future = self._awaited.setdefault(path, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            return None
+        finally:
+            self._awaited.pop(path, None)
+
+    def close(self) -> None:
+        self._drop("closed")
+
+    async def _ask(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> list[Any]:
+        bus = await self._connected()
+        message = Message(
+            destination=SYSTEMD, path=path, interface=interface, member=member, signature=signature, body=body
+        )
+        return await self._send(bus, message)
+
+    async def _send(self, bus: MessageBus, message: Message) -> list[Any]:
+        try:
+            async with asyncio.timeout(CALL_S):
+                reply = await bus.call(message)
+        except TimeoutError:
+            raise BusGone(f"systemd did not answer {message.member} within {CALL_S:.0f} s") from None
+        except (OSError, EOFError) as error:
+            self._drop(str(error))
+            raise BusGone(f"the connection to the bus broke: {error}") from error
+        if reply is None:
+            raise BusGone("the connection to the bus broke")
+        if reply.message_type is MessageType.ERROR:
+            raise BusError(reply.error_name or "", str(reply.body[0]) if reply.body else "")
+        return list(reply.body)
+
+    async def _connected(self) -> MessageBus:
+        async with self._connecting:
+            if self._bus is not None and self._bus.connected:
+                return self._bus
+            self._drop("the connection to the bus broke")
+            self._bus = await self._connect()
+            return self._bus
+
+    async def _connect(self) -> MessageBus:
+        try:
+            bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM, auth_timeout=CALL_S)
+            async with asyncio.timeout(CALL_S):
+                await bus.connect()
+        except (OSError, EOFError, AuthError, InvalidAddressError, TimeoutError) as error:
+            raise BusGone(f"no system bus: {error or type(error).__name__}") from error
+        bus.add_message_handler(self._take_signal)
+        name, path, interface = _DBUS
+        match = Message(
+            destination=name, path=path, interface=interface, member="AddMatch", signature="s", body=[_JOB_REMOVED]
+        )
+        try:
+            await self._send(bus, match)
+            # Without a subscriber systemd sends no signals; a second one changes nothing.
+            subscribe = Message(destination=SYSTEMD, path=_ROOT, interface=MANAGER, member="Subscribe")
+            await self._send(bus, subscribe)
+        except BusError as error:
+            bus.disconnect()
+            raise BusGone(f"no systemd on the bus: {error}") from error
+        except BusGone:
+            bus.disconnect()
+            raise
+        return bus
+
+    def _take_signal(self, message: Message) -> None:
+        if message.member != "JobRemoved" or message.interface != MANAGER or len(message.body) != 4:
+            return
+        path, result = str(message.body[1]), str(message.body[3])
+        future = self._awaited.get(path)
+        if future is not None and not future.done():
+            future.set_result(result)
+            return
+        self._ended[path] = result
+        while len(self._ended) > JOBS_KEPT:
+            self._ended.popitem(last=False)
+
+    def _drop(self, why: str) -> None:
+        """Leave the connection; who waits for a job is told."""
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            with contextlib.suppress(Exception):
+                bus.disconnect()
+        for future in self._awaited.values():
+            if not future.done():
+                future.set_exception(BusGone(why))
+                future.exception()

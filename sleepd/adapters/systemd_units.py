@@ -1,0 +1,153 @@
+"""Units of systemd: looked at, started, stopped, and what is left of them killed, over D-Bus in a thread of its own.
+
+Reading needs no permission. Start and stop need the polkit action org.freedesktop.systemd1.manage-units for the unit
+and the verb, or root. Sources: org.freedesktop.systemd1(5), systemd 252 to 257.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from sleepd.adapters.loop_thread import LoopThread
+from sleepd.adapters.systemd_bus import SYSTEMD, BusError, BusGone, SystemdBus
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
+from sleepd.core.units import Seconds
+from sleepd.ports import Clock
+
+_UNIT, _SERVICE = f"{SYSTEMD}.Unit", f"{SYSTEMD}.Service"
+_NOT_PERMITTED = frozenset(
+    {
+        "org.freedesktop.DBus.Error.AccessDenied",
+        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+    }
+)
+ASK_AGAIN_S = 5.0
+"""A job whose signal does not come is asked after this often: a bus that was restarted told nobody."""
+CLOSE_S = 2.0
+SIGKILL = 9
+
+
+class SystemdUnits:
+    """The units of this machine's systemd. Every wait is bounded; whatever is wrong outside is a value."""
+
+    def __init__(self, clock: Clock, address: str | None = None) -> None:
+        """`address`: of the bus; None: $DBUS_SYSTEM_BUS_ADDRESS, else the system bus."""
+        self._clock, self._address = clock, address
+        self._thread = LoopThread("systemd")
+        self._bus: SystemdBus | None = None
+
+    async def look(self, unit: str, *, timeout_s: Seconds) -> Reading[UnitSeen]:
+        """Return how the unit is; Missing where there is no bus, no systemd, or no answer within `timeout_s`."""
+        asked_s = self._clock.now().mono_s
+        try:
+            seen = await self._thread.run(self._look(unit), timeout_s)
+        except BusGone as error:
+            return Missing(MissingReason.NO_MANAGER, str(error), asked_s)
+        except BusError as error:
+            return Missing(MissingReason.UNREADABLE, f"systemd on {unit}: {error}", asked_s)
+        except TimeoutError:
+            return Missing(MissingReason.TIMED_OUT, f"systemd on {unit}", asked_s)
+        return Known(seen, asked_s, self._clock.now().mono_s)
+
+    async def order(self, unit: str, order: UnitOrder, *, timeout_s: Seconds) -> Ordered:
+        """Order it and return how its job ended; UNANSWERED where the job still runs after `timeout_s`."""
+        try:
+            return await self._thread.run(self._order(unit, order), timeout_s)
+        except BusGone as error:
+            return Ordered(JobEnd.UNREACHABLE, str(error))
+        except BusError as error:
+            return _refused(unit, order, error)
+        except TimeoutError:
+            return Ordered(JobEnd.UNANSWERED, f"systemd did not {order} {unit} within {timeout_s:.0f} s")
+
+    async def close(self) -> None:
+        """Leave the bus; waits `CLOSE_S` at most."""
+        if self._bus is not None:
+            with contextlib.suppress(TimeoutError):
+                await self._thread.run(_call(self._bus.close), CLOSE_S)
+        self._thread.end()
+
+    # in the thread
+
+    async def _look(self, unit: str) -> UnitSeen:
+        bus = self._bus_here()
+        # Loads the unit where it is not loaded, as unprivileged as it is: a unit that is not there is told as such.
+        rows = (await bus.call("ListUnitsByNames", "as", [[unit]]))[0]
+        if not rows:
+            return UnitSeen(load="not-found")
+        _, _, load, active, sub, _, path, job_id, job_type, _ = rows[0]
+        if load not in ("loaded", "masked"):
+            return UnitSeen(load=load, active=active, sub=sub)
+        pids: tuple[int, ...] = ()
+        if active != "active":
+            found = (await bus.call("GetUnitProcesses", "s", [unit]))[0]
+            pids = tuple(sorted(pid for _, pid, _ in found))
+        return UnitSeen(
+            load=load,
+            active=active,
+            sub=sub,
+            result=str(await bus.get(path, _SERVICE, "Result")),
+            file_state=str(await bus.get(path, _UNIT, "UnitFileState")),
+            invocation=_hex(await bus.get(path, _UNIT, "InvocationID")),
+            main_pid=int(await bus.get(path, _SERVICE, "MainPID")),
+            control_group=str(await bus.get(path, _SERVICE, "ControlGroup")),
+            job=str(job_type) if job_id else "",
+            pids=pids,
+        )
+
+    async def _order(self, unit: str, order: UnitOrder) -> Ordered:
+        bus = self._bus_here()
+        if order is UnitOrder.KILL:
+            await bus.call("KillUnit", "ssi", [unit, "all", SIGKILL])
+            return Ordered(JobEnd.DONE)
+        member = "StartUnit" if order is UnitOrder.START else "StopUnit"
+        # "replace": a job that contradicts this one gives way to it, as with systemctl.
+        (path,) = await bus.call(member, "ss", [unit, "replace"])
+        return await self._await_job(bus, unit, order, str(path))
+
+    async def _await_job(self, bus: SystemdBus, unit: str, order: UnitOrder, path: str) -> Ordered:
+        while True:
+            try:
+                result = await bus.job_end(path, ASK_AGAIN_S)
+            except BusGone:
+                result = None
+            if result is not None:
+                return Ordered(_JOB_ENDS.get(result, JobEnd.OTHER), _told(unit, order, result))
+            seen = await self._look(unit)
+            if not seen.job:
+                # It ended while nobody listened: what the unit is now tells how.
+                done = seen.is_over if order is UnitOrder.STOP else seen.active in ("active", "activating", "reloading")
+                return Ordered(JobEnd.DONE if done else JobEnd.FAILED, _told(unit, order, f"it is {seen.active} now"))
+
+    def _bus_here(self) -> SystemdBus:
+        if self._bus is None:
+            self._bus = SystemdBus(self._address)
+        return self._bus
+
+
+_JOB_ENDS = {end.value: end for end in JobEnd}
+
+
+def _told(unit: str, order: UnitOrder, result: str) -> str:
+    return "" if result == JobEnd.DONE else f"the {order} of {unit} ended so: {result}; see journalctl -u {unit}"
+
+
+def _refused(unit: str, order: UnitOrder, error: BusError) -> Ordered:
+    if error.name in _NOT_PERMITTED:
+        detail = (
+            f"wanted to {order} {unit}, found: not permitted ({error}); install polkit and sleepd's rule for it"
+            " (/usr/share/polkit-1/rules.d/sleepd.rules, docs/units.md), and let the rule name this unit"
+        )
+        return Ordered(JobEnd.NOT_PERMITTED, detail)
+    unreachable = error.name in ("org.freedesktop.DBus.Error.ServiceUnknown", f"{SYSTEMD}.NoSuchUnit")
+    end = JobEnd.UNREACHABLE if unreachable else JobEnd.FAILED
+    return Ordered(end, f"wanted to {order} {unit}, found: {error}; see systemctl status {unit}")
+
+
+def _hex(value: Any) -> str:
+    return bytes(value or b"").hex()
+
+
+async def _call(work: Callable[[], None]) -> None:
+    work()
