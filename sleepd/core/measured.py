@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence
-from sleepd.core.footprint import Footprint, added, kept
+from sleepd.core.footprint import STEP, Footprint, added, kept
 from sleepd.core.frozen import replace
 from sleepd.core.memory import find_gpu, held_bytes
 from sleepd.core.model import GpuSeen, GpusSeen, Known, ModelSeen, Reading
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.units import MIB, Bytes, format_size
-from sleepd.core.world import Intent, ModelRecord, Task
+from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 STILL_BYTES = 64 * MIB
 """What others' memory may move by and still count as standing still: contexts breathe."""
@@ -97,6 +97,12 @@ def learn_reload(draft: Draft, task: Task, evidence: Evidence) -> None:
         durations=added(footprint.durations, {"reload": took_s}),
     )
     draft.change(task.model, footprint=footprint)
+
+
+def learn_step(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> None:
+    """Remember how long one step of a wake took, whatever it moved."""
+    if task.kind is TaskKind.WAKE and task.phase is Phase.DO:
+        learn_duration(draft, draft.models[task.model], STEP + verb, evidence.answered_s - evidence.started_s)
 
 
 def learn_duration(draft: Draft, record: ModelRecord, key: str, seconds: float) -> None:

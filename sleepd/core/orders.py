@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
+from sleepd.core.footprint import STEP
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
 from sleepd.core.plan import CHECKSUMS, CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
@@ -85,7 +86,7 @@ def expected_s(record: ModelRecord, verb: Verb) -> Seconds:
     durations, weights = record.learned.durations, record.facts.checkpoint_bytes if record.facts else None
     gib = (weights or 0) / GIB
     if verb in (Verb.RELOAD, Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV, Verb.RESET_PREFIX):
-        learned = [s for key, samples in durations.items() if not key.startswith("sleep") for s in samples]
+        learned = [s for key, samples in durations.items() if not key.startswith(("sleep", STEP)) for s in samples]
         return max([*learned, gib / SLOW_DISK_GIB_S if verb is Verb.RELOAD else 0.0])
     if verb in CHECKSUMS:
         return gib / HASH_GIB_S

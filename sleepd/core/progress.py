@@ -7,7 +7,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
 from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
-from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
+from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb
 from sleepd.core.proof import (
@@ -164,6 +164,7 @@ def _is_quiet(event: StepEnded) -> bool:
 def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
     done = task.plan.steps[task.cursor].done
+    learn_step(draft, task, verb, evidence)
     if verb is Verb.FINGERPRINT:
         if others_used and task.kind is TaskKind.SLEEP:
             _overtake(draft, task, replace(event, end=StepEnd.BUSY))

@@ -12,8 +12,9 @@ from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
-from sleepd.adapters.systemd import SystemdNotifier, passed_sockets
+from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
 from sleepd.config.settings import Config
+from sleepd.core.units import Seconds
 from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
 
 
@@ -30,6 +31,8 @@ class Parts:
     passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Listening sockets that the service manager opened, by name."""
     units: CgroupMemory | None = None
+    watchdog_s: Seconds | None = None
+    """Within which time the service manager wants signs of life; None where it watches nobody."""
 
 
 def system_parts(config: Config) -> Parts:
@@ -45,4 +48,5 @@ def system_parts(config: Config) -> Parts:
         find=ProcessFinder(service.cgroup_root),
         passed=passed_sockets(os.environ, os.getpid()),
         units=units,
+        watchdog_s=watchdog_interval_s(os.environ, os.getpid()),
     )

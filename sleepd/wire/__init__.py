@@ -14,13 +14,13 @@ from sleepd.wire.bodies import (
     holds_body,
     host_body,
     model_body,
-    plan_body,
     refusal_body,
     status_body,
     task_body,
     tasks_body,
     unread_models,
 )
+from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 
 Json: TypeAlias = Mapping[str, Any]

@@ -251,42 +251,6 @@ class HoldEnd(Shape):
     """why"""
 
 
-class Victim(Shape):
-    """A model that would make room."""
-
-    model: str
-    """which model"""
-    level: int
-    """how deeply it would be put to sleep"""
-    frees_bytes: int | None
-    """what that would give back"""
-
-
-class WakePlan(Shape):
-    """What a wake asked now would do; nothing was done."""
-
-    would: Literal["nothing", "join", "wake", "wait", "refuse"]
-    """`nothing`: it is awake; `join`: it is on its way; `wait`: for something that passes"""
-    level: int | None
-    """the level it would be woken from"""
-    victims: list[Victim]
-    """who would make room first"""
-    steps: list[str]
-    """the calls of the wake itself"""
-    eta_s: float | None
-    """how long it would take, victims not counted"""
-    problem: str
-    """the kind of the refusal, or why it would wait; else empty"""
-    detail: str
-    """the same in words"""
-    wanted: str
-    """as in Problem"""
-    found: str
-    """as in Problem"""
-    hint: str
-    """as in Problem"""
-
-
 class Event(Shape):
     """One thing that happened. On the wire: the data of a server-sent event of the same id."""
 

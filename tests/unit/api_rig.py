@@ -27,9 +27,10 @@ from sleepd.core.model import (
     Settings,
 )
 from sleepd.core.plan import Plan, Verb, step_of
-from sleepd.core.rehearse import PlannedVictim, WakePlan
+from sleepd.core.rehearse import PlannedGpu, PlannedStay, PlannedStep, PlannedVictim, WakePlan
 from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
 from sleepd.core.units import GIB
+from sleepd.core.victims import Offer
 from sleepd.core.wishes import HoldAsked, HoldEnded
 from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Task, TaskKind, Waiter, World
 
@@ -151,8 +152,20 @@ class FakeDaemon:
         self.left.set()
 
     def plan_of_wake(self, model: str) -> WakePlan:
-        victim = PlannedVictim("qwen3-32b", 1, 58 * GIB)
-        return WakePlan(model, "wake", 1, (victim,), ("POST /wake_up",), eta_s=4.2)
+        offer = Offer("qwen3-32b", 2, {GPU: 58 * GIB}, 0, 2400.0, 0.14, 14.0)
+        return WakePlan(
+            model,
+            "wake",
+            1,
+            (PlannedVictim(offer, {GPU: 58 * GIB}),),
+            (PlannedStay("chat", "4.7s felt, frees 45GiB"), PlannedStay("code", "it woke recently", 12.5)),
+            (PlannedGpu(GPU, 0, 20 * GIB, GIB, 58 * GIB, 40 * GIB),),
+            (PlannedStep("wake", 4.2), PlannedStep("reset prefix cache", None)),
+            chosen="cheapest of what 2 could give; 3.6s felt",
+            sleep_s=0.14,
+            eta_s=4.34,
+            measured=True,
+        )
 
     def explain(self, model: str) -> Explanation:
         conditions = (

@@ -133,13 +133,14 @@ async def test_a_step_that_breaks_ends_unanswered_with_the_error(monkeypatch: py
 
 
 async def test_a_slow_disk_is_told_and_not_taken_for_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_loop, "BEAT_S", 0.01)
     monkeypatch.setattr(engine_loop, "DISK_PATIENCE_S", 0.05)
     monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turn_of(record="r"))
     outside = Outside()
     outside.may_commit.clear()
     beats: list[str] = []
-    loop, _ = loop_of(outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"))
+    loop, _ = loop_of(
+        outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"), beat_s=0.01
+    )
     turning = asyncio.create_task(loop.turn([]))
     await asyncio.sleep(0.15)
     assert 3 <= len(beats) <= 5, "it went on for ever, or not at all"
@@ -178,6 +179,9 @@ class Part:
             raise Broken(self._name)
 
     stop = close
+
+    async def leave_passed(self) -> None:
+        """The API's."""
 
     def stopping(self) -> None:
         """The service manager's."""
