@@ -6,13 +6,14 @@ Sources: NVML API reference (return codes, nvmlDeviceGetMemoryInfo, nvmlDeviceGe
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import pynvml
 
+from sleepd.adapters.nvml_energy import EnergyMeter
 from sleepd.adapters.threads import in_thread
 from sleepd.core.model import MIG_INDICES, GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
 from sleepd.core.units import Seconds
@@ -65,6 +66,7 @@ class NvmlGpus:
         self._retry_at_s = 0.0
         self._partial_since_s: float | None = None
         self._last_error = ""
+        self._energy = EnergyMeter(lambda: clock.now().mono_s)
 
     async def read(self, *, processes: bool) -> Reading[GpusSeen]:
         """Return every GPU, waiting `deadline_s` at most. With `processes` also who holds how much."""
@@ -87,6 +89,21 @@ class NvmlGpus:
             return self._failed(error, asked_s)
         return Known(seen, asked_s, self._clock.now().mono_s)
 
+    async def read_energy(self) -> Mapping[str, float]:
+        """Return the joules that each GPU has taken, counted from some moment of its own; none where nothing tells.
+
+        Total energy (Volta and later) where the driver has it, else power added up from one reading to the next.
+        Waits `deadline_s` at most, and not at all while memory cannot be read either.
+        """
+        if self._devices is None or (self._hanging is not None and not self._hanging.done()):
+            return {}
+        call = in_thread("nvml", self._read_energy)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.shield(call)
+        except (TimeoutError, pynvml.NVMLError):
+            return {}  # memory is read the same way: what is wrong is told there
+
     async def close(self) -> None:
         """A hung call is left behind: nothing can end it, and its thread keeps nobody from ending."""
 
@@ -101,6 +118,10 @@ class NvmlGpus:
         return Missing(reason, detail, asked_s)
 
     # in the thread
+
+    def _read_energy(self) -> Mapping[str, float]:
+        with self._one_at_a_time:
+            return self._energy.read((d.uuid, d.handle) for d in self._devices or ())
 
     def _read(self, processes: bool) -> GpusSeen:
         with self._one_at_a_time:

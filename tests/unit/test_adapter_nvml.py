@@ -267,3 +267,28 @@ async def test_readers_at_the_same_time_share_one_session(driver: Driver, gpus: 
     readings = await asyncio.gather(*(gpus.read(processes=True) for _ in range(8)))
     assert all(isinstance(reading, Known) for reading in readings)
     assert driver.calls.count("nvmlInit") == 1
+
+
+async def test_energy_is_the_drivers_count_or_power_added_up(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:
+    clock = StillClock()
+    gpus = NvmlGpus(clock)  # type: ignore[arg-type]
+    assert await gpus.read_energy() == {}, "nothing is asked before there is a session"
+    await gpus.read(processes=False)
+    total_mj, watts = {"GPU-0": 5000}, {"GPU-1": 100.0}
+
+    def total(handle: str) -> int:
+        if handle not in total_mj:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return total_mj[handle]
+
+    def power(handle: str) -> int:
+        return round(watts[handle] * 1000)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: total(driver.uuids[handle]))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda handle: power(driver.uuids[handle]))
+    assert await gpus.read_energy() == {"GPU-0": 5.0, "GPU-1": 0.0}
+    clock.mono_s += 10
+    total_mj["GPU-0"], watts["GPU-1"] = 9000, 300.0
+    assert await gpus.read_energy() == {"GPU-0": 9.0, "GPU-1": 2000.0}
+    clock.mono_s += 1000  # what it took meanwhile nobody knows
+    assert await gpus.read_energy() == {"GPU-0": 9.0, "GPU-1": 2000.0}
