@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
@@ -218,9 +219,9 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
     wanted = [
         r
         for r in draft.models.values()
-        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and r.spec.name not in draft.tasks and is_wanted_awake(r)
+        if r.life.state in ASLEEP and r.spec.name not in draft.tasks and is_wanted_awake(r)
     ]
-    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
+    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name)) if len(wanted) > 1 else wanted
 
 
 def _first_wished_s(record: ModelRecord) -> float:
