@@ -95,6 +95,11 @@ def _owners(url: str) -> Iterator[int]:
         return
 
 
+def process_tree(pid: int) -> tuple[int, ...]:
+    """Return this process and its descendants, as far as they can be seen."""
+    return (pid, *_descendants(pid))
+
+
 def _descendants(pid: int) -> Iterator[int]:
     try:
         yield from (child.pid for child in psutil.Process(pid).children(recursive=True))

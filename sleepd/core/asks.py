@@ -41,9 +41,10 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, SILENT_WISH_S))
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
-    if record.life.state is State.DRAINING and record.spec.name in draft.tasks:
+    task = draft.tasks.get(ask.model)
+    if record.life.state is State.DRAINING and task is not None and task.cause.kind is not CauseKind.RESERVATION:
         # Nothing was sent that cannot be taken back: the gate simply opens again.
-        draft.end_task(draft.tasks[record.spec.name], "wanted again before it fell asleep")
+        draft.end_task(task, "wanted again before it fell asleep")
         draft.state(ask.model, Fact.WAKE_CHOSEN)
         draft.change(ask.model, checking=False, reason="awake: wanted again before it fell asleep")
 

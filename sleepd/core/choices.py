@@ -199,7 +199,11 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
 def _refuse(draft: Draft, name: str, room: Refuse) -> None:
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE]
-    draft.change(name, reason=room.detail)
+    if room.problem == "reserved":
+        # What is reserved comes back: requests wait for it as long as they may.
+        wished = [w for w in wished if w.cause.kind is not CauseKind.REQUEST]
+    if record.reason != room.detail:
+        draft.change(name, reason=room.detail)
     if wished:
         draft.note("wake_refused", name, room.detail, {"problem": room.problem})
     for waiter in wished:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.events import Answer, Note, ReservationAsked, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.life import State
 from sleepd.core.units import Seconds
 from sleepd.sim.host import GpuShare, RamShare
@@ -19,7 +19,7 @@ from sleepd.sim.world import VirtualDaemon
 RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
 
-Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | ReservationAsked
 
 
 @dataclass(slots=True)
@@ -29,6 +29,8 @@ class Account:
     asked: int = 0
     answered: int = 0
     served: int = 0
+    jobs: int = 0
+    """Jobs that asked for room."""
     deaths: list[str] = field(default_factory=list)
     blamed: set[str] = field(default_factory=set)
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
@@ -38,6 +40,8 @@ class Account:
     """Calls of strangers that were not answered yet, by model: it is doubted as long as one is out."""
     judged: set[int] = field(default_factory=set)
     """Tasks whose beginning was looked at."""
+    begun: set[tuple[int, int]] = field(default_factory=set)
+    """Wakes whose first call was looked at, and the attempt."""
     waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
     """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
     checked: Counter[str] = field(default_factory=Counter)
