@@ -63,6 +63,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/cli.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:
