@@ -123,7 +123,7 @@ def _judge_idle(condition: IdleFor, rule: Rule, at: int, record: ModelRecord, wo
 def _judge_threshold(
     condition: MemoryCondition, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
 ) -> Judged:
-    if measure(condition, record, world) is None:
+    if not _is_read(condition, record, world):
         return NO_OPINION
     return YES if (rule.name, record.spec.name, at) in world.memory.crossed else NO
 
@@ -206,6 +206,13 @@ def measure(condition: MemoryCondition, record: ModelRecord, world: World) -> Me
         return None
     used, total = _unit_use(condition.enter.share is not None, unit)
     return None if total is None else Measured(used, condition.enter.of(total), condition.leave.of(total), below=False)
+
+
+def _is_read(condition: MemoryCondition, record: ModelRecord, world: World) -> bool:
+    """Whether `measure` finds what the condition reads."""
+    if isinstance(condition, HostAvailableBelow):
+        return isinstance(world.host, Known)
+    return measure(condition, record, world) is not None
 
 
 def _unit_use(shared: bool, unit: UnitMemory) -> tuple[Bytes, Bytes | None]:

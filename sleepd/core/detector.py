@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge_all, measure
+from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, Measured, bucket_of, judge_all, measure
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, State
 from sleepd.core.limits import cron_moment
@@ -19,6 +19,9 @@ from sleepd.core.rules import (
 )
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import DetectorMemory, ModelRecord, RuleKey, Window, World
+
+OF_HOST = (HostAvailableBelow, HostPressureAbove)
+"""Thresholds that read the host, whatever the model."""
 
 
 class Evaluated(NamedTuple):
@@ -68,6 +71,7 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
     """
     crossed: set[tuple[str, str, int]] | None = None
     anew = before is None or world.settings is not before.settings
+    of_host: dict[int, Measured | None] = {}
     for name in names:
         record = world.models[name]
         for rule in world.settings.rules_of.get(name, ()):
@@ -78,7 +82,13 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
                     continue
                 key = (rule.name, name, index)
                 was = key in world.memory.crossed
-                found = measure(condition, record, world)
+                if isinstance(condition, OF_HOST):
+                    # The same for every model: measured once.
+                    if id(condition) not in of_host:
+                        of_host[id(condition)] = measure(condition, record, world)
+                    found = of_host[id(condition)]
+                else:
+                    found = measure(condition, record, world)
                 holds = found is not None and (found.entered or (was and not found.left))
                 if holds != was:
                     crossed = set(world.memory.crossed) if crossed is None else crossed
@@ -88,7 +98,7 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
 
 def _reads_same(condition: MemoryCondition, name: str, before: World, world: World) -> bool:
     """Whether what the condition measures is the very reading that it was in the world before."""
-    if isinstance(condition, (HostAvailableBelow, HostPressureAbove)):
+    if isinstance(condition, OF_HOST):
         return world.host is before.host
     record, old = world.models[name], before.models.get(name)
     if old is None:

@@ -25,7 +25,7 @@ from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
-from sleepd.sim.vllm_types import EngineSnapshot, HttpRequest, SimAnswer, SimDropped, SimReply
+from sleepd.sim.vllm_types import EngineCounters, HttpRequest, SimAnswer, SimDropped, SimReply
 
 _GAUGES = {
     "awake": SleepGauge.AWAKE,
@@ -224,7 +224,7 @@ def facts_of(engine: SimEngine) -> EngineFacts:
 
 def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | None) -> ModelSeen:
     """What the adapter would have read from this engine's pages."""
-    snap = engine.snapshot()
+    snap = engine.counters()
     return ModelSeen(
         facts=facts,
         is_sleeping=None,
@@ -240,12 +240,12 @@ def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | 
     )
 
 
-def _pauses(snap: EngineSnapshot) -> CallCount:
+def _pauses(snap: EngineCounters) -> CallCount:
     paused, resumed = _count(snap, "/pause"), _count(snap, "/resume")
     return CallCount(paused.ok + resumed.ok, paused.failed + resumed.failed)
 
 
-def _count(snap: EngineSnapshot, handler: str) -> CallCount:
+def _count(snap: EngineCounters, handler: str) -> CallCount:
     ok = failed = 0
     for (name, _, status), count in snap.http_requests.items():
         if name == handler:
