@@ -108,6 +108,8 @@ class Draft:
         awake_since_s = record.awake_since_s
         if life.state in SERVING:
             awake_since_s = self.mono_s
+            # What gave up on restarts serves again: in a new process, or because a person took it back.
+            record = replace(record, restarts_spent=False)
             self._commands.append(OpenGate(name))
         moment_s, wall_s = self.mono_s, self.now.wall_s
         return self.put(replace(record, life=life, since_s=moment_s, since_wall_s=wall_s, awake_since_s=awake_since_s))
@@ -216,6 +218,11 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         check_failed=record.check_failed,
         checking=record.checking,
         checksums=record.checksums,
+        stopped=record.stopped,
+        restart_due=record.restart_due,
+        restarts_wall_s=record.restarts_wall_s,
+        restarts_spent=record.restarts_spent,
+        served_as=record.served_as,
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
         unverified=record.unverified,

@@ -29,5 +29,5 @@ def full_group(draft: Draft, name: str) -> tuple[Group, tuple[ModelRecord, ...]]
 
 def _counts(draft: Draft, record: ModelRecord) -> bool:
     task = draft.tasks.get(record.spec.name)
-    waking = task is not None and task.kind is TaskKind.WAKE
+    waking = task is not None and task.kind in (TaskKind.WAKE, TaskKind.START, TaskKind.RESTART)
     return record.life.state not in _NOT_AWAKE or waking

@@ -7,7 +7,18 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import CHECKSUMS, CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import (
+    CHECKSUMS,
+    CUTS,
+    OBSERVES,
+    REPAIRS,
+    SLEEPS,
+    UNIT_VERBS,
+    PlanStep,
+    Verb,
+    default_timeout,
+    step_of,
+)
 from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.core.world import Intent, ModelRecord, Phase, Task
 
@@ -35,6 +46,8 @@ def order_of(draft: Draft, task: Task) -> RunStep:
     elif task.phase is Phase.CUT:
         step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
+    if step.verb in UNIT_VERBS:
+        return _order_of_unit(draft, task, step, uuids)
     return RunStep(
         StepOrder(
             model=task.model,
@@ -59,6 +72,23 @@ def order_of(draft: Draft, task: Task) -> RunStep:
     )
 
 
+def _order_of_unit(draft: Draft, task: Task, step: PlanStep, uuids: tuple[str, ...]) -> RunStep:
+    record = draft.models[task.model]
+    return RunStep(
+        StepOrder(
+            model=task.model,
+            task_id=task.id,
+            cursor=task.cursor,
+            step=step,
+            timeout_s=step_timeout(record, step.verb, draft.settings),
+            pids=pids_of(record),
+            uuids=uuids,
+            unit=record.spec.unit,
+            invocation=task.intent.invocation if task.intent is not None else "",
+        )
+    )
+
+
 def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:
     """Whose answers are asked for beside the base model's: those known, or to be known, of each LoRA adapter."""
     if verb is Verb.PROBE and record.fingerprint is not None:
@@ -70,6 +100,10 @@ def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds
     """Seconds until a call counts as unanswered: configured, else ten times what it should take, at least the
     default. A call that is slow is never sent again, so patience costs nothing but the wait."""
     least_s = default_timeout(verb)
+    if verb in UNIT_VERBS:
+        # Loading takes what it takes: no control call hangs meanwhile.
+        starts = record.learned.durations.get("start", ()) if verb is not Verb.END_UNIT else ()
+        return max([least_s, *(PATIENCE * s for s in starts)])
     if settings.stuck_after_s is not None:
         # A question is not a control call: it has its own patience.
         return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s

@@ -13,8 +13,9 @@ from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
 from sleepd.adapters.systemd import SystemdNotifier, passed_sockets
+from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.config.settings import Config
-from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
+from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Parts:
     passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Listening sockets that the service manager opened, by name."""
     units: CgroupMemory | None = None
+    manager: Units | None = None
+    """The service manager's units; None: nothing here starts or stops one."""
 
 
 def system_parts(config: Config) -> Parts:
@@ -45,4 +48,5 @@ def system_parts(config: Config) -> Parts:
         find=ProcessFinder(service.cgroup_root),
         passed=passed_sockets(os.environ, os.getpid()),
         units=units,
+        manager=SystemdUnits(clock),
     )

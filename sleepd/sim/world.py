@@ -8,6 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepd.core import wishes
+from sleepd.core.asking import (
+    Ask,
+    Call,
+    CallAndWatch,
+    Checksums,
+    Complete,
+    Got,
+    Look,
+    LookAndReadGpus,
+    Pause,
+    Procedure,
+    ReadGpus,
+)
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import Deadlines
 from sleepd.core.direct import looks_at_connections
@@ -39,20 +52,7 @@ from sleepd.core.events import (
 from sleepd.core.machine import answers_first, asks_sleeping, is_looked_at, poll_after_s, step, wants_processes
 from sleepd.core.memory import widen
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
-from sleepd.core.procedure import (
-    Ask,
-    Call,
-    CallAndWatch,
-    Checksums,
-    Complete,
-    Got,
-    Look,
-    LookAndReadGpus,
-    Pause,
-    Procedure,
-    ReadGpus,
-    perform,
-)
+from sleepd.core.procedure import perform
 from sleepd.core.rules import CronDue, During
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
