@@ -30,6 +30,7 @@ class StandIn:
 
     def __init__(self, models: dict[str, int]) -> None:
         self._gates = Gates()
+        self._ends: dict[tuple[str, str], int] = {}
         self._awake = {name: asyncio.Event() for name in models}
         records = {}
         for name, port in models.items():
@@ -66,6 +67,11 @@ class StandIn:
 
     def held(self, held: Held) -> None:
         """Nobody counts here."""
+
+    def answered(self, model: str, outcome: str) -> None:
+        """As the real daemon counts."""
+        key = (model, outcome)
+        self._ends[key] = self._ends.get(key, 0) + 1
 
     def eta_s(self, model: str) -> float | None:
         return 1.0

@@ -47,6 +47,11 @@ async def get_events(call: Call) -> web.StreamResponse:
     return await stream_events(call.request, call.daemon)
 
 
+async def get_metrics(call: Call) -> web.StreamResponse:
+    content_type, page = await call.daemon.metrics(call.request.headers.get("Accept", ""))
+    return web.Response(body=page, headers={"Content-Type": content_type})
+
+
 async def get_healthz(call: Call) -> web.StreamResponse:
     return respond(200, {"ok": True})
 

@@ -27,7 +27,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route)
-    shapes = {Problem}.union(*([*route.answers.values(), *route.stream] for route in routes)) - {dict}
+    shapes = {Problem}.union(*([*route.answers.values(), *route.stream] for route in routes)) - {dict, str}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -90,6 +90,11 @@ def _query_parameter(field: Field) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, shape in route.answers.items():
+        if shape is str:
+            text = {"schema": {"type": "string"}}
+            content = {"text/plain": text, "application/openmetrics-text": text}
+            responses[str(status)] = {"description": _told(status), "content": content}
+            continue
         media_type = "application/problem+json" if shape is Problem else "application/json"
         responses[str(status)] = {"description": _told(status), "content": {media_type: {"schema": _ref(shape)}}}
     if route.stream:

@@ -121,6 +121,11 @@ ROUTES: tuple[Route, ...] = (
         {200: answers.Reloaded, 422: shapes.Problem},
     ),
     Route(
+        *("GET", "/metrics", Role.ANYONE, "metrics", looks.get_metrics),
+        "what is counted and what is so now, for Prometheus (docs/metrics.md); OpenMetrics where `Accept` asks for it",
+        {200: str},
+    ),
+    Route(
         *("GET", "/healthz", Role.ANYONE, "healthz", looks.get_healthz),
         "200 while the daemon answers",
         {200: answers.Health},

@@ -115,9 +115,18 @@ def _compile_service(
         cgroup_root=Path(host.cgroup_root),
         gateway=_compile_gateway(gateway, findings),
         gpu=GpuSettings(gpu.backend, dict(gpu.capacity)),
-        metrics_listen=_compile_listen(metrics.listen, ("metrics", "listen"), findings, unix=False),
+        metrics_listen=_compile_metrics(metrics, findings),
         history_keep_s=history.keep,
     )
+
+
+def _compile_metrics(keys: MetricsKeys, findings: Findings) -> tuple[Listen, ...]:
+    listen = _compile_listen(keys.listen, ("metrics", "listen"), findings)
+    for index, address in enumerate(listen):
+        if not address.is_local:
+            told = f"whoever reaches {address.text} reads there which models run here and how they are used; let a"
+            findings.warn(("metrics", "listen", index), f"{told} firewall decide who does")
+    return listen
 
 
 def _compile_gateway(keys: GatewayKeys, findings: Findings) -> GatewaySettings:
@@ -147,11 +156,11 @@ def _compile_gateway(keys: GatewayKeys, findings: Findings) -> GatewaySettings:
     )
 
 
-def _compile_listen(written: list[str], path: KeyPath, findings: Findings, *, unix: bool = True) -> tuple[Listen, ...]:
+def _compile_listen(written: list[str], path: KeyPath, findings: Findings) -> tuple[Listen, ...]:
     found: list[Listen] = []
     for index, text in enumerate(written):
         try:
-            address = parse_listen(text, unix=unix)
+            address = parse_listen(text)
         except ListenError as error:
             findings.refuse((*path, index), str(error))
             continue

@@ -33,10 +33,10 @@ class Listen:
             return self.host == "localhost"
 
 
-def parse_listen(text: str, *, unix: bool = True) -> Listen:
+def parse_listen(text: str) -> Listen:
     """Return the address of "127.0.0.1:8800", "[::1]:8800" or "unix:/run/x.sock". Raises ListenError."""
-    wanted = 'wanted an address such as "127.0.0.1:8800"' + (' or "unix:/run/sleepd/gateway.sock"' if unix else "")
-    if text.startswith("unix:") and unix:
+    wanted = 'wanted an address such as "127.0.0.1:8800" or "unix:/run/sleepd/gateway.sock"'
+    if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or not path.isprintable() or path.endswith("/"):
             raise ListenError(f"{wanted}, found {show(text)}")

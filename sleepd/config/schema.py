@@ -102,7 +102,9 @@ class GatewayKeys(Section):
 
 
 class MetricsKeys(Section):
-    listen: list[str] = key([], "`HOST:PORT` addresses for /metrics, /healthz and /readyz", ["127.0.0.1:9800"])
+    listen: list[str] = key(
+        [], "`HOST:PORT` and `unix:/PATH` (of `[api] mode`) for /metrics, /healthz and /readyz", ["127.0.0.1:9800"]
+    )
 
 
 class GpuKeys(Section):

@@ -14,9 +14,6 @@ from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
     "gateway.drain": "models take no turns yet",
-    "metrics.listen": "there are no metrics yet",
-    "recovery.restart_units": "units are not controlled yet",
-    "recovery.max_restarts": "units are not controlled yet",
     "history": "there is no history yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",

@@ -17,6 +17,7 @@ from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, refuse_users, restore_victims
 from sleepd.core.unit_tasks import is_on_unit
 from sleepd.core.units import format_duration
+from sleepd.core.victims import why_chosen
 from sleepd.core.world import (
     UNIT_TASKS,
     AskKind,
@@ -110,9 +111,10 @@ def _make_room(draft: Draft, task: Task) -> None:
 
 def sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
     """Put the victim to sleep under the claims of the task it makes room for."""
-    task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims))
-    data = {"task": task.id, "victim": room.victim}
-    draft.note("victim", task.model, f"{room.victim} makes room for {task.model}", data)
+    why = why_chosen(room.choice)
+    task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims, chosen=why))
+    data = {"task": task.id, "victim": room.victim, "level": room.level, "felt_s": round(room.choice.felt_s, 3)}
+    draft.note("victim", task.model, f"{room.victim} makes room for {task.model} ({why})", data)
     begin_sleep(draft, room.victim, room.level, Cause(CauseKind.VICTIM, task.model), parent=task)
 
 

@@ -109,10 +109,9 @@ def _cut(draft: Draft, task: Task) -> None:
     detail = f"direct requests hold up the sleep of {name} for {waited}: it is cut short, and they are ended"
     draft.note("cut", name, detail, {"task": task.id})
     draft.change(name, reason=detail)
-    # Its own call and the cut are both counted by now or soon: two of ours.
-    carry_on(draft, replace(task, phase=Phase.CUT, attempt=1))
+    carry_on(draft, replace(task, phase=Phase.CUT, attempt=0))
 
 
 def cut_ended(draft: Draft, task: Task) -> None:
     """Whatever was answered to a cut, what became of the sleep is found out by a fence."""
-    carry_on(draft, replace(task, phase=Phase.FENCE, attempt=1))
+    carry_on(draft, replace(task, phase=Phase.FENCE, attempt=0))

@@ -44,7 +44,8 @@ def reason(world: World, name: str) -> str:
     if record.failure and record.life.state in (State.FAILED, State.LOST, State.UNKNOWN):
         return record.failure.detail
     if task is not None and task.victim is not None:
-        return f"waits for {task.victim} to fall asleep: {describe(task.cause)}"
+        how = f" ({task.chosen})" if task.chosen else ""
+        return f"waits for {task.victim} to fall asleep{how}: {describe(task.cause)}"
     return f"{record.reason}; {record.restart_wanted}" if record.restart_wanted else record.reason
 
 
@@ -80,7 +81,9 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     learned = record.learned.last_s(f"wake{level}")
     if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
         return None
-    return max(0.0, learned - (now.mono_s - task.started_s)) if task else learned
+    # Until its first call leaves, room is made: how long that takes is not in what was learned.
+    gone_s = now.mono_s - task.called_s if task is not None and task.called_s is not None else 0.0
+    return max(0.0, learned - gone_s)
 
 
 def _protected(world: World, record: ModelRecord, now: Now) -> tuple[str, ...]:

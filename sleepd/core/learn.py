@@ -5,9 +5,9 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, LookNow, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
-from sleepd.core.model import Known, ModelSeen
-from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
-from sleepd.core.world import Phase, Task
+from sleepd.core.model import CallCount, Known, ModelSeen
+from sleepd.core.plan import COUNTED_AS, Verb
+from sleepd.core.world import Task
 
 
 def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
@@ -79,37 +79,41 @@ def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:
     return users.any()
 
 
-def count_own_wake(draft: Draft, name: str) -> None:
+def count_own_wake(draft: Draft, task: Task) -> Task:
     """A wake that was answered with success and whose look had no page: its counter moved by one, by us. The page is
     read right after, and compared."""
-    record = draft.models[name]
+    name = task.model
+    record, counted = draft.models[name], list(task.uncounted)
+    counted.remove(Verb.WAKE)
+    task = draft.put_task(replace(task, uncounted=tuple(counted)))
     if record.control is None:
-        return
+        return task
     wake = replace(record.control.wake, ok=record.control.wake.ok + 1)
     draft.change(name, control=replace(record.control, wake=wake), control_before=record.control)
     draft.command(LookNow(model=name))
+    return task
 
 
-def somebody_else(draft: Draft, task: Task, event: StepEnded) -> bool:
-    """Whether control handlers moved by more than our own call since the last look before the step."""
+def count_calls(draft: Draft, task: Task, event: StepEnded) -> tuple[Task, bool]:
+    """Take off the task's uncounted calls what this look counted; return whether handlers moved by more than that.
+
+    A call is counted when it is answered, whoever still waits for it: one whose answer was lost shows later, or never.
+    """
     record, seen = draft.models[task.model], event.evidence.seen
-    if record.life.state is State.BROKEN or not isinstance(seen, Known) or seen.value.control is None:
-        return False
-    if record.control is None or seen.value.facts.incarnation != record.incarnation:
-        return False
-    if seen.value.control == record.control_before:
-        return False  # our own wake is not counted yet, and nothing else was
-    verb = task.plan.steps[task.cursor].verb
-    # A call whose answer was lost may or may not be counted; each resend adds one.
-    own = 0 if verb in OBSERVES and task.phase is not Phase.FENCE else 1 + task.attempt
-    for was, now, ours in (
-        (record.control.sleep, seen.value.control.sleep, verb in SLEEPS - {Verb.WORKER_SLEEP_L1}),
-        (record.control.wake, seen.value.control.wake, verb in WAKES),
-        (record.control.rpc, seen.value.control.rpc, verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1)),
-        (record.control.pause, seen.value.control.pause, False),
-        (record.control.update, seen.value.control.update, False),
-    ):
-        moved = now.ok + now.failed - was.ok - was.failed
-        if moved < 0 or moved > (own if ours else 0):
-            return True
-    return False
+    if not isinstance(seen, Known) or seen.value.control is None or record.control is None:
+        return task, False
+    if seen.value.facts.incarnation != record.incarnation or seen.value.control == record.control_before:
+        return task, False  # another process; or our own wake is not counted yet, and nothing else was
+    was, now = record.control, seen.value.control
+    uncounted, strange = list(task.uncounted), now.pause != was.pause or now.update != was.update
+    for handler in ("sleep", "wake", "rpc"):
+        moved = _answered(getattr(now, handler)) - _answered(getattr(was, handler))
+        ours = [verb for verb in uncounted if COUNTED_AS[verb] == handler]
+        strange = strange or not 0 <= moved <= len(ours)
+        for verb in ours[: max(0, moved)]:
+            uncounted.remove(verb)
+    return replace(task, uncounted=tuple(uncounted)), strange and record.life.state is not State.BROKEN
+
+
+def _answered(counted: CallCount) -> int:
+    return counted.ok + counted.failed

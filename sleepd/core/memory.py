@@ -199,31 +199,3 @@ def preflight(
         if need > free[uuid]:
             missing[uuid] = need - free[uuid]
     return Short(missing, dict(needs), free) if missing else Admitted()
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model that could make room: what its sleep would free per GPU, how dear it is, how long it was idle."""
-
-    model: str
-    frees: Mapping[str, Bytes]
-    priority: int
-    idle_s: float
-
-
-def choose_victim(short: Short, candidates: Sequence[Candidate]) -> Candidate | None:
-    """The next model to put to sleep, or None where all candidates together would not be enough.
-
-    Lowest priority first, then those that alone suffice, then the longest idle. One at a time: what a sleep really
-    freed is measured before the next is chosen.
-    """
-    useful = [c for c in candidates if any(c.frees.get(u, 0) > 0 for u in short.missing)]
-    for uuid, missing in short.missing.items():
-        if sum(c.frees.get(uuid, 0) for c in useful) < missing:
-            return None
-
-    def cost(c: Candidate) -> tuple[int, bool, float, str]:
-        suffices = all(c.frees.get(u, 0) >= m for u, m in short.missing.items())
-        return (c.priority, not suffices, -c.idle_s, c.model)
-
-    return min(useful, key=cost)

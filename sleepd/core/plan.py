@@ -43,6 +43,14 @@ REPAIRS = frozenset({Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
 CUTS = {1: Verb.CUT_L1, 2: Verb.CUT_L2}
 """Let a sleep that waits for running requests happen now, by ending them: no step of a plan, it hurries one on."""
 WAKES = frozenset({Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV})
+COUNTED_AS: dict[Verb, str] = {
+    **dict.fromkeys(SLEEPS, "sleep"),
+    **dict.fromkeys(CUTS.values(), "sleep"),
+    **dict.fromkeys(WAKES, "wake"),
+    Verb.RELOAD: "rpc",
+    Verb.WORKER_SLEEP_L1: "rpc",
+}
+"""Which of the ControlCounts an answered call moves; calls that are not here move none."""
 CHECKSUMS = frozenset({Verb.TAKE_CHECKSUMS, Verb.COMPARE_CHECKSUMS})
 OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE}) | CHECKSUMS
 """Steps that change nothing on the engine and may be repeated at will."""

@@ -5,7 +5,7 @@ from sleepd.core.drain import cut_ended
 from sleepd.core.events import AnswerKind, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
-from sleepd.core.learn import count_own_wake, somebody_else, take_readings
+from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
@@ -38,14 +38,14 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     task = draft.tasks.get(event.model)
     if task is None or task.id != event.task_id or task.cursor != event.cursor or not task.running:
         return
-    task = draft.put_task(replace(task, running=False))
     if is_on_unit(task):
-        end_unit_step(draft, task, event)
+        end_unit_step(draft, draft.put_task(replace(task, running=False)), event)
         return
-    interfered = somebody_else(draft, task, event)
+    task, interfered = count_calls(draft, replace(task, running=False), event)
+    task = draft.put_task(task)
     others_used = take_readings(draft, event.model, event.evidence)
     if _woke_unseen(task, event):
-        count_own_wake(draft, event.model)
+        task = count_own_wake(draft, task)
     if interfered:
         yield_to_stranger(draft, task)
         return

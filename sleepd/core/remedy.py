@@ -6,8 +6,8 @@ from enum import StrEnum
 from sleepd.core.dialect import Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.memory import held_bytes, unmoved
-from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpusSeen, Known, Reading
-from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Verb
+from sleepd.core.model import EngineFacts, GpusSeen, Known, Reading
+from sleepd.core.plan import COUNTED_AS, REPAIRS, SLEEPS, WAKES, Verb
 from sleepd.core.world import Intent
 
 
@@ -38,15 +38,10 @@ def found_since(verb: Verb, intent: Intent, evidence: Evidence, pids: tuple[int,
     seen = evidence.seen.value
     ok = failed = None
     if intent.control is not None and seen.control is not None:
-        was, now = _handler(verb, intent.control), _handler(verb, seen.control)
+        handler = COUNTED_AS.get(verb, "wake")
+        was, now = getattr(intent.control, handler), getattr(seen.control, handler)
         ok, failed = now.ok - was.ok, now.failed - was.failed
     return Found(ok, failed, seen.is_sleeping or False, _freed(intent, evidence.gpus_after, pids))
-
-
-def _handler(verb: Verb, control: ControlCounts) -> CallCount:
-    if verb in (Verb.RELOAD, Verb.WORKER_SLEEP_L1):
-        return control.rpc
-    return control.sleep if verb in SLEEPS else control.wake
 
 
 def _freed(intent: Intent, after: Reading[GpusSeen] | None, pids: tuple[int, ...]) -> int | None:

@@ -290,7 +290,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         draft.state(name, Fact.REFUSED)
         if task.attempt < draft.settings.retries:
             draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
-            carry_on(draft, replace(task, attempt=task.attempt + 1))
+            _send_again(draft, task)
         else:
             _restart(draft, task)
     elif verdict is Verdict.NOT_SENT:
@@ -309,6 +309,11 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
 
 
+def _send_again(draft: Draft, task: Task) -> None:
+    """The call never reached the engine, so nothing will count it either."""
+    carry_on(draft, replace(task, attempt=task.attempt + 1, uncounted=()))
+
+
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
     name = task.model
     if verdict is Verdict.DONE:
@@ -317,7 +322,7 @@ def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -
             draft.state(name, done)
         step_on(draft, replace(task, attempt=0))
     elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
-        carry_on(draft, replace(task, attempt=task.attempt + 1))
+        _send_again(draft, task)
     else:
         detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         evidence = replace(event.evidence, detail=detail, gpus_before=None)

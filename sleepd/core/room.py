@@ -1,36 +1,21 @@
 """Whether a wake may go ahead now: locks, preflight, who makes room, whom to wait for, when to refuse."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sleepd.core.conditions import idle_s
-from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.events import LookNow
-from sleepd.core.groups import full_group
-from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
+from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import PUBLIC, State
-from sleepd.core.memory import (
-    Admitted,
-    Blind,
-    Candidate,
-    Short,
-    choose_victim,
-    find_gpu,
-    held_bytes,
-    placement,
-    preflight,
-    start_needs,
-    wake_needs,
-)
-from sleepd.core.model import GpusSeen, Group, Known
-from sleepd.core.orders import pids_of
-from sleepd.core.policy import is_pressed, kept_from_neighbour, level_for
+from sleepd.core.life import State
+from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
+from sleepd.core.model import Known
+from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
 from sleepd.core.units import Bytes, format_size
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, is_pinned, is_wanted_awake
+from sleepd.core.victims import Choice, choose_victims
+from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, is_wanted_awake
 
+UNLIMITED_BYTES: Bytes = 1 << 62
 FRESH_S = 0.5
 """Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
 
@@ -42,11 +27,24 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class MakeRoom:
-    """Put `victim` to sleep first, at `level`; the claims cover target and victim."""
+    """Put these to sleep first, one after the other; the claims cover the target and all of them.
 
-    victim: str
-    level: int
+    What a sleep really freed is measured before the next begins, and the rest is chosen anew.
+    """
+
+    choice: Choice
     claims: frozenset[str]
+    around: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
+    """Everybody who was considered."""
+
+    @property
+    def victim(self) -> str:
+        """Who sleeps first."""
+        return self.choice.offers[0].model
+
+    @property
+    def level(self) -> int:
+        return self.choice.offers[0].level
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +92,13 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     taken = claimed(draft, task_id) | barred
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
     if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
-        # A moment only, so the host is kept too: whoever must make room will need it.
-        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
+        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
     if claims & taken:
         return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", claims)
-    full = full_group(draft, name)
-    if full is not None:
-        return _place_in_group(draft, name, full, claims, taken)
-    if force and uuids:
+    places = {PLACE + group.name: many for group, many in full_groups(draft, name)}
+    if force and uuids and not places:
         return Go(claims)
-    needs = start_needs(record, gpus) if starts else wake_needs(record, gpus)
+    needs = {} if force and uuids else start_needs(record, gpus) if starts else wake_needs(record, gpus)
     if starts and isinstance(needs, Blind):
         # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
         return Go(claims)
@@ -111,45 +106,26 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
         return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
     verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
-    if isinstance(verdict, Admitted):
-        return Go(claims)
     if isinstance(verdict, Blind):
         return WaitFor(f"{verdict.wanted} is missing", uuids, look=True)
-    room = _room_by_victims(draft, name, verdict, claims, taken)
-    if isinstance(room, Refuse) and draft.gpus.asked_at_s < _first_wished_s(record):
+    if isinstance(verdict, Admitted) and not places:
+        return Go(claims)
+    short = Short({}, needs, {}) if isinstance(verdict, Admitted) else verdict
+    room = _room_by_victims(draft, name, short, places, claims, taken)
+    old = draft.gpus.asked_at_s < _first_wished_s(record)
+    if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
-        return WaitFor("a fresh reading of GPU memory", uuids | {HOST_LOCK}, look=True)
+        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
     return room
 
 
-def _place_in_group(
-    draft: Draft,
-    name: str,
-    full: tuple[Group, tuple[ModelRecord, ...]],
-    claims: frozenset[str],
-    taken: frozenset[str],
-) -> MakeRoom | WaitFor | Refuse:
-    """Its group has as many awake as it may have: one of them sleeps first, or the wake waits or is refused."""
+def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
+    """Everything that making room on these GPUs may take: the host, and every GPU of whoever is awake on them. It is
+    kept for a moment only, until a reading tells who is needed."""
     assert isinstance(draft.gpus, Known)
-    gpus, (group, members) = draft.gpus.value, full
-    reasons, passes = [], False
-    for other in members:
-        hindrance, soon = _hindrance(draft, other, name, taken, gpus)
-        if other.life.state is not State.AWAKE:
-            hindrance, soon = hindrance or f"it is {PUBLIC[other.life.state].replace('_', ' ')}", True
-        if not hindrance:
-            both = claims | {HOST_LOCK} | set(placement(other.spec, other.placed_on, gpus))
-            if both & taken:
-                return WaitFor("another transition is under way on the host", both, problem="group_full")
-            level, _ = level_for(draft.world(), other, _wanted_level(draft, other))
-            return MakeRoom(other.spec.name, level, both)
-        reasons.append(f"{other.spec.name}: {hindrance}")
-        passes = passes or soon
-    why = f"group {group.name} has {group.max_awake} awake already ({'; '.join(reasons)})"
-    if passes:
-        return WaitFor(f"a place: {why}", problem="group_full")
-    hint = f"let one of them sleep, or raise max_awake in [groups.{group.name}]"
-    return Refuse("group_full", f"{name} cannot be woken: {why}", str(group.max_awake), str(len(members)), hint)
+    awake = (r for r in draft.models.values() if r.life.state in (State.AWAKE, State.DRAINING))
+    spread = (frozenset(placement(r.spec, r.placed_on, draft.gpus.value)) for r in awake)
+    return uuids.union({HOST_LOCK}, *(s for s in spread if s & uuids))
 
 
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
@@ -163,108 +139,75 @@ def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
 
 
 def _room_by_victims(
-    draft: Draft, name: str, short: Short, claims: frozenset[str], taken: frozenset[str]
+    draft: Draft, name: str, short: Short, places: Mapping[str, int], claims: frozenset[str], taken: frozenset[str]
 ) -> MakeRoom | WaitFor | Refuse:
-    assert isinstance(draft.gpus, Known)
-    gpus = draft.gpus.value
-    now, later, reasons = [], [], []
-    for other in draft.models.values():
-        candidate = _candidate(draft, other, name, short, gpus)
-        if candidate is None:
-            continue
-        hindrance, passes = _hindrance(draft, other, name, taken, gpus)
-        if not hindrance:
-            now.append(candidate)
-        else:
-            reasons.append(f"{other.spec.name}: {hindrance}")
-            if passes:
-                later.append(candidate)
-    victim = choose_victim(short, now)
-    if victim is not None and not all(victim.frees.get(u, 0) >= m for u, m in short.missing.items()):
-        # More than one must sleep: nobody does for nothing because the next one's backup finds no room any more.
-        together = _backed_up(draft, now)
-        reasons += [f"{c.model}: its backup would not fit beside the others'" for c in now if c not in together]
-        now, victim = together, choose_victim(short, together)
-    if victim is not None:
-        chosen = draft.models[victim.model]
-        both = claims | {HOST_LOCK} | set(placement(chosen.spec, chosen.placed_on, gpus))
-        if both & taken:
-            return WaitFor("another transition is under way on the host", both)
-        level, _ = level_for(draft.world(), chosen, _wanted_level(draft, chosen))
-        return MakeRoom(victim.model, level, both)
-    if choose_victim(short, [*now, *later]) is not None:
-        return WaitFor(f"room: {'; '.join(reasons)}", claims - {HOST_LOCK})
-    reclaimable = sum(c.frees.get(u, 0) for c in [*now, *later] for u in short.missing)
+    """Who sleeps for what is missing: bytes on GPUs, and `places` in groups."""
+    missing = {**places, **short.missing}
+    around = neighbours_of(draft, name, missing, taken)
+    left = host_left(draft)
+    problem = "group_full" if places else "no_room"
+    choice = _choose(missing, around, left, Ready.NOW)
+    if choice is not None:
+        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
+        if whole & taken:
+            return WaitFor("another transition is under way on the host", whole, problem=problem)
+        return MakeRoom(choice, whole, around)
+    reasons = [f"{n.name}: {n.hindrance}" for n in around if n.hindrance] + _beside_others(missing, around, left)
+    why = _why_full(draft, places, around) if places else f"room: {'; '.join(reasons)}"
+    choice = _choose(missing, around, left, Ready.NOW, Ready.LOCKED)
+    if choice is not None:
+        # Locks are all that is missing: whoever is younger leaves alone everything that it would take.
+        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
+        return WaitFor(why, whole, problem=problem)
+    if _choose(missing, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is not None:
+        return WaitFor(why, claims - {HOST_LOCK}, problem=problem)
+    if places and _choose(places, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is None:
+        return _refuse_place(draft, name, places, why)
+    able = [n for n in around if n.offers and n.ready is not Ready.NEVER]
+    reclaimable = sum(n.offers[0].gives.get(u, 0) for n in able for u in short.missing)
     found = f"{_sum(short.free)} free beside the margin, {format_size(reclaimable)} reclaimable"
     detail = f"{name} needs {_sum(short.wanted)} of VRAM, {found}" + (f" ({'; '.join(reasons)})" if reasons else "")
-    return Refuse(
-        "no_room", detail, _sum(short.wanted), found, "stop or unpin what holds the GPU, or use a smaller one"
-    )
+    hint = "stop or unpin what holds the GPU, or use a smaller one"
+    return Refuse("no_room", detail, _sum(short.wanted), found, hint)
 
 
-def _backed_up(draft: Draft, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose backups fit into host RAM all together, the smallest first; a sleep at level 2 takes none."""
-    world = draft.world()
-    if not isinstance(draft.host, Known):
+def _choose(missing: Mapping[str, int], around: Sequence[Neighbour], host_bytes: Bytes, *ready: Ready) -> Choice | None:
+    return choose_victims(missing, [o for n in around if n.ready in ready for o in n.offers], host_bytes)
+
+
+def _sleeps(neighbour: Neighbour, choice: Choice) -> bool:
+    return any(o.model == neighbour.name for o in choice.offers)
+
+
+def _beside_others(missing: Mapping[str, int], around: Sequence[Neighbour], left: Bytes) -> list[str]:
+    """Whose backup finds no room any more once those of others are made, where that is what keeps all from sleeping."""
+    able = [n for n in around if n.ready is Ready.NOW and n.offers]
+    if choose_victims(missing, [o for n in able for o in n.offers], UNLIMITED_BYTES) is None:
         return []
-    gpus = draft.gpus.value if isinstance(draft.gpus, Known) else None
-    takes: dict[str, Bytes] = {}
-    for candidate in candidates:
-        record = draft.models[candidate.model]
-        level, _ = level_for(world, record, _wanted_level(draft, record))
-        takes[candidate.model] = (backup_need(record, gpus) or 0) if level == 1 else 0
-    left = draft.host.value.available_bytes - draft.settings.host_reserve_bytes - host_promised(world, "")
-    fitting = []
-    for candidate in sorted(candidates, key=lambda c: (takes[c.model], c.model)):
-        if takes[candidate.model] <= left:
-            left -= takes[candidate.model]
-            fitting.append(candidate)
-    return fitting
+    reasons = []
+    for neighbour in sorted(able, key=lambda n: (min(o.host_bytes for o in n.offers), n.name)):
+        least = min(o.host_bytes for o in neighbour.offers)
+        if least > left:
+            reasons.append(f"{neighbour.name}: its backup would not fit beside the others'")
+        else:
+            left -= least
+    return reasons
 
 
-def _candidate(draft: Draft, other: ModelRecord, name: str, short: Short, gpus: GpusSeen) -> Candidate | None:
-    if other.spec.name == name or other.life.state not in (State.AWAKE, State.DRAINING):
-        return None
-    frees: dict[str, Bytes] = {}
-    for uuid in placement(other.spec, other.placed_on, gpus):
-        gpu = find_gpu(gpus, uuid)
-        held = held_bytes(gpu, pids_of(other)) if gpu else None
-        learned = other.learned
-        expected = learned.need(uuid) or held or learned.awake.get(uuid) or other.spec.vram_bytes
-        if expected is None and gpu and other.facts and other.facts.gpu_memory_utilization:
-            expected = round(other.facts.gpu_memory_utilization * gpu.total_bytes)
-        frees[uuid] = expected or 0
-    if not any(frees.get(u) for u in short.missing):
-        return None
-    return Candidate(other.spec.name, frees, other.spec.priority, idle_s(other, draft.mono_s))
+def _why_full(draft: Draft, places: Mapping[str, int], around: Sequence[Neighbour]) -> str:
+    """Why a place in a group is missing, as a sentence."""
+    group = next(g for g in draft.settings.groups if PLACE + g.name in places)
+    members = [n for n in around if n.name in group.models]
+    reasons = "; ".join(f"{n.name}: {n.hindrance or 'it may sleep'}" for n in members)
+    return f"a place: group {group.name} has {group.max_awake} awake already ({reasons})"
 
 
-def _hindrance(draft: Draft, other: ModelRecord, name: str, taken: frozenset[str], gpus: GpusSeen) -> tuple[str, bool]:
-    """Why this model cannot be put to sleep now (empty: it can), and whether that passes by itself."""
-    if is_pinned(other):
-        return "it is pinned", False
-    if other.spec.name in draft.tasks or set(placement(other.spec, other.placed_on, gpus)) & taken:
-        return "a transition is under way", True
-    if not isinstance(other.seen, Known):
-        return "it does not answer", True
-    if limits_unread(draft.models, other):
-        draft.command(LookNow(model=other.spec.name))
-        return "its memory limits are being read", True
-    level, refusal = level_for(draft.world(), other, _wanted_level(draft, other))
-    if level == 0:
-        return refusal, False
-    if other.frees_nothing:
-        return "sleeping frees nothing on this server", False
-    if other.facts is not None and (unsafe := capabilities(other.facts, fenced=other.spec.fenced).level1_unsafe):
-        return unsafe, False
-    return kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now), True
-
-
-def _wanted_level(draft: Draft, record: ModelRecord) -> int:
-    """Under host-RAM pressure, and where its backup does not fit, a victim is to sleep at level 2 where that is
-    allowed and proven; `level_for` has the last word."""
-    world = draft.world()
-    return 2 if is_pressed(world, record) or backup_refusal(world, record) else 1
+def _refuse_place(draft: Draft, name: str, places: Mapping[str, int], why: str) -> Refuse:
+    group = next(g for g in draft.settings.groups if PLACE + g.name in places)
+    awake = places[PLACE + group.name] + group.max_awake - 1
+    detail = f"{name} cannot be woken: {why.removeprefix('a place: ')}"
+    hint = f"let one of them sleep, or raise max_awake in [groups.{group.name}]"
+    return Refuse("group_full", detail, f"at most {group.max_awake} awake", f"{awake} awake", hint)
 
 
 def _sum(by_gpu: object) -> str:

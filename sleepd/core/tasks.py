@@ -10,7 +10,7 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
-from sleepd.core.plan import UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.plan import COUNTED_AS, UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.restarts import owe_restart
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
@@ -125,13 +125,17 @@ def carry_on(draft: Draft, task: Task) -> Task:
         if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
             as_level2 = record.life.state is State.ASLEEP_L1 and step.verb is Verb.WAKE_WEIGHTS
             draft.state(name, Fact.RELOAD_CHOSEN if as_level2 else Fact.WAKE_CHOSEN)
+            draft.change(name, wanted_by="")
         if step.verb is Verb.RELOAD and record.life.state is State.PROVING:
             draft.state(name, Fact.RELOAD_CHOSEN)
-        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s)
+        called_s = draft.mono_s if task.called_s is None else task.called_s
+        task = replace(task, intent=intent_of(draft, draft.models[name], task), sent_s=draft.mono_s, called_s=called_s)
         if step.issued is not None:
             draft.state(name, step.issued)
-    task = draft.put_task(replace(task, running=True, resume_s=None))
-    draft.command(order_of(draft, task))
+    order = order_of(draft, task)
+    sent = (order.order.step.verb,) if order.order.step.verb in COUNTED_AS else ()
+    task = draft.put_task(replace(task, running=True, resume_s=None, uncounted=(*task.uncounted, *sent)))
+    draft.command(order)
     return task
 
 
@@ -261,7 +265,8 @@ def _woke(draft: Draft, task: Task) -> None:
     asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
     if task.kind is TaskKind.WAKE:
         draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
-        learn_duration(draft, draft.models[name], f"wake{task.level}", took_s)
+        began_s = task.started_s if task.called_s is None else task.called_s
+        learn_duration(draft, draft.models[name], f"wake{task.level}", draft.mono_s - began_s)
     if task.kind is TaskKind.SLEEP:
         count_failure(draft, name)
         refuse_sleepers(draft, name)
@@ -277,7 +282,6 @@ def _woke(draft: Draft, task: Task) -> None:
         name,
         last_active_s=draft.mono_s,
         owed_wake=None,
-        wanted_by="",
         last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
         reason=f"awake: {describe(task.cause)}{_unproven(draft.models[name])}",
     )

@@ -26,7 +26,7 @@ from sleepd.core.model import (
     Reading,
     Settings,
 )
-from sleepd.core.plan import Plan
+from sleepd.core.plan import Plan, Verb
 from sleepd.core.unit import UnitSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
@@ -97,11 +97,15 @@ class Task:
     phase: Phase = Phase.DO
     attempt: int = 0
     """How often the current step was sent again, for whatever reason."""
+    uncounted: tuple[Verb, ...] = ()
+    """Calls of ours that left and that no page of counters has shown yet; whatever else moves them is a stranger's."""
     refusals: int = 0
     """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()
     parent: int | None = None
     victim: str | None = None
+    chosen: str = ""
+    """How the victim was chosen, as a sentence."""
     slept: tuple[str, ...] = ()
     """Victims this task has put to sleep: they are woken again should it fail."""
     intent: Intent | None = None
@@ -109,6 +113,8 @@ class Task:
     """When the task pauses: its next attempt. While a call is out: when to look whether direct requests hold it up."""
     running: bool = False
     """A step's call is out: its end is awaited."""
+    called_s: MonotonicS | None = None
+    """When its first call left: what comes before, room that is made, is not what a wake takes."""
     sent_s: MonotonicS = 0.0
     """When the current step's call left; a fence and a cut belong to the call they follow."""
     forced: bool = False

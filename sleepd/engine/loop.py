@@ -32,6 +32,7 @@ from sleepd.core.events import (
 )
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
+from sleepd.core.units import Seconds
 from sleepd.core.wishes import Ask, HoldEnded
 from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
@@ -67,12 +68,13 @@ class Loop:
         beat: Callable[[World], None],
         disk_slow: Callable[[], None] = lambda: None,
         follow: Callable[[Published], None] = lambda published: None,
+        committed: Callable[[Seconds, bool], None] = lambda took_s, ok: None,
         ended: Sequence[TaskEnded] = (),
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
-        self._follow = follow
+        self._follow, self._committed = follow, committed
         self._events: list[Event] = []
         self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
@@ -164,7 +166,7 @@ class Loop:
             self._gates.of(model).open = False
         told = not turn.records or answers_first(events, turn)
         if told:
-            self._publish(turn, rejudged, now, step_s)
+            self._publish(turn, rejudged, events, now, step_s)
         records = (*self._owed, *turn.records)
         if records:
             try:
@@ -177,10 +179,11 @@ class Loop:
                     self._drop(events, turn, rejudged, str(failure), now)
                 return
         if not told:
-            self._publish(turn, rejudged, now, step_s)
+            self._publish(turn, rejudged, events, now, step_s)
 
     async def _commit(self, records: tuple[Record, ...]) -> None:
         """Wait until the records are durable, with signs of life while the disk takes its time. Raises StoreFailed."""
+        began_s = time.perf_counter()
         committing = asyncio.ensure_future(self._store.commit(records))
         try:
             waited_s = 0.0
@@ -191,8 +194,12 @@ class Loop:
         finally:
             if not committing.done():
                 await cancelled(committing)
+            ok = not committing.cancelled() and committing.exception() is None
+            self._committed(time.perf_counter() - began_s, ok)
 
-    def _publish(self, turn: Turn, rejudged: tuple[str, ...], now: Now, step_s: float) -> None:
+    def _publish(
+        self, turn: Turn, rejudged: tuple[str, ...], events: Sequence[Event], now: Now, step_s: Seconds
+    ) -> None:
         """Let the turn's world be the world, and carry its commands out."""
         before, self.world = self.world, turn.world
         self.ended.extend(r for r in turn.records if isinstance(r, TaskEnded))
@@ -202,7 +209,7 @@ class Loop:
         for command in turn.commands:
             self._carry_out(command)
         self._gates.judge(rejudged, self.world)
-        self._follow(Published(before, turn, now, step_s))
+        self._follow(Published(before, turn, now, step_s, events))
         if self._observer is not None:
             self._observer.follow()
         self._beat(self.world)

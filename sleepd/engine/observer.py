@@ -1,17 +1,22 @@
 """Looks at servers, GPUs and host RAM at their cadence. Each source has at most one request outstanding."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
 
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
+from sleepd.core.model import Known, Reading
 from sleepd.core.unit_sightings import unit_after_s
+from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
+
+T = TypeVar("T")
 
 LOOK_TIMEOUT_S = 5.0
 """A poll that takes longer counts as failed; three in a row make the reading missing."""
@@ -42,10 +47,11 @@ class Observer:
         gpus: Gpus,
         host: HostMemory,
         server: Callable[[str], Vllm],
+        looked: Callable[[str, Seconds, bool], None] = lambda source, took_s, known: None,
         units: Units | None = None,
     ) -> None:
         self._sink, self._clock, self._units = sink, clock, units
-        self._gpus, self._host, self._server = gpus, host, server
+        self._gpus, self._host, self._server, self._looked = gpus, host, server, looked
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
         self._watching = False
@@ -105,11 +111,12 @@ class Observer:
             record = self._sink.world.models[name]
             asked_s = self._clock.now().mono_s
             if is_looked_at(self._sink.world, name):
-                reading = await self._server(name).look(
+                look = self._server(name).look(
                     ask_sleeping=asks_sleeping(record),
                     timeout_s=LOOK_TIMEOUT_S,
                     ask_connections=looks_at_connections(record),
                 )
+                reading = await self._timed("server", look)
                 self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
             await self._rest_until_due(name, asked_s)
 
@@ -134,14 +141,21 @@ class Observer:
         while True:
             asked_s = self._clock.now().mono_s
             listed = wants_processes(self._sink.world)
-            self._sink.submit(GpusLooked(await self._gpus.read(processes=listed), listed))
+            self._sink.submit(GpusLooked(await self._timed("gpus", self._gpus.read(processes=listed)), listed))
             await self._rest("gpus", asked_s + self._sink.world.settings.poll_every_s, asked_s)
 
     async def _watch_host(self) -> None:
         while True:
             asked_s = self._clock.now().mono_s
-            self._sink.submit(HostLooked(await self._host.read()))
+            self._sink.submit(HostLooked(await self._timed("host", self._host.read())))
             await self._rest("host", asked_s + self._sink.world.settings.poll_every_s, asked_s)
+
+    async def _timed(self, source: str, look: Awaitable[Reading[T]]) -> Reading[T]:
+        """Tell how long a poll took by the processor's clock, and whether it brought anything."""
+        began_s = perf_counter()
+        reading = await look
+        self._looked(source, perf_counter() - began_s, isinstance(reading, Known))
+        return reading
 
     async def _rest(self, key: str, until_s: float, asked_s: float) -> bool:
         """Wait until that moment, or until somebody nudges; return whether somebody did."""

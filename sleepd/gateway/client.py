@@ -164,6 +164,7 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = True
         for x in (self.now, *self._line):
             if x is not None:
+                self._front.tell_end(x, "client_left")
                 self._front.abandon(x)
         self.now, self._reading = None, None
         self._line.clear()
@@ -316,6 +317,7 @@ class ClientConnection(asyncio.Protocol):
             self.write(chunk(error_event(refusal, dialect)) + LAST_CHUNK)
         else:
             self.write(error_answer(refusal, dialect, fields=x.cors, closes=not x.keep_alive, bare=x.bare))
+        self._front.tell_end(x, refusal.code)
         self._front.abandon(x)  # wherever it had come to: what was answered is held, counted and sent no more
         self.finished(x)
 

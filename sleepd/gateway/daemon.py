@@ -70,3 +70,8 @@ class Daemon(Protocol):
 
     def reason(self, model: str) -> str:
         """One sentence: why the model is in its state."""
+
+    def answered(self, model: str, outcome: str) -> None:
+        """A request is over. `outcome`: the class of its server's status ("2xx"), the code of a refusal of our own,
+        "broken" where the answer broke off, "client_left" where its client did not wait for the end. `model` is empty
+        where none was found. Called for every request: it must be cheap."""

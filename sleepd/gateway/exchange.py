@@ -29,7 +29,7 @@ class Exchange:
     `fields` are the header fields that go upstream, complete with CRLF; `credentials` are the client's own ones, which
     go only where neither the gateway nor the model has a key. `length` is the declared one, -1: chunked or none yet.
     `inside`: counted by its lane's gate. `waited_ms` is what the client is told. `beaten`: status 200 and heartbeats
-    went out already, so whatever comes now must be an event.
+    went out already, so whatever comes now must be an event. `told`: what became of it was counted.
     """
 
     __slots__ = (
@@ -64,6 +64,7 @@ class Exchange:
         "stream",
         "target",
         "timer",
+        "told",
         "upstream",
         "waited_ms",
         "who",
@@ -88,6 +89,7 @@ class Exchange:
         self.parts: list[bytes] = []
         self.size = self.counted = self.waited_ms = self.length = 0
         self.complete = self.inside = self.gone = self.beaten = self.stream = self.expects = self.foreign = False
+        self.told = False
         self.route = self.scan = self.lane = self.upstream = self.refusal = self.timer = None
         self.fields = self.credentials = self.cors = b""
         self.authorization = self.api_key = self.origin = self.content_type = b""

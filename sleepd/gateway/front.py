@@ -169,6 +169,12 @@ class Front:
             raise Refusal(404, "model_not_found", f"no model is configured as {x.name}", param="model")
         return lane
 
+    def tell_end(self, x: Exchange, outcome: str) -> None:
+        """Say what became of a request, once."""
+        if not x.told:
+            x.told = True
+            self.daemon.answered(x.lane.name if x.lane is not None else "", outcome)
+
     def abandon(self, x: Exchange) -> None:
         """The client has left: nothing is done for its request any more."""
         x.gone = True

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sleepd.gateway.front import Front
 
 
+_CLASSES = ("", "", "2xx", "3xx", "4xx", "5xx")
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a server wants to see and what it is known by: header fields complete with CRLF, and a TLS context."""
@@ -75,6 +78,7 @@ class Lane:
             return
         self._front.daemon.hold(self.name, x.who or "gate")
         x.client.write(b"HTTP/1.1 204 No Content\r\n" + self.mark(x))
+        self.tell_end(x, 204)
         x.client.finished(x)
 
     def send(self, x: Exchange) -> None:
@@ -177,6 +181,10 @@ class Lane:
             return self._plain_mark
         end = b"\r\n" if x.keep_alive else b"connection: close\r\n\r\n"
         return b"%b%d\r\n%b%b" % (self._mark, x.waited_ms, x.cors, end)
+
+    def tell_end(self, x: Exchange, status: int = 0) -> None:
+        """The server's answer was passed on whole with this status; without one it broke off."""
+        self._front.tell_end(x, _CLASSES[status // 100] if 200 <= status < 600 else "broken")
 
     def forget_bytes(self, x: Exchange) -> None:
         """The body has gone on: it is kept no more."""

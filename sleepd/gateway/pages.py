@@ -31,6 +31,7 @@ def answer_page(front: Front, x: Exchange) -> None:
         body = {"object": "list", "data": entries, "has_more": False, **ends}
     text = json.dumps(body, ensure_ascii=False).encode()
     x.client.write(json_answer(200, text, fields=x.cors, closes=not x.keep_alive, bare=x.bare))
+    front.tell_end(x, "2xx")
     x.client.finished(x)
 
 

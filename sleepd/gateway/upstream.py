@@ -212,6 +212,7 @@ class Upstream(asyncio.Protocol):
     def _end_answer(self, x: Exchange, data: bytes) -> None:
         """The answer is whole: the connection is free for the next one, or ends."""
         self._done = False
+        self._lane.tell_end(x, self.status)
         self.exchange, self._stage, self.status = None, _IDLE, 0
         if self._again or data[-6:] == b"\r\n\r\n\r\n":
             # More than the answer came: to whom it belongs cannot be known, so that it reaches nobody.
@@ -235,6 +236,7 @@ class Upstream(asyncio.Protocol):
         if x is not None:
             if self._stage > _HEAD and self._to_end and error is None:
                 x.upstream = None
+                self._lane.tell_end(x, self.status)
                 x.leave_gate()
                 if self._reframing is not None:
                     self._reframing.flush()
@@ -260,6 +262,7 @@ class Upstream(asyncio.Protocol):
         x.upstream = None
         x.leave_gate()
         if begun:
+            self._lane.tell_end(x)
             x.client.transport.abort()
         elif not self.is_fresh and x.method == b"GET" and not x.gone:
             self._lane.take_again(x)

@@ -25,15 +25,18 @@ from sleepd.engine.runner import Runner, cancelled
 from sleepd.engine.ticker import Ticker
 from sleepd.gateway.daemon import Held
 from sleepd.obs import log
+from sleepd.obs.gauges import Moment
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
 from sleepd.service.farewell import wake_sleepers
 from sleepd.service.followers import Followers
 from sleepd.service.listeners import Listeners
+from sleepd.service.metrics import MetricsPart
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
 from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
+from sleepd.wire import unread_models
 
 GATE_HOLD_S = 30.0
 STOP_PART_S = 10.0
@@ -46,11 +49,13 @@ class Service:
     def __init__(self, config: Config, parts: Parts, reread: Callable[[Config], Config]) -> None:
         self._parts = parts
         self._reloading = Reloading(config, reread, parts.notifier, lambda note: self._tell([note], self.now()))
-        self._listeners = Listeners()
+        self._metrics = MetricsPart(self._moment)
+        self._listeners = Listeners(self._metrics)
         self._servers = Servers(parts, lambda note: self._tell([note], self.now()))
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
         self.followers = Followers(self._complain)
+        self._metrics.follow(self.followers)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
@@ -131,6 +136,18 @@ class Service:
     def held(self, held: Held) -> None:
         self.followers.waits.hear(held)
 
+    def answered(self, model: str, outcome: str) -> None:
+        self._metrics.tally.answered(model, outcome)
+
+    async def metrics(self, accept: str) -> tuple[str, bytes]:
+        return await self._metrics.page(accept)
+
+    def _moment(self) -> Moment:
+        reload_failed = bool(self._reloading.failed)
+        ready = not unread_models(self.world)
+        started_s = self.started_wall_s
+        return Moment(self.world, self.now(), started_s, reload_failed, ready, self.in_flight, self.queued)
+
     def in_flight(self, model: str) -> int:
         return self._gates.of(model).in_flight
 
@@ -165,11 +182,14 @@ class Service:
             beat=self._beat,
             disk_slow=self._say_disk_slow,
             follow=self.followers.turns.hear,
+            committed=self._metrics.tally.committed,
             ended=saved.ended,
         )
         if isinstance(parts.gpus, DeclaredGpus):
             parts.gpus.count(lambda: declared_bytes(self.world, self._server))
-        self._observer = Observer(self._loop, parts.clock, parts.gpus, parts.host, self._server, parts.manager)
+        self._observer = Observer(
+            *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked, parts.manager
+        )
         self._loop.observe_with(self._observer)
         await self._listeners.start(self, config.service, parts.passed)
         self._turning = asyncio.create_task(self._loop.run(), name="loop")

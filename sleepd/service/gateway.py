@@ -1,12 +1,10 @@
 """The gateway in the daemon: its sockets bound or passed, its keys read, its settings taken anew at a reload."""
 
-import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 
-from sleepd.api.server import SocketTaken, bind_socket
+from sleepd.api.server import SocketTaken
 from sleepd.config.secrets import SecretError, read_api_keys, read_key
 from sleepd.config.settings import GatewaySettings as Written
 from sleepd.core.model import ModelSpec
@@ -14,6 +12,7 @@ from sleepd.gateway.app import Gateway, ListenRefused
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
+from sleepd.service.binding import SocketFiles, bind
 
 PASSED_NAME = "gateway"
 """FileDescriptorName= of sockets that the service manager passes for it."""
@@ -24,17 +23,15 @@ class GatewayPart:
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
-        self._files: list[tuple[Path, int]] = []
-        """Socket files of ours, each with its inode: one that somebody else put there meanwhile stays."""
+        self._files = SocketFiles()
 
     async def start(self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]]) -> None:
         """Listen, where that is wanted. Raises SocketTaken."""
-        sockets = list(passed.get(PASSED_NAME, ())) or _bind(written)
+        sockets = list(passed.get(PASSED_NAME, ())) or bind(written.listen, written.socket_mode, "[gateway] listen")
         if not sockets:
             return
         if PASSED_NAME not in passed:
-            paths = [Path(address.path) for address in written.listen if address.path]
-            self._files = [(path, path.stat().st_ino) for path in paths]
+            self._files = SocketFiles(written.listen)
         try:
             self._gateway = Gateway(daemon, _settings_of(written), access_of)
             await self._gateway.start(sockets)
@@ -54,10 +51,7 @@ class GatewayPart:
     async def close(self) -> None:
         if self._gateway is not None:
             await self._gateway.close()
-        for path, inode in self._files:
-            with contextlib.suppress(OSError):
-                if path.stat().st_ino == inode:
-                    path.unlink()
+        self._files.remove()
 
 
 def _settings_of(written: Written) -> GatewaySettings:
@@ -65,32 +59,6 @@ def _settings_of(written: Written) -> GatewaySettings:
     return GatewaySettings(
         queue=written.queue_limit, keys=keys, cors_origins=written.cors_origins, heartbeat_s=written.heartbeat_s
     )
-
-
-def _bind(written: Written) -> list[socket.socket]:
-    """Return a bound socket for each address. Raises SocketTaken."""
-    bound: list[socket.socket] = []
-    try:
-        for address in written.listen:
-            if address.path:
-                bound.append(bind_socket(Path(address.path), written.socket_mode, key="[gateway] listen"))
-            else:
-                bound.append(_bind_tcp(address.host, address.port))
-    except BaseException:
-        for each in bound:
-            each.close()
-        raise
-    return bound
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        hint = "set [gateway] listen to a free address of this host"
-        raise SocketTaken(f"cannot listen on {host}:{port}: {error.strerror or error}; {hint}") from None
 
 
 def access_of(spec: ModelSpec) -> Access:

@@ -9,6 +9,7 @@ from sleepd.api.server import ApiServer, start_api
 from sleepd.config.settings import ServiceSettings
 from sleepd.gateway.daemon import Daemon as GatewayDaemon
 from sleepd.service.gateway import GatewayPart
+from sleepd.service.metrics import MetricsPart
 
 
 class Daemon(ApiDaemon, GatewayDaemon, Protocol):
@@ -16,10 +17,11 @@ class Daemon(ApiDaemon, GatewayDaemon, Protocol):
 
 
 class Listeners:
-    """The socket API and the gateway. Open after `start`; `close` of what was never opened does nothing."""
+    """The socket API, the gateway, pages for Prometheus. Open after `start`; `close` of what never was does nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: MetricsPart) -> None:
         self._api: ApiServer | None = None
+        self._metrics = metrics
         self._gateway = GatewayPart()
 
     async def start(
@@ -30,6 +32,7 @@ class Listeners:
             daemon, socket_path=service.socket_path, socket_mode=service.socket_mode, roles=service.roles
         )
         await self._gateway.start(daemon, service.gateway, passed)
+        await self._metrics.start(service.metrics_listen, service.socket_mode)
 
     def take(self, service: ServiceSettings) -> None:
         """Go by these settings from now on, as far as they can change while listening."""
@@ -47,4 +50,5 @@ class Listeners:
 
     def ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed, in this order, each by its name."""
-        return [("the API", self._api.close)] if self._api is not None else []
+        api = [("the API", self._api.close)] if self._api is not None else []
+        return [("the metrics", self._metrics.close), *api]

@@ -96,6 +96,11 @@ class SimHost:
         bases = sum(g.base_bytes - g.file_bytes for g in {**groups, id(group): group}.values())
         return bases + sum(self.pinned.get(pid, 0) for pid in below)
 
+    def is_over_limit(self, group: SimCgroup) -> bool:
+        """Whether it or a group above it holds more than it may: the kernel then ends what came last."""
+        limited = [(g, g.limit_bytes) for g in group.with_ancestors() if g.limit_bytes is not None]
+        return any(self.used_bytes(g) > limit for g, limit in limited)
+
     def see_unit(self, pid: int) -> UnitMemory | None:
         """What the cgroup files of this process would tell; None where it is in none."""
         unit = self.units.get(pid)

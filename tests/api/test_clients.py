@@ -81,7 +81,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 async def test_every_route_has_its_method(daemon: FakeDaemon, tmp_path: Path) -> None:
-    assert CALLS.keys() == {f"{route.method} {route.path}" for route in ROUTES if not route.endless}
+    # A page of text is for Prometheus, which brings its own client.
+    routes = [route for route in ROUTES if not route.endless and str not in route.answers.values()]
+    assert CALLS.keys() == {f"{route.method} {route.path}" for route in routes}
     async with AsyncClient(tmp_path / "s") as client:
         for route, call in CALLS.items():
             here = await in_thread(lambda call=call: call(Client(tmp_path / "s")))

@@ -37,6 +37,7 @@ class FakeDaemon:
         self.withdrawn = 0
         self.holds: list[str] = []
         self.waits: list[Held] = []
+        self.ends: list[tuple[str, str]] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
         self.eta: float | None = None
         self._opened: list[Callable[[str], None]] = []
@@ -82,6 +83,9 @@ class FakeDaemon:
 
     def held(self, held: Held) -> None:
         self.waits.append(held)
+
+    def answered(self, model: str, outcome: str) -> None:
+        self.ends.append((model, outcome))
 
     def eta_s(self, model: str) -> float | None:
         return self.eta

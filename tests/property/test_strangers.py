@@ -215,3 +215,25 @@ def test_direct_use_of_a_doubtful_engine_keeps_nobody_else_waiting() -> None:
     assert rig.until(lambda: rig.state("a") is State.AWAKE, 600.0)
     assert done
     assert rig.engine("a").snapshot().answers_right
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (Fault("fail_wake", blocks=2),),
+        (Fault("lose_after", path="/wake_up"), Fault("lose_before", path="/is_sleeping")),
+    ],
+    ids=["refused", "answer lost, and the look after it"],
+)
+def test_a_strangers_wake_between_two_tries_of_ours_is_not_taken_for_one_of_them(faults: tuple[Fault, ...]) -> None:
+    """Only calls that left and that no page has shown yet are ours; looks that were repeated are no calls."""
+    rig = rig_of("0.28.0", asleep=True)
+    rig.arm("a", *faults)
+    answers = rig.wake("a")
+    rig.run(0.45)
+    assert rig.state("a") in (State.BROKEN, State.WAKING)
+    meddle(rig, BARE)
+    assert rig.until(lambda: bool(answers) or "foreign" in [note.kind for note in rig.notes])
+    assert told(rig) == "somebody else slept or woke a during our wake"
+    assert rig.until(lambda: rig.state("a") is State.AWAKE)
+    assert rig.engine("a").snapshot().answers_right

@@ -179,6 +179,9 @@ class FakeDaemon:
     async def wait_events(self, last_id: str) -> None:
         await self.ring.wait(last_id)
 
+    async def metrics(self, accept: str) -> tuple[str, bytes]:
+        return ("text/plain; version=0.0.4; charset=utf-8", b"# HELP rig rig\n# TYPE rig gauge\nrig 1.0\n")
+
     async def reload(self) -> ReloadOutcome:
         return self.outcome
 

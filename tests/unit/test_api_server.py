@@ -45,8 +45,14 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 async def test_every_get_route_answers(api: Api) -> None:
     for route in ROUTES:
-        if route.method == "GET" and not route.endless:
+        if route.method == "GET" and not route.endless and route.path != "/metrics":
             assert (await api.ask("GET", route.path.format(name="chat", id=6)))[0] == 200, route.path
+
+
+async def test_metrics_are_text(api: Api) -> None:
+    async with api.session.get("http://x/metrics") as response:
+        told = (response.status, response.headers["Content-Type"], await response.read())
+    assert told == (200, "text/plain; version=0.0.4; charset=utf-8", b"# HELP rig rig\n# TYPE rig gauge\nrig 1.0\n")
 
 
 async def test_wishes_reach_the_daemon_as_they_were_made(api: Api) -> None:

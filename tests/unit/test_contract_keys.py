@@ -82,7 +82,14 @@ KEYS = [
         lambda c: c.service.metrics_listen[0].port == 9800,
     ),
     Case(
-        "metrics listen: over TCP", '[metrics]\nlisten = ["unix:/run/m"]\n', error="[metrics] listen: wanted an address"
+        "metrics listen: and over a unix socket",
+        '[metrics]\nlisten = ["unix:/run/m"]\n',
+        lambda c: c.service.metrics_listen[0].path == "/run/m",
+    ),
+    Case(
+        "metrics listen: open to others",
+        '[metrics]\nlisten = ["0.0.0.0:9800"]\n',
+        lambda c: "0.0.0.0:9800 reads there which models run here" in str(c.warnings),
     ),
     Case(
         'capacity { "0" = "80GiB" }, required for "none"',

@@ -136,5 +136,6 @@ def test_the_time_to_wake_counts_down_and_never_below_zero():
     plan, cause = plan_sleep(1, fingerprint_wanted=False), Cause(CauseKind.OPERATOR, "web")
     of = record(life=Life(State.WAKING, Weights.OFFLOADED), footprint=Footprint(durations={"wake1": (3.0,)}))
     for ago_s, left_s in ((1.0, 2.0), (9.0, 0.0)):
-        task = Task(1, "a", TaskKind.WAKE, 1, cause, plan, NOW.mono_s - ago_s)
+        called_s = NOW.mono_s - ago_s
+        task = Task(1, "a", TaskKind.WAKE, 1, cause, plan, called_s - 30.0, called_s=called_s)
         assert eta_s(replace(world(of), tasks={"a": task}), "a", NOW) == left_s

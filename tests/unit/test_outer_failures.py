@@ -13,6 +13,7 @@ from sleepd.engine.observer import Observer
 from sleepd.service import daemon as service_module
 from sleepd.service.daemon import Service
 from sleepd.service.listeners import Listeners
+from sleepd.service.metrics import MetricsPart
 from sleepd.service.servers import Servers
 from tests.unit.test_engine_order import RUN, WORLD, Outside, loop_of, turn_of
 from tests.unit.test_outer_gates import BEGUN
@@ -194,7 +195,7 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     service: Any = object.__new__(Service)
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
     service._observer, service._loop = parts["observer"], parts["loop"]
-    service._listeners, service._servers = Listeners(), Servers(service._parts, print)
+    service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))
     service._ticking = None

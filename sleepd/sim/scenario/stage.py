@@ -99,11 +99,16 @@ class Stage:
         self.time.call_later(delay_s, do)
 
     def _boot(self, name: str) -> None:
-        """Start the model's server, as a supervisor would; where it does not fit, it is tried again later."""
+        """Start the model's server, as a supervisor would; where it does not fit into GPU memory, or under the memory
+        limits above it, it is tried again later."""
         pid, self._next_pid = self._next_pid, self._next_pid + 1
         unit = unit_of(self.models[name], self.slice)
         if unit is not None:
             self.host.units[pid] = unit
+            if self.host.is_over_limit(unit):
+                self.host.end_process(pid)
+                self.later(RESTART_S, lambda: self._boot(name))
+                return
         try:
             engine = SimEngine(
                 engine_of(self.models[name]),

@@ -1,0 +1,62 @@
+"""How long a model's next sleep and wake should take: the median of what was learned, else by its bytes."""
+
+from dataclasses import dataclass
+from statistics import median_low
+
+from sleepd.core.units import GIB, Seconds
+from sleepd.core.world import ModelRecord
+
+GUESSED_WEIGHTS_GIB = 16.0
+"""Where nobody told how large a checkpoint is."""
+SHORTEST_S = 0.2
+FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB = 2.0, 0.6
+"""The first level 1 sleep of a process pins host RAM: 43 s for 75 GiB, 10.6 s for 22 (docs/vllm.md)."""
+COPY_S_PER_GIB = 0.06
+"""Weights between host RAM and GPU: 64 GiB in 4 s."""
+RELOAD_S_PER_GIB = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    seconds: Seconds
+    learned: bool
+    """Measured on this model; else worked out from the size of its weights."""
+
+
+def expected_sleep(record: ModelRecord, level: int) -> Expected:
+    """Seconds from the call to its answer. The first level 1 sleep of a process is a kind of its own."""
+    first = level == 1 and not record.footprint.host_pinned
+    key = f"sleep{level}" + ("_first" if first else "")
+    if level == 2:
+        guess_s = SHORTEST_S
+    elif first:
+        guess_s = FIRST_SLEEP_S + FIRST_SLEEP_S_PER_GIB * _weights_gib(record)
+    else:
+        guess_s = SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record)
+    return _expected(record, key, guess_s)
+
+
+def expected_wake(record: ModelRecord, level: int) -> Expected:
+    """Seconds from the wake's first call to its proof, with the reload in it at level 2."""
+    if level == 1:
+        return _expected(record, "wake1", SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record))
+    reload_ = expected_reload(record)
+    whole = _expected(record, "wake2", SHORTEST_S + reload_.seconds)
+    return whole if whole.learned else Expected(whole.seconds, reload_.learned)
+
+
+def expected_reload(record: ModelRecord) -> Expected:
+    """Seconds in which its weights are read anew."""
+    return _expected(record, "reload", RELOAD_S_PER_GIB * _weights_gib(record))
+
+
+def _expected(record: ModelRecord, key: str, guess_s: Seconds) -> Expected:
+    samples = record.learned.durations.get(key)
+    return Expected(median_low(samples), True) if samples else Expected(round(guess_s, 3), False)
+
+
+def _weights_gib(record: ModelRecord) -> float:
+    if record.facts is not None and record.facts.checkpoint_bytes:
+        return record.facts.checkpoint_bytes / GIB
+    backup = record.spec.host_ram_bytes or record.learned.host_bytes
+    return backup / GIB if backup else GUESSED_WEIGHTS_GIB

@@ -1,0 +1,157 @@
+"""Who could make room for a wake: each neighbour's sleeps with what they give and cost, and what hinders them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from sleepd.core.conditions import idle_s
+from sleepd.core.draft import Draft
+from sleepd.core.durations import expected_sleep, expected_wake
+from sleepd.core.events import LookNow
+from sleepd.core.groups import PLACE, takes_place
+from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
+from sleepd.core.life import PUBLIC, State
+from sleepd.core.memory import find_gpu, held_bytes, placement
+from sleepd.core.model import GpusSeen, Known
+from sleepd.core.orders import pids_of
+from sleepd.core.policy import is_pressed, kept_from_neighbour, level1_refusal, level2_refusal, level_for
+from sleepd.core.units import Bytes
+from sleepd.core.victims import Offer
+from sleepd.core.world import HOST_LOCK, ModelRecord, is_pinned
+
+
+class Ready(Enum):
+    """When a neighbour may be put to sleep. LOCKED: nothing but a transition under way is in its way."""
+
+    NOW = "now"
+    LOCKED = "locked"
+    LATER = "later"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A model that holds something of what is missing. `hindrance` says why it cannot be put to sleep now."""
+
+    name: str
+    offers: tuple[Offer, ...]
+    ready: Ready
+    hindrance: str
+    claims: frozenset[str]
+    """What its sleep would take."""
+
+
+def neighbours_of(draft: Draft, name: str, missing: Mapping[str, int], taken: frozenset[str]) -> tuple[Neighbour, ...]:
+    """Everybody whose sleep would give any of what is missing: bytes by GPU, places by group."""
+    assert isinstance(draft.gpus, Known)
+    gpus = draft.gpus.value
+    found = []
+    for other in draft.models.values():
+        if other.spec.name == name:
+            continue
+        gives = _gives(draft, other, missing, gpus)
+        if any(gives.get(r, 0) > 0 for r in missing):
+            uuids = frozenset(placement(other.spec, other.placed_on, gpus))
+            found.append(_neighbour(draft, other, name, gives, taken, uuids))
+    return tuple(found)
+
+
+def host_left(draft: Draft) -> Bytes:
+    """Host RAM that backups may still take above the reserve and beside sleeps under way."""
+    if not isinstance(draft.host, Known):
+        return 0
+    promised = host_promised(draft.world(), "")
+    return max(0, draft.host.value.available_bytes - draft.settings.host_reserve_bytes - promised)
+
+
+def expected_frees(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes]:
+    """Bytes its sleep should give back per GPU: learned, else held, else declared, else the server's own share."""
+    frees: dict[str, Bytes] = {}
+    for uuid in placement(record.spec, record.placed_on, gpus):
+        gpu, learned = find_gpu(gpus, uuid), record.learned
+        held = held_bytes(gpu, pids_of(record)) if gpu else None
+        expected = learned.need(uuid) or held or learned.awake.get(uuid) or record.spec.vram_bytes
+        if expected is None and gpu and record.facts and record.facts.gpu_memory_utilization:
+            expected = round(record.facts.gpu_memory_utilization * gpu.total_bytes)
+        frees[uuid] = expected or 0
+    return frees
+
+
+def _gives(draft: Draft, other: ModelRecord, missing: Mapping[str, int], gpus: GpusSeen) -> dict[str, int]:
+    gives: dict[str, int] = {}
+    if other.life.state in (State.AWAKE, State.DRAINING):
+        gives |= expected_frees(other, gpus)
+    for group in draft.settings.groups:
+        if PLACE + group.name in missing and other.spec.name in group.models and takes_place(draft, other):
+            gives[PLACE + group.name] = 1
+    return gives
+
+
+def _neighbour(
+    draft: Draft, other: ModelRecord, name: str, gives: dict[str, int], taken: frozenset[str], uuids: frozenset[str]
+) -> Neighbour:
+    claims = uuids | {HOST_LOCK}
+    offers, refusal = _offers(draft, other, gives)
+    if other.life.state not in (State.AWAKE, State.DRAINING):
+        # On its way somewhere: it keeps its place in a group until it got there.
+        hindrance, ready = f"it is {PUBLIC[other.life.state].replace('_', ' ')}", Ready.LATER
+        offers = (Offer(other.spec.name, 1, gives),)
+    elif is_pinned(other):
+        hindrance, ready = "it is pinned", Ready.NEVER
+    else:
+        hindrance, ready = _hindrance(draft, other, name, refusal)
+        if other.spec.name in draft.tasks or uuids & taken:
+            # It may be falling asleep already: what hinders the choice of a level is no reason to refuse meanwhile.
+            ready, hindrance = Ready.LATER if hindrance else Ready.LOCKED, "a transition is under way"
+            offers = offers or (Offer(other.spec.name, 1, gives),)
+    return Neighbour(other.spec.name, offers, ready, hindrance, claims)
+
+
+def _hindrance(draft: Draft, other: ModelRecord, name: str, refusal: str) -> tuple[str, Ready]:
+    """Why this model cannot be put to sleep now, transitions apart; empty where it can."""
+    if not isinstance(other.seen, Known):
+        return "it does not answer", Ready.LATER
+    if limits_unread(draft.models, other):
+        draft.command(LookNow(model=other.spec.name))
+        return "its memory limits are being read", Ready.LATER
+    if refusal:
+        return refusal, Ready.NEVER
+    if other.frees_nothing:
+        return "sleeping frees nothing on this server", Ready.NEVER
+    if unsafe := level1_refusal(other):
+        return unsafe, Ready.NEVER
+    kept = kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now)
+    return kept, Ready.LATER if kept else Ready.NOW
+
+
+def _offers(draft: Draft, other: ModelRecord, gives: dict[str, int]) -> tuple[tuple[Offer, ...], str]:
+    """Its sleep at each level that is allowed, safe and fits; or none, and why.
+
+    Level 2 is there for its cost only where its wake was measured. Where the backup of level 1 does not fit, or host
+    RAM is short, it is there wherever it is allowed and proven.
+    """
+    world = draft.world()
+    unfit = backup_refusal(world, other)
+    pressed = is_pressed(world, other)
+    deep = other.spec.max_level >= 2 and not level2_refusal(world, other)
+    levels = [1] if other.spec.max_level >= 1 and not unfit else []
+    if deep and (pressed or unfit):
+        levels = [2]
+    elif deep and expected_wake(other, 2).learned:
+        levels = [1, 2]
+    if not levels:
+        return (), level_for(world, other, 1)[1]
+    backup = backup_need(other, draft.gpus.value if isinstance(draft.gpus, Known) else None) or 0
+    return tuple(
+        Offer(
+            other.spec.name,
+            level,
+            gives,
+            other.spec.priority,
+            idle_s(other, draft.mono_s),
+            expected_sleep(other, level).seconds,
+            expected_wake(other, level).seconds,
+            backup if level == 1 else 0,
+        )
+        for level in levels
+    ), ""
