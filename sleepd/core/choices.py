@@ -5,7 +5,7 @@ from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
-from sleepd.core.follow import BARRED_AFTER_S, note_act
+from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
@@ -13,6 +13,7 @@ from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
 from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
+from sleepd.core.saying import note_act
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, refuse_users, restore_victims
 from sleepd.core.unit_tasks import is_on_unit

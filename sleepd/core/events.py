@@ -322,6 +322,7 @@ class ModelSaved:
     restarts_wall_s: tuple[WallS, ...] = ()
     restarts_spent: bool = False
     served_as: str = ""
+    told_to_stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
+from sleepd.core.relief import begin_relief
 from sleepd.core.restarts import owe_restarts
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
-from sleepd.core.starts import begin_asked_stops, begin_starts, lift
+from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
 from sleepd.core.tasks import owe_all, refuse_all, without_victim
 from sleepd.core.unit_asks import ask_start, ask_stop
@@ -81,8 +82,10 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     begin_asked_sleeps(draft)
     begin_wakes(draft)
     begin_sleeps(draft)
+    begin_relief(draft)
     owe_restarts(draft)
     begin_starts(draft)
+    begin_quiet_restarts(draft)
     # What this turn began counts for the rules from now on, not from the next look.
     remember_rules(draft, sorted(n for n in draft.touched if draft.models.get(n) is not noted.get(n)))
     return draft.turn()

@@ -4,7 +4,7 @@ of the daemon."""
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, MissingReason, Mode, Now, Settings
-from sleepd.core.units import Seconds, WallS
+from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import ModelRecord
 
 HOUR_S: Seconds = 3600.0
@@ -36,14 +36,14 @@ def restart_refusal(settings: Settings, record: ModelRecord, now: Now) -> str:
         return f"{record.spec.unit} was stopped on purpose"
     if record.restarts_spent:
         return "its restarts are used up"
-    if len(recent(record.restarts_wall_s, now)) >= settings.max_restarts:
+    if len(recent(record.restarts_s, now)) >= settings.max_restarts:
         return f"it was restarted {settings.max_restarts} times within an hour ([recovery] max_restarts)"
     return ""
 
 
-def recent(restarts_wall_s: tuple[WallS, ...], now: Now) -> tuple[WallS, ...]:
-    """The restarts of the last hour; those whose age the clock cannot tell count as just now."""
-    return tuple(wall_s for wall_s in restarts_wall_s if now.wall_s - wall_s < HOUR_S)
+def recent(restarts_s: tuple[MonotonicS, ...], now: Now) -> tuple[MonotonicS, ...]:
+    """The restarts of the last hour."""
+    return tuple(at_s for at_s in restarts_s if now.mono_s - at_s < HOUR_S)
 
 
 def owe_restart(draft: Draft, name: str, why: str) -> bool:
@@ -86,13 +86,12 @@ def owe_restarts(draft: Draft) -> None:
 def count_restart(draft: Draft, name: str) -> None:
     """A restart is begun: it counts against the hour, whether it succeeds or not."""
     record = draft.models[name]
-    times = (*recent(record.restarts_wall_s, draft.now), draft.now.wall_s)
-    draft.change(name, restarts_wall_s=times)
+    draft.change(name, restarts_s=(*recent(record.restarts_s, draft.now), draft.mono_s))
 
 
 def clear_restarts(draft: Draft, name: str) -> None:
     """A person takes the model back: what was tried before counts no longer."""
-    draft.change(name, restarts_wall_s=(), restarts_spent=False, restart_due="")
+    draft.change(name, restarts_s=(), restarts_spent=False, restart_due="")
 
 
 def may_come_back(record: ModelRecord) -> bool:
@@ -106,4 +105,4 @@ def may_come_back(record: ModelRecord) -> bool:
     if isinstance(unit, Missing):
         return unit.reason is MissingReason.NOT_YET
     # Asked before it was lost, or on its way to somewhere that nobody asked for: the next look tells.
-    return unit.asked_at_s < record.since_s or unit.value.active == "deactivating"
+    return unit.asked_at_s < record.since_s or unit.value.active == "deactivating" or unit.value.rests

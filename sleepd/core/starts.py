@@ -2,6 +2,7 @@
 
 from sleepd.core.budget import cooling_s
 from sleepd.core.choices import refuse_wakers, sleep_victim, wait_for, wake_cause
+from sleepd.core.conditions import ASLEEP, is_idle_for
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.frozen import replace
@@ -9,11 +10,22 @@ from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
-from sleepd.core.restarts import unit_refusal
+from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
 from sleepd.core.tasks import carry_on, restore_victims
 from sleepd.core.unit_tasks import begin_restart, begin_start, begin_stop, claim_late, is_on_unit, wait_stopped
-from sleepd.core.world import LIFTS, UNIT_TASKS, AskKind, ModelRecord, Phase, Task, is_start_wanted
+from sleepd.core.units import Seconds
+from sleepd.core.world import (
+    LIFTS,
+    UNIT_TASKS,
+    AskKind,
+    ModelRecord,
+    Phase,
+    Task,
+    is_pinned,
+    is_start_wanted,
+    is_wanted_awake,
+)
 
 LOOK_AGAIN_S = 0.25
 RESTART = Cause(CauseKind.RECOVERY, "a failure")
@@ -128,6 +140,31 @@ def _all_or_own(draft: Draft, record: ModelRecord) -> frozenset[str]:
     return frozenset(uuids_of(draft, record) or (g.uuid for g in draft.gpus.value))
 
 
+QUIET_S: Seconds = 600.0
+"""A model that nobody used for this long has its leak ended by a restart, where it has room to come back at once."""
+
+
+def begin_quiet_restarts(draft: Draft) -> None:
+    """Restart sleepers that leak in a quiet moment: within the budget, and never on somebody else's sleep."""
+    if draft.stopping or draft.leaving or not isinstance(draft.gpus, Known):
+        return
+    for name in sorted(draft.touched):
+        record = draft.models.get(name)
+        if record is None or not record.restart_wanted or record.life.state not in ASLEEP:
+            continue
+        if not is_idle_for(record, QUIET_S, draft.mono_s) or restart_refusal(draft.settings, record, draft.now):
+            continue
+        if is_pinned(record) or record.waiters or is_wanted_awake(record) or name in draft.tasks:
+            continue
+        room = room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+        if isinstance(room, Go):
+            draft.note("quiet_restart", name, f"{name} is restarted in a quiet moment: {record.restart_wanted}")
+            count_restart(draft, name)
+            begin_stop(draft, name, Cause(CauseKind.RECOVERY, "a leak"))
+        elif isinstance(room, WaitFor) and room.look:
+            draft.command(LookNow(gpus=True))
+
+
 def begin_asked_stops(draft: Draft) -> None:
     """Begin stops that a person waits for, where nothing else is under way with the model or on its GPUs."""
     for name, record in list(draft.models.items()):
@@ -139,7 +176,7 @@ def begin_asked_stops(draft: Draft) -> None:
             if record.life.state is not State.STARTING or task.victim is not None:
                 continue
             draft.end_task(task, "to be stopped")
-        if set(uuids_of(draft, record)) & claimed(draft):
+        elif set(uuids_of(draft, record)) & claimed(draft):
             continue
         begin_stop(draft, name, wishes[0].cause)
 

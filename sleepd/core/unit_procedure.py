@@ -98,10 +98,8 @@ def start_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 
 def await_health(order: StepOrder, started_s: MonotonicS) -> Procedure:
-    """DONE: the server answers. REFUSED: its unit failed; BROKEN_OFF: somebody stopped it; UNANSWERED: out of time.
-
-    A unit that systemd starts again by itself is waited for.
-    """
+    """DONE: the server answers. REFUSED: its unit failed; UNANSWERED: out of time; BROKEN_OFF: somebody stopped it, or
+    it ended and systemd will start it again: its GPUs are others' until then."""
     deadline_s = started_s + order.timeout_s
     while True:
         got = yield Look(LOOK_S, ask_sleeping=False)
@@ -111,8 +109,8 @@ def await_health(order: StepOrder, started_s: MonotonicS) -> Procedure:
             return StepEnd.DONE, evidence
         unit: Reading[UnitSeen] = (yield LookUnit(order.unit, LOOK_S)).value
         evidence = replace(evidence, unit=unit)
-        if isinstance(unit, Known) and unit.value.is_stopped_on_purpose:
-            return StepEnd.BROKEN_OFF, evidence
+        if isinstance(unit, Known) and (unit.value.is_stopped_on_purpose or unit.value.rests):
+            return StepEnd.BROKEN_OFF, replace(evidence, detail=f"{order.unit} ended ({unit.value.result})")
         if isinstance(unit, Known) and unit.value.has_failed:
             found = f"{order.unit} failed while it started ({unit.value.result}): see journalctl -u {order.unit}"
             return StepEnd.REFUSED, replace(evidence, detail=found)

@@ -55,6 +55,8 @@ def look_at_unit(draft: Draft, event: UnitLooked) -> None:
 def _judge(draft: Draft, name: str, reading: Known[UnitSeen]) -> None:
     record, unit = draft.models[name], reading.value
     state = record.life.state
+    if unit.job == "stop" and record.told_to_stop != unit.invocation:
+        draft.change(name, told_to_stop=unit.invocation)
     if state in _ANSWERS and record.failed_polls == 0 and unit.active == "active":
         if isinstance(record.seen, Known) and record.served_as != unit.invocation:
             draft.change(name, served_as=unit.invocation)
@@ -66,7 +68,7 @@ def _judge(draft: Draft, name: str, reading: Known[UnitSeen]) -> None:
 
 def _judge_stopped(draft: Draft, name: str, unit: UnitSeen) -> None:
     record = draft.models[name]
-    if unit.is_coming or unit.active == "active":
+    if (unit.is_coming and not unit.rests) or unit.active == "active":
         await_start(draft, name)
     elif record.stopped is not None and unit.invocation not in ("", record.stopped.invocation):
         # It ran since we stopped it: whoever started it stopped it again.
@@ -77,8 +79,12 @@ def _judge_stopped(draft: Draft, name: str, unit: UnitSeen) -> None:
 def _judge_lost(draft: Draft, name: str, unit: UnitSeen) -> None:
     """Nothing answers: what was stopped on purpose is left alone, what comes is waited for, the rest is restarted."""
     record = draft.models[name]
-    if unit.is_stopped_on_purpose:
+    ended_on_purpose = unit.has_failed and unit.invocation == record.told_to_stop
+    if unit.is_stopped_on_purpose or ended_on_purpose:
+        # A stop that takes until SIGKILL ends as a failure.
         stopped_on_purpose(draft, name)
+    elif unit.rests:
+        return  # its GPUs are others' until it starts
     elif unit.is_coming or (unit.active == "active" and (not record.served_as or unit.invocation != record.served_as)):
         await_start(draft, name)
     elif unit.active == "active":

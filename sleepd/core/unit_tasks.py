@@ -28,10 +28,8 @@ def begin_stop(draft: Draft, name: str, cause: Cause) -> Task:
     before = record.life
     if serves:
         draft.state(name, Fact.SLEEP_CHOSEN)
-    task = Task(
-        0, name, TaskKind.STOP, 0, cause, plan_stop(confirm=serves), draft.mono_s, claims=_claims(draft, record)
-    )
-    task = create(draft, task)
+    claims, plan = _claims(draft, record) - _taken(draft), plan_stop(confirm=serves)
+    task = create(draft, Task(0, name, TaskKind.STOP, 0, cause, plan, draft.mono_s, claims=claims))
     settled = before.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
     belief = Belief(before, record.incarnation, record.control) if settled else None
     draft.change(name, reason=f"stopping: {describe(cause)}", belief=belief, restart_due="", start_wanted=None)
@@ -56,7 +54,9 @@ def begin_restart(draft: Draft, name: str, cause: Cause, claims: frozenset[str])
     task = Task(0, name, TaskKind.RESTART, 0, cause, plan_start(), draft.mono_s, claims=claims, slept=slept)
     task = create(draft, task)
     why = record.restart_due or describe(cause)
-    draft.change(name, made_room=(), belief=None, checking=False, owed_wake=None, reason=f"restarting: {why}")
+    draft.change(
+        name, made_room=(), belief=None, checking=False, owed_wake=None, restart_due="", reason=f"restarting: {why}"
+    )
     _tell(draft, task, "restarted")
     return carry_on(draft, task)
 
@@ -182,7 +182,11 @@ def _not_done(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
     if task.kind is TaskKind.STOP:
         _not_stopped(draft, task, detail, ordered)
     elif verb is Verb.AWAIT_HEALTH and event.end is StepEnd.BROKEN_OFF:
-        stopped_on_purpose(draft, name, task)
+        unit = event.evidence.unit
+        if isinstance(unit, Known) and unit.value.rests:
+            _fell_back(draft, task, detail)
+        else:
+            stopped_on_purpose(draft, name, task)
     else:
         _not_started(draft, task, verb, event, detail)
 
@@ -230,6 +234,15 @@ def _not_started(draft: Draft, task: Task, verb: Verb, event: StepEnded, detail:
         owe_wakes(draft, task.slept, name)
     else:
         draft.change(name, made_room=task.slept)
+
+
+def _fell_back(draft: Draft, task: Task, detail: str) -> None:
+    """It ended before it answered, and systemd starts it again: that is waited for, without its locks."""
+    name = task.model
+    draft.end_task(task, f"{detail}; systemd starts it again")
+    draft.state(name, Fact.LOST)
+    draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
+    draft.change(name, made_room=task.slept)
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:

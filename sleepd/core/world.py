@@ -274,13 +274,15 @@ class ModelRecord:
     unit: Reading[UnitSeen] = Missing(MissingReason.NOT_YET)
     served_as: str = ""
     """The start of its unit (InvocationID) that it was last seen to answer in."""
+    told_to_stop: str = ""
+    """The start of its unit that somebody else was seen to stop."""
     stopped: Stopped | None = None
     """Who stopped its unit, where that was us; None while it is stopped: a person did, and only a person starts it."""
     start_wanted: Cause | None = None
     """A person wants its unit started."""
     restart_due: str = ""
     """Why its unit is to be restarted, as a sentence."""
-    restarts_wall_s: tuple[WallS, ...] = ()
+    restarts_s: tuple[MonotonicS, ...] = ()
     """When we restarted its unit within the last hour."""
     restarts_spent: bool = False
     """No more restarts of ours before a reset, or before a new incarnation serves."""
@@ -320,6 +322,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Relief:
+    """A sleeper that a rule stopped for its RAM, and how the host was before: what it gave back is measured."""
+
+    rule: str
+    model: str
+    host: HostSeen
+    kept_bytes: Bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorMemory:
     """What rules remember between turns."""
 
@@ -334,6 +346,7 @@ class DetectorMemory:
     """The last moment of a `cron` at which what the rule wants was achieved."""
     acts: Mapping[RuleKey, tuple[MonotonicS, ...]] = field(default_factory=dict)
     """When the rule began something with the model, the last few times."""
+    relief: Relief | None = None
     told: frozenset[tuple[str, str, str]] = frozenset()
     """What was said of a rule and a model, once, and need not be said again until the rule lets go."""
 
