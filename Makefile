@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo lint test-vllm soak bench docs clean
+.PHONY: test demo lint test-vllm test-prometheus soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -28,10 +28,10 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.t
 	@touch $@
 
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
 	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -48,6 +48,11 @@ test-vllm: $(READY)
 	@$(PIP) -r $(ROOT)tests/realvllm/requirements-clients.txt
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -m vllm tests
 
+# Debian's Prometheus, unpacked into .cache: no service is installed. Under a minute.
+test-prometheus: $(READY)
+	@$(PYTHON) $(ROOT)tests/prometheus/install.py $(ROOT).cache/prometheus
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m prometheus tests/prometheus
+
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
@@ -58,6 +63,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/cli.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:

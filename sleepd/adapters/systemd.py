@@ -39,6 +39,10 @@ class SystemdNotifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
+    def extend(self, timeout_s: Seconds) -> None:
+        """Ask for so much time from now for what goes on: the start, a reload or the end."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(timeout_s * 1e6)}")
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()

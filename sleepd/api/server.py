@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,30 +165,45 @@ def _remove_stale(path: Path) -> None:
 class ApiServer:
     """The API on its socket; made by start_api, over after close."""
 
-    def __init__(self, runner: web.AppRunner, app: web.Application, path: Path) -> None:
+    def __init__(self, runner: web.AppRunner, app: web.Application, path: Path | None) -> None:
         self._runner, self._app, self._path = runner, app, path
-        self._inode = path.stat().st_ino
+        self._inode = path.stat().st_ino if path is not None else 0
 
     def grant(self, roles: Mapping[str, Iterable[str]]) -> None:
         """Judge requests by these roles from now on."""
         set_access(self._app, Access(roles))
 
+    async def leave_passed(self) -> None:
+        """Take no more connections from sockets that were passed: who comes now waits there for the next daemon."""
+        if self._path is None:
+            for site in self._runner.sites:
+                await site.stop()
+
     async def close(self) -> None:
         """End every request within STOP_LIMIT_S, stop listening, and take the socket file away if it is ours."""
         await self._runner.cleanup()
         with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
+            if self._path is not None and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
 
 async def start_api(
-    daemon: Daemon, *, socket_path: Path, socket_mode: int, roles: Mapping[str, Iterable[str]]
+    daemon: Daemon,
+    *,
+    socket_path: Path,
+    socket_mode: int,
+    roles: Mapping[str, Iterable[str]],
+    passed: Sequence[socket.socket] = (),
 ) -> ApiServer:
-    """Return the API, listening on `socket_path`. Raises SocketTaken."""
-    bound = bind_socket(socket_path, socket_mode)
+    """Return the API, listening on the sockets that were `passed`, else on `socket_path`. Raises SocketTaken."""
+    for each in passed:
+        if each.family != socket.AF_UNIX:
+            raise SocketTaken(f"wanted a unix socket passed for the API, found {each.getsockname()}: see sleepd.socket")
+    bound = list(passed) or [bind_socket(socket_path, socket_mode)]
     app = make_app(daemon, Access(roles))
     # A client that leaves cancels its handler, and with it its wish.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_LIMIT_S)
     await runner.setup()
-    await web.SockSite(runner, bound).start()
-    return ApiServer(runner, app, socket_path)
+    for each in bound:
+        await web.SockSite(runner, each).start()
+    return ApiServer(runner, app, None if passed else socket_path)

@@ -6,7 +6,7 @@ import sys
 
 from sleepd.cli.codes import REFUSED, TIMED_OUT, USAGE
 from sleepd.cli.screen import Screen, clean, print_text
-from sleepd.core.units import format_duration, format_size
+from sleepd.core.units import format_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from sleepd.client import ApiProblem
     from sleepd.wire.answers import Outcome
-    from sleepd.wire.shapes import WakePlan
 
 
 def report(problem: ApiProblem, subject: str = "", *, as_json: bool) -> int:
@@ -40,26 +39,6 @@ def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
     if body["task"] is None and verb != "reset":
         return f"{name}: {state} already"
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
-
-
-def tell_plan(name: str, plan: WakePlan) -> list[str]:
-    """Return what a wake would do, a line for each model that would make room."""
-    heads = {
-        "nothing": f"{name}: nothing would be done",
-        "join": f"{name}: would wait for what is under way",
-        "wake": f"{name}: would be woken from level {plan['level']}",
-        "wait": f"{name}: would wait ({clean(plan['problem'])})" if plan["problem"] else f"{name}: would wait",
-        "refuse": f"{name}: would be refused ({clean(plan['problem'])})",
-    }
-    after = "" if plan["eta_s"] is None else f" in {format_duration(plan['eta_s'])}"
-    detail = f": {clean(plan['detail'])}" if plan["detail"] else ""
-    lines = [heads[plan["would"]] + (after if plan["would"] == "wake" else "") + detail]
-    for victim in plan["victims"]:
-        frees = "" if victim["frees_bytes"] is None else f", frees {format_size(victim['frees_bytes'])}"
-        lines.append(f"  first  {clean(victim['model'])} is put to sleep at level {victim['level']}{frees}")
-    lines += [f"  then   {clean(step)}" for step in plan["steps"]]
-    facts = (("wanted", plan["wanted"]), ("found", plan["found"]), ("hint", plan["hint"]))
-    return lines + [f"  {label + ':':<8}{clean(text)}" for label, text in facts if text]
 
 
 def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from sleepd.cli.choose import choose
 from sleepd.cli.codes import DONE, REFUSED, TIMED_OUT, UNREACHABLE, USAGE
-from sleepd.cli.prose import report, tell_outcome, tell_plan
-from sleepd.cli.screen import clean, print_text
+from sleepd.cli.prose import report, tell_outcome
+from sleepd.cli.screen import clean, look_at, print_text
 from sleepd.client import ApiProblem, Client, DaemonUnreachable, Reply
 
 TYPE_CHECKING = False
@@ -45,6 +45,16 @@ def sleep(client: Client, options: argparse.Namespace) -> int:
             timeout_s=options.timeout,
         ),
     )
+
+
+def stop(client: Client, options: argparse.Namespace) -> int:
+    wait, timeout_s = not options.no_wait, options.timeout
+    return _for_each(client, options, lambda name: client.stop(name, wait=wait, timeout_s=timeout_s))
+
+
+def start(client: Client, options: argparse.Namespace) -> int:
+    wait, timeout_s = not options.no_wait, options.timeout
+    return _for_each(client, options, lambda name: client.start(name, wait=wait, timeout_s=timeout_s))
 
 
 def reset(client: Client, options: argparse.Namespace) -> int:
@@ -119,7 +129,9 @@ def _tell(name: str, outcome: Told, options: argparse.Namespace) -> int:
     if options.json:
         print_text(outcome.text)
     elif "plan" in outcome.body:
-        print("\n".join(tell_plan(name, outcome.body["plan"])), flush=True)
+        from sleepd.cli.plan import tell_plan
+
+        print("\n".join(tell_plan(name, outcome.body["plan"], look_at(sys.stdout))), flush=True)
     else:
         print(tell_outcome(options.verb.name, name, outcome.status, outcome.body), flush=True)
     return DONE

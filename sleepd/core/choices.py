@@ -9,6 +9,7 @@ from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
+from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
 from sleepd.core.restarts import may_come_back
@@ -31,7 +32,6 @@ from sleepd.core.world import (
     is_wanted_awake,
 )
 
-LOOK_AGAIN_S = 0.25
 WAITS = "waits for "
 NOBODY_WAITS = "asleep: whoever wanted it left"
 GOES_ON_S = 60.0
@@ -57,6 +57,8 @@ def go_on(draft: Draft) -> None:
             _make_room(draft, task)
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
+        elif takes_memory(record, task):
+            _go_onward(draft, task)
         else:
             carry_on(draft, task)
 
@@ -75,6 +77,25 @@ def _retry(draft: Draft, task: Task) -> None:
     retry(draft, task)
 
 
+def _go_onward(draft: Draft, task: Task) -> None:
+    """Send the next call of a wake that takes memory; whoever must sleep for it first does."""
+    if task.victim is not None:
+        if task.victim in draft.tasks:
+            return
+        task = _note_victim(draft, task)
+    room = send_into_room(draft, task)
+    if room is not None:
+        sleep_victim(draft, task, room)
+
+
+def _note_victim(draft: Draft, task: Task) -> Task:
+    """The task of the victim came to its end: it sleeps, or it does not."""
+    victim = draft.models.get(task.victim or "")
+    if victim is None or victim.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2):
+        return draft.put_task(replace(task, victim=None))
+    return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
+
+
 def _make_room(draft: Draft, task: Task) -> None:
     """Carry a wake forward that holds its claims but has not begun: next victim, go, or refuse."""
     name = task.model
@@ -82,9 +103,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     if task.victim is not None:
         if task.victim in draft.tasks:
             return
-        victim = draft.models.get(task.victim)
-        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
+        task = _note_victim(draft, task)
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
@@ -151,12 +170,14 @@ def begin_wakes(draft: Draft) -> None:
 
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     """A stranger's level 2 sleep of an engine whose weights no recipe brings back: give it up, told."""
+    if record.life.state is not State.ASLEEP_L2:
+        return False
     assert record.facts is not None
     caps = capabilities(record.facts, fenced=record.spec.fenced)
     # A stranger's sleep with nothing to compare with afterwards: the reload alone must make up for it.
     incomparable = record.life.weights is Weights.DOUBTFUL and record.fingerprint is None
     unsafe = caps.cure_unsafe if incomparable else caps.level2_unsafe
-    if record.life.state is not State.ASLEEP_L2 or not unsafe:
+    if not unsafe:
         return False
     name = record.spec.name
     draft.state(name, Fact.GAVE_UP)
@@ -221,6 +242,8 @@ def wake_cause(record: ModelRecord) -> Cause:
 def serve_callers(draft: Draft) -> None:
     """Answer callers whose wish is true already or can never come true, and those whose time is up."""
     for name, record in list(draft.models.items()):
+        if not (record.waiters or record.made_room or record.reason.startswith(WAITS)):
+            continue
         for waiter in record.waiters:
             if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)

@@ -4,7 +4,7 @@ A condition on a missing reading has no opinion: `holds` is None.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sleepd.core.calendar import Calendar, last_moment, within
 from sleepd.core.life import LEVEL, State
@@ -65,18 +65,20 @@ def is_idle_for(record: ModelRecord, seconds: Seconds, now_s: MonotonicS) -> boo
     return not is_busy(record) and not record.holds and now_s >= record.last_active_s + seconds
 
 
-def judge(rule: Rule, index: int, record: ModelRecord, world: World, now: Now) -> Judged:
+def judge(rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
     """Say whether this condition of the rule holds for the model now."""
-    condition = rule.conditions[index]
-    return _JUDGES[type(condition)](Asked(condition, rule, index), record, world, now)
+    condition = rule.conditions[at]
+    return _JUDGES[type(condition)](condition, rule, at, record, world, now)
 
 
-class Asked(NamedTuple):
-    """A condition, and where it stands."""
+def judge_all(rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[Judged, ...]:
+    """Say of each condition of the rule whether it holds for the model now."""
+    conditions = rule.conditions
+    return tuple([_JUDGES[type(c)](c, rule, at, record, world, now) for at, c in enumerate(conditions)])
 
-    condition: Any
-    rule: Rule
-    at: int
+
+Judge: TypeAlias = Callable[[Any, Rule, int, ModelRecord, World, Now], Judged]
+"""Gets a condition, its rule and its place there; the world's memory knows it by rule, model and place."""
 
 
 def due_s(condition: LastingCondition, record: ModelRecord) -> MonotonicS | None:
@@ -105,31 +107,37 @@ _SINCE: Mapping[type, Callable[[ModelRecord], MonotonicS | None]] = {
 }
 
 
-def _judge_lasting(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
-    due = due_s(asked.condition, record)
+def _judge_lasting(
+    condition: LastingCondition, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
+    due = due_s(condition, record)
     if due is None:
         return NO
     return YES if now.mono_s >= due else Judged(False, due)
 
 
-def _judge_idle(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
-    return _judge_lasting(asked, record, world, now) if isinstance(record.seen, Known) else NO_OPINION
+def _judge_idle(condition: IdleFor, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    return _judge_lasting(condition, rule, at, record, world, now) if isinstance(record.seen, Known) else NO_OPINION
 
 
-def _judge_threshold(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
-    if measure(asked.condition, record, world) is None:
+def _judge_threshold(
+    condition: MemoryCondition, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
+    if not _is_read(condition, record, world):
         return NO_OPINION
-    return YES if (asked.rule.name, record.spec.name, asked.at) in world.memory.crossed else NO
+    return YES if (rule.name, record.spec.name, at) in world.memory.crossed else NO
 
 
-def _judge_level(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
+def _judge_level(condition: LevelIs, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
     level = LEVEL[record.life.state]
     if level is None:
         return NO_OPINION if record.life.state is State.UNKNOWN else NO
-    return YES if level == asked.condition.level else NO
+    return YES if level == condition.level else NO
 
 
-def _judge_predicted(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
+def _judge_predicted(
+    condition: PredictedIdle, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
     return NO
 
 
@@ -150,8 +158,8 @@ def judge_local(condition: LocalTime, calendar: Calendar, now: Now) -> Judged:
     return Judged(False, _mono_of(following, now))
 
 
-def _judge_local(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
-    return judge_local(asked.condition, world.calendar, now)
+def _judge_local(condition: LocalTime, rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> Judged:
+    return judge_local(condition, world.calendar, now)
 
 
 def _mono_of(wall_s: WallS | None, now: Now) -> MonotonicS | None:
@@ -200,6 +208,13 @@ def measure(condition: MemoryCondition, record: ModelRecord, world: World) -> Me
     return None if total is None else Measured(used, condition.enter.of(total), condition.leave.of(total), below=False)
 
 
+def _is_read(condition: MemoryCondition, record: ModelRecord, world: World) -> bool:
+    """Whether `measure` finds what the condition reads."""
+    if isinstance(condition, HostAvailableBelow):
+        return isinstance(world.host, Known)
+    return measure(condition, record, world) is not None
+
+
 def _unit_use(shared: bool, unit: UnitMemory) -> tuple[Bytes, Bytes | None]:
     """What counts and of how much: a share is of the tightest limit, against which neighbours may count too."""
     return (unit.limit_used_bytes, unit.limit_bytes) if shared else (unit.used_bytes, 0)
@@ -232,8 +247,9 @@ def count_requests(condition: RequestsBelow, window: Window, now_s: MonotonicS) 
     return sum(count for number, count in window.buckets if number > oldest)
 
 
-def _judge_requests(asked: Asked, record: ModelRecord, world: World, now: Now) -> Judged:
-    condition, rule, at = asked
+def _judge_requests(
+    condition: RequestsBelow, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
+) -> Judged:
     now_s = now.mono_s
     window = world.memory.windows.get((rule.name, record.spec.name))
     if window is None or not isinstance(record.seen, Known):
@@ -262,7 +278,7 @@ def _below_at_s(condition: RequestsBelow, window: Window, most: float, now_s: Mo
     return None
 
 
-_JUDGES: Mapping[type, Callable[[Asked, ModelRecord, World, Now], Judged]] = {
+_JUDGES: Mapping[type, Judge] = {
     IdleFor: _judge_idle,
     AsleepFor: _judge_lasting,
     AwakeFor: _judge_lasting,

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from sleepd.core.conditions import ASLEEP, judge, judge_local
 from sleepd.core.drain import hurry_moments
@@ -23,14 +22,6 @@ def next_deadline(world: World, now: Now) -> MonotonicS | None:
     return Deadlines().after(world, now)
 
 
-class _Moments(NamedTuple):
-    """A model's moments in order, and the values that they came from."""
-
-    record: ModelRecord
-    task: Task | None
-    moments_s: list[MonotonicS]
-
-
 class Deadlines:
     """`next_deadline` for one world after another, which looks anew only at models that are not what they were.
 
@@ -39,7 +30,8 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, _Moments] = {}
+        self._of: dict[str, tuple[ModelRecord, Task | None, list[MonotonicS]]] = {}
+        """Each model's moments in order, beside what they came from."""
         self._shared: tuple[object, ...] = (None, None, None)
         self._local: tuple[LocalTime, ...] = ()
         self._rates: tuple[tuple[Rule, int, str], ...] = ()
@@ -55,11 +47,12 @@ class Deadlines:
         ahead = []
         for name, record in world.models.items():
             task, kept = world.tasks.get(name), self._of.get(name)
-            if kept is None or kept.record is not record or kept.task is not task:
-                kept = self._of[name] = _Moments(record, task, sorted(_moments(world, record, task)))
-            following = bisect_right(kept.moments_s, now_s)
-            if following < len(kept.moments_s):
-                ahead.append(kept.moments_s[following])
+            if kept is None or kept[0] is not record or kept[1] is not task:
+                kept = self._of[name] = record, task, sorted(_moments(world, record, task))
+            moments_s = kept[2]
+            following = bisect_right(moments_s, now_s)
+            if following < len(moments_s):
+                ahead.append(moments_s[following])
         relief_s = _relief_moment(world)
         if relief_s is not None and relief_s > now_s:
             ahead.append(relief_s)
@@ -68,13 +61,15 @@ class Deadlines:
 
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
+        if not self._local and not self._rates:
+            return
         judged = [judge_local(condition, world.calendar, now) for condition in self._local]
         judged += [
             judge(rule, index, world.models[name], world, now)
             for rule, index, name in self._rates
             if name in world.models
         ]
-        return (j.changes_s for j in judged if j.changes_s is not None)
+        yield from (j.changes_s for j in judged if j.changes_s is not None)
 
 
 def _relief_moment(world: World) -> MonotonicS | None:

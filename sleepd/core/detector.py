@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, bucket_of, judge, measure
+from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, Measured, bucket_of, judge_all, measure
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, State
 from sleepd.core.limits import cron_moment
@@ -19,6 +19,9 @@ from sleepd.core.rules import (
 )
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import DetectorMemory, ModelRecord, RuleKey, Window, World
+
+OF_HOST = (HostAvailableBelow, HostPressureAbove)
+"""Thresholds that read the host, whatever the model."""
 
 
 class Evaluated(NamedTuple):
@@ -38,7 +41,7 @@ class Evaluated(NamedTuple):
 
 def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
     """Say whether the rule holds for the model now."""
-    judged = tuple([judge(rule, index, record, world, now) for index in range(len(rule.conditions))])
+    judged = judge_all(rule, record, world, now)
     opinions = [j.holds for j in judged]
     refuted = False in opinions
     blind = not refuted and None in opinions
@@ -68,6 +71,7 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
     """
     crossed: set[tuple[str, str, int]] | None = None
     anew = before is None or world.settings is not before.settings
+    of_host: dict[int, Measured | None] = {}
     for name in names:
         record = world.models[name]
         for rule in world.settings.rules_of.get(name, ()):
@@ -78,7 +82,13 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
                     continue
                 key = (rule.name, name, index)
                 was = key in world.memory.crossed
-                found = measure(condition, record, world)
+                if isinstance(condition, OF_HOST):
+                    # The same for every model: measured once.
+                    if id(condition) not in of_host:
+                        of_host[id(condition)] = measure(condition, record, world)
+                    found = of_host[id(condition)]
+                else:
+                    found = measure(condition, record, world)
                 holds = found is not None and (found.entered or (was and not found.left))
                 if holds != was:
                     crossed = set(world.memory.crossed) if crossed is None else crossed
@@ -88,7 +98,7 @@ def watch_thresholds(world: World, names: Iterable[str], before: World | None = 
 
 def _reads_same(condition: MemoryCondition, name: str, before: World, world: World) -> bool:
     """Whether what the condition measures is the very reading that it was in the world before."""
-    if isinstance(condition, (HostAvailableBelow, HostPressureAbove)):
+    if isinstance(condition, OF_HOST):
         return world.host is before.host
     record, old = world.models[name], before.models.get(name)
     if old is None:
@@ -141,12 +151,15 @@ def remember(record: ModelRecord, world: World, now: Now, rules: tuple[Evaluated
     memory = world.memory
     name = record.spec.name
     for found in rules:
-        key = (found.rule.name, name)
-        if found.rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
+        rule = found.rule
+        key = (rule.name, name)
+        if rule.for_s > 0 and found.all_hold != (key in memory.held_since_s):
             memory = replace(memory, held_since_s=_with(memory.held_since_s, key, now.mono_s, found.all_hold))
-        memory = _remember_rates(memory, found, name)
-        memory = _remember_wish(memory, found, record, world, now)
-        if not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
+        if rule.rates:
+            memory = _remember_rates(memory, found, name)
+        if rule.cron is not None or rule.action.kind is ActionKind.WAKE:
+            memory = _remember_wish(memory, found, record, world, now)
+        if memory.told and not found.holds and not found.blind and any(t[1:] == key for t in memory.told):
             memory = replace(memory, told=frozenset(t for t in memory.told if t[1:] != key))
     return memory
 

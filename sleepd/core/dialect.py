@@ -4,6 +4,7 @@ Sources: vLLM's source by release, read for 0.8.5 to 0.33 (docs/vllm.md). An unk
 gets the strictest row. A new release is a new row, never an `if`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -141,15 +142,15 @@ def was_read(release: Release | None) -> bool:
 def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
     """Say what may be done to an engine of these facts; `fenced`: only this host's sleepd reaches it."""
     recipe = recipe_of(facts.release)
-    level2_unsafe = _level2_unsafe(recipe, facts, fenced)
+    unsafe = level2_unsafe(facts, fenced=fenced)
     lost = (
         f"level 0 of vLLM {facts.version} discards what a reload does not bring back" if recipe.level0_discards else ""
     )
     return Capabilities(
         recipe=recipe,
-        level1_unsafe=_level1_unsafe(recipe, facts, fenced),
-        level2_unsafe=level2_unsafe,
-        cure_unsafe=level2_unsafe or lost,
+        level1_unsafe=level1_unsafe(facts, fenced=fenced),
+        level2_unsafe=unsafe,
+        cure_unsafe=unsafe or lost,
         held_when_partial=recipe.held_when_partial,
         reset_prefix_after_wake=recipe.reset_prefix_after_wake,
         checksums=recipe.checksums and facts.weight_checker,
@@ -168,7 +169,9 @@ def has_ranks(facts: EngineFacts) -> bool:
     return facts.tensor_parallel > 1 or facts.pipeline_parallel > 1 or facts.data_parallel > 1
 
 
-def _level1_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
+def level1_unsafe(facts: EngineFacts, *, fenced: bool) -> str:
+    """The fact that forbids every sleep of this engine, as a sentence; empty where nothing does."""
+    recipe = recipe_of(facts.release)
     if facts.sleep_mode is False:
         return "the server runs without --enable-sleep-mode: restart it with that"
     if facts.kv_connector and _before(facts, (0, 33)):
@@ -184,29 +187,38 @@ def _before(facts: EngineFacts, release: Release) -> bool:
     return facts.release is None or facts.release < release
 
 
-def _level2_unsafe(recipe: Recipe, facts: EngineFacts, fenced: bool) -> str:
-    """Level 2 is for engines, not releases: name the first fact that forbids it here."""
-    fp8_cache = (facts.kv_cache_dtype or "").startswith("fp8")
-    checks = (
-        (bool(_level1_unsafe(recipe, facts, fenced)), _level1_unsafe(recipe, facts, fenced)),
-        (not recipe.level2, f"vLLM {facts.version} cannot restore weights over HTTP reliably"),
-        (recipe.level2_needs_fence and not fenced, f"vLLM {facts.version} resumes before the weights are back"),
-        (not facts.described, "the server does not describe itself (/server_info)"),
-        (facts.incarnation is None, "restarts of the server cannot be told apart"),
-        (not facts.asks_at, "the model answers no question that could prove the reload"),
-        (facts.lora and _before(facts, (0, 33)), "LoRA adapters are lost at level 2 before vLLM 0.33"),
-        (facts.speculative, "a reload does not bring back draft weights"),
-        (
-            facts.quantization is not None and _before(facts, (0, 16)),
-            f"a reload does not quantize ({facts.quantization}) anew before vLLM 0.16",
-        ),
-        (fp8_cache and _before(facts, (0, 12)), "scales of an fp8 KV cache are lost at level 2 before vLLM 0.12"),
-        (facts.load_format in NO_RELOAD_FORMATS, f"load format {facts.load_format} cannot be reloaded"),
-        (_is_unreadable(facts), f"its checkpoint {facts.model_path} cannot be read here, so a reload may fail"),
-        (facts.pipeline_parallel > 1, "pipeline parallelism"),
-        (facts.data_parallel > 1, "data parallelism"),
-    )
-    return next((text for forbidden, text in checks if forbidden), "")
+def level2_unsafe(facts: EngineFacts, *, fenced: bool) -> str:
+    """Level 2 is for engines, not releases: the first fact that forbids it here, as a sentence; empty: nothing does."""
+    return level1_unsafe(facts, fenced=fenced) or next(_against_level2(recipe_of(facts.release), facts, fenced), "")
+
+
+def _against_level2(recipe: Recipe, facts: EngineFacts, fenced: bool) -> Iterator[str]:
+    if not recipe.level2:
+        yield f"vLLM {facts.version} cannot restore weights over HTTP reliably"
+    if recipe.level2_needs_fence and not fenced:
+        yield f"vLLM {facts.version} resumes before the weights are back"
+    if not facts.described:
+        yield "the server does not describe itself (/server_info)"
+    if facts.incarnation is None:
+        yield "restarts of the server cannot be told apart"
+    if not facts.asks_at:
+        yield "the model answers no question that could prove the reload"
+    if facts.lora and _before(facts, (0, 33)):
+        yield "LoRA adapters are lost at level 2 before vLLM 0.33"
+    if facts.speculative:
+        yield "a reload does not bring back draft weights"
+    if facts.quantization is not None and _before(facts, (0, 16)):
+        yield f"a reload does not quantize ({facts.quantization}) anew before vLLM 0.16"
+    if (facts.kv_cache_dtype or "").startswith("fp8") and _before(facts, (0, 12)):
+        yield "scales of an fp8 KV cache are lost at level 2 before vLLM 0.12"
+    if facts.load_format in NO_RELOAD_FORMATS:
+        yield f"load format {facts.load_format} cannot be reloaded"
+    if _is_unreadable(facts):
+        yield f"its checkpoint {facts.model_path} cannot be read here, so a reload may fail"
+    if facts.pipeline_parallel > 1:
+        yield "pipeline parallelism"
+    if facts.data_parallel > 1:
+        yield "data parallelism"
 
 
 def _is_unreadable(facts: EngineFacts) -> bool:

@@ -188,7 +188,7 @@ class Draft:
         records: list[Record] = []
         for name, record in self.models.items():
             old = self._old.models.get(name)
-            if old is record or (old is not None and _saves_as_same(old, record, self.now)):
+            if old is record or (old is not None and saves_as_same(old, record, self.now)):
                 continue
             saved = durable(record, self.now)
             if old is None or _differs(durable(old, self.now), saved):
@@ -265,7 +265,7 @@ _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKE
 """What is saved of a record as it is, or worked out from nothing but the field of that name."""
 
 
-def _saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
+def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
     """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
     Most looks change nothing of it but the last use."""
     if _SAVED(old) != _SAVED(new) or old.cooldown_until_s != new.cooldown_until_s or old.restarts_s != new.restarts_s:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from statistics import median_low
 
+from sleepd.core.footprint import STEP
+from sleepd.core.plan import Verb
 from sleepd.core.units import GIB, Seconds
 from sleepd.core.world import ModelRecord
 
@@ -48,6 +50,12 @@ def expected_wake(record: ModelRecord, level: int) -> Expected:
 def expected_reload(record: ModelRecord) -> Expected:
     """Seconds in which its weights are read anew."""
     return _expected(record, "reload", RELOAD_S_PER_GIB * _weights_gib(record))
+
+
+def expected_step(record: ModelRecord, verb: Verb) -> Expected | None:
+    """Seconds of one step of a wake, where it was measured."""
+    samples = record.learned.durations.get(STEP + verb)
+    return Expected(median_low(samples), True) if samples else None
 
 
 def _expected(record: ModelRecord, key: str, guess_s: Seconds) -> Expected:

@@ -11,6 +11,9 @@ from sleepd.core.units import Bytes, Seconds
 SAMPLES = 5
 """How many samples of each kind are remembered; what is needed is their maximum."""
 
+STEP = "step "
+"""What the durations of single steps are called: this and the step."""
+
 N = TypeVar("N")
 ByGpu: TypeAlias = Mapping[str, tuple[Bytes, ...]]
 """Samples by GPU uuid, oldest first, the last five."""
@@ -22,7 +25,7 @@ class Footprint:
 
     `freed` is what sleeps gave back; `taken` the most that a wake held above what it held asleep, `reloaded` the same
     while weights were read anew. `residual` is what sleeps left behind, by level ("1", "2"). `durations` go by "sleep1"
-    "sleep1_first" "sleep2" "wake1" "wake2" "reload".
+    "sleep1_first" "sleep2" "wake1" "wake2" "reload", and by the single steps of wakes.
     """
 
     freed: ByGpu = field(default_factory=dict)

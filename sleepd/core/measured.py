@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence
-from sleepd.core.footprint import Footprint, added, kept
+from sleepd.core.footprint import STEP, Footprint, added, kept
 from sleepd.core.frozen import replace
 from sleepd.core.memory import find_gpu, held_bytes
 from sleepd.core.model import GpuSeen, GpusSeen, Known, ModelSeen, Reading
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.plan import Verb
 from sleepd.core.units import MIB, Bytes, format_size
-from sleepd.core.world import Intent, ModelRecord, Task
+from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 STILL_BYTES = 64 * MIB
 """What others' memory may move by and still count as standing still: contexts breathe."""
@@ -46,7 +46,9 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
 def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what a sleep did whose answer was lost and which turned out done: no duration, but bytes."""
     record = draft.models[task.model]
-    uuids, pids, intent = uuids_of(draft, record), pids_of(record), task.intent
+    pids, intent = pids_of(record), task.intent
+    # Right after a restart of the daemon nobody has listed yet on which GPUs it is; its intent says so.
+    uuids = uuids_of(draft, record) or (tuple(intent.used_by_gpu) if intent is not None else ())
     left, footprint = _held(evidence.gpus_after, uuids, pids), record.footprint
     if intent is not None and task.plan.steps[task.cursor].verb in _FIRST:
         # With process lists, what the intent holds are the server's own bytes before the call left.
@@ -97,6 +99,12 @@ def learn_reload(draft: Draft, task: Task, evidence: Evidence) -> None:
         durations=added(footprint.durations, {"reload": took_s}),
     )
     draft.change(task.model, footprint=footprint)
+
+
+def learn_step(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> None:
+    """Remember how long one step of a wake took, whatever it moved."""
+    if task.kind is TaskKind.WAKE and task.phase is Phase.DO:
+        learn_duration(draft, draft.models[task.model], STEP + verb, evidence.answered_s - evidence.started_s)
 
 
 def learn_duration(draft: Draft, record: ModelRecord, key: str, seconds: float) -> None:

@@ -32,7 +32,10 @@ class Blind:
 
 def find_gpu(gpus: GpusSeen, address: str) -> GpuSeen | None:
     """The GPU of this index or UUID, as nvidia-smi prints them."""
-    return next((g for g in gpus if address in (g.uuid, str(g.index))), None)
+    for gpu in gpus:
+        if gpu.uuid == address or str(gpu.index) == address:
+            return gpu
+    return None
 
 
 def held_bytes(gpu: GpuSeen, pids: Iterable[int]) -> Bytes | None:
@@ -102,16 +105,23 @@ def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tupl
     if not spec.gpus:
         return tuple(u for u in placed_on if find_gpu(gpus, u))
     found = [find_gpu(gpus, address) for address in spec.gpus]
-    return tuple(g.uuid for g in found if g) if all(found) else ()
+    # An index and a UUID may name the same one.
+    return tuple(dict.fromkeys(g.uuid for g in found if g)) if all(found) else ()
 
 
 def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
     """Why the model's GPUs are not known, and what to do, as a sentence."""
     if not record.spec.gpus:
         return f"which GPUs it uses is not known; set gpus in [models.{record.spec.name}]"
-    there = ", ".join(str(g.index) for g in gpus)
-    asked = ", ".join(record.spec.gpus)
-    return f"gpus = {asked} in [models.{record.spec.name}], but the GPUs here are {there} (nvidia-smi -L)"
+    key = f"gpus = {', '.join(record.spec.gpus)} in [models.{record.spec.name}]"
+    for address in record.spec.gpus:
+        if parts := [g.uuid for g in gpus if str(g.mig_of) == address]:
+            return f"{key}, but GPU {address} is divided into MIG devices: name one of {', '.join(parts)}"
+    unknown = [address for address in record.spec.gpus if find_gpu(gpus, address) is None]
+    if all(address.isdecimal() for address in unknown):
+        there = ", ".join(str(g.index) if g.mig_of is None else g.uuid for g in gpus)
+        return f"{key}, but the GPUs here are {there} (nvidia-smi -L)"
+    return f"{key}, but {unknown[0]} is none of those here: {', '.join(g.uuid for g in gpus)} (nvidia-smi -L)"
 
 
 def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:

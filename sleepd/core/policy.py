@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sleepd.core.conditions import due_s, is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
-from sleepd.core.dialect import capabilities
+from sleepd.core.dialect import level1_unsafe, level2_unsafe
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
@@ -224,14 +224,14 @@ def level1_refusal(record: ModelRecord) -> str:
     """Why this engine may not be put to sleep at all, whoever asks; empty where it may."""
     if record.frees_nothing:
         return "sleeping frees nothing on this server: start it with --enable-sleep-mode"
-    return capabilities(record.facts, fenced=record.spec.fenced).level1_unsafe if record.facts else ""
+    return level1_unsafe(record.facts, fenced=record.spec.fenced) if record.facts else ""
 
 
 def level2_refusal(world: World, record: ModelRecord) -> str:
     """Why level 2 may not be chosen for this model now, as a sentence; empty where it may."""
     if record.facts is None:
         return "the server was not looked at yet"
-    unsafe = capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe
+    unsafe = level2_unsafe(record.facts, fenced=record.spec.fenced)
     if unsafe:
         return unsafe
     if has_other_weights(record):

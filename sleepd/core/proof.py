@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sleepd.core.dialect import capabilities
+from sleepd.core.dialect import level2_unsafe
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
@@ -87,7 +87,7 @@ def _believe_wrong(draft: Draft, task: Task, what: str, found: Mapping[str, obje
     name = task.model
     record = draft.models[name]
     assert record.facts is not None
-    if not has_reloaded(task) and not capabilities(record.facts, fenced=record.spec.fenced).level2_unsafe:
+    if not has_reloaded(task) and not level2_unsafe(record.facts, fenced=record.spec.fenced):
         draft.note("answer_wrong", name, f"{name} answers wrongly after waking: its weights are read anew")
         plan = redirect(task.plan, task.cursor + 1, *steps_reload(known=True))
         carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, attempt=0))

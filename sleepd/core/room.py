@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
@@ -111,7 +112,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     if isinstance(verdict, Admitted) and not places:
         return Go(claims)
     short = Short({}, needs, {}) if isinstance(verdict, Admitted) else verdict
-    room = _room_by_victims(draft, name, short, places, claims, taken)
+    room = room_by_victims(draft, name, short, places, claims, taken)
     old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
@@ -138,7 +139,7 @@ def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     return min(max(moved, default=0.0), draft.mono_s)
 
 
-def _room_by_victims(
+def room_by_victims(
     draft: Draft, name: str, short: Short, places: Mapping[str, int], claims: frozenset[str], taken: frozenset[str]
 ) -> MakeRoom | WaitFor | Refuse:
     """Who sleeps for what is missing: bytes on GPUs, and `places` in groups."""
@@ -222,9 +223,9 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
     wanted = [
         r
         for r in draft.models.values()
-        if r.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and r.spec.name not in draft.tasks and is_wanted_awake(r)
+        if r.life.state in ASLEEP and r.spec.name not in draft.tasks and is_wanted_awake(r)
     ]
-    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name))
+    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name)) if len(wanted) > 1 else wanted
 
 
 def _first_wished_s(record: ModelRecord) -> float:

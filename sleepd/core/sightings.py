@@ -96,13 +96,14 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
 def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.models[name]
     seen, was = reading.value, record.seen
+    unit_read_s = record.unit_read_s
     if seen.unit_memory is not None:
-        draft.change(name, unit_read_s=reading.asked_at_s)
+        unit_read_s = reading.asked_at_s
     elif isinstance(was, Known) and was.value.facts.incarnation == seen.facts.incarnation:
         # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
         seen = replace(seen, unit_memory=was.value.unit_memory)
         reading = replace(reading, value=seen)
-    record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts)
+    record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts, unit_read_s=unit_read_s)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
     if record.life.state in (State.LOST, State.STOPPED) and name not in draft.tasks:

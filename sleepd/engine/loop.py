@@ -70,14 +70,16 @@ class Loop:
         follow: Callable[[Published], None] = lambda published: None,
         committed: Callable[[Seconds, bool], None] = lambda took_s, ok: None,
         ended: Sequence[TaskEnded] = (),
+        beat_s: float = BEAT_S,
     ) -> None:
         self.world = world
         self._clock, self._store, self._runner, self._gates = clock, store, runner, gates
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
-        self._follow, self._committed = follow, committed
+        self._follow, self._committed, self._beat_s = follow, committed, beat_s
         self._events: list[Event] = []
         self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
+        self._stopped = False
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -116,6 +118,8 @@ class Loop:
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter)`. Cancelling the await withdraws the wish."""
         waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
+        if self._stopped:
+            return _stopped(waiter)
         ask = make(waiter)
         self._answers[waiter] = asyncio.get_running_loop().create_future()
         self.submit(ask)
@@ -142,7 +146,7 @@ class Loop:
             return
         now = self._clock.now()
         due_s = self._deadlines.after(self.world, now)
-        left_s = BEAT_S if due_s is None else min(BEAT_S, due_s - now.mono_s)
+        left_s = self._beat_s if due_s is None else min(self._beat_s, due_s - now.mono_s)
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
         try:
@@ -187,8 +191,8 @@ class Loop:
         committing = asyncio.ensure_future(self._store.commit(records))
         try:
             waited_s = 0.0
-            while waited_s < DISK_PATIENCE_S and not (await asyncio.wait((committing,), timeout=BEAT_S))[0]:
-                waited_s += BEAT_S
+            while waited_s < DISK_PATIENCE_S and not (await asyncio.wait((committing,), timeout=self._beat_s))[0]:
+                waited_s += self._beat_s
                 self._disk_slow()
             await committing
         finally:
@@ -276,8 +280,13 @@ class Loop:
 
     async def stop(self) -> None:
         """Let no new task begin, give up on answers, and leave running calls to the next start's recovery."""
+        self._stopped = True
         await self.turn([Stopping()])
         for waiter, future in list(self._answers.items()):
             if not future.done():
-                future.set_result(Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN))
+                future.set_result(_stopped(waiter))
         await asyncio.gather(*(cancelled(task) for task in list(self._steps)))
+
+
+def _stopped(waiter: int) -> Answer:
+    return Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN)

@@ -5,14 +5,14 @@ moment, so a clock that jumps or a zone that changes its hours only means that t
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
 from sleepd.calendars import make_trigger, parse_timezone
 from sleepd.core.calendar import Calendar
 from sleepd.core.events import CalendarExtended, Event
-from sleepd.core.rules import CronDue, During, Rule
+from sleepd.core.rules import CronDue, During, LocalTime, Rule
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import World
 from sleepd.ports import Clock
@@ -58,7 +58,11 @@ class Ticker:
 
 def work_out(rules: Iterable[Rule], wall_s: WallS) -> Calendar:
     """Return the calendar of these rules around the moment: a day back and the longest `within`, eight days ahead."""
-    conditions = {c for rule in rules for c in rule.conditions}
+    return around({c for rule in rules for c in rule.conditions if isinstance(c, LocalTime)}, wall_s)
+
+
+def around(conditions: Collection[LocalTime], wall_s: WallS) -> Calendar:
+    """Return the calendar of these hours and crons around the moment."""
     crons = sorted((c for c in conditions if isinstance(c, CronDue)), key=lambda c: (c.cron, c.timezone, c.within_s))
     from_s = wall_s - BEHIND_S - max((c.within_s for c in crons), default=0.0)
     until_s = wall_s + AHEAD_S

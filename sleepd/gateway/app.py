@@ -23,6 +23,9 @@ from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
 SWEEP_S = 1.0
 BACKLOG = 1024
 ROUNDS = 5
+NEWCOMER_LOOKS = 100
+NEWCOMER_LOOK_S = 0.01
+"""How long a connection that was just taken may need for its first bytes, when its door is left: a second in all."""
 
 
 class ListenRefused(Exception):
@@ -32,7 +35,16 @@ class ListenRefused(Exception):
 class Gateway:
     """One address for all models. Listens after `start`, is over after `close`."""
 
-    def __init__(self, daemon: Daemon, settings: GatewaySettings, access_of: Callable[[ModelSpec], Access]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        settings: GatewaySettings,
+        access_of: Callable[[ModelSpec], Access],
+        *,
+        passed: bool = False,
+    ) -> None:
+        """`passed`: its sockets are the service manager's, who keeps them open when this process ends."""
+        self._passed = passed
         self._front = Front(daemon, settings, access_of)
         self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
         self._servers: list[asyncio.Server] = []
@@ -73,6 +85,10 @@ class Gateway:
     async def close(self) -> None:
         """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""
         front = self._front
+        if self._passed:
+            # Who connects from now on waits in the kernel for the next daemon, and is not refused by this one. Who was
+            # let in just now has not been read yet: his request is answered as if nothing were.
+            await self._leave_doors()
         front.closing = True
         refusal = Refusal(503, "stopping", STOPPING, retry_after_s=5)
         for lane in front.directory.lanes.values():
@@ -81,8 +97,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await front.settled.wait()
-        for server in self._servers:
-            server.close()
+        self._close_doors()
         for client in list(front.connections):
             client.transport.close() if client.now is None else client.transport.abort()
         for lane in front.directory.lanes.values():
@@ -91,6 +106,18 @@ class Gateway:
             self._sweeping.cancel()
         for _ in range(ROUNDS):
             await asyncio.sleep(0)  # ends are told in the next rounds of the loop: client first, then its upstream
+
+    async def _leave_doors(self) -> None:
+        self._close_doors()
+        for _ in range(NEWCOMER_LOOKS):
+            if all(client.asked for client in self._front.connections):
+                return
+            await asyncio.sleep(NEWCOMER_LOOK_S)
+
+    def _close_doors(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def _furnish(self, settings: GatewaySettings) -> None:
         keys = Keys(settings.keys) if settings.keys is not None else None

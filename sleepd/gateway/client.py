@@ -66,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         "_reading",
         "_target",
         "_writable",
+        "asked",
         "bytes_seen",
         "now",
         "sweeps",
@@ -86,6 +87,8 @@ class ClientConnection(asyncio.Protocol):
         self._head_fed = self._chunked_fed = 0
         self._reading: Exchange | None = None
         self.now: Exchange | None = None
+        self.asked = False
+        """Whether the head of a request ever came."""
         self._line: deque[Exchange] = deque()
         self.sweeps = self.bytes_seen = 0
         self.verified, self.who = b"", ""
@@ -232,6 +235,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked_fed = 0
         self._target, self._fields = b"", []
         self.sweeps = self.bytes_seen = 0
+        self.asked = True
         if self.now is None:
             self.now = x
         else:

@@ -17,6 +17,7 @@ from sleepd.obs.counts import Counts
 _ASLEEP = frozenset({State.ASLEEP_L1, State.ASLEEP_L2})
 _MISMATCHES = frozenset({"answer_wrong", "answer_doubted"})
 _PROVES = {StepEnd.DONE: "proven", StepEnd.UNPROVEN: "unproven", StepEnd.NOT_PROVABLE: "not_provable"}
+_OF_RULES = ("sleepd_rule_actions_total", "sleepd_rule_would_actions_total", "sleepd_rule_alarms_total")
 _FROM_THE_START = ("sleepd_server_restarts_total", "sleepd_answer_mismatches_total")
 
 
@@ -101,8 +102,8 @@ class Tally:
                 self.counts.begin(family, name)
         for rule in world.settings.rules:
             for name in rule.applies_to:
-                if name in self._models:
-                    self.counts.begin("sleepd_rule_actions_total", rule.name, name)
+                for family in _OF_RULES if name in self._models else ():
+                    self.counts.begin(family, rule.name, name)
 
     def _compare(self, name: str, old: ModelRecord | None, record: ModelRecord, mono_s: MonotonicS) -> None:
         """Count what a turn changed of a model."""

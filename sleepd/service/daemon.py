@@ -13,13 +13,13 @@ from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
 from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
-from sleepd.core.model import Now, OnStop
+from sleepd.core.model import Known, Now, OnStop
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import World
 from sleepd.engine.gate import Gate, Gates
-from sleepd.engine.loop import Loop
+from sleepd.engine.loop import BEAT_S, Loop
 from sleepd.engine.observer import Observer
 from sleepd.engine.runner import Runner, cancelled
 from sleepd.engine.ticker import Ticker
@@ -28,8 +28,9 @@ from sleepd.obs import log
 from sleepd.obs.gauges import Moment
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
-from sleepd.service.farewell import wake_sleepers
+from sleepd.service.farewell import WAKE_S, wake_sleepers
 from sleepd.service.followers import Followers
+from sleepd.service.history import HistoryPart
 from sleepd.service.listeners import Listeners
 from sleepd.service.metrics import MetricsPart
 from sleepd.service.parts import Parts
@@ -39,6 +40,8 @@ from sleepd.service.status import status_line
 from sleepd.wire import unread_models
 
 GATE_HOLD_S = 30.0
+LOAD_S = 300.0
+"""How long the state database may take at the start: a large one is migrated, on a disk that may be slow."""
 STOP_PART_S = 10.0
 """How long one part may take to end: less than TimeoutStopSec, so that the others end in order too."""
 
@@ -55,6 +58,16 @@ class Service:
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
         self.followers = Followers(self._complain)
+        self.history = HistoryPart(
+            parts.history,
+            now=self.now,
+            tell=lambda note: self._tell([note], self.now()),
+            keep_s=lambda: self._reloading.config.service.history_keep_s,
+            entered=lambda model: self._gates.of(model).entered,
+            energy=parts.energy,
+        )
+        self.followers.turns.add(self.history.turned)
+        self.followers.waits.add(self.history.waited)
         self._metrics.follow(self.followers)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
@@ -167,6 +180,8 @@ class Service:
     async def start(self) -> None:
         """Load what was remembered, look at everything, and answer on the socket. Raises StoreFailed, SocketTaken."""
         parts, config = self._parts, self._reloading.config
+        parts.notifier.status("reading the state database")
+        parts.notifier.extend(LOAD_S)
         saved = await parts.store.load()
         first = begin(config.settings, saved, self.now())
         if first.records:
@@ -184,6 +199,7 @@ class Service:
             follow=self.followers.turns.hear,
             committed=self._metrics.tally.committed,
             ended=saved.ended,
+            beat_s=min(BEAT_S, (parts.watchdog_s or 3 * BEAT_S) / 3),
         )
         if isinstance(parts.gpus, DeclaredGpus):
             parts.gpus.count(lambda: declared_bytes(self.world, self._server))
@@ -195,6 +211,7 @@ class Service:
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
         self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
+        self.history.start()
         parts.notifier.ready()
 
     async def wait(self) -> None:
@@ -216,6 +233,8 @@ class Service:
         assert self._loop is not None
         if self._reloading.config.settings.on_stop is OnStop.WAKE:
             self._parts.notifier.stopping()
+            self._parts.notifier.status("waking sleepers before the end")
+            self._parts.notifier.extend(WAKE_S + 2 * STOP_PART_S)
             self._tell([await wake_sleepers(self._loop)], self.now())
 
     async def stop(self) -> None:
@@ -230,6 +249,7 @@ class Service:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []
         ends += self._listeners.ends()
+        ends.append(("the history", self.history.stop))
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
         ends += [("the service manager", self._parts.manager.close)] if self._parts.manager is not None else []
@@ -253,8 +273,16 @@ class Service:
     def _tell(self, notes: Sequence[Note], now: Now) -> None:
         for note in notes:
             event = self._ring.append(note, now.wall_s)
-            log.log_note(note)
+            log.log_note(note, self._gpus_of(note.model))
             self.followers.events.hear(event)
+
+    def _gpus_of(self, model: str) -> tuple[str, ...]:
+        """The indices of the GPUs that the model is on, as nvidia-smi numbers them."""
+        if self._loop is None or model not in self.world.models or not isinstance(self.world.gpus, Known):
+            return ()
+        record = self.world.models[model]
+        mine = {*record.spec.gpus, *record.placed_on}
+        return tuple(str(gpu.index) for gpu in self.world.gpus.value if mine & {gpu.uuid, str(gpu.index)})
 
     def _complain(self, what: str) -> None:
         told = f"an error inside sleepd, in what follows its turns: {what}"

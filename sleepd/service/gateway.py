@@ -33,7 +33,7 @@ class GatewayPart:
         if PASSED_NAME not in passed:
             self._files = SocketFiles(written.listen)
         try:
-            self._gateway = Gateway(daemon, _settings_of(written), access_of)
+            self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
             for bound in sockets:

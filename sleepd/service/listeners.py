@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from sleepd.api.daemon import Daemon as ApiDaemon
-from sleepd.api.server import ApiServer, start_api
+from sleepd.api.server import ApiServer, SocketTaken, start_api
 from sleepd.config.settings import ServiceSettings
 from sleepd.gateway.daemon import Daemon as GatewayDaemon
-from sleepd.service.gateway import GatewayPart
+from sleepd.service.gateway import PASSED_NAME, GatewayPart
 from sleepd.service.metrics import MetricsPart
+
+API_NAME = "api"
+"""FileDescriptorName= of the sockets that the service manager passes for the API."""
 
 
 class Daemon(ApiDaemon, GatewayDaemon, Protocol):
@@ -27,9 +30,14 @@ class Listeners:
     async def start(
         self, daemon: Daemon, service: ServiceSettings, passed: Mapping[str, tuple[socket.socket, ...]]
     ) -> None:
-        """Answer on every socket. Raises SocketTaken."""
+        """Answer on every socket; passed ones take the place of configured ones. Raises SocketTaken."""
+        check_names(passed)
         self._api = await start_api(
-            daemon, socket_path=service.socket_path, socket_mode=service.socket_mode, roles=service.roles
+            daemon,
+            socket_path=service.socket_path,
+            socket_mode=service.socket_mode,
+            roles=service.roles,
+            passed=passed.get(API_NAME, ()),
         )
         await self._gateway.start(daemon, service.gateway, passed)
         await self._metrics.start(service.metrics_listen, service.socket_mode)
@@ -46,9 +54,18 @@ class Listeners:
 
     def first_ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed before the engine is: what runs there still finishes."""
-        return [("the gateway", self._gateway.close)]
+        doors = [("the API's passed sockets", self._api.leave_passed)] if self._api is not None else []
+        return [*doors, ("the gateway", self._gateway.close)]
 
     def ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed, in this order, each by its name."""
         api = [("the API", self._api.close)] if self._api is not None else []
         return [("the metrics", self._metrics.close), *api]
+
+
+def check_names(passed: Mapping[str, object]) -> None:
+    """Raises SocketTaken for a passed socket that nobody would answer on."""
+    for name in passed:
+        if name not in (API_NAME, PASSED_NAME):
+            wanted = f'FileDescriptorName="{API_NAME}" or "{PASSED_NAME}" in the .socket unit'
+            raise SocketTaken(f"the service manager passed a socket as {name!r}; wanted {wanted}")

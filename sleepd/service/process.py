@@ -1,9 +1,9 @@
 """The daemon as a process: signals, the lock against a second one, exit codes."""
 
 import asyncio
+import faulthandler
 import os
 import signal
-import sys
 from pathlib import Path
 
 import uvloop
@@ -25,23 +25,25 @@ from sleepd.service.parts import system_parts
 def run(config_dir: Path) -> int:
     """Run the daemon until it is told to end. Exit status: 0 ended, 1 could not run, 2 the configuration is wrong."""
     log.configure()
+    # A watchdog that finds the loop hanging ends it with SIGABRT: the stacks of all threads go to the journal.
+    faulthandler.enable()
     try:
         config = load_config(config_dir)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        log.say_error(str(error))
         return 2
     for warning in config.warnings:
-        print(warning, file=sys.stderr)
+        log.say_warning(str(warning))
     lock = InstanceLock(config.service.state_dir)
     try:
         lock.acquire()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(config, config_dir))
     except (AlreadyRunning, SocketTaken, StoreFailed) as error:
-        print(f"sleepd: {error}", file=sys.stderr)
+        log.say_error(f"sleepd: {error}")
         return 1
     except OSError as error:
-        print(f"sleepd: {error.filename or config.service.state_dir}: {error.strerror}", file=sys.stderr)
+        log.say_error(f"sleepd: {error.filename or config.service.state_dir}: {error.strerror}")
         return 1
     finally:
         lock.release()

@@ -32,6 +32,7 @@ class Reloading:
         """Take the files as they are now; where they do not hold, the running settings are kept and it is said."""
         async with self._one_at_a_time:
             self._notifier.reloading()
+            self._notifier.status("reloading the configuration")
             try:
                 return await self._take(await asyncio.to_thread(self._reread, self.config), loop, listeners)
             except ConfigError as error:

@@ -3,17 +3,41 @@
 from sleepd.core.life import State
 from sleepd.core.model import Known
 from sleepd.core.units import format_size
-from sleepd.core.world import World
+from sleepd.core.world import Task, TaskKind, World
+
+NAMES_LIMIT = 4
+"""Names told of one sort; the rest is a number."""
+_ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
+_FAILED = (State.FAILED, State.LOST)
 
 
 def status_line(world: World) -> str:
-    """What `systemctl status` shows: "3 awake, 2 asleep, 41GiB free; waking qwen3-32b"."""
-    states = [r.life.state for r in world.models.values()]
-    awake = sum(s is State.AWAKE for s in states)
-    asleep = sum(s in (State.ASLEEP_L1, State.ASLEEP_L2) for s in states)
-    failed = sum(s in (State.FAILED, State.LOST) for s in states)
-    parts = [f"{awake} awake", f"{asleep} asleep"] + ([f"{failed} failed or lost"] if failed else [])
+    """What `systemctl status` shows: "3 awake, 2 asleep, 41GiB free; waking qwen3-32b; failed: chat"."""
+    if not world.models:
+        return "no models are configured"
+    states = [record.life.state for record in world.models.values()]
+    counted = [(sum(s is State.AWAKE for s in states), "awake"), (sum(s in _ASLEEP for s in states), "asleep")]
+    counted += [(sum(s is State.STOPPED for s in states), "stopped")] * (State.STOPPED in states)
+    parts = [f"{count} {what}" for count, what in counted]
     if isinstance(world.gpus, Known):
-        parts.append(f"{format_size(sum(g.free_bytes for g in world.gpus.value))} free")
-    doing = [f"{t.kind}: {name}" for name, t in sorted(world.tasks.items())]
-    return ", ".join(parts) + (f"; {', '.join(doing)}" if doing else "")
+        parts.append(f"{format_size(sum(gpu.free_bytes for gpu in world.gpus.value))} free")
+    told = [", ".join(parts)]
+    doing: dict[str, list[str]] = {}
+    for name, task in sorted(world.tasks.items()):
+        doing.setdefault(_verb(task), []).append(name)
+    told += [f"{verb} {_names(names)}" for verb, names in doing.items()]
+    failed = sorted(name for name, record in world.models.items() if record.life.state in _FAILED)
+    if failed:
+        told.append(f"failed or lost: {_names(failed)}")
+    return "; ".join(told)
+
+
+def _verb(task: Task) -> str:
+    if task.kind is TaskKind.SLEEP:
+        return f"putting to sleep at level {task.level}:"
+    return {TaskKind.WAKE: "waking", TaskKind.PROVE: "checking the answer of"}.get(task.kind, f"{task.kind}:")
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - NAMES_LIMIT
+    return ", ".join(names[:NAMES_LIMIT]) + (f" and {more} more" if more > 0 else "")

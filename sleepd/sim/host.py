@@ -32,9 +32,13 @@ class SimCgroup:
     parent: "SimCgroup | None" = None
     base_bytes: Bytes = 2 * GIB
     file_bytes: Bytes = 0
+    _line: "tuple[SimCgroup, ...]" = field(init=False, repr=False)
 
-    def with_ancestors(self) -> "list[SimCgroup]":
-        return [self, *(self.parent.with_ancestors() if self.parent else [])]
+    def __post_init__(self) -> None:
+        self._line = (self, *(self.parent.with_ancestors() if self.parent else ()))
+
+    def with_ancestors(self) -> "tuple[SimCgroup, ...]":
+        return self._line
 
 
 @dataclass(slots=True)
@@ -107,12 +111,11 @@ class SimHost:
         if unit is None:
             return None
         used = self.used_bytes(unit)
-        limited = [g for g in unit.with_ancestors() if g.limit_bytes is not None]
+        limited = [(g, self.used_bytes(g)) for g in unit.with_ancestors() if g.limit_bytes is not None]
         if not limited:
             return UnitMemory(used, used)
-        tightest = min(limited, key=lambda g: (g.limit_bytes or 0) - self.used_bytes(g))
-        by = f"memory.max of {tightest.path}"
-        return UnitMemory(used, used, True, tightest.limit_bytes, self.used_bytes(tightest), by)
+        tightest, counted = min(limited, key=lambda of: (of[0].limit_bytes or 0) - of[1])
+        return UnitMemory(used, used, True, tightest.limit_bytes, counted, f"memory.max of {tightest.path}")
 
     def end_process(self, pid: int) -> None:
         """The process is gone, and everything it held with it."""
@@ -163,7 +166,7 @@ class RamShare:
         unit = self.host.units.get(self.pid)
         rooms = [self.host.available_bytes] + [
             g.limit_bytes - self.host.used_bytes(g)
-            for g in (unit.with_ancestors() if unit else [])
+            for g in (unit.with_ancestors() if unit else ())
             if g.limit_bytes is not None
         ]
         if more > max(0, min(rooms)):

@@ -25,7 +25,7 @@ from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
-from sleepd.sim.vllm_types import EngineSnapshot, HttpRequest, SimAnswer, SimDropped, SimReply
+from sleepd.sim.vllm_types import EngineCounters, HttpRequest, SimAnswer, SimDropped, SimReply
 
 _GAUGES = {
     "awake": SleepGauge.AWAKE,
@@ -42,6 +42,7 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
         self._hung_page_of: SimEngine | None = None
@@ -80,6 +81,14 @@ class VirtualServer:
     def _see_connections(self) -> DirectSeen:
         quiet_s = [self._time.now() - since_s for since_s in self._direct.values()]
         return DirectSeen(len(quiet_s), max(quiet_s, default=0.0))
+
+    def _see(self, engine: SimEngine) -> ModelSeen:
+        return seen_of(engine, self.pid, self._facts_of(engine), self.see_unit(self.pid))
+
+    def _facts_of(self, engine: SimEngine) -> EngineFacts:
+        if self._described is None or self._described[0] is not engine:
+            self._described = engine, facts_of(engine)
+        return self._described[1]
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
         asked = request_of(verb, mode_parameter=mode)
@@ -134,7 +143,7 @@ class VirtualServer:
         if counters and self._hung_page_of is engine:
             self._wait_for_page(engine, timeout_s, then, ask_sleeping, ask_connections)
             return
-        seen = self._see(engine) if counters else ModelSeen(self._see(engine).facts, pids=(self.pid,))
+        seen = self._see(engine) if counters else ModelSeen(self._facts_of(engine), pids=(self.pid,))
         if ask_connections:
             seen = replace(seen, direct=self._see_connections())
         if not ask_sleeping:
@@ -153,9 +162,6 @@ class VirtualServer:
                 then(Known(told, asked_s, self._time.now()))
 
         self.request(HttpRequest("GET", "/is_sleeping"), timeout_s, take)
-
-    def _see(self, engine: SimEngine) -> ModelSeen:
-        return replace(seen_of(engine, engine.snapshot(), self.pid), unit_memory=self.see_unit(self.pid))
 
     def hang_page(self) -> None:
         """The page of counters answers nobody any more, until `free_page` or another process."""
@@ -193,14 +199,13 @@ class VirtualServer:
         self._waiting_for_page.append(go_on)
 
 
-def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
-    """What the adapter would have read from this engine's pages."""
+def facts_of(engine: SimEngine) -> EngineFacts:
+    """What the adapter would have read once of this engine."""
     spec = engine.spec
-    release = tuple(int(part) for part in spec.version.split(".")[:3])
-    facts = EngineFacts(
+    return EngineFacts(
         version=spec.version,
-        release=release,
-        incarnation=f"pst:{snap.process_start_time_s}",
+        release=tuple(int(part) for part in spec.version.split(".")[:3]),
+        incarnation=f"pst:{engine.snapshot().process_start_time_s}",
         served_names=(spec.name,),
         sleep_mode=True,
         tensor_parallel=spec.tensor_parallel_size,
@@ -215,6 +220,11 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         lora=bool(spec.adapters),
         asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
+
+
+def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | None) -> ModelSeen:
+    """What the adapter would have read from this engine's pages."""
+    snap = engine.counters()
     return ModelSeen(
         facts=facts,
         is_sleeping=None,
@@ -226,15 +236,16 @@ def seen_of(engine: SimEngine, snap: EngineSnapshot, pid: int) -> ModelSeen:
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),
+        unit_memory=unit,
     )
 
 
-def _pauses(snap: EngineSnapshot) -> CallCount:
+def _pauses(snap: EngineCounters) -> CallCount:
     paused, resumed = _count(snap, "/pause"), _count(snap, "/resume")
     return CallCount(paused.ok + resumed.ok, paused.failed + resumed.failed)
 
 
-def _count(snap: EngineSnapshot, handler: str) -> CallCount:
+def _count(snap: EngineCounters, handler: str) -> CallCount:
     ok = failed = 0
     for (name, _, status), count in snap.http_requests.items():
         if name == handler:

@@ -19,6 +19,7 @@ from sleepd.sim.vllm_core import HANG_S, EngineCore
 from sleepd.sim.vllm_faults import Fault, FaultQueue
 from sleepd.sim.vllm_inference import InferenceRoutes
 from sleepd.sim.vllm_types import (
+    EngineCounters,
     EngineSnapshot,
     EngineSpec,
     GpuMemory,
@@ -296,6 +297,20 @@ class SimEngine:
         self._on_exit(status)
 
     # what can be seen
+
+    def counters(self) -> EngineCounters:
+        """Some numbers of this moment, for whoever asks often."""
+        core = self._core
+        running, waiting = core.gauges()
+        return EngineCounters(
+            num_requests_running=running,
+            num_requests_waiting=waiting,
+            prompt_tokens=core.batch.prompt_tokens,
+            generation_tokens=core.batch.generation_tokens(),
+            request_success=core.batch.request_success,
+            http_requests=self._http_requests,
+            sleep_state=self._control.sleep_state,
+        )
 
     def snapshot(self) -> EngineSnapshot:
         """The numbers of this moment."""

@@ -60,15 +60,19 @@ class Generation:
 
 def answer_token(weights_id: str, prompt: str, n: int) -> tuple[int, str]:
     """The `n`-th token (id, text) these weights say to `prompt`."""
-    digest = _digest(weights_id, prompt, n // 32)
-    high, low = digest[2 * (n % 32)], digest[2 * (n % 32) + 1]
-    text = _SYLLABLES[high & 15] + _SYLLABLES[high >> 4 & 15]
-    return (high << 8 | low) % _VOCABULARY, f" {text}" if n else text
+    return _tokens(weights_id, prompt, n // 32)[n % 32]
 
 
 @lru_cache(maxsize=1024)
-def _digest(weights_id: str, prompt: str, block: int) -> bytes:
-    return hashlib.blake2b(f"{weights_id}\0{block}\0{prompt}".encode()).digest()
+def _tokens(weights_id: str, prompt: str, block: int) -> tuple[tuple[int, str], ...]:
+    """The 32 tokens of a block: as many as one digest has pairs of bytes."""
+    digest = hashlib.blake2b(f"{weights_id}\0{block}\0{prompt}".encode()).digest()
+    found = []
+    for at in range(32):
+        high, low = digest[2 * at], digest[2 * at + 1]
+        space = " " if block or at else ""
+        found.append(((high << 8 | low) % _VOCABULARY, space + _SYLLABLES[high & 15] + _SYLLABLES[high >> 4 & 15]))
+    return tuple(found)
 
 
 GARBAGE_TOKEN = (0, "!")

@@ -176,7 +176,7 @@ class _Writer:
         self._answer(SimChunk("[DONE]", last=True))
 
     def _next_token(self, generation: Generation) -> Token:
-        return self._token(generation, generation.done_tokens - 1)
+        return self._tokens(generation, range(generation.done_tokens - 1, generation.done_tokens))[0]
 
     def _send_role(self) -> None:
         if self._role_sent or not self._prompt.chat:
@@ -203,7 +203,7 @@ class _Writer:
     # whole
 
     def _plain(self, generation: Generation, reason: FinishReason) -> SimReply:
-        tokens = [self._token(generation, n) for n in range(generation.done_tokens)]
+        tokens = self._tokens(generation, range(generation.done_tokens))
         text = "".join(text for _, text in tokens)
         ids = [id_ for id_, _ in tokens] if self._prompt.token_ids else None
         choice: dict[str, Any] = {"index": 0}
@@ -230,12 +230,13 @@ class _Writer:
             body |= {"prompt_logprobs": None, "prompt_token_ids": None, "prompt_text": None}
         return SimReply(200, body | {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None})
 
-    def _token(self, generation: Generation, n: int) -> Token:
+    def _tokens(self, generation: Generation, numbers: range) -> list[Token]:
         worker = self._core.worker
         adapter = self._prompt.adapter if worker.adapters_right else ""
         weights_id = f"{worker.weights_id}/{adapter}" if adapter else worker.weights_id
         right = worker.answers_right and not generation.reads_stale
-        return answer_token(weights_id, self._prompt.text, n) if right else GARBAGE_TOKEN
+        prompt = self._prompt.text
+        return [answer_token(weights_id, prompt, n) if right else GARBAGE_TOKEN for n in numbers]
 
     def _usage(self, generation: Generation) -> dict[str, Any]:
         said = generation.done_tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 GIB = 2**30
 
@@ -171,6 +171,20 @@ class EngineFailure(Exception):
 
 class WorkerFailure(EngineFailure):
     """The same from the worker; with several workers vLLM wraps its text."""
+
+
+class EngineCounters(NamedTuple):
+    """The part of a snapshot that a daemon reads with every look."""
+
+    num_requests_running: int
+    num_requests_waiting: int
+    prompt_tokens: int
+    generation_tokens: int
+    request_success: Mapping[str, int]
+    http_requests: Mapping[tuple[str, str, str], int]
+    """(handler, method, status class) -> ended responses."""
+    sleep_state: str | None
+    """awake | weights_offloaded | discard_all; None: all three gauges are 0 (level 0)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,15 +56,15 @@ from sleepd.core.machine import answers_first, asks_sleeping, is_looked_at, poll
 from sleepd.core.memory import widen
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
 from sleepd.core.procedure import perform
-from sleepd.core.rules import CronDue, During
+from sleepd.core.rules import LocalTime
 from sleepd.core.unit_sightings import unit_after_s
-from sleepd.core.units import Seconds
+from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
-from sleepd.engine.ticker import work_out
 from sleepd.sim.host import SimHost
 from sleepd.sim.memory_store import apply_records
 from sleepd.sim.units import SimManager
+from sleepd.sim.virtual_calendar import CALENDAR_KEPT_S, calendar_around
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 
@@ -116,7 +116,7 @@ class VirtualDaemon:
         self.manager: SimManager | None = None
         self.gates = Gates()
         self.world: World = begin(settings, self.saved, self.now()).world
-        self._has_calendar = any(isinstance(c, During | CronDue) for r in settings.rules for c in r.conditions)
+        self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
@@ -133,8 +133,10 @@ class VirtualDaemon:
         self._next_waiter = 1
 
     def now(self) -> Now:
-        mono_s = 1000.0 + self.time.now()
-        return Now(mono_s, 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+        return Now(self._mono_s(), 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+
+    def _mono_s(self) -> MonotonicS:
+        return 1000.0 + self.time.now()
 
     def start(self) -> None:
         """Begin from what the database holds."""
@@ -154,9 +156,9 @@ class VirtualDaemon:
 
     def _keep_calendar(self, epoch: int) -> None:
         """The ticker's part: the calendar is worked out anew as time goes on and the clock jumps."""
-        if epoch == self._epoch and self.alive and self._has_calendar:
-            self.submit(CalendarExtended(work_out(self.settings.rules, self.now().wall_s)))
-            self.time.call_later(600.0, lambda: self._keep_calendar(epoch))
+        if epoch == self._epoch and self.alive and self._local_times:
+            self.submit(CalendarExtended(calendar_around(self._local_times, self.now().wall_s)))
+            self.time.call_later(CALENDAR_KEPT_S, lambda: self._keep_calendar(epoch))
 
     def die(self) -> None:
         """As by SIGKILL: calls that are out go on at the servers, their answers reach nobody."""
@@ -196,7 +198,7 @@ class VirtualDaemon:
         if epoch != self._epoch or not self.alive or self._turning:
             return
         events, self._events = self._events or [Tick()], []
-        now = self.now()
+        now, self.decided_s = self.now(), self.time.now()
         rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         self.tally.turns += 1
@@ -281,7 +283,7 @@ class VirtualDaemon:
             return
         due_s = self._deadlines.after(self.world, self.now())
         if due_s is not None:
-            self._wake_at(due_s - self.now().mono_s)
+            self._wake_at(due_s - self._mono_s())
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):
@@ -321,7 +323,7 @@ class VirtualDaemon:
         assert recorded, f"{order.step.verb} of {order.model} was acted on before it was recorded"
 
     def _run(self, order: StepOrder) -> None:
-        procedure, epoch = perform(order, self.now().mono_s), self._epoch
+        procedure, epoch = perform(order, self._mono_s()), self._epoch
         self._procedures[order.model] = (order.task_id, order.cursor, procedure)
         self._drive(order, procedure, epoch, next(procedure))
 
@@ -330,7 +332,7 @@ class VirtualDaemon:
         if found is None or found[:2] != (left.task_id, left.cursor):
             return
         del self._procedures[left.model]
-        evidence = Evidence(None, "not waited for any longer", self.now().mono_s, self.now().mono_s)
+        evidence = Evidence(None, "not waited for any longer", self._mono_s(), self._mono_s())
         in_flight = self.gates.of(left.model).in_flight
         self.submit(StepEnded(left.model, left.task_id, left.cursor, StepEnd.UNANSWERED, evidence, in_flight))
 
@@ -339,7 +341,7 @@ class VirtualDaemon:
             if epoch != self._epoch or self._procedures.get(order.model, (0, 0, None))[2] is not procedure:
                 return
             try:
-                following = procedure.send(Got(value, self.now().mono_s))
+                following = procedure.send(Got(value, self._mono_s()))
             except StopIteration as stop:
                 end, evidence = stop.value
                 del self._procedures[order.model]
@@ -360,7 +362,7 @@ class VirtualDaemon:
         elif isinstance(ask, Checksums):
             server.checksums(ask.timeout_s, then)
         elif isinstance(ask, LookAndReadGpus):
-            both_s = self.now().mono_s
+            both_s = self._mono_s()
 
             def read_gpus(seen: Any) -> None:
                 gpus = self._see_gpus(both_s, processes=True)
@@ -368,7 +370,7 @@ class VirtualDaemon:
 
             server.look(True, ask.timeout_s, read_gpus, counters=ask.counters)
         elif isinstance(ask, ReadGpus):
-            asked_s = self.now().mono_s
+            asked_s = self._mono_s()
             self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))
         elif isinstance(ask, LookUnit):
             self._ask_unit(ask.unit, then)
@@ -378,7 +380,7 @@ class VirtualDaemon:
         elif isinstance(ask, Pause):
             self.time.call_later(ask.seconds, lambda: then(None))
         else:
-            then(Known(self.host.see_ram(), self.now().mono_s, self.now().mono_s))
+            then(Known(self.host.see_ram(), self._mono_s(), self._mono_s()))
 
     def _call_and_watch(self, ask: CallAndWatch, server: VirtualServer, then: Callable[[Any], None]) -> None:
         """Free memory is looked at while the call is out, more rarely than the daemon does: it costs events."""
@@ -463,13 +465,13 @@ class VirtualDaemon:
         if epoch != self._epoch or self._nvml_busy:
             return
         self._nvml_busy = True
-        asked_s, processes = self.now().mono_s, wants_processes(self.world)
+        asked_s, processes = self._mono_s(), wants_processes(self.world)
 
         def done() -> None:
             if epoch == self._epoch:
                 self._nvml_busy = False
                 # Host RAM is read beside: one turn for both keeps the simulation cheap.
-                now_s = self.now().mono_s
+                now_s = self._mono_s()
                 self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
                 self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes), processes))
 
@@ -478,4 +480,4 @@ class VirtualDaemon:
     def _see_gpus(self, asked_s: float, *, processes: bool) -> Any:
         if self.upsets.nvml_missing:
             return Missing(MissingReason.UNREADABLE, "NVML: unknown error", asked_s)
-        return Known(self.host.see_gpus(processes=processes), asked_s, self.now().mono_s)
+        return Known(self.host.see_gpus(processes=processes), asked_s, self._mono_s())

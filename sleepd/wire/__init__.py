@@ -14,13 +14,14 @@ from sleepd.wire.bodies import (
     holds_body,
     host_body,
     model_body,
-    plan_body,
     refusal_body,
     status_body,
     task_body,
     tasks_body,
     unread_models,
 )
+from sleepd.wire.history import buckets_body, history_body, report_body
+from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 
 Json: TypeAlias = Mapping[str, Any]
@@ -29,11 +30,13 @@ __all__ = [
     "PROBLEMS",
     "Json",
     "answer_body",
+    "buckets_body",
     "event_body",
     "explain_body",
     "find_task",
     "format_time",
     "gpu_body",
+    "history_body",
     "hold_body",
     "holds_body",
     "host_body",
@@ -41,6 +44,7 @@ __all__ = [
     "plan_body",
     "problem_body",
     "refusal_body",
+    "report_body",
     "status_body",
     "task_body",
     "tasks_body",

@@ -3,7 +3,8 @@
 from typing import NotRequired
 
 from sleepd.core.model import Mode
-from sleepd.wire.shapes import Gpu, Hold, Host, Level, Model, Next, Shape, State, Task, Time, WakePlan
+from sleepd.wire.plans import WakePlan
+from sleepd.wire.shapes import Gpu, Hold, Host, Level, Model, Next, Shape, State, Task, Time
 
 
 class Status(Shape):

@@ -1,14 +1,13 @@
 """From the world to the shapes of the API: what a world, an answer, an event look like in JSON. Pure."""
 
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import cast
 
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
 from sleepd.core.events import Answer, AnswerKind, TaskEnded
 from sleepd.core.life import LEVEL
 from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
-from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned, public_state
@@ -97,6 +96,7 @@ def gpu_body(world: World, gpu: GpuSeen) -> shapes.Gpu:
     return {
         "uuid": gpu.uuid,
         "index": gpu.index,
+        "mig_of": gpu.mig_of,
         "total_bytes": gpu.total_bytes,
         "free_bytes": gpu.free_bytes,
         "margin_bytes": world.settings.gpu_margin_bytes,
@@ -174,21 +174,6 @@ def hold_body(model: str, hold: Hold) -> shapes.Hold:
 def holds_body(world: World) -> answers.Holds:
     found = ((name, record.holds) for name, record in sorted(world.models.items()))
     return {"holds": [hold_body(name, hold) for name, holds in found for hold in holds]}
-
-
-def plan_body(plan: WakePlan) -> shapes.WakePlan:
-    return {
-        "would": cast(Literal["nothing", "join", "wake", "wait", "refuse"], plan.would),
-        "level": plan.level,
-        "victims": [{"model": v.model, "level": v.level, "frees_bytes": v.frees_bytes} for v in plan.victims],
-        "steps": list(plan.steps),
-        "eta_s": _rounded(plan.eta_s),
-        "problem": plan.problem,
-        "detail": plan.detail,
-        "wanted": plan.wanted,
-        "found": plan.found,
-        "hint": plan.hint,
-    }
 
 
 def next_body(action: NextAction | None) -> shapes.Next | None:

@@ -137,12 +137,14 @@ class Model(Shape):
 
 
 class Gpu(Shape):
-    """One physical GPU."""
+    """One GPU, or one MIG device of a GPU that is divided."""
 
     uuid: str
     """as NVML names it"""
     index: int
-    """nvidia-smi's number"""
+    """nvidia-smi's number; of a MIG device 1000 × (that of its GPU + 1) + its number there"""
+    mig_of: int | None
+    """the number of the GPU that it is a MIG device of"""
     total_bytes: int
     """its memory"""
     free_bytes: int
@@ -249,42 +251,6 @@ class HoldEnd(Shape):
 
     ended: str
     """why"""
-
-
-class Victim(Shape):
-    """A model that would make room."""
-
-    model: str
-    """which model"""
-    level: int
-    """how deeply it would be put to sleep"""
-    frees_bytes: int | None
-    """what that would give back"""
-
-
-class WakePlan(Shape):
-    """What a wake asked now would do; nothing was done."""
-
-    would: Literal["nothing", "join", "wake", "wait", "refuse"]
-    """`nothing`: it is awake; `join`: it is on its way; `wait`: for something that passes"""
-    level: int | None
-    """the level it would be woken from"""
-    victims: list[Victim]
-    """who would make room first"""
-    steps: list[str]
-    """the calls of the wake itself"""
-    eta_s: float | None
-    """how long it would take, victims not counted"""
-    problem: str
-    """the kind of the refusal, or why it would wait; else empty"""
-    detail: str
-    """the same in words"""
-    wanted: str
-    """as in Problem"""
-    found: str
-    """as in Problem"""
-    hint: str
-    """as in Problem"""
 
 
 class Event(Shape):

@@ -78,13 +78,23 @@ async def test_json_is_exactly_what_the_api_answered(daemon: FakeDaemon, words: 
     assert not COLOURS.search(terminal.shown)
 
 
-async def test_a_rehearsed_wake_reads_as_a_list(daemon: FakeDaemon) -> None:
-    ran = await run("wake", "--dry-run", "embed")
+async def test_a_rehearsed_wake_reads_as_tables(daemon: FakeDaemon) -> None:
+    ran = await run("wake", "--dry-run", "embed", COLUMNS="80")
     assert ran.out.splitlines() == [
-        "embed: would be woken from level 1 in 4.2s",
-        "  first  qwen3-32b is put to sleep at level 1, frees 58GiB",
-        "  then   POST /wake_up",
+        "embed: would be woken from level 1 in 4.3s, 0.1s of it making room",
+        "  MAKES ROOM  LEVEL  PRIO  IDLE  SLEEP  WAKE  AGAIN  FELT  FREES",
+        "  qwen3-32b       2     0   40m   0.1s   14s   0.25  3.6s  58GiB",
+        "  chosen: cheapest of what 2 could give; 3.6s felt",
+        "  STAYS AWAKE  WHY",
+        "  chat         4.7s felt, frees 45GiB",
+        "  code         it woke recently (over in 12s)",
+        "  GPU   FREE  KEPT  FREED  NEEDED   LEFT  UUID",
+        "    0  20GiB  1GiB  58GiB   40GiB  38GiB  GPU-11111111-2222-3333-4444-555555555…",
+        "  STEP                TAKES",
+        "  wake                4.2s",
+        "  reset prefix cache  ?",
     ]
+    assert max(map(len, ran.out.splitlines())) <= 80
     assert daemon.asked == []
 
 

@@ -44,6 +44,31 @@ async def test_passed_sockets_take_the_place_of_listen(root: Path) -> None:
     assert not (root / "other.sock").exists()
 
 
+async def test_who_comes_to_a_passed_socket_at_the_end_waits_for_the_next_daemon(root: Path) -> None:
+    """Who was let in is answered; who was not waits in the kernel, whose socket the service manager keeps."""
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(root / "passed.sock"))
+    bound.listen()
+    managers = bound.dup()
+    part = GatewayPart()
+    await part.start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)})
+    reader, writer = await asyncio.open_unix_connection(str(root / "passed.sock"))
+    await asyncio.sleep(0.05)  # let in, and says nothing yet
+    closing = asyncio.create_task(part.close())
+    await asyncio.sleep(0.05)
+    late, late_writer = await asyncio.open_unix_connection(str(root / "passed.sock"))
+    late_writer.write(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    writer.write(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 10.0)).startswith(b"HTTP/1.1 200")
+    await closing
+    next_part = GatewayPart()
+    await next_part.start(FakeDaemon(), GatewaySettings(), {"gateway": (managers,)})
+    assert (await asyncio.wait_for(late.readline(), 10.0)).startswith(b"HTTP/1.1 200")
+    await next_part.close()
+    for each in (writer, late_writer):
+        each.close()
+
+
 async def test_a_passed_socket_that_others_reach_needs_keys(root: Path) -> None:
     keys = root / "keys"
     keys.write_text("me:a-long-secret\n")

@@ -7,6 +7,7 @@ import pytest
 
 from sleepd.core import machine
 from sleepd.core.deadlines import Deadlines, next_deadline
+from sleepd.core.draft import durable, saves_as_same
 from sleepd.core.events import Event, LookNow, Tick, Turn
 from sleepd.core.machine import step
 from sleepd.core.model import Missing, Now
@@ -80,6 +81,17 @@ def test_a_kept_deadline_is_the_one_worked_out_anew(recorded):
         assert kept.after(before, later) == next_deadline(before, later)
         near += kept.after(turn.world, now) is not None
     assert near > 1000
+
+
+def test_only_a_look_that_changes_nothing_durable_is_passed_over(recorded):
+    passed_over = 0
+    for before, _, now, turn in recorded:
+        for name, record in turn.world.models.items():
+            old = before.models.get(name)
+            if old is not None and old is not record and saves_as_same(old, record, now):
+                assert durable(old, now) == durable(record, now)
+                passed_over += 1
+    assert passed_over > 1000
 
 
 def wordless(world: World) -> dict[str, ModelRecord]:

@@ -27,11 +27,14 @@ from sleepd.core.model import (
     Settings,
 )
 from sleepd.core.plan import Plan, Verb, step_of
-from sleepd.core.rehearse import PlannedVictim, WakePlan
+from sleepd.core.rehearse import PlannedGpu, PlannedStay, PlannedStep, PlannedVictim, WakePlan
 from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
 from sleepd.core.units import GIB
+from sleepd.core.victims import Offer
 from sleepd.core.wishes import HoldAsked, HoldEnded
 from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
+from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
 
 WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 MONO_S = 5_000.0
@@ -84,6 +87,48 @@ def make_world() -> World:
     )
 
 
+class FakeHistory:
+    """A history with one row of each kind; `refuse` is raised instead."""
+
+    def __init__(self) -> None:
+        self.refuse: Exception | None = None
+        self.asked: list[Span] = []
+
+    async def page(self, span: Span, limit: int, after: str) -> Page:
+        self._hear(span)
+        asleep = Interval("chat", "asleep", 1, "offloaded", WALL_S - 900, None, "rule", "nap", 6, 58 * GIB)
+        found = Interval("chat", "awake", 0, "loaded", WALL_S - 2000, WALL_S - 900)
+        wake = Transition(
+            *(7, "chat", "wake", 1, "request", "gateway", WALL_S - 4, WALL_S, Result.DONE, "awake", ("embed",)),
+            *(3, 4.1),
+        )
+        refused = Transition(
+            *(8, "chat", "sleep", 1, "rule", "nap", WALL_S - 99, WALL_S - 98, Result.FAILED, "failed: no answer")
+        )
+        minutes = (MinuteRow(int(WALL_S) - 960, "chat", Counts(3, 2, 1400, 300)),)
+        vram = (VramRow(int(WALL_S) - 960, GPU, "", 62 * GIB), VramRow(int(WALL_S) - 960, GPU, "chat", 60 * GIB))
+        states = () if after else (found, asleep)
+        return Page(states, minutes, () if after else (wake, refused), vram, "" if after else "-".join("1234567890"))
+
+    async def buckets(self, span: Span, step_s: int) -> tuple[Bucket, ...]:
+        self._hear(span)
+        spent = Spent(1800.0, 1700.0, 100.0, 0.0, 1700.0 * 58 * GIB, 2, 1, 1, 3.6e5)
+        return (Bucket(int(WALL_S) - 3600, "chat", Counts(30, 29, 21000, 4400), spent),)
+
+    async def report(self, span: Span) -> Report:
+        self._hear(span)
+        chat = Totals(Counts(300, 290, 210_000, 44_000), Spent(9e4, 8e4, 99.0, 5.0, 8e4 * 58 * GIB, 9, 1, 2, 3.6e6))
+        chat.waits = {bucket_of(4.0): 8, bucket_of(9.0): 1}
+        nap = Totals(spent=Spent(asleep_s=8e4, given_back=8e4 * 58 * GIB, wakes=9, failures=1), waits=chat.waits)
+        embed = Totals(spent=Spent(awake_s=1.7e5))
+        return Report(span, int(WALL_S) - 90_000, {"chat": chat, "embed": embed}, {"rule nap": nap}, {GPU: 7.2e6})
+
+    def _hear(self, span: Span) -> None:
+        self.asked.append(span)
+        if self.refuse is not None:
+            raise self.refuse
+
+
 class FakeDaemon:
     """Answers with what `answers` holds for a model, else DONE; a model in `never` keeps its callers waiting."""
 
@@ -101,6 +146,7 @@ class FakeDaemon:
         slept = Task(6, "embed", TaskKind.SLEEP, 1, CAUSE, Plan((step_of(Verb.SLEEP_L1),)), MONO_S - 50, cursor=1)
         self.ended = [TaskEnded(slept, "asleep at level 1", WALL_S - 40, 10.0, True)]
         self.detached: list[tuple[str, int]] = []
+        self.history = FakeHistory()
 
     def now(self) -> Now:
         return Now(MONO_S, WALL_S + self.wall_offset_s)
@@ -151,8 +197,20 @@ class FakeDaemon:
         self.left.set()
 
     def plan_of_wake(self, model: str) -> WakePlan:
-        victim = PlannedVictim("qwen3-32b", 1, 58 * GIB)
-        return WakePlan(model, "wake", 1, (victim,), ("POST /wake_up",), eta_s=4.2)
+        offer = Offer("qwen3-32b", 2, {GPU: 58 * GIB}, 0, 2400.0, 0.14, 14.0)
+        return WakePlan(
+            model,
+            "wake",
+            1,
+            (PlannedVictim(offer, {GPU: 58 * GIB}),),
+            (PlannedStay("chat", "4.7s felt, frees 45GiB"), PlannedStay("code", "it woke recently", 12.5)),
+            (PlannedGpu(GPU, 0, 20 * GIB, GIB, 58 * GIB, 40 * GIB),),
+            (PlannedStep("wake", 4.2), PlannedStep("reset prefix cache", None)),
+            chosen="cheapest of what 2 could give; 3.6s felt",
+            sleep_s=0.14,
+            eta_s=4.34,
+            measured=True,
+        )
 
     def explain(self, model: str) -> Explanation:
         conditions = (

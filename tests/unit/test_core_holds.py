@@ -25,7 +25,7 @@ from sleepd.core.events import (
 from sleepd.core.holds import GRACE_S
 from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
-from sleepd.core.rehearse import PlannedVictim, plan_of_wake
+from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.units import GIB
 from sleepd.core.world import HOLDS_LIMIT, is_pinned
 
@@ -145,13 +145,6 @@ def test_a_pin_said_at_run_time_counts_until_the_files_say_otherwise():
 
 
 # --- rehearsed wakes ---------------------------------------------------------------------------------------------
-
-
-def test_a_rehearsal_names_victims_and_steps_and_does_nothing():
-    made = world(record(life=ASLEEP), record("b"), free=20 * GIB)
-    plan = plan_of_wake(made, "a", later(30.0))
-    assert (plan.would, plan.level, plan.steps) == ("wake", 1, ("wake",))
-    assert plan.victims == (PlannedVictim("b", 1, 28 * GIB),)
 
 
 @pytest.mark.parametrize(

@@ -236,4 +236,4 @@ def test_a_rehearsed_wake_counts_the_backups_of_all_its_victims(available, would
     made = world(sleeper, record("b", footprint=small), record("c", footprint=small), free=2 * GIB)
     plan = plan_of_wake(replace(made, host=host(available)), "a", NOW)
     assert plan.would == would
-    assert [v.model for v in plan.victims] == (["b", "c"] if would == "wake" else [])
+    assert [v.offer.model for v in plan.victims] == (["b", "c"] if would == "wake" else [])

@@ -17,6 +17,7 @@ from sleepd.core.events import (
     LeaveStep,
     OpenGate,
     Record,
+    ResetAsked,
     RunStep,
     Saved,
     StepEnd,
@@ -250,3 +251,33 @@ async def test_a_step_that_is_left_ends_as_unanswered_and_no_other_one_does(
     assert [(e.end, e.task_id, e.cursor) for e in reported] == ([(StepEnd.UNANSWERED, 2, 0)] if ended else [])
     await loop.stop()
     assert len(reported) == int(ended), "a step that is cancelled with the daemon tells nothing"
+
+
+async def test_who_asks_after_the_end_is_answered_at_once(outside: Outside, script: list[Turn]) -> None:
+    loop, _ = loop_of(outside)
+    script += [turn_of(), turn_of()]
+    early = asyncio.create_task(loop.ask(lambda waiter: ResetAsked(waiter, "m", "uid 0")))
+    await asyncio.sleep(0)
+    await loop.stop()
+    late = await loop.ask(lambda waiter: ResetAsked(waiter, "m", "uid 0"))
+    for answer in (await early, late):
+        assert (answer.kind, answer.problem, answer.hint) == (AnswerKind.REFUSED, "failed", engine_loop.ASK_AGAIN)
+
+
+async def test_signs_of_life_come_as_often_as_they_are_wanted(outside: Outside) -> None:
+    slept: list[float] = []
+    enough = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            enough.set()
+        await asyncio.sleep(0)
+
+    outside.sleep = sleep  # type: ignore[attr-defined]
+    loop, _ = loop_of(outside, beat_s=0.5)
+    running = asyncio.create_task(loop.run())
+    await asyncio.wait_for(enough.wait(), 20.0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert max(slept) <= 0.5

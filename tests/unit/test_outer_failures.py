@@ -133,13 +133,14 @@ async def test_a_step_that_breaks_ends_unanswered_with_the_error(monkeypatch: py
 
 
 async def test_a_slow_disk_is_told_and_not_taken_for_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_loop, "BEAT_S", 0.01)
     monkeypatch.setattr(engine_loop, "DISK_PATIENCE_S", 0.05)
     monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turn_of(record="r"))
     outside = Outside()
     outside.may_commit.clear()
     beats: list[str] = []
-    loop, _ = loop_of(outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"))
+    loop, _ = loop_of(
+        outside, beat=lambda world: beats.append("turn"), disk_slow=lambda: beats.append("disk"), beat_s=0.01
+    )
     turning = asyncio.create_task(loop.turn([]))
     await asyncio.sleep(0.15)
     assert 3 <= len(beats) <= 5, "it went on for ever, or not at all"
@@ -179,22 +180,26 @@ class Part:
 
     stop = close
 
+    async def leave_passed(self) -> None:
+        """The API's."""
+
     def stopping(self) -> None:
         """The service manager's."""
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-@pytest.mark.parametrize("broken", ["observer", "loop", "api", "server", "gpus", "store"])
+@pytest.mark.parametrize("broken", ["observer", "loop", "api", "history", "server", "gpus", "store"])
 async def test_a_part_that_cannot_end_keeps_no_other_open(
     monkeypatch: pytest.MonkeyPatch, broken: str, hangs: bool
 ) -> None:
     monkeypatch.setattr(service_module, "STOP_PART_S", 0.5 if hangs else 30.0)
     closed: list[str] = []
     told: list[str] = []
-    parts = {n: Part(n, closed, broken, hangs=hangs) for n in ("observer", "loop", "api", "server", "gpus", "store")}
+    names = ("observer", "loop", "api", "history", "server", "gpus", "store")
+    parts = {name: Part(name, closed, broken, hangs=hangs) for name in names}
     service: Any = object.__new__(Service)
-    service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
-    service._observer, service._loop = parts["observer"], parts["loop"]
+    service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"], manager=None)
+    service._observer, service._loop, service.history = parts["observer"], parts["loop"], parts["history"]
     service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))

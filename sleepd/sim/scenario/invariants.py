@@ -4,6 +4,7 @@ Each invariant is a function whose first docstring line is its name in reports; 
 """
 
 from collections.abc import Callable
+from functools import cache
 
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
@@ -72,7 +73,8 @@ def every_caller_is_answered(stage: Stage) -> None:
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
     """behind an open gate is an engine that is awake and answers right"""
     for name in stage.models:
-        if stage.daemon.gates.of(name).open and not stage.is_doubted(name):
+        # A slow disk keeps what a look tells until the turn before it is on record.
+        if stage.daemon.gates.of(name).open and not stage.is_doubted(name, stage.daemon.decided_s):
             _would_serve(stage, name)
 
 
@@ -171,4 +173,9 @@ def check(stage: Stage, invariants: tuple[Invariant, ...]) -> None:
     """All of them hold now, and the account says that they were looked at."""
     for invariant in invariants:
         invariant(stage)
-        stage.account.checked[(invariant.__doc__ or "").strip()] += 1
+        stage.account.checked[_name_of(invariant)] += 1
+
+
+@cache
+def _name_of(invariant: Invariant) -> str:
+    return (invariant.__doc__ or "").strip()
