@@ -36,9 +36,14 @@ def restart_refusal(settings: Settings, record: ModelRecord, now: Now) -> str:
         return f"{record.spec.unit} was stopped on purpose"
     if record.restarts_spent:
         return "its restarts are used up"
-    if len(recent(record.restarts_s, now)) >= settings.max_restarts:
+    if is_spent(settings, record, now):
         return f"it was restarted {settings.max_restarts} times within an hour ([recovery] max_restarts)"
     return ""
+
+
+def is_spent(settings: Settings, record: ModelRecord, now: Now) -> bool:
+    """Whether the hour's restarts are used up."""
+    return len(recent(record.restarts_s, now)) >= settings.max_restarts
 
 
 def recent(restarts_s: tuple[MonotonicS, ...], now: Now) -> tuple[MonotonicS, ...]:

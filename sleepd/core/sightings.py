@@ -71,6 +71,8 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
             draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
         return
+    if record.life.state is State.FAILED and record.restarts_spent:
+        return  # given up: that it answers nobody is why
     found = f"nothing answers at {record.spec.url} ({reading.detail or reading.reason})"
     _lose(draft, name, f"{found}: start the server, or check url in [models.{name}]")
 

@@ -3,9 +3,9 @@
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, UnitLooked
 from sleepd.core.frozen import replace
-from sleepd.core.life import State
+from sleepd.core.life import Fact, State
 from sleepd.core.model import Known, Missing, Settings
-from sleepd.core.restarts import owe_restart, unit_refusal
+from sleepd.core.restarts import is_spent, owe_restart, unit_refusal
 from sleepd.core.sightings import START_HINT
 from sleepd.core.unit import UnitSeen
 from sleepd.core.unit_tasks import await_start, stopped_on_purpose
@@ -102,6 +102,9 @@ def _restart(draft: Draft, name: str, why: str) -> None:
     if record.failure is None or record.failure.detail != why:
         draft.fail(name, "lost", why)
     if not owe_restart(draft, name, why):
+        if draft.settings.restart_units and is_spent(draft.settings, record, draft.now):
+            draft.state(name, Fact.GAVE_UP)
+            draft.fail(name, "restarts_spent", f"{why}; its restarts are used up: sleepctl reset {name}, or start it")
         _nobody_comes(draft, name, why)
 
 
