@@ -30,6 +30,7 @@ from sleepd.core.world import (
     Waiter,
     is_start_wanted,
     is_wanted_awake,
+    wants_deeper,
 )
 
 WAITS = "waits for "
@@ -149,7 +150,9 @@ def begin_wakes(draft: Draft) -> None:
             continue
         room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
         if isinstance(room, MakeRoom) and not wakes_asked(record):
-            # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep.
+            # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep; nor
+            # is a deeper sleep, which is to give memory back.
+            _refuse_deeper(draft, record, room.victim)
             wait_for(draft, name, WaitFor(f"room: {room.victim} is awake"))
         elif isinstance(room, Go | MakeRoom):
             cause = wake_cause(record)
@@ -212,9 +215,18 @@ def wait_for(draft: Draft, name: str, room: WaitFor) -> None:
         draft.change(name, reason=f"{WAITS}{room.reason}")
 
 
+def _refuse_deeper(draft: Draft, record: ModelRecord, victim: str) -> None:
+    """Tell whoever wants it deeper asleep that the wake it needs finds no room, and whose sleep would make it."""
+    name, hint = record.spec.name, f"sleepctl sleep {victim} first"
+    detail = f"{name} must be woken to sleep deeper, and {victim} is awake where it needs the room"
+    for waiter in [w for w in record.waiters if wants_deeper(record, w)]:
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="no_room", detail=detail, hint=hint)
+
+
 def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
+    """Tell everybody who waits for it to be awake why it will not be."""
     record = draft.models[name]
-    wished = [w for w in record.waiters if w.ask is AskKind.WAKE]
+    wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
     draft.change(name, reason=room.detail)
     if wished:
         draft.note("wake_refused", name, room.detail, {"problem": room.problem})
@@ -284,7 +296,8 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
             draft.change(name, waiters=(*draft.models[name].waiters, wish))
         return
     problem = "engine_failed"
-    if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    to_wake = waiter.ask is AskKind.WAKE or wants_deeper(record, waiter)
+    if to_wake and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
         room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
         problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
     elif waiter.ask is AskKind.SLEEP:

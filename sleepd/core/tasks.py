@@ -40,6 +40,15 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     return carry_on(draft, task)
 
 
+def take_back_drain(draft: Draft, name: str, why: str) -> None:
+    """Let a model that only drains serve on: nothing was sent yet, its gate simply opens again."""
+    task = draft.tasks.get(name)
+    if task is not None and draft.models[name].life.state is State.DRAINING:
+        draft.end_task(task, why)
+        draft.state(name, Fact.WAKE_CHOSEN)
+        draft.change(name, checking=False, reason=f"awake: {why}")
+
+
 def _takes_checksums(record: ModelRecord) -> bool:
     assert record.facts is not None
     return capabilities(record.facts, fenced=record.spec.fenced).checksums

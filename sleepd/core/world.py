@@ -392,8 +392,12 @@ def is_wanted_awake(record: ModelRecord) -> bool:
     """Whether anybody wants this sleeper awake: a caller, a rule, a debt of ours, or who wants it to sleep deeper."""
     if record.owed_wake or record.wanted_by:
         return True
-    level = LEVEL[record.life.state] or 0
-    return any(w.ask is AskKind.WAKE or (w.via_wake and w.level > level) for w in record.waiters)
+    return any(w.ask is AskKind.WAKE or wants_deeper(record, w) for w in record.waiters)
+
+
+def wants_deeper(record: ModelRecord, waiter: Waiter) -> bool:
+    """Whether this caller waits for a sleeper to be woken, so that it can sleep deeper."""
+    return waiter.via_wake and waiter.level > (LEVEL[record.life.state] or 0)
 
 
 def is_start_wanted(record: ModelRecord) -> bool:
