@@ -148,7 +148,7 @@ class VirtualDaemon:
         self.gates = Gates()
         for name in self.servers:
             self._poll_model(name, self._epoch)
-            if self.world.models[name].spec.unit:
+            if name in self.world.models and self.world.models[name].spec.unit:
                 self._poll_unit(name, self._epoch)
         self._poll_gpus(self._epoch)
         self._keep_calendar(self._epoch)
