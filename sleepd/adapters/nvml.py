@@ -6,15 +6,16 @@ Sources: NVML API reference (return codes, nvmlDeviceGetMemoryInfo, nvmlDeviceGe
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import pynvml
 
+from sleepd.adapters.nvml_energy import EnergyMeter
 from sleepd.adapters.threads import in_thread
-from sleepd.core.model import GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
+from sleepd.core.model import MIG_INDICES, GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 
@@ -51,6 +52,7 @@ class _Device:
     handle: object
     uuid: str
     index: int
+    mig_of: int | None = None
 
 
 class NvmlGpus:
@@ -64,6 +66,7 @@ class NvmlGpus:
         self._retry_at_s = 0.0
         self._partial_since_s: float | None = None
         self._last_error = ""
+        self._energy = EnergyMeter(lambda: clock.now().mono_s)
 
     async def read(self, *, processes: bool) -> Reading[GpusSeen]:
         """Return every GPU, waiting `deadline_s` at most. With `processes` also who holds how much."""
@@ -86,6 +89,21 @@ class NvmlGpus:
             return self._failed(error, asked_s)
         return Known(seen, asked_s, self._clock.now().mono_s)
 
+    async def read_energy(self) -> Mapping[str, float]:
+        """Return the joules that each GPU has taken, counted from some moment of its own; none where nothing tells.
+
+        Total energy (Volta and later) where the driver has it, else power added up from one reading to the next.
+        Waits `deadline_s` at most, and not at all while memory cannot be read either.
+        """
+        if self._devices is None or (self._hanging is not None and not self._hanging.done()):
+            return {}
+        call = in_thread("nvml", self._read_energy)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.shield(call)
+        except (TimeoutError, pynvml.NVMLError):
+            return {}  # memory is read the same way: what is wrong is told there
+
     async def close(self) -> None:
         """A hung call is left behind: nothing can end it, and its thread keeps nobody from ending."""
 
@@ -101,12 +119,20 @@ class NvmlGpus:
 
     # in the thread
 
+    def _read_energy(self) -> Mapping[str, float]:
+        with self._one_at_a_time:
+            return self._energy.read((d.uuid, d.handle) for d in self._devices or ())
+
     def _read(self, processes: bool) -> GpusSeen:
         with self._one_at_a_time:
             if self._devices is None:
                 self._devices, whole = _open_devices()
                 self._partial_since_s = None if whole else self._clock.now().mono_s
-            return _that_answer(lambda device: _see(device, processes), self._devices)
+            seen = _that_answer(lambda device: _see(device, processes), self._devices)
+            if len(seen) < len(self._devices) and self._partial_since_s is None:
+                # It may come back, or other MIG devices in its place: with new handles.
+                self._partial_since_s = self._clock.now().mono_s
+            return seen
 
 
 def _open_devices() -> tuple[tuple[_Device, ...], bool]:
@@ -117,13 +143,40 @@ def _open_devices() -> tuple[tuple[_Device, ...], bool]:
     count = pynvml.nvmlDeviceGetCount()
     if not count:
         raise NoGpu("wanted at least one GPU, found none")
-    devices = _that_answer(_open_device, range(count))
-    return devices, len(devices) == count
+    opened = _that_answer(_open_gpu, range(count))
+    devices = tuple(device for of_gpu in opened for device in of_gpu)
+    if not devices:
+        raise NoGpu("every GPU is in MIG mode and has no MIG device: create some (nvidia-smi mig -cgi … -C)")
+    return devices, len(opened) == count
 
 
-def _open_device(index: int) -> _Device:
+def _open_gpu(index: int) -> tuple[_Device, ...]:
+    """The GPU, or in MIG mode the MIG devices it is divided into, and not the GPU itself: CUDA computes on those alone,
+    and only the privileged are told of the whole (NVML reference, "Multi Instance GPU Management")."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    return _Device(handle, str(pynvml.nvmlDeviceGetUUID(handle)), index)
+    if not _is_divided(handle):
+        return (_Device(handle, str(pynvml.nvmlDeviceGetUUID(handle)), index),)
+    found = []
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NOT_FOUND:
+                raise
+            continue  # numbers need not follow one another
+        uuid = str(pynvml.nvmlDeviceGetUUID(part))
+        found.append(_Device(part, uuid, MIG_INDICES * (index + 1) + number, index))
+    return tuple(found)
+
+
+def _is_divided(handle: object) -> bool:
+    try:
+        current, _ = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError as error:
+        if error.value in _NOT_TOLD:
+            return False  # a GPU or a driver without MIG
+        raise
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
 def _that_answer(ask: Callable[[_In], _Out], of: Iterable[_In]) -> tuple[_Out, ...]:
@@ -146,7 +199,7 @@ def _that_answer(ask: Callable[[_In], _Out], of: Iterable[_In]) -> tuple[_Out, .
 def _see(device: _Device, processes: bool) -> GpuSeen:
     memory = pynvml.nvmlDeviceGetMemoryInfo(device.handle)
     used = _processes(device) if processes else None
-    return GpuSeen(device.uuid, device.index, int(memory.total), int(memory.free), used)
+    return GpuSeen(device.uuid, device.index, int(memory.total), int(memory.free), used, device.mig_of)
 
 
 def _processes(device: _Device) -> dict[int, int] | None:

@@ -6,7 +6,6 @@ Source: sqlite.org/pragma.html#pragma_synchronous.
 
 import asyncio
 import contextlib
-import errno
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sleepd.adapters.sqlite import in_short, is_full, transaction
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.events import EngineProven, ModelSaved, Record, RuleSaved, Saved, TaskEnded, TaskSaved
 from sleepd.core.world import TASKS_KEPT, Task
@@ -88,7 +88,7 @@ class SqliteStore:
             return self._read(self._db)
         except (sqlite3.Error, OSError, ValidationError) as error:
             raise StoreFailed(
-                f"{self._path}: wanted a readable sleepd state database, found: {_short(error)}; check the disk and"
+                f"{self._path}: wanted a readable sleepd state database, found: {in_short(error)}; check the disk and"
                 " permissions, or move the file away to start anew (servers are then looked at afresh)"
             ) from error
 
@@ -100,7 +100,7 @@ class SqliteStore:
                 " a newer sleepd; start that one, or move the file away to start anew"
             )
         for version in range(found, SCHEMA):
-            with _transaction(db):
+            with transaction(db):
                 for statement in _MIGRATIONS[version]:
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version={version + 1}")
@@ -122,18 +122,18 @@ class SqliteStore:
             self._write(self._db, records)
             return
         except (sqlite3.Error, OSError) as error:
-            if not _is_full(error) or not self._ballast.exists():
-                raise StoreFailed(f"{self._path}: could not be written: {_short(error)}; nothing was done") from error
+            if not is_full(error) or not self._ballast.exists():
+                raise StoreFailed(f"{self._path}: could not be written: {in_short(error)}; nothing was done") from error
         # The disk is full: the ballast goes, and what is under way can still be recorded.
         with contextlib.suppress(OSError):
             self._ballast.unlink()
         try:
             self._write(self._db, records)
         except (sqlite3.Error, OSError) as error:
-            raise StoreFailed(f"{self._path}: the disk is full: {_short(error)}; nothing was done") from error
+            raise StoreFailed(f"{self._path}: the disk is full: {in_short(error)}; nothing was done") from error
 
     def _write(self, db: sqlite3.Connection, records: Sequence[Record]) -> None:
-        with _transaction(db):
+        with transaction(db):
             for record in records:
                 _write_record(db, record)
 
@@ -146,30 +146,6 @@ class SqliteStore:
         if self._db is not None:
             self._db.close()
             self._db = None
-
-
-class _transaction:  # noqa: N801 - reads as a statement
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK where anything raised."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            try:
-                self._db.execute("COMMIT")
-                return
-            except sqlite3.Error:
-                self._roll_back()
-                raise
-        self._roll_back()
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
 
 def _write_record(db: sqlite3.Connection, record: Record) -> None:
@@ -196,13 +172,3 @@ def _write_record(db: sqlite3.Connection, record: Record) -> None:
         db.execute("INSERT OR REPLACE INTO rules VALUES (?, ?, ?)", (record.rule, record.model, body))
     elif isinstance(record, EngineProven):
         db.execute("INSERT OR REPLACE INTO proven VALUES (?, ?)", (record.key, record.wall_s))
-
-
-def _is_full(error: Exception) -> bool:
-    if isinstance(error, sqlite3.OperationalError):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "full" in str(error)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -11,6 +11,7 @@ from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World
+from sleepd.history.found import Bucket, Page, Report, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ class ReloadOutcome:
 
     changed: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+
+
+class History(Protocol):
+    """What happened. Raises HistoryUnreadable where none is kept, WrongQuestion for what cannot be asked."""
+
+    async def page(self, span: Span, limit: int, after: str) -> Page: ...
+
+    async def buckets(self, span: Span, step_s: int) -> Sequence[Bucket]: ...
+
+    async def report(self, span: Span) -> Report: ...
 
 
 class Daemon(Protocol):
@@ -90,6 +101,9 @@ class Daemon(Protocol):
     async def wait_events(self, last_id: str) -> None:
         """Return when an event after `last_id` exists."""
         ...
+
+    @property
+    def history(self) -> History: ...
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Content type and body of /metrics, in a format that the Accept header takes."""

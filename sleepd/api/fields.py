@@ -4,13 +4,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from sleepd.api.problems import Problem
+from sleepd.core.units import WallS
 
 BODY_LIMIT = 64 * 1024
 LONGEST_S = 86_400.0
+LAST_WALL_S: WallS = 253_402_214_400.0
+"""The last day of the year 9999."""
 _LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 
@@ -44,9 +48,13 @@ class Number:
     least: float = 0.0
     most: float = LONGEST_S
     whole: bool = False
+    step: int = 1
+    """A whole number is a multiple of this."""
 
     @property
     def wanted(self) -> str:
+        if self.step > 1:
+            return f"a multiple of {self.step} from {self.least:g} to {self.most:g}"
         or_null = " or null" if self.default is None else ""
         return f"a {'whole ' if self.whole else ''}number from {self.least:g} to {self.most:g}{or_null}"
 
@@ -57,13 +65,14 @@ class Number:
             return False
         # Compared as it is: NaN is within nothing, and a whole number too large for a float is JSON, too. 2.0 is a
         # whole number to JSON Schema, and to programs that know no others.
-        return self.least <= value <= self.most and not (self.whole and value % 1)
+        return self.least <= value <= self.most and not (self.whole and value % self.step)
 
     @property
     def schema(self) -> dict[str, Any]:
         kind = "integer" if self.whole else "number"
         types = kind if self.default is not None else [kind, "null"]
-        return {"type": types, "minimum": self.least, "maximum": self.most, "default": self.default}
+        step = {"multipleOf": self.step} if self.step > 1 else {}
+        return {"type": types, "minimum": self.least, "maximum": self.most, "default": self.default} | step
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,59 @@ class Text:
         return {"type": "string", "maxLength": self.most, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"} | default
 
 
-Field: TypeAlias = Flag | Number | Text
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment as RFC 3339 tells it; may be left out."""
+
+    name: str
+    meaning: str
+    default: None = None
+
+    @property
+    def wanted(self) -> str:
+        return 'RFC 3339 such as "2026-01-31T08:00:00Z"'
+
+    def accepts(self, value: object) -> bool:
+        return value is None or (isinstance(value, str) and parse_moment(value) is not None)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What another answer gave: text of one form; empty where it is left out."""
+
+    name: str
+    pattern: str
+    meaning: str
+    default: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return f"the `{self.name}` of another answer"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str) and bool(re.fullmatch(self.pattern, value, re.ASCII))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^({self.pattern})$"}
+
+
+Field: TypeAlias = Flag | Number | Text | Moment | Token
+
+
+def parse_moment(written: str) -> WallS | None:
+    """Return the moment in seconds since the epoch, within what a calendar can tell; None for what is none."""
+    try:
+        # The + of an offset that was not escaped in a query is a space by the time it is read.
+        moment = datetime.fromisoformat(written.replace(" ", "+"))
+        return min(max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), 0.0), LAST_WALL_S)
+    except (ValueError, OverflowError):
+        return None
+
 
 NO_FIELDS: tuple[Field, ...] = ()
 
@@ -113,6 +174,17 @@ def read_fields(raw: bytes, fields: Sequence[Field]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem("invalid", "the body is not an object", wanted="a JSON object", found=_show(body))
     refuse_unknown(body, [field.name for field in fields], "the body has an unknown field")
+    return {field.name: _read_value(field, body) for field in fields}
+
+
+def read_query(given: Mapping[str, str], fields: Sequence[Field]) -> dict[str, Any]:
+    """Return a value for every field of a query, defaults included. Raises Problem."""
+    refuse_unknown(given, [field.name for field in fields], "the query has an unknown field")
+    body: dict[str, Any] = dict(given)
+    for field in fields:
+        written = body.get(field.name)
+        if isinstance(field, Number) and written is not None and re.fullmatch(r"-?\d{1,18}", written, re.ASCII):
+            body[field.name] = int(written)
     return {field.name: _read_value(field, body) for field in fields}
 
 

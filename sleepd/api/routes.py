@@ -5,13 +5,13 @@ The server is built from it, and so are `GET /openapi.json` and docs/api.md.
 
 from aiohttp import web
 
-from sleepd.api import holds, looks, wishes
+from sleepd.api import history, holds, looks, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.openapi import describe
 from sleepd.api.route import Route
 from sleepd.api.stream import EVENT_QUERY
-from sleepd.wire import answers, shapes
+from sleepd.wire import answers, history_shapes, shapes
 
 WISH = {200: answers.Outcome, 202: answers.Outcome}
 MAY_FAIL = ("failed", "engine_failed", "not_recordable", "timeout")
@@ -58,6 +58,20 @@ ROUTES: tuple[Route, ...] = (
         WISH,
         wishes.SLEEP_FIELDS,
         kinds=("unknown_model", "needs_wake", "busy", "held", "pinned", "level_unsafe", "blind", "stopped", *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/stop", Role.ADMIN, "stop", wishes.post_stop),
+        "its unit is stopped, and only a person starts it again; 202 with `wait: false`",
+        WISH,
+        wishes.UNIT_FIELDS,
+        kinds=("unknown_model", "busy", "held", "pinned", "not_permitted", *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/start", Role.OPERATOR, "start", wishes.post_start),
+        "its unit is started where nothing of it runs; 200 once awake, 202 with `wait: false`",
+        WISH,
+        wishes.UNIT_FIELDS,
+        kinds=("unknown_model", *NO_ROOM, *MAY_FAIL),
     ),
     Route(
         *("POST", "/v1/models/{name}/reset", Role.OPERATOR, "reset", wishes.post_reset),
@@ -114,6 +128,27 @@ ROUTES: tuple[Route, ...] = (
         query=EVENT_QUERY,
         stream=(shapes.Event, shapes.Gap),
         stream_type="text/event-stream",
+    ),
+    Route(
+        *("GET", "/v1/history", Role.VIEWER, "history", history.get_history),
+        "states, requests by the minute, wakes, sleeps and VRAM of a span of time, in pages",
+        {200: history_shapes.History},
+        query=history.HISTORY_QUERY,
+        kinds=("failed",),
+    ),
+    Route(
+        *("GET", "/v1/history/buckets", Role.VIEWER, "history", history.get_buckets),
+        "the same in steps of whole hours: enough to draw a week of many models",
+        {200: history_shapes.HistoryBuckets},
+        query=history.BUCKETS_QUERY,
+        kinds=("failed",),
+    ),
+    Route(
+        *("GET", "/v1/history/report", Role.VIEWER, "report", history.get_report),
+        "a span of time added up: by model, and by what put models to sleep",
+        {200: history_shapes.HistoryReport},
+        query=history.REPORT_QUERY,
+        kinds=("failed",),
     ),
     Route(
         *("POST", "/v1/reload", Role.ADMIN, "reload", wishes.post_reload),

@@ -113,6 +113,9 @@ def _add(parser: argparse.ArgumentParser, option: Option, default: object) -> No
     if option.kind == "flag":
         chosen = default if default is argparse.SUPPRESS else False
         parser.add_argument(option.flag, action="store_true", default=chosen, help=option.help)
+    elif option.kind == "file":
+        shown = option.metavar.strip("[]")
+        parser.add_argument(option.flag, nargs="?", const="-", default=default, metavar=shown, help=option.help)
     elif option.kind == "level":
         parser.add_argument(
             option.flag, type=int, choices=(1, 2), default=default, metavar=option.metavar, help=option.help

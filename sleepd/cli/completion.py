@@ -45,7 +45,7 @@ _sleepctl() {{
     [[ ${{COMP_WORDS[i]}} == -- && $verb == hold ]] && {{ _sleepctl_command $((i + 1)); return; }}
   done
   case $before in
-  --socket) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+  --socket|--trace) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
   --level) mapfile -t COMPREPLY < <(compgen -W '1 2' -- "$cur"); return ;;
   --release) mapfile -t COMPREPLY < <(compgen -W "$(_sleepctl_names holds)" -- "$cur"); return ;;
   {"|".join(_with_value())}) return ;;
@@ -124,7 +124,7 @@ def _words(verb: Verb) -> list[str]:
 
 
 def _with_value() -> list[str]:
-    known = {"--socket", "--level", "--release"}
+    known = {"--socket", "--trace", "--level", "--release"}
     options = (option for verb in VERBS for option in verb.options)
     return list(dict.fromkeys(o.flag for o in options if o.kind != "flag" and o.flag not in known))
 
@@ -139,7 +139,7 @@ def _zsh_arguments(verb: Verb) -> list[str]:
 
 
 def _zsh_option(option: Option) -> str:
-    actions = {"--socket": "_files", "--level": "(1 2)", "--release": "_sleepctl_holds"}
+    actions = {"--socket": "_files", "--trace": "_files", "--level": "(1 2)", "--release": "_sleepctl_holds"}
     takes = f":{option.metavar}:{actions.get(option.flag, ' ')}" if option.kind != "flag" else ""
     text = option.help.replace("[", "(").replace("]", ")").replace(":", " ").replace("'", "'\\''")
     return f"'{option.flag}[{text}]{takes}'"
@@ -151,7 +151,8 @@ def _zsh_text(name: str, text: str) -> str:
 
 
 def _fish_option(option: Option) -> str:
-    values = {"--socket": " -r -F", "--level": " -x -a '1 2'", "--release": " -x -a '(sleepctl completion holds)'"}
+    files = dict.fromkeys(("--socket", "--trace"), " -r -F")
+    values = {**files, "--level": " -x -a '1 2'", "--release": " -x -a '(sleepctl completion holds)'"}
     takes = "" if option.kind == "flag" else values.get(option.flag, " -x")
     return f"-l {option.flag.lstrip('-')}{takes} -d {_quoted(option.help)}"
 

@@ -128,7 +128,8 @@ def _without_state(reason: str, state: str) -> str:
 def _gpu_meter(gpu: Gpu, screen: Screen) -> str:
     total, free, margin = gpu["total_bytes"], gpu["free_bytes"], gpu["margin_bytes"]
     note = f"free {format_size(max(0, free - margin))} + margin {format_size(margin)}"
-    return _meter(f"GPU {gpu['index']}", total - free, total, note, screen, short=free < margin)
+    name = f"GPU {gpu['index']}" if gpu["mig_of"] is None else f"MIG {gpu['mig_of']}.{gpu['index'] % 1000}"
+    return _meter(name, total - free, total, note, screen, short=free < margin)
 
 
 def _host_meters(host: Host, screen: Screen) -> list[str]:
@@ -145,7 +146,7 @@ def _meter(label: str, used: int, total: int, note: str, screen: Screen, *, shor
     full = round(share * _BAR_WIDTH)
     solid, empty = ("█", "░") if screen.unicode else ("#", ".")
     colour = "red" if short else "yellow" if share > 0.9 else "cyan"
-    head, text = f"{label:<6} ", f"  {format_size(used)} of {format_size(total)}, {note}"
+    head, text = f"{label:<7}", f"  {format_size(used)} of {format_size(total)}, {note}"
     if screen.width is not None:
         text = screen.cut(text, screen.width - len(head) - _BAR_WIDTH)
     return f"{head}{screen.paint(solid * full, colour)}{screen.paint(empty * (_BAR_WIDTH - full), 'dim')}{text}"

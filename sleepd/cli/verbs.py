@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 
 class Option:
-    """One option. `kind` is "flag", "text", "duration", "long duration" or "level"; `metavar` shows what it takes."""
+    """One option. `kind` is "flag", "text", "duration", "long duration", "level", or "file", which may be left out and
+    is "-" then; `metavar` shows what it takes."""
 
     __slots__ = ("default", "flag", "help", "kind", "metavar")
 
@@ -70,6 +71,14 @@ VERBS = (
             *(NO_WAIT, TIMEOUT, FORCE),
         ),
     ),
+    Verb(
+        *("stop", "stop the units of models and wait until they are; only a person starts them again", "wishes:stop"),
+        *("some", (ALL, NO_WAIT, TIMEOUT)),
+    ),
+    Verb(
+        *("start", "start the units of models and wait until they serve", "wishes:start", "some"),
+        (ALL, NO_WAIT, TIMEOUT),
+    ),
     Verb("reset", "take failed models back into service", "wishes:reset", "some", (ALL,)),
     Verb("pin", "let nothing but force put models to sleep", "wishes:pin", "some", (ALL,)),
     Verb("unpin", "let rules put models to sleep again", "wishes:unpin", "some", (ALL,)),
@@ -99,6 +108,17 @@ VERBS = (
             Option("--since", "only what came after this event", "text", "ID"),
             Option("--no-follow", "end after what is on record"),
         ),
+    ),
+    Verb(
+        *("history", "what models did, and why", "history:show_history", "filter"),
+        (
+            Option("--since", "how far back; default 1d", "long duration", "D", 86_400.0),
+            Option("--trace", "write requests as a trace for sleepd simulate, to FILE or stdout", "file", "[FILE]"),
+        ),
+    ),
+    Verb(
+        *("report", "GPU memory given back, wakes and waits, by model and by rule", "history:show_report", "filter"),
+        (Option("--since", "how far back; default 7d", "long duration", "D", 604_800.0),),
     ),
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
     Verb(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ from sleepd.client import asks
 from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
 from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
 from sleepd.client.sse import EventLines
-from sleepd.wire import answers, shapes
+from sleepd.wire import answers, history_shapes, shapes
 
 
 class AsyncClient:
@@ -70,6 +70,38 @@ class AsyncClient:
     async def holds(self) -> Reply[answers.Holds]:
         return await self.request("GET", "/v1/holds")
 
+    async def history(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Reply[history_shapes.History]:
+        """Return states, requests, wakes, sleeps and VRAM of a span; `after`: the `next` of the page before.
+
+        `models`: names or globs, none for all; `since` and `until` are RFC 3339, without them the last day.
+        """
+        return await self.send(asks.history(models=models, since=since, until=until, limit=limit, after=after))
+
+    async def history_buckets(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+    ) -> Reply[history_shapes.HistoryBuckets]:
+        """Return a span in steps of whole hours; without `since` the last week."""
+        return await self.send(asks.history("buckets", models=models, since=since, until=until, step_s=step_s))
+
+    async def report(
+        self, models: Iterable[str] = (), *, since: str | None = None, until: str | None = None
+    ) -> Reply[history_shapes.HistoryReport]:
+        """Return a span added up, by model and by what put models to sleep; without `since` the last week."""
+        return await self.send(asks.history("report", models=models, since=since, until=until))
+
     async def healthz(self) -> Reply[answers.Health]:
         return await self.request("GET", "/healthz")
 
@@ -112,6 +144,14 @@ class AsyncClient:
                 name, level=level, drain_s=drain_s, force=force, via_wake=via_wake, wait=wait, timeout_s=timeout_s
             )
         )
+
+    async def stop(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Stop the model's unit; only a person starts it again."""
+        return await self.send(asks.stop(name, wait=wait, timeout_s=timeout_s))
+
+    async def start(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Start the model's unit; answered once the model serves."""
+        return await self.send(asks.start(name, wait=wait, timeout_s=timeout_s))
 
     async def reset(self, name: str) -> Reply[answers.Outcome]:
         """Take a failed model back into service: it is looked at anew."""

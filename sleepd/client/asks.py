@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 DEFAULT_SOCKET = "/run/sleepd/sleepd.sock"
@@ -57,6 +58,14 @@ def sleep(
     return _wish(name, "sleep", body | {"wait": wait, "timeout_s": timeout_s})
 
 
+def stop(name: str, *, wait: bool, timeout_s: float) -> Request:
+    return _wish(name, "stop", {"wait": wait, "timeout_s": timeout_s})
+
+
+def start(name: str, *, wait: bool, timeout_s: float) -> Request:
+    return _wish(name, "start", {"wait": wait, "timeout_s": timeout_s})
+
+
 def simple(name: str, verb: str) -> Request:
     return Request("POST", of_model(name, verb), {})
 
@@ -82,6 +91,23 @@ def of_hold(hold_id: str) -> str:
 def events(since: str | None, *, follow: bool) -> Request:
     query = [f"follow={'true' if follow else 'false'}"] + ([f"since={quoted(since)}"] if since else [])
     return Request("GET", f"/v1/events?{'&'.join(query)}")
+
+
+def history(
+    kind: str = "",
+    *,
+    models: Iterable[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+    limit: int | None = None,
+    step_s: int | None = None,
+    after: str | None = None,
+) -> Request:
+    """`kind` "": rows; "buckets" or "report": added up. `since` and `until` as RFC 3339."""
+    words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
+    query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
+    path = f"/v1/history/{kind}" if kind else "/v1/history"
+    return Request("GET", f"{path}?{query}" if query else path)
 
 
 def _wish(name: str, verb: str, body: dict[str, Any]) -> Request:

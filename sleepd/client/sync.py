@@ -13,12 +13,12 @@ from sleepd.client.http1 import Answer, BrokenAnswer, connect, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from sleepd.client.holding import Holding
     from sleepd.client.sse import EventLines
-    from sleepd.wire import answers, shapes
+    from sleepd.wire import answers, history_shapes, shapes
 
 
 class Client:
@@ -56,6 +56,38 @@ class Client:
 
     def holds(self) -> Reply[answers.Holds]:
         return self.request("GET", "/v1/holds")
+
+    def history(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Reply[history_shapes.History]:
+        """Return states, requests, wakes, sleeps and VRAM of a span; `after`: the `next` of the page before.
+
+        `models`: names or globs, none for all; `since` and `until` are RFC 3339, without them the last day.
+        """
+        return self.send(asks.history(models=models, since=since, until=until, limit=limit, after=after))
+
+    def history_buckets(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+    ) -> Reply[history_shapes.HistoryBuckets]:
+        """Return a span in steps of whole hours; without `since` the last week."""
+        return self.send(asks.history("buckets", models=models, since=since, until=until, step_s=step_s))
+
+    def report(
+        self, models: Iterable[str] = (), *, since: str | None = None, until: str | None = None
+    ) -> Reply[history_shapes.HistoryReport]:
+        """Return a span added up, by model and by what put models to sleep; without `since` the last week."""
+        return self.send(asks.history("report", models=models, since=since, until=until))
 
     def healthz(self) -> Reply[answers.Health]:
         return self.request("GET", "/healthz")
@@ -99,6 +131,14 @@ class Client:
                 name, level=level, drain_s=drain_s, force=force, via_wake=via_wake, wait=wait, timeout_s=timeout_s
             )
         )
+
+    def stop(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Stop the model's unit; only a person starts it again."""
+        return self.send(asks.stop(name, wait=wait, timeout_s=timeout_s))
+
+    def start(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Start the model's unit; answered once the model serves."""
+        return self.send(asks.start(name, wait=wait, timeout_s=timeout_s))
 
     def reset(self, name: str) -> Reply[answers.Outcome]:
         """Take a failed model back into service: it is looked at anew."""

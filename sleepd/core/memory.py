@@ -105,16 +105,23 @@ def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tupl
     if not spec.gpus:
         return tuple(u for u in placed_on if find_gpu(gpus, u))
     found = [find_gpu(gpus, address) for address in spec.gpus]
-    return tuple(g.uuid for g in found if g) if all(found) else ()
+    # An index and a UUID may name the same one.
+    return tuple(dict.fromkeys(g.uuid for g in found if g)) if all(found) else ()
 
 
 def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
     """Why the model's GPUs are not known, and what to do, as a sentence."""
     if not record.spec.gpus:
         return f"which GPUs it uses is not known; set gpus in [models.{record.spec.name}]"
-    there = ", ".join(str(g.index) for g in gpus)
-    asked = ", ".join(record.spec.gpus)
-    return f"gpus = {asked} in [models.{record.spec.name}], but the GPUs here are {there} (nvidia-smi -L)"
+    key = f"gpus = {', '.join(record.spec.gpus)} in [models.{record.spec.name}]"
+    for address in record.spec.gpus:
+        if parts := [g.uuid for g in gpus if str(g.mig_of) == address]:
+            return f"{key}, but GPU {address} is divided into MIG devices: name one of {', '.join(parts)}"
+    unknown = [address for address in record.spec.gpus if find_gpu(gpus, address) is None]
+    if all(address.isdecimal() for address in unknown):
+        there = ", ".join(str(g.index) if g.mig_of is None else g.uuid for g in gpus)
+        return f"{key}, but the GPUs here are {there} (nvidia-smi -L)"
+    return f"{key}, but {unknown[0]} is none of those here: {', '.join(g.uuid for g in gpus)} (nvidia-smi -L)"
 
 
 def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
@@ -130,6 +137,22 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
             return Blind(f"how many bytes a wake takes is not known; set vram in [models.{record.spec.name}]")
         needs[uuid] = need
     return needs
+
+
+def start_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
+    """Bytes a start takes per GPU: what the model held awake, or may hold by its arguments, else as declared.
+
+    vLLM looks at its start whether its whole share of the GPU is free (v1/worker/utils.py, request_memory).
+    """
+    needs: dict[str, Bytes] = {}
+    for uuid in placement(record.spec, record.placed_on, gpus):
+        gpu = find_gpu(gpus, uuid)
+        held, bound = record.learned.awake.get(uuid), bound_bytes(record.facts, gpu) if record.facts and gpu else None
+        need = max((b for b in (held, bound) if b is not None), default=record.spec.vram_bytes)
+        if need is None:
+            return Blind(f"how many bytes a start takes is not known; set vram in [models.{record.spec.name}]")
+        needs[uuid] = need
+    return needs or Blind(unplaced(record, gpus))
 
 
 def _need_on(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:

@@ -274,15 +274,19 @@ class ModelSeen:
 
 @dataclass(frozen=True, slots=True)
 class GpuSeen:
-    """One physical GPU. `used_by_pid` is None where process lists were not asked for or cannot be read."""
+    """One GPU, or one MIG device of a GPU that is divided. `used_by_pid` is None where process lists were not asked for
+    or cannot be read. `mig_of`: the index of the GPU it is a part of; its own index is MIG_INDICES × (that + 1) + its
+    number there, which nobody else has."""
 
     uuid: str
     index: int
     total_bytes: Bytes
     free_bytes: Bytes
     used_by_pid: Mapping[int, Bytes] | None = None
+    mig_of: int | None = None
 
 
+MIG_INDICES = 1000
 GpusSeen: TypeAlias = tuple[GpuSeen, ...]
 
 

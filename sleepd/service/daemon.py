@@ -30,6 +30,7 @@ from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
 from sleepd.service.farewell import WAKE_S, wake_sleepers
 from sleepd.service.followers import Followers
+from sleepd.service.history import HistoryPart
 from sleepd.service.listeners import Listeners
 from sleepd.service.metrics import MetricsPart
 from sleepd.service.parts import Parts
@@ -57,6 +58,16 @@ class Service:
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
         self.followers = Followers(self._complain)
+        self.history = HistoryPart(
+            parts.history,
+            now=self.now,
+            tell=lambda note: self._tell([note], self.now()),
+            keep_s=lambda: self._reloading.config.service.history_keep_s,
+            entered=lambda model: self._gates.of(model).entered,
+            energy=parts.energy,
+        )
+        self.followers.turns.add(self.history.turned)
+        self.followers.waits.add(self.history.waited)
         self._metrics.follow(self.followers)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
@@ -179,7 +190,7 @@ class Service:
             first.world,
             clock=parts.clock,
             store=parts.store,
-            runner=Runner(parts.clock, parts.gpus, parts.host),
+            runner=Runner(parts.clock, parts.gpus, parts.host, parts.manager),
             gates=self._gates,
             server=self._server,
             tell=self._tell,
@@ -193,13 +204,14 @@ class Service:
         if isinstance(parts.gpus, DeclaredGpus):
             parts.gpus.count(lambda: declared_bytes(self.world, self._server))
         self._observer = Observer(
-            *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked
+            *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked, parts.manager
         )
         self._loop.observe_with(self._observer)
         await self._listeners.start(self, config.service, parts.passed)
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
         self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
+        self.history.start()
         parts.notifier.ready()
 
     async def wait(self) -> None:
@@ -237,8 +249,10 @@ class Service:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []
         ends += self._listeners.ends()
+        ends.append(("the history", self.history.stop))
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
+        ends += [("the service manager", self._parts.manager.close)] if self._parts.manager is not None else []
         for part, end in ends:
             await self._end(part, end)
 

@@ -2,20 +2,22 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.declared_gpus import DeclaredGpus
+from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
 from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
+from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.config.settings import Config
 from sleepd.core.units import Seconds
-from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
+from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,12 @@ class Parts:
     passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Listening sockets that the service manager opened, by name."""
     units: CgroupMemory | None = None
+    manager: Units | None = None
+    """The service manager's units; None: nothing here starts or stops one."""
+    history: HistoryDatabase | None = None
+    """None: no history is kept."""
+    energy: Callable[[], Awaitable[Mapping[str, float]]] | None = None
+    """Joules taken by GPU uuid, rising; None where nothing tells."""
     watchdog_s: Seconds | None = None
     """Within which time the service manager wants signs of life; None where it watches nobody."""
 
@@ -39,14 +47,18 @@ def system_parts(config: Config) -> Parts:
     """The real outside: this machine's clock, NVML, /proc and disk."""
     clock, service = SystemClock(), config.service
     units = CgroupMemory(service.cgroup_root, service.proc_root)
+    nvml = NvmlGpus(clock) if service.gpu.backend == "nvml" else None
     return Parts(
         clock=clock,
-        gpus=NvmlGpus(clock) if service.gpu.backend == "nvml" else DeclaredGpus(clock, service.gpu.capacity_bytes),
+        gpus=nvml or DeclaredGpus(clock, service.gpu.capacity_bytes),
         host=ProcHostMemory(service.proc_root, clock, units),
         store=SqliteStore(service.state_dir / "state.db"),
         notifier=SystemdNotifier(),
         find=ProcessFinder(service.cgroup_root),
         passed=passed_sockets(os.environ, os.getpid()),
         units=units,
+        manager=SystemdUnits(clock),
+        history=HistoryDatabase(service.state_dir / "history.db"),
+        energy=nvml.read_energy if nvml is not None else None,
         watchdog_s=watchdog_interval_s(os.environ, os.getpid()),
     )

@@ -3,7 +3,7 @@
 The simulated vLLM servers, a real vLLM with the tests' plugin, the demo, and a stand-in for `libnvidia-ml.so.1` all
 read or write the same directory, so that what one of them allocates is what the others see. Standard library only.
 
-    DIR/gpus           one line "INDEX UUID TOTAL_BYTES" per GPU
+    DIR/gpus           one line "INDEX UUID TOTAL_BYTES" per GPU, then "INDEX UUID TOTAL_BYTES PARENT" per MIG device
     DIR/INDEX.PID      the bytes that process PID holds on GPU INDEX, as decimal text
     DIR/lock           flock()ed while anything is read or written
     DIR/nvml_error     optional, for tests: "CODE" or "CODE FUNCTION", what the NVML stand-in returns from then on
@@ -46,10 +46,12 @@ class OutOfMemory(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class LedgerGpu:
-    """One GPU as it is created: its NVML UUID (no spaces) and its size."""
+    """One GPU as it is created: its NVML UUID (no spaces) and its size. `mig_of`: it is a MIG device of the GPU at that
+    place of the list; those come last, and nobody holds anything of their parent itself."""
 
     uuid: str
     total_bytes: int
+    mig_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Ledger:
                 raise ValueError(f"GPU {index}: wanted a UUID of 1 to 95 characters without spaces, found {gpu.uuid!r}")
             if gpu.total_bytes <= 0:
                 raise ValueError(f"GPU {index}: wanted a size above 0 bytes, found {gpu.total_bytes}")
-            lines.append(f"{index} {gpu.uuid} {gpu.total_bytes}\n")
+            parent = "" if gpu.mig_of is None else f" {gpu.mig_of}"
+            lines.append(f"{index} {gpu.uuid} {gpu.total_bytes}{parent}\n")
         if len({gpu.uuid for gpu in gpus}) != len(gpus):
             raise ValueError("wanted a different UUID for each GPU, found one twice")
         path = Path(directory)
@@ -142,7 +145,7 @@ class Ledger:
     def _read(self) -> tuple[LedgerUse, ...]:
         gpus: dict[int, LedgerUse] = {}
         for line in (self.directory / "gpus").read_text().splitlines():
-            number, uuid, size = line.split()
+            number, uuid, size, *_ = line.split()
             gpus[int(number)] = LedgerUse(int(number), uuid, int(size))
         for index, pid in sorted(_entries(self.directory)):
             entry = self.directory / f"{index}.{pid}"

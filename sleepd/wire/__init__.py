@@ -20,6 +20,7 @@ from sleepd.wire.bodies import (
     tasks_body,
     unread_models,
 )
+from sleepd.wire.history import buckets_body, history_body, report_body
 from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 
@@ -29,11 +30,13 @@ __all__ = [
     "PROBLEMS",
     "Json",
     "answer_body",
+    "buckets_body",
     "event_body",
     "explain_body",
     "find_task",
     "format_time",
     "gpu_body",
+    "history_body",
     "hold_body",
     "holds_body",
     "host_body",
@@ -41,6 +44,7 @@ __all__ = [
     "plan_body",
     "problem_body",
     "refusal_body",
+    "report_body",
     "status_body",
     "task_body",
     "tasks_body",

@@ -96,6 +96,7 @@ def gpu_body(world: World, gpu: GpuSeen) -> shapes.Gpu:
     return {
         "uuid": gpu.uuid,
         "index": gpu.index,
+        "mig_of": gpu.mig_of,
         "total_bytes": gpu.total_bytes,
         "free_bytes": gpu.free_bytes,
         "margin_bytes": world.settings.gpu_margin_bytes,

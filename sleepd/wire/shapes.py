@@ -137,12 +137,14 @@ class Model(Shape):
 
 
 class Gpu(Shape):
-    """One physical GPU."""
+    """One GPU, or one MIG device of a GPU that is divided."""
 
     uuid: str
     """as NVML names it"""
     index: int
-    """nvidia-smi's number"""
+    """nvidia-smi's number; of a MIG device 1000 × (that of its GPU + 1) + its number there"""
+    mig_of: int | None
+    """the number of the GPU that it is a MIG device of"""
     total_bytes: int
     """its memory"""
     free_bytes: int

@@ -17,7 +17,8 @@ from sleepd.client import ApiProblem, Client, DaemonUnreachable, asks
 from sleepd.client.aio import AsyncClient
 from sleepd.core.events import Answer, AnswerKind
 from sleepd.core.wishes import HoldAsked, HoldEnded, PinAsked, SleepAsked, WakeAsked
-from tests.unit.api_rig import FakeDaemon, serving
+from sleepd.history.found import HistoryUnreadable, Span
+from tests.unit.api_rig import WALL_S, FakeDaemon, serving
 
 LIMIT_S = 30.0
 
@@ -65,6 +66,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/models/{name}/explain": lambda client: client.explain("chat"),
     "POST /v1/models/{name}/wake": lambda client: client.wake("chat", timeout_s=5, force=True),
     "POST /v1/models/{name}/sleep": lambda client: client.sleep("chat", level=2, via_wake=True, drain_s=1),
+    "POST /v1/models/{name}/stop": lambda client: client.stop("chat", wait=False),
+    "POST /v1/models/{name}/start": lambda client: client.start("chat", timeout_s=5),
     "POST /v1/models/{name}/reset": lambda client: client.reset("chat"),
     "POST /v1/models/{name}/pin": lambda client: client.pin("chat"),
     "POST /v1/models/{name}/unpin": lambda client: client.unpin("chat"),
@@ -73,6 +76,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "DELETE /v1/holds/{id}": lambda client: client.release("job:1"),
     "GET /v1/tasks": lambda client: client.tasks(),
     "GET /v1/tasks/{id}": lambda client: client.task(6),
+    "GET /v1/history": lambda client: client.history(["chat", "emb*"], since="2025-12-31T00:00:00+01:00", limit=5),
+    "GET /v1/history/buckets": lambda client: client.history_buckets(step_s=7200),
+    "GET /v1/history/report": lambda client: client.report(["chat"]),
     "POST /v1/reload": lambda client: client.reload(),
     "GET /healthz": lambda client: client.healthz(),
     "GET /readyz": lambda client: client.readyz(),
@@ -94,6 +100,33 @@ async def test_every_route_has_its_method(daemon: FakeDaemon, tmp_path: Path) ->
     assert kinds.count(PinAsked) == 4
     (first, *_) = [wish for wish in daemon.asked if isinstance(wish, SleepAsked)]
     assert (first.level, first.via_wake, first.drain_s) == (2, True, 1)
+
+
+async def test_history_is_asked_for_a_span_and_read_on_by_pages(daemon: FakeDaemon, tmp_path: Path) -> None:
+    client = Client(tmp_path / "s")
+    since, until = "2025-12-31T01:00:00+01:00", "2026-01-01T00:00:00Z"
+    first = await in_thread(lambda: client.history(["chat", "emb*"], since=since, until=until))
+    last = await in_thread(lambda: client.history(since=since, until=until, after=first.body["next"]))
+    assert last.body["next"] is None
+    assert daemon.history.asked[0] == Span(WALL_S - 86_400, WALL_S, ("chat", "emb*"))
+    assert [task["result"] for task in first.body["sleeps"]] == ["failed"]
+    report = (await in_thread(client.report)).body
+    assert report["total"]["requests"] == 300
+    assert [row["name"] for row in report["models"]] == ["chat", "embed"]
+    assert [row["name"] for row in report["by"]] == ["rule nap"]
+    for wrong, told in (
+        ({"since": "yesterday"}, "the field from has a wrong value"),
+        ({"since": until, "until": since}, "the span is empty"),
+        ({"limit": 99_999}, "the field limit has a wrong value"),
+    ):
+        with pytest.raises(ApiProblem, match=told) as refused:
+            await in_thread(lambda wrong=wrong: client.history(**wrong))
+        assert refused.value.status == 400
+    with pytest.raises(ApiProblem, match="the field step_s has a wrong value"):
+        await in_thread(lambda: client.history_buckets(step_s=5000))
+    daemon.history.refuse = HistoryUnreadable("/var/lib/sleepd/history.db: disk I/O error")
+    with pytest.raises(ApiProblem, match=r"there is no history to be had: /var/lib/sleepd/history\.db: disk I/O"):
+        await in_thread(client.report)
 
 
 async def test_a_rehearsed_wake_asks_for_nothing(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import Case, GenerationMode
 
+from sleepd.api.fields import parse_moment
 from sleepd.api.openapi import describe, operation_id
 from sleepd.api.route import Route
 from sleepd.api.routes import ROUTES
 from tests.api.unix_session import unix_session
-from tests.unit.api_rig import FakeDaemon, serving
+from tests.unit.api_rig import WALL_S, FakeDaemon, serving
 
 EXAMPLES = 20
 SCHEMA = schemathesis.openapi.from_dict(describe(ROUTES))
@@ -52,6 +53,13 @@ def test_the_document_that_is_served_is_valid(session: requests.Session) -> None
     assert met == {(route.method, route.path) for route in ROUTES}
 
 
+def _is_backwards(case: Case) -> bool:
+    """Whether it asks for a span that ends before it begins, which no schema can tell."""
+    query = case.query or {}
+    begin, end = (parse_moment(str(query[name])) if query.get(name) else None for name in ("from", "to"))
+    return (WALL_S if end is None else end) <= (float("-inf") if begin is None else begin)
+
+
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("route", [route for route in ROUTES if not route.endless], ids=operation_id)
 def test_every_operation_keeps_the_document(session: requests.Session, route: Route, mode: GenerationMode) -> None:
@@ -74,6 +82,7 @@ def test_every_operation_keeps_the_document(session: requests.Session, route: Ro
     def meet(case: Case) -> None:
         # A stream that is asked for has no end to wait for.
         assume(not (isinstance(case.body, dict) and case.body.get("attach")))
+        assume(not _is_backwards(case))
         case.call_and_validate(base_url="http://localhost", session=session)
 
     meet()

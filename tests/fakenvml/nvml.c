@@ -3,7 +3,8 @@
  *
  * $SLEEPD_FAKE_NVML names the directory, which is read afresh at every call, under its lock:
  *
- *     gpus         one line "INDEX UUID TOTAL_BYTES" per GPU
+ *     gpus         one line "INDEX UUID TOTAL_BYTES" per GPU; then one "INDEX UUID TOTAL_BYTES PARENT" per MIG device of
+ *                  the GPU with the index PARENT, which is in MIG mode by that
  *     INDEX.PID    the bytes that process PID holds on GPU INDEX; dead processes and zombies hold nothing
  *     nvml_error   optional: "CODE" makes every query return that code, "CODE FUNCTION" only that function, named with
  *                  or without its version ("nvmlDeviceGetMemoryInfo"). nvmlInit fails only when named: "nvmlInit".
@@ -12,8 +13,10 @@
  * process lists (NVML_ERROR_INSUFFICIENT_SIZE with the needed count) are those of NVIDIA's nvml.h, release 13.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,10 +40,11 @@ enum {
     NVML_ERROR_UNKNOWN = 999,
 };
 
-enum { MAX_GPUS = 64, MAX_HOLDINGS = 4096, UUID_SIZE = 96, IDLE_MILLIWATTS = 50000 };
+enum { MAX_GPUS = 64, MAX_MIG_DEVICES = 7, MAX_HOLDINGS = 4096, UUID_SIZE = 96, IDLE_MILLIWATTS = 50000 };
 
 #define NO_INSTANCE 0xFFFFFFFFu /* not a MIG instance */
 #define MEMORY_V2 0x02000028u   /* sizeof(nvmlMemory_v2_t) | 2 << 24 */
+#define NO_PARENT (-1)
 #define EXPORT __attribute__((visibility("default")))
 
 typedef int nvmlReturn_t;
@@ -69,6 +73,7 @@ typedef struct {
     unsigned index;
     char uuid[UUID_SIZE];
     bytes_t total;
+    int parent; /* NO_PARENT, or the index of the GPU that this is a MIG device of */
 } gpu_t;
 
 typedef struct {
@@ -100,8 +105,8 @@ static int is_running(unsigned pid)
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%u/stat", pid);
     FILE *stat = fopen(path, "re");
-    if (!stat)
-        return 0;
+    if (!stat) /* a /proc that hides other users' processes (hidepid) denies one that signals would reach */
+        return kill((pid_t)pid, 0) != 0 && errno == EPERM;
     size_t length = fread(text, 1, sizeof text - 1, stat);
     fclose(stat);
     text[length] = '\0';
@@ -118,7 +123,9 @@ static nvmlReturn_t read_gpus(const char *directory, host_t *host)
     char line[256];
     while (result == NVML_SUCCESS && fgets(line, sizeof line, file)) {
         gpu_t *gpu = &host->gpus[host->gpu_count];
-        if (host->gpu_count == MAX_GPUS || sscanf(line, "%u %95s %llu", &gpu->index, gpu->uuid, &gpu->total) != 3)
+        gpu->parent = NO_PARENT;
+        if (host->gpu_count == MAX_GPUS ||
+            sscanf(line, "%u %95s %llu %d", &gpu->index, gpu->uuid, &gpu->total, &gpu->parent) < 3)
             result = NVML_ERROR_UNKNOWN;
         else
             host->gpu_count++;
@@ -252,6 +259,20 @@ static nvmlReturn_t look_at(const char *function, nvmlDevice_t device, host_t **
     return device ? NVML_ERROR_GPU_IS_LOST : NVML_ERROR_INVALID_ARGUMENT;
 }
 
+/* The MIG device of this number on that GPU, or NULL. */
+static const gpu_t *find_mig_device(const host_t *host, const gpu_t *parent, unsigned number)
+{
+    for (unsigned n = 0; n < host->gpu_count; n++)
+        if (host->gpus[n].parent == (int)parent->index && number-- == 0)
+            return &host->gpus[n];
+    return NULL;
+}
+
+static int is_in_mig_mode(const host_t *host, const gpu_t *gpu)
+{
+    return find_mig_device(host, gpu, 0) != NULL;
+}
+
 static nvmlReturn_t give_text(const char *text, char *buffer, unsigned length)
 {
     if (!buffer)
@@ -269,6 +290,10 @@ static nvmlReturn_t measure(const char *function, nvmlDevice_t device, nvmlMemor
     nvmlReturn_t result = look_at(function, device, &host, &gpu);
     if (result != NVML_SUCCESS)
         return result;
+    if (is_in_mig_mode(host, gpu)) { /* the sum over all MIG devices is told to the privileged only */
+        free(host);
+        return NVML_ERROR_NO_PERMISSION;
+    }
     memory->total = gpu->total;
     memory->used = 0;
     for (unsigned n = 0; n < host->holding_count; n++)
@@ -372,7 +397,9 @@ EXPORT nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
     nvmlReturn_t result = look(__func__, &host);
     if (result != NVML_SUCCESS)
         return result;
-    *count = host->gpu_count;
+    *count = 0;
+    for (unsigned n = 0; n < host->gpu_count; n++)
+        *count += host->gpus[n].parent == NO_PARENT;
     free(host);
     return NVML_SUCCESS;
 }
@@ -386,7 +413,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *
     if (result != NVML_SUCCESS)
         return result;
     nvmlDevice_t handle = (nvmlDevice_t)((uintptr_t)index + 1);
-    if (find_gpu(host, handle))
+    const gpu_t *gpu = find_gpu(host, handle);
+    if (gpu && gpu->parent == NO_PARENT)
         *device = handle;
     else
         result = NVML_ERROR_INVALID_ARGUMENT;
@@ -451,9 +479,51 @@ EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned 
 
 EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsigned *pending)
 {
-    (void)device, (void)current, (void)pending;
-    nvmlReturn_t result = begin(__func__);
-    return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result; /* as GPUs without MIG answer */
+    host_t *host;
+    const gpu_t *gpu;
+    if (!current || !pending)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = look_at(__func__, device, &host, &gpu);
+    if (result != NVML_SUCCESS)
+        return result;
+    if (is_in_mig_mode(host, gpu))
+        *current = *pending = 1;
+    else
+        result = NVML_ERROR_NOT_SUPPORTED; /* as GPUs without MIG answer */
+    free(host);
+    return result;
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count)
+{
+    host_t *host;
+    const gpu_t *gpu;
+    if (!count)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = look_at(__func__, device, &host, &gpu);
+    if (result != NVML_SUCCESS)
+        return result;
+    *count = is_in_mig_mode(host, gpu) ? MAX_MIG_DEVICES : 0;
+    free(host);
+    return NVML_SUCCESS;
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index, nvmlDevice_t *mig)
+{
+    host_t *host;
+    const gpu_t *gpu;
+    if (!mig)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = look_at(__func__, device, &host, &gpu);
+    if (result != NVML_SUCCESS)
+        return result;
+    const gpu_t *found = index < MAX_MIG_DEVICES ? find_mig_device(host, gpu, index) : NULL;
+    if (found)
+        *mig = (nvmlDevice_t)((uintptr_t)found->index + 1);
+    else
+        result = index < MAX_MIG_DEVICES ? NVML_ERROR_NOT_FOUND : NVML_ERROR_INVALID_ARGUMENT;
+    free(host);
+    return result;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)

@@ -99,12 +99,13 @@ class _Process:
 class Server(_Process):
     """One simulated vLLM server, answering when made."""
 
-    def __init__(self, host: Host, name: str, version: str, options: tuple[str, ...]) -> None:
+    def __init__(self, host: Host, name: str, version: str, options: tuple[str, ...], gpus: tuple[int, ...]) -> None:
         self.version = version
         self.name, self.path, self._control = name, host.root / f"{name}.sock", host.root / f"{name}.ctl"
         self._host = host
         where = ("--uds", str(self.path), "--control-uds", str(self._control), "--ledger", str(host.ledger.directory))
-        arguments = ("fake-vllm", *where, "--gpu", "0", "--name", name, "--version", version, *options)
+        ranks = (word for index in gpus for word in ("--gpu", str(index)))
+        arguments = ("fake-vllm", *where, *ranks, "--name", name, "--version", version, *options)
         for stale in (self.path, self._control):
             stale.unlink(missing_ok=True)
         super().__init__(arguments, host.root / f"{name}.log", {}, told=True)
@@ -147,8 +148,8 @@ class Server(_Process):
         failed = any("5xx" in self.calls(path) for path in ("/sleep", "/wake_up", "/collective_rpc"))
         return failed and not dialect_of(self.version).reentrant_blocks
 
-    def held_bytes(self) -> int:
-        return self._host.gpu().used_by_pid.get(self.pid, 0)
+    def held_bytes(self, gpu: int = 0) -> int:
+        return self._host.gpu(gpu).used_by_pid.get(self.pid, 0)
 
     def calls(self, path: str) -> dict[str, int]:
         """How often a handler answered, by status class: {"2xx": 1}."""
@@ -291,8 +292,12 @@ class Host:
         """From now on NVML does not say who holds how much (NVML_ERROR_NO_PERMISSION), as on WSL."""
         (self.ledger.directory / "nvml_error").write_text("4 nvmlDeviceGetComputeRunningProcesses")
 
-    def gpu(self) -> LedgerUse:
-        return self.ledger.read()[0]
+    def gpu(self, index: int = 0) -> LedgerUse:
+        return self.ledger.read()[index]
+
+    def set_gpus(self, *gpus: LedgerGpu) -> None:
+        """Have these GPUs instead of one; before any server starts."""
+        self.ledger = Ledger.create(self.ledger.directory, gpus)
 
     def configure(self, *models: str, idle: str = "1h", extra: str = "", **model_keys: Mapping[str, Any]) -> None:
         """Write the configuration: these models with short times, a nap rule, and whatever `extra` TOML says."""
@@ -310,9 +315,11 @@ class Host:
         scratch.write_text("\n".join([*lines, extra, ""]))
         scratch.replace(self.etc / "sleepd.toml")
 
-    def start_servers(self, *names: str, version: str = "0.32.0", options: tuple[str, ...] = ()) -> list[Server]:
-        """Return servers that answer; they start at the same time."""
-        servers = [Server(self, name, version, (*SERVER_OPTIONS, *options)) for name in names]
+    def start_servers(
+        self, *names: str, version: str = "0.32.0", options: tuple[str, ...] = (), gpus: tuple[int, ...] = (0,)
+    ) -> list[Server]:
+        """Return servers that answer, each a rank on each of these GPUs; they start at the same time."""
+        servers = [Server(self, name, version, (*SERVER_OPTIONS, *options), gpus) for name in names]
         self.processes += servers
         for server in servers:
             server.await_ready()

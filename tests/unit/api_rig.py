@@ -33,6 +33,8 @@ from sleepd.core.units import GIB
 from sleepd.core.victims import Offer
 from sleepd.core.wishes import HoldAsked, HoldEnded
 from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
+from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
 
 WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 MONO_S = 5_000.0
@@ -85,6 +87,48 @@ def make_world() -> World:
     )
 
 
+class FakeHistory:
+    """A history with one row of each kind; `refuse` is raised instead."""
+
+    def __init__(self) -> None:
+        self.refuse: Exception | None = None
+        self.asked: list[Span] = []
+
+    async def page(self, span: Span, limit: int, after: str) -> Page:
+        self._hear(span)
+        asleep = Interval("chat", "asleep", 1, "offloaded", WALL_S - 900, None, "rule", "nap", 6, 58 * GIB)
+        found = Interval("chat", "awake", 0, "loaded", WALL_S - 2000, WALL_S - 900)
+        wake = Transition(
+            *(7, "chat", "wake", 1, "request", "gateway", WALL_S - 4, WALL_S, Result.DONE, "awake", ("embed",)),
+            *(3, 4.1),
+        )
+        refused = Transition(
+            *(8, "chat", "sleep", 1, "rule", "nap", WALL_S - 99, WALL_S - 98, Result.FAILED, "failed: no answer")
+        )
+        minutes = (MinuteRow(int(WALL_S) - 960, "chat", Counts(3, 2, 1400, 300)),)
+        vram = (VramRow(int(WALL_S) - 960, GPU, "", 62 * GIB), VramRow(int(WALL_S) - 960, GPU, "chat", 60 * GIB))
+        states = () if after else (found, asleep)
+        return Page(states, minutes, () if after else (wake, refused), vram, "" if after else "-".join("1234567890"))
+
+    async def buckets(self, span: Span, step_s: int) -> tuple[Bucket, ...]:
+        self._hear(span)
+        spent = Spent(1800.0, 1700.0, 100.0, 0.0, 1700.0 * 58 * GIB, 2, 1, 1, 3.6e5)
+        return (Bucket(int(WALL_S) - 3600, "chat", Counts(30, 29, 21000, 4400), spent),)
+
+    async def report(self, span: Span) -> Report:
+        self._hear(span)
+        chat = Totals(Counts(300, 290, 210_000, 44_000), Spent(9e4, 8e4, 99.0, 5.0, 8e4 * 58 * GIB, 9, 1, 2, 3.6e6))
+        chat.waits = {bucket_of(4.0): 8, bucket_of(9.0): 1}
+        nap = Totals(spent=Spent(asleep_s=8e4, given_back=8e4 * 58 * GIB, wakes=9, failures=1), waits=chat.waits)
+        embed = Totals(spent=Spent(awake_s=1.7e5))
+        return Report(span, int(WALL_S) - 90_000, {"chat": chat, "embed": embed}, {"rule nap": nap}, {GPU: 7.2e6})
+
+    def _hear(self, span: Span) -> None:
+        self.asked.append(span)
+        if self.refuse is not None:
+            raise self.refuse
+
+
 class FakeDaemon:
     """Answers with what `answers` holds for a model, else DONE; a model in `never` keeps its callers waiting."""
 
@@ -102,6 +146,7 @@ class FakeDaemon:
         slept = Task(6, "embed", TaskKind.SLEEP, 1, CAUSE, Plan((step_of(Verb.SLEEP_L1),)), MONO_S - 50, cursor=1)
         self.ended = [TaskEnded(slept, "asleep at level 1", WALL_S - 40, 10.0, True)]
         self.detached: list[tuple[str, int]] = []
+        self.history = FakeHistory()
 
     def now(self) -> Now:
         return Now(MONO_S, WALL_S + self.wall_offset_s)

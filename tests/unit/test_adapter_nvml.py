@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from sleepd.adapters.nvml import RETRY_AFTER_S, NvmlGpus
+from sleepd.adapters.nvml import REOPEN_AFTER_S, RETRY_AFTER_S, NvmlGpus
 from sleepd.core.model import GpuSeen, Known, Missing, MissingReason, Now
 
 TOTAL, FREE = 80 << 30, 30 << 30
@@ -36,6 +36,8 @@ class Driver:
         self.calls: list[str] = []
         self.uuids = ["GPU-0", "GPU-1"]
         self.processes: list[tuple[int, int | None]] = [(10, 5), (11, 7)]
+        self.mig: dict[int, dict[int, str]] = {}
+        """By GPU in MIG mode: the UUIDs of its MIG devices by their numbers."""
         self.hang: threading.Event | None = None
         self.reached, self.left = threading.Event(), threading.Event()
 
@@ -60,12 +62,25 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     def listed(_: int) -> list[Any]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in driver.processes]
 
+    def mig_mode(index: int) -> list[int]:
+        if index not in driver.mig:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return [1, 1]
+
+    def mig_device(index: int, number: int) -> str:
+        if number not in driver.mig[index]:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return driver.mig[index][number]
+
     answers: dict[str, Callable[..., Any]] = {
+        "nvmlDeviceGetMigMode": mig_mode,
+        "nvmlDeviceGetMaxMigDeviceCount": lambda _: 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": mig_device,
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
         "nvmlDeviceGetCount": lambda: len(driver.uuids),
         "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetUUID": lambda index: driver.uuids[index],
+        "nvmlDeviceGetUUID": lambda handle: handle if isinstance(handle, str) else driver.uuids[handle],
         "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=TOTAL, free=FREE, used=TOTAL - FREE),
         "nvmlDeviceGetComputeRunningProcesses": listed,
         "nvmlDeviceGetGraphicsRunningProcesses": lambda _: [],
@@ -98,6 +113,59 @@ async def test_every_gpu_is_read_and_processes_only_when_asked_for(driver: Drive
     assert isinstance(reading, Known)
     assert reading.value[0].used_by_pid == {10: 5, 11: 7}
     assert driver.calls.count("nvmlInit") == 1
+
+
+async def test_a_gpu_in_mig_mode_is_its_mig_devices(driver: Driver, gpus: NvmlGpus) -> None:
+    """The GPU itself is not asked: only the privileged are told of the whole, and nothing computes on it."""
+    driver.mig = {1: {0: "MIG-aa", 3: "MIG-bb"}}
+    reading = await gpus.read(processes=True)
+    assert isinstance(reading, Known)
+    assert [(g.uuid, g.index, g.mig_of) for g in reading.value] == [
+        ("GPU-0", 0, None),
+        ("MIG-aa", 2000, 1),
+        ("MIG-bb", 2003, 1),
+    ]
+    assert reading.value[2].used_by_pid == {10: 5, 11: 7}
+
+
+async def test_mig_mode_without_mig_devices_leaves_nothing_and_says_what_to_do(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.mig = {0: {}, 1: {}}
+    assert "has no MIG device: create some (nvidia-smi mig -cgi" in missing(await gpus.read(processes=False)).detail
+    driver.mig = {0: {}}
+    gpus._clock.mono_s += RETRY_AFTER_S  # type: ignore[attr-defined]
+    reading = await gpus.read(processes=False)
+    assert isinstance(reading, Known)
+    assert [g.uuid for g in reading.value] == ["GPU-1"]
+
+
+async def test_mig_devices_that_were_made_anew_are_found_after_a_while(driver: Driver, gpus: NvmlGpus) -> None:
+    driver.mig = {1: {0: "MIG-aa", 1: "MIG-bb"}}
+    await gpus.read(processes=False)
+    asked = pynvml.nvmlDeviceGetMemoryInfo
+
+    def gone(handle: object) -> Any:
+        if handle == "MIG-aa":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return asked(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", gone)
+        driver.mig = {1: {1: "MIG-bb", 2: "MIG-cc"}}
+        reading = await gpus.read(processes=False)
+        assert isinstance(reading, Known)
+        assert [g.uuid for g in reading.value] == ["GPU-0", "MIG-bb"]
+        gpus._clock.mono_s += REOPEN_AFTER_S  # type: ignore[attr-defined]
+        reading = await gpus.read(processes=False)
+    assert isinstance(reading, Known)
+    assert [g.uuid for g in reading.value] == ["GPU-0", "MIG-bb", "MIG-cc"]
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND])
+async def test_a_driver_that_knows_no_mig_has_whole_gpus(driver: Driver, gpus: NvmlGpus, code: int) -> None:
+    driver.fail["nvmlDeviceGetMigMode"] = code
+    reading = await gpus.read(processes=False)
+    assert isinstance(reading, Known)
+    assert [g.uuid for g in reading.value] == ["GPU-0", "GPU-1"]
 
 
 async def test_bytes_that_the_driver_does_not_tell_are_unknown_not_zero(driver: Driver, gpus: NvmlGpus) -> None:
@@ -199,3 +267,28 @@ async def test_readers_at_the_same_time_share_one_session(driver: Driver, gpus: 
     readings = await asyncio.gather(*(gpus.read(processes=True) for _ in range(8)))
     assert all(isinstance(reading, Known) for reading in readings)
     assert driver.calls.count("nvmlInit") == 1
+
+
+async def test_energy_is_the_drivers_count_or_power_added_up(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:
+    clock = StillClock()
+    gpus = NvmlGpus(clock)  # type: ignore[arg-type]
+    assert await gpus.read_energy() == {}, "nothing is asked before there is a session"
+    await gpus.read(processes=False)
+    total_mj, watts = {"GPU-0": 5000}, {"GPU-1": 100.0}
+
+    def total(handle: str) -> int:
+        if handle not in total_mj:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return total_mj[handle]
+
+    def power(handle: str) -> int:
+        return round(watts[handle] * 1000)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: total(driver.uuids[handle]))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda handle: power(driver.uuids[handle]))
+    assert await gpus.read_energy() == {"GPU-0": 5.0, "GPU-1": 0.0}
+    clock.mono_s += 10
+    total_mj["GPU-0"], watts["GPU-1"] = 9000, 300.0
+    assert await gpus.read_energy() == {"GPU-0": 9.0, "GPU-1": 2000.0}
+    clock.mono_s += 1000  # what it took meanwhile nobody knows
+    assert await gpus.read_energy() == {"GPU-0": 9.0, "GPU-1": 2000.0}

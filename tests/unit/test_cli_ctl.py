@@ -1,16 +1,18 @@
 """sleepctl as a program against a served API: what it prints, where, and its exit codes."""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from api_rig import FakeDaemon, serving
+from api_rig import WALL_S, FakeDaemon, serving
 
 from sleepd import wire
 from sleepd.api.daemon import ReloadOutcome
@@ -74,6 +76,42 @@ async def test_wake_and_sleep_say_what_became_of_each(daemon: FakeDaemon) -> Non
     wish = daemon.asked[-1]
     assert isinstance(wish, SleepAsked)
     assert (wish.level, wish.drain_s, wish.wait) == (2, 5.0, False)
+
+
+async def test_history_and_report_fit_80_columns(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.wall_offset_s = time.time() - WALL_S
+    listed, report = await asyncio.gather(run("history", "chat", COLUMNS="80"), run("report", COLUMNS="80"))
+    assert (listed.code, listed.err, report.code, report.err) == (0, "", 0, "")
+    lines = listed.out.splitlines()
+    assert lines[0].split() == ["MODEL", "SINCE", "STATE", "LASTED", "WHY"]
+    assert "found so" in lines[1]
+    assert "asleep L1" in lines[2]
+    assert "rule nap, frees" in lines[2]
+    assert "sleep failed" in lines[3]
+    assert "given back: 1,288.9 GiB-hours of GPU memory" in report.out
+    assert "wakes: 9; requests that waited: 9, half of them no longer than" in report.out
+    rows = [line.split() for line in report.out.splitlines()]
+    assert ["chat", "1,288.9", "22h13m", "9", "4.2s", "9.0s", "2", "1", "1.0kWh"] in rows
+    assert ["embed", "0.0", "0s", "0", "-", "-", "0", "0", "-"] in rows
+    assert all(len(line) <= 80 for line in (listed.out + report.out).splitlines())
+    assert len(daemon.history.asked) == 3, "a page that says there is more is not the last one"
+
+
+async def test_history_becomes_a_trace(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.wall_offset_s = time.time() - WALL_S
+    packed = tmp_path / "t.csv.gz"
+    shown, written = await asyncio.gather(run("history", "--trace"), run("history", "--trace", str(packed)))
+    # Two pages with the same row: in its minute twice as many came.
+    assert shown.out.splitlines()[0] == "seconds,model,prompt_tokens,output_tokens"
+    assert len(shown.out.splitlines()) == 1 + 6
+    assert f"6 requests of 1 models in {packed}" in written.err
+    assert gzip.decompress(packed.read_bytes()).decode() == shown.out
+    assert {line.partition(",")[2] for line in shown.out.splitlines()[1:]} == {"chat,700,150"}
+    nowhere = await run("history", "--trace", "/nowhere/t.csv")
+    assert (nowhere.code, nowhere.out) == (1, "")
+    assert "/nowhere/t.csv cannot be written: No such file or directory" in nowhere.err
+    exact = await run("report", "--json", "--since", "1d")
+    assert json.loads(exact.out)["total"]["wakes"] == 9
 
 
 async def test_all_means_all_and_json_is_the_answer(daemon: FakeDaemon) -> None:

@@ -249,6 +249,39 @@ def test_what_is_not_known_is_refused_as_blind_with_the_setting_that_helps():
     assert "gpus = 5" in ask(world(elsewhere)).hint
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (("0",), "GPU 0 is divided into MIG devices: name one of MIG-a, MIG-b"),
+        (("MIG-c",), "MIG-c is none of those here: MIG-a, MIG-b, GPU-1 (nvidia-smi -L)"),
+        (("GPU-9", "1"), "GPU-9 is none of those here: MIG-a, MIG-b, GPU-1 (nvidia-smi -L)"),
+        (("7",), "the GPUs here are MIG-a, MIG-b, 1 (nvidia-smi -L)"),
+    ],
+)
+def test_gpus_that_are_not_here_are_named_beside_those_that_are(written, said):
+    parts = [GpuSeen(f"MIG-{n}", 1000 + i, 20 * GIB, 20 * GIB, mig_of=0) for i, n in enumerate("ab")]
+    reading = Known((*parts, GpuSeen("GPU-1", 1, 80 * GIB, 80 * GIB)), NOW.mono_s, NOW.mono_s)
+    found = ask(replace(world(sleeper_on(*written)), gpus=reading))
+    assert found.problem == "blind"
+    assert found.hint == f"gpus = {', '.join(written)} in [models.a], but {said}"
+
+
+def test_a_mig_device_is_one_place_by_its_uuid():
+    footprint = Footprint(freed={"MIG-a": (10 * GIB,)})
+    parts = [GpuSeen(f"MIG-{n}", 1000 + i, 20 * GIB, 20 * GIB, mig_of=0) for i, n in enumerate("ab")]
+    made = replace(world(sleeper_on("MIG-a", footprint=footprint)), gpus=Known(tuple(parts), NOW.mono_s, NOW.mono_s))
+    assert ask(made) == Go(frozenset({"MIG-a"}))
+
+
+def test_an_index_and_a_uuid_of_the_same_gpu_are_one_place():
+    assert ask(world(sleeper_on("0", "GPU-0"))) == Go(GPU)
+
+
+def sleeper_on(*written: str, **more):
+    made = sleeper(**more)
+    return replace(made, spec=replace(made.spec, gpus=written))
+
+
 # --- several GPUs ------------------------------------------------------------------------------------------------
 
 

@@ -182,3 +182,48 @@ def test_a_missing_compiler_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(fakenvml.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(fakenvml.BuildFailed, match="found neither 'cc' nor the ziglang wheel"):
         fakenvml.build(tmp_path)
+
+
+MIG = """
+import json, pynvml
+pynvml.nvmlInit()
+found = {"count": pynvml.nvmlDeviceGetCount(), "modes": [], "parts": {}}
+for index in range(found["count"]):
+    gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        found["modes"].append(pynvml.nvmlDeviceGetMigMode(gpu)[0])
+    except pynvml.NVMLError as error:
+        found["modes"].append(-error.value)
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        try:
+            part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, number)
+        except pynvml.NVMLError as error:
+            found["last"] = error.value
+            continue
+        held = pynvml.nvmlDeviceGetComputeRunningProcesses(part)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(part)
+        found["parts"][pynvml.nvmlDeviceGetUUID(part)] = [memory.total, memory.free, [p.usedGpuMemory for p in held]]
+    if found["modes"][-1] == 1:
+        try:
+            pynvml.nvmlDeviceGetMemoryInfo(gpu)
+        except pynvml.NVMLError as error:
+            found["whole"] = error.value
+print(json.dumps(found))
+"""
+
+
+def test_mig_devices_are_found_through_their_gpu_and_measured_by_themselves(library, tmp_path) -> None:
+    gpus = [LedgerGpu("GPU-aaaa", 80 * GIB), LedgerGpu("GPU-bbbb", 80 * GIB)]
+    ledger = Ledger.create(tmp_path / "mig", [*gpus, *(LedgerGpu(f"MIG-{n}", 20 * GIB, mig_of=1) for n in "xy")])
+    ledger.claim(3, os.getpid(), 5 * GIB)
+    environ = {**os.environ, **fakenvml.fool(ledger.directory, library)}
+    done = subprocess.run(
+        [sys.executable, "-c", MIG], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout) == {
+        "count": 2,
+        "modes": [-3, 1],
+        "parts": {"MIG-x": [20 * GIB, 20 * GIB, []], "MIG-y": [20 * GIB, 15 * GIB, [5 * GIB]]},
+        "last": 6,
+        "whole": 4,
+    }

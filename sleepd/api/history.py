@@ -1,0 +1,78 @@
+"""Answers to who asks what happened."""
+
+from aiohttp import web
+
+from sleepd import wire
+from sleepd.api.call import Call
+from sleepd.api.fields import Moment, Number, Text, Token, parse_moment, read_query
+from sleepd.api.problems import Problem, respond
+from sleepd.history.found import HistoryUnreadable, Span, WrongQuestion
+from sleepd.history.rows import HOUR_S
+
+DAY_S, WEEK_S = 86_400.0, 7 * 86_400.0
+PAGE_ROWS = 10_000
+
+_MODEL = Text("model", "", "only these models: names or globs, with commas between; removed ones too", most=4096)
+_TO = Moment("to", "RFC 3339; without: now")
+_WHEN = "RFC 3339; without: {} before `to`"
+
+HISTORY_QUERY = (
+    _MODEL,
+    Moment("from", _WHEN.format("a day")),
+    _TO,
+    Number("limit", 1000, "rows of each kind at most", least=1, most=PAGE_ROWS, whole=True),
+    Token("next", r"|(\d{1,19}-){9}\d{1,19}", "the `next` of the page before"),
+)
+BUCKETS_QUERY = (
+    _MODEL,
+    Moment("from", _WHEN.format("a week")),
+    _TO,
+    Number("step_s", HOUR_S, "how long a step is: whole hours", least=HOUR_S, most=31_536_000, whole=True, step=HOUR_S),
+)
+REPORT_QUERY = (_MODEL, Moment("from", _WHEN.format("a week")), _TO)
+
+
+async def get_history(call: Call) -> web.StreamResponse:
+    asked = read_query(call.request.query, HISTORY_QUERY)
+    span = _span(call, asked["model"], asked["from"], asked["to"], DAY_S)
+    try:
+        page = await call.daemon.history.page(span, asked["limit"], asked["next"])
+    except (HistoryUnreadable, WrongQuestion) as error:
+        raise _problem(error) from None
+    return respond(200, wire.history_body(page))
+
+
+async def get_buckets(call: Call) -> web.StreamResponse:
+    asked = read_query(call.request.query, BUCKETS_QUERY)
+    span, step_s = _span(call, asked["model"], asked["from"], asked["to"], WEEK_S), asked["step_s"]
+    try:
+        buckets = await call.daemon.history.buckets(span, step_s)
+    except (HistoryUnreadable, WrongQuestion) as error:
+        raise _problem(error) from None
+    return respond(200, wire.buckets_body(buckets, step_s))
+
+
+async def get_report(call: Call) -> web.StreamResponse:
+    asked = read_query(call.request.query, REPORT_QUERY)
+    span = _span(call, asked["model"], asked["from"], asked["to"], WEEK_S)
+    try:
+        report = await call.daemon.history.report(span)
+    except (HistoryUnreadable, WrongQuestion) as error:
+        raise _problem(error) from None
+    return respond(200, wire.report_body(report, min(span.to_wall_s, max(span.from_wall_s, call.daemon.now().wall_s))))
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, WrongQuestion):
+        return Problem("invalid", str(error))
+    return Problem("failed", f"there is no history to be had: {error}")
+
+
+def _span(call: Call, models: str, from_: str | None, to: str | None, before_s: float) -> Span:
+    to_wall_s = parse_moment(to) if to else None
+    to_wall_s = call.daemon.now().wall_s + 0.001 if to_wall_s is None else to_wall_s
+    from_wall_s = parse_moment(from_) if from_ else None
+    from_wall_s = to_wall_s - before_s if from_wall_s is None else from_wall_s
+    if from_wall_s >= to_wall_s:
+        raise Problem("invalid", "the span is empty", wanted="from before to", found=f"from={from_} to={to}"[:120])
+    return Span(from_wall_s, to_wall_s, tuple(word for word in models.split(",") if word))

@@ -1,0 +1,87 @@
+"""`sleepctl history` and `sleepctl report`: what happened, as a list, as a trace, and added up."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from sleepd.cli.codes import DONE, REFUSED
+from sleepd.cli.screen import clean, look_at, print_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from sleepd.client import Client
+    from sleepd.client.answers import Reply
+    from sleepd.wire.history_shapes import History
+
+PAGE_ROWS = 10_000
+
+
+def show_history(client: Client, options: argparse.Namespace) -> int:
+    pages = _pages(client, options)
+    if options.json:
+        for page in pages:
+            print_text(page.text)
+        return DONE
+    if options.trace is not None:
+        return _write_trace(pages, options.trace)
+    from sleepd.cli.history_table import render_history
+
+    bodies = [page.body for page in pages]
+    print("\n".join(render_history(bodies, look_at(sys.stdout), time.time())))
+    return DONE
+
+
+def show_report(client: Client, options: argparse.Namespace) -> int:
+    from sleepd.cli.report_table import render_report
+
+    reply = client.report(options.models, since=_ago(options.since))
+    if options.json:
+        print_text(reply.text)
+        return DONE
+    print("\n".join(render_report(reply.body, look_at(sys.stdout))))
+    return DONE
+
+
+def _pages(client: Client, options: argparse.Namespace) -> Iterator[Reply[History]]:
+    since, until = _ago(options.since), _ago(-1.0)
+    after: str | None = None
+    while True:
+        page = client.history(options.models, since=since, until=until, limit=PAGE_ROWS, after=after)
+        yield page
+        after = page.body["next"]
+        if after is None:
+            return
+
+
+def _ago(seconds: float) -> str:
+    moment = time.gmtime(time.time() - seconds)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
+
+
+def _write_trace(pages: Iterator[Reply[History]], path: str) -> int:
+    from sleepd.cli.trace import trace_of
+
+    trace = trace_of([row for page in pages for row in page.body["requests"]])
+    try:
+        if path == "-":
+            print_text(trace.text.rstrip("\n"))
+        elif path.endswith(".gz"):
+            import gzip
+
+            with gzip.open(path, "wt", encoding="ascii") as packed:
+                packed.write(trace.text)
+        else:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(trace.text)
+    except OSError as error:
+        print(f"sleepctl: {clean(path)} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return REFUSED
+    where = "" if path == "-" else f" in {clean(path)}"
+    print(f"sleepctl: {trace.requests} requests of {trace.models} models{where}", file=sys.stderr)
+    if trace.guessed:
+        print(f"sleepctl: tokens of {trace.guessed} requests are not known: averages stand for them", file=sys.stderr)
+    return DONE

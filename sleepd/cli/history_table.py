@@ -1,0 +1,68 @@
+"""`sleepctl history`: what each model was, for how long, and why; and what did not come about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sleepd.cli.columns import Columns
+from sleepd.cli.screen import Screen, clean
+from sleepd.core.units import format_duration, format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sleepd.wire.history_shapes import History, StateSpan, TaskSpan
+
+_TONES = {"awake": "green", "asleep": "blue", "failed": "red", "lost": "red"}
+_WORDS = {
+    "rule": "rule {}",
+    "operator": "asked for by {}",
+    "request": "a request ({})",
+    "victim": "made room for {}",
+    "check": "checked {}",
+    "prime": "so that later sleeps are fast",
+    "recovery": "put back after {}",
+}
+
+
+def render_history(pages: Sequence[History], screen: Screen, now_wall_s: float) -> list[str]:
+    """Return the lines of the table, or that there is nothing on record."""
+    rows: list[tuple[str, tuple[str, ...], dict[int, str]]] = []
+    for page in pages:
+        rows += [_state(each, now_wall_s) for each in page["states"]]
+        rows += [_miss(each) for each in (*page["wakes"], *page["sleeps"]) if each["result"] in ("failed", "refused")]
+    if not rows:
+        return ["nothing is on record for this time"]
+    rows.sort(key=lambda row: row[0])
+    columns = Columns(("MODEL", "SINCE", "STATE", "LASTED", "WHY"), [cells for _, cells, _ in rows], right=(3,))
+    return columns.render(screen, [tones for _, _, tones in rows])
+
+
+def _state(each: StateSpan, now_wall_s: float) -> tuple[str, tuple[str, ...], dict[int, str]]:
+    depth = f" L{each['level']}" if each["level"] else ""
+    state = clean(each["state"]).replace("_", " ") + depth
+    until_s = now_wall_s if each["until"] is None else _wall_s(each["until"])
+    lasted = format_duration(max(0.0, until_s - _wall_s(each["since"])))
+    freed = f", frees {format_size(each['freed_bytes'])}" if each["freed_bytes"] else ""
+    why = _why(each["by"], each["who"]) + freed
+    tone = _TONES.get(each["state"], "dim")
+    return each["since"], (clean(each["model"]), _told(each["since"]), state, lasted, why), {2: tone, 4: "dim"}
+
+
+def _miss(each: TaskSpan) -> tuple[str, tuple[str, ...], dict[int, str]]:
+    what = f"{each['kind']} {each['result']}"
+    cells = (clean(each["model"]), _told(each["began"]), what, format_duration(each["seconds"]), clean(each["outcome"]))
+    return each["began"], cells, {2: "red"}
+
+
+def _why(by: str | None, who: str) -> str:
+    return "found so" if by is None else _WORDS.get(by, f"{by} {{}}").format(clean(who))
+
+
+def _told(moment: str) -> str:
+    return clean(moment)[:19].replace("T", " ") + "Z"
+
+
+def _wall_s(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()

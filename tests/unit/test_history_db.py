@@ -1,0 +1,214 @@
+"""The history database: what it keeps, what it lets go of, and that questions read ranges of indexes, not tables."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.history import BEGIN_S, CYCLES, DAY_S, HOUR_S, fill
+from sleepd.adapters import history_queries as queries
+from sleepd.adapters.history_db import HistoryDatabase
+from sleepd.adapters.history_queries import read_buckets, read_page, read_report
+from sleepd.adapters.history_sql import SCHEMA
+from sleepd.history.found import HistoryUnreadable, Page, Span, WrongQuestion
+from sleepd.history.rows import Batch, Counts, Interval, Spent
+
+DAYS, MODELS = 2, 3
+MONTH = Span(BEGIN_S, BEGIN_S + 30 * DAY_S)
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of two days of three models."""
+    path = tmp_path_factory.mktemp("history") / "history.db"
+
+    async def write() -> None:
+        database = HistoryDatabase(path)
+        await fill(database, DAYS, MODELS)
+        await database.close()
+
+    asyncio.run(write())
+    return path
+
+
+@pytest.fixture
+async def filled(month: Path) -> AsyncIterator[HistoryDatabase]:
+    database = HistoryDatabase(month, lambda: BEGIN_S + DAYS * DAY_S)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def pages(database: HistoryDatabase, span: Span, limit: int) -> list[Page]:
+    found, after = [], ""
+    while True:
+        found.append(await database.ask(lambda db, after=after: read_page(db, span, limit, after)))  # type: ignore[misc]
+        after = found[-1].next
+        if not after:
+            return found
+
+
+async def test_pages_together_are_everything_once_and_in_order(filled: HistoryDatabase) -> None:
+    (whole,) = await pages(filled, MONTH, 10_000)
+    assert len(whole.intervals) == DAYS * MODELS * CYCLES * 5
+    assert len(whole.transitions) == DAYS * MODELS * CYCLES * 2
+    assert len(whole.minutes) == DAYS * MODELS * 1440
+    for limit in (97, 1000):
+        parts = await pages(filled, MONTH, limit)
+        assert all(len(page.minutes) <= limit for page in parts)
+        for kind in ("intervals", "transitions", "minutes", "vram"):
+            joined = [row for page in parts for row in getattr(page, kind)]
+            assert joined == list(getattr(whole, kind)), kind
+    times = [interval.since_wall_s for interval in whole.intervals]
+    assert times == sorted(times)
+
+
+async def test_a_span_begins_with_what_went_on_then(filled: HistoryDatabase) -> None:
+    at_s = BEGIN_S + 1000.0
+    (page,) = await pages(filled, Span(at_s, at_s + 10, ("model-001",)), 100)
+    assert [(i.model, i.state, i.freed_bytes) for i in page.intervals] == [("model-001", "asleep", 46 << 30)]
+    assert [(row.minute, row.model) for row in page.minutes] == [(BEGIN_S + 960, "model-001")]
+    (several,) = await pages(filled, Span(at_s, at_s + 10, ("model-00[01]",)), 100)
+    assert [i.model for i in several.intervals] == ["model-000", "model-001"]
+
+
+async def test_buckets_and_report_add_up_to_the_rows(filled: HistoryDatabase) -> None:
+    (whole,) = await pages(filled, MONTH, 10_000)
+    hours = await filled.ask(lambda db: read_buckets(db, MONTH, HOUR_S))
+    days = await filled.ask(lambda db: read_buckets(db, MONTH, DAY_S))
+    assert (len(hours), len(days)) == (DAYS * 24 * MODELS, DAYS * MODELS)
+    requests = sum(row.counts.requests for row in whole.minutes)
+    assert requests == sum(b.counts.requests for b in hours) == sum(b.counts.requests for b in days)
+    report = await filled.ask(lambda db: read_report(db, MONTH))
+    assert sum(totals.counts.requests for totals in report.models.values()) == requests
+    assert report.since == BEGIN_S
+    assert list(report.by) == ["rule nap"]
+    assert report.by["rule nap"].spent.given_back == 1780.0 * 46 * (1 << 30) * 24 * DAYS * MODELS
+    assert sum(report.by["rule nap"].waits.values()) == 5 * CYCLES * DAYS * MODELS
+    assert sum(report.gpus_j.values()) == 3e5 * 24 * DAYS * MODELS
+    one = await filled.ask(lambda db: read_report(db, Span(BEGIN_S + HOUR_S, BEGIN_S + 2 * HOUR_S, ("*2",))))
+    assert list(one.models) == ["model-002"]
+    assert one.models["model-002"].spent.awake_s == 1800.0
+
+
+def plan_of(db: sqlite3.Connection, query: str, keys: Any) -> list[str]:
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", keys)]
+
+
+@pytest.mark.parametrize("also", ["", " AND model = 2", " AND +model IN (2,3)"])
+async def test_pages_read_ranges_of_indexes(filled: HistoryDatabase, also: str) -> None:
+    texts = (queries.STATES, queries.MINUTES, queries.TRANSITIONS, queries.VRAM)
+    for text, keys in zip(texts, (4, 4, 5, 5), strict=True):
+        query = text.format(also=also)
+        plan = await filled.ask(lambda db, query=query, keys=keys: plan_of(db, query, (1,) * keys))  # type: ignore[misc]
+        assert not any(step.startswith("SCAN") or "TEMP B-TREE" in step for step in plan), (query, plan)
+
+
+async def test_sums_read_the_hours_of_one_model(filled: HistoryDatabase) -> None:
+    keys = {"model": 1, "step": 3600, "from": 0, "to": 1}
+    for query in (queries.HOURS, queries.SPENT, queries.SPENT_BY, queries.WAITS, queries.ENERGY):
+        plan = await filled.ask(lambda db, query=query: plan_of(db, query, keys))  # type: ignore[misc]
+        assert not any(step.startswith("SCAN") for step in plan), (query, plan)
+    for query, given in (
+        (queries.RUNNING, (1, 1)),
+        (queries.FIRST_HOUR, (1,)),
+        (queries.NEXT_MODEL.format("spent"), (1,)),
+        (queries.NEXT_MODEL.format("intervals"), (1,)),
+    ):
+        plan = await filled.ask(lambda db, query=query, given=given: plan_of(db, query, given))  # type: ignore[misc]
+        assert not any(step.startswith("SCAN") for step in plan), (query, plan)
+
+
+async def test_questions_that_are_none_are_told_so(filled: HistoryDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    for after in ("1-2-3", "x" * 20, "-".join(["1"] * 9) + "-é"):
+        with pytest.raises(WrongQuestion, match="wanted the `next` of another answer"):
+            await filled.ask(lambda db, after=after: read_page(db, MONTH, 10, after))  # type: ignore[misc]
+    monkeypatch.setattr(queries, "BUCKETS_LIMIT", 10)
+    with pytest.raises(WrongQuestion, match="take larger ones"):
+        await filled.ask(lambda db: read_buckets(db, MONTH, HOUR_S))
+
+
+async def test_what_is_too_old_goes_in_steps_and_gives_its_pages_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepd.adapters.history_db.CHUNK_ROWS", 500)
+    path = tmp_path / "history.db"
+    database = HistoryDatabase(path, lambda: BEGIN_S + 8 * DAY_S)
+    await fill(database, 8, 1)
+    pages_before = await database.ask(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+    steps = 0
+    while await database.forget(DAY_S / 2):
+        steps += 1
+        assert steps < 100
+    assert steps > 2
+    (rest,) = await pages(database, MONTH, 10_000)
+    assert min(i.until_wall_s or 0.0 for i in rest.intervals) >= BEGIN_S + 7.5 * DAY_S
+    assert min(row.minute for row in rest.minutes) >= BEGIN_S + 7.5 * DAY_S
+    assert await database.ask(lambda db: db.execute("PRAGMA page_count").fetchone()[0]) < pages_before / 2
+    await database.close()
+
+
+async def test_an_interval_without_an_end_ends_when_it_was_last_known(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    killed = HistoryDatabase(path)
+    await killed.open()
+    asleep = Interval("a", "asleep", 1, "offloaded", 100.0, None, "rule", "nap", 7, 5)
+    await killed.write(Batch(intervals=[asleep], wall_s=130.0))
+    await killed.write(Batch(wall_s=140.0))
+    next_one = HistoryDatabase(path)
+    kept = await next_one.open()
+    assert kept.intervals["a"].until_wall_s == 140.0
+    assert (kept.intervals["a"].who, kept.intervals["a"].task) == ("nap", 7)
+    # The same again, and it was never otherwise: one interval stays one.
+    await next_one.write(Batch(intervals=[asleep], wall_s=200.0))
+    (page,) = await pages(next_one, Span(0.0, 300.0), 10)
+    assert [(i.since_wall_s, i.until_wall_s) for i in page.intervals] == [(100.0, None)]
+    # And what never was goes.
+    await next_one.write(Batch(intervals=[Interval("a", "asleep", 1, "offloaded", 100.0, 100.0)], wall_s=201.0))
+    (page,) = await pages(next_one, Span(0.0, 300.0), 10)
+    assert page.intervals == ()
+    await killed.close()
+    await next_one.close()
+
+
+async def test_a_full_disk_loses_a_batch_whole_and_the_next_one_is_written(tmp_path: Path) -> None:
+    database = HistoryDatabase(tmp_path / "history.db")
+    await database.open()
+    await database.ask(lambda db: db.execute("PRAGMA max_page_count=1").fetchall())
+    large = Batch(intervals=[Interval(f"m{n}", "awake", 0, "loaded", 1.0, 2.0) for n in range(5000)], wall_s=3.0)
+    with pytest.raises(HistoryUnreadable, match=r"history\.db: database or disk is full"):
+        await database.write(large)
+    await database.ask(lambda db: db.execute("PRAGMA max_page_count=1000000").fetchall())
+    await database.write(Batch(minutes={(60, "m1"): Counts(requests=1)}, spent={(0, "m1", ""): Spent(awake_s=1.0)}))
+    (page,) = await pages(database, Span(0.0, 100.0), 10)
+    assert (page.intervals, [row.model for row in page.minutes]) == ((), ["m1"])
+    await database.close()
+
+
+async def test_a_file_that_breaks_while_it_is_used_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    database = HistoryDatabase(path, lambda: 1234.0)
+    await database.open()
+    await database.ask(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    await database.ask(lambda db: db.execute("PRAGMA shrink_memory").fetchall())
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    with pytest.raises(HistoryUnreadable, match=r"history\.db: "):
+        await database.write(Batch(intervals=[Interval("a", "awake", 0, "loaded", 1.0)], wall_s=2.0))
+    assert "set aside as history.db.damaged-1234, a new one begins" in database.set_aside
+    await database.write(Batch(intervals=[Interval("a", "awake", 0, "loaded", 3.0)], wall_s=4.0))
+    (page,) = await pages(database, Span(0.0, 100.0), 10)
+    assert [i.since_wall_s for i in page.intervals] == [3.0]
+    await database.close()
+
+
+async def test_every_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    database = HistoryDatabase(path)
+    await database.open()
+    assert await database.ask(lambda db: db.execute("PRAGMA user_version").fetchone()[0]) == SCHEMA
+    assert await database.ask(lambda db: db.execute("PRAGMA auto_vacuum").fetchone()[0]) == 2
+    assert await database.ask(lambda db: db.execute("PRAGMA synchronous").fetchone()[0]) == 1
+    await database.close()
