@@ -24,6 +24,7 @@ from sleepd.core.model import (
     Span,
 )
 from sleepd.core.plan import PlanStep
+from sleepd.core.unit import Ordered, UnitSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.wishes import Ask
 from sleepd.core.wishes import CallerGone as CallerGone
@@ -33,8 +34,10 @@ from sleepd.core.wishes import HoldEnded as HoldEnded
 from sleepd.core.wishes import PinAsked as PinAsked
 from sleepd.core.wishes import ResetAsked as ResetAsked
 from sleepd.core.wishes import SleepAsked as SleepAsked
+from sleepd.core.wishes import StartAsked as StartAsked
+from sleepd.core.wishes import StopAsked as StopAsked
 from sleepd.core.wishes import WakeAsked as WakeAsked
-from sleepd.core.world import Task, World
+from sleepd.core.world import Stopped, Task, World
 
 # --- events in -------------------------------------------------------------------------------------------------
 
@@ -56,6 +59,14 @@ class GpusLooked:
 
     reading: Reading[GpusSeen]
     listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLooked:
+    """A look at a model's unit ended."""
+
+    model: str
+    reading: Reading[UnitSeen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,8 @@ class StepEnd(StrEnum):
     """No answer in time: the call may still be carried out."""
     BROKEN_OFF = "broken off"
     """The connection broke or was refused: the call may or may not have been carried out."""
+    NOT_SENT = "not sent"
+    """Its record took so long to be committed that the room it was let in for is gone: nothing was called."""
     BUSY = "busy"
     """A confirmation of idleness saw requests."""
     NOT_PROVABLE = "not provable"
@@ -112,6 +125,10 @@ class Evidence:
     """By how much our own questions moved the server's counters."""
     lost: bool = False
     """A question was sent and its answer never came: it may have moved them too."""
+    unit: Reading[UnitSeen] | None = None
+    """The unit as it was last seen in a step on it."""
+    ordered: Ordered | None = None
+    """How an order to the service manager ended that did not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +175,7 @@ Event: TypeAlias = (
     ModelLooked
     | GpusLooked
     | HostLooked
+    | UnitLooked
     | GateEmptied
     | Ask
     | HoldDetached
@@ -178,7 +196,8 @@ class StepOrder:
     """Everything the runner needs to carry out one step without knowing the world.
 
     `pids` empty: only device totals can be compared. `uuids`: the GPUs whose bytes must move. `least_freed_bytes`
-    summed over them. `prompt` for known-answer steps. `timeout_s`: when the call counts as unanswered.
+    summed over them. `takes`: GPU memory that was free for it when it was ordered. `prompt` for known-answer steps.
+    `timeout_s`: when the call counts as unanswered.
     """
 
     model: str
@@ -191,6 +210,7 @@ class StepOrder:
     least_freed_bytes: Bytes = 1
     gpus_before: Reading[GpusSeen] | None = None
     asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
+    takes: Mapping[str, Bytes] = field(default_factory=dict)
     prompt: str = ""
     api_name: str = ""
     adapters: tuple[str, ...] = ()
@@ -198,6 +218,9 @@ class StepOrder:
     mode_parameter: bool = True
     activity: Activity | None = None
     owed: Owed = Owed()
+    unit: str = ""
+    invocation: str = ""
+    """The start of the unit that is to be ended; empty: whichever runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +242,8 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3)."""
+    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3); `retry_s`: the
+    same wish is worth another try after so long; 0 where nothing is known of that."""
 
     waiter: int
     kind: AnswerKind
@@ -231,6 +255,7 @@ class Answer:
     wanted: str = ""
     found: str = ""
     hint: str = ""
+    retry_s: Seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +265,8 @@ class LookNow:
     model: str = ""
     gpus: bool = False
     host: bool = False
+    unit: str = ""
+    """The model whose unit is to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +323,12 @@ class ModelSaved:
     prime_failed: bool = False
     restart_wanted: str = ""
     checksums: str = ""
+    stopped: Stopped | None = None
+    restart_due: str = ""
+    restarts_wall_s: tuple[WallS, ...] = ()
+    restarts_spent: bool = False
+    served_as: str = ""
+    told_to_stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

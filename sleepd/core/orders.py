@@ -6,11 +6,23 @@ from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.footprint import STEP
-from sleepd.core.memory import find_gpu, held_bytes, placement
+from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import CHECKSUMS, CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import (
+    CHECKSUMS,
+    CUTS,
+    OBSERVES,
+    REPAIRS,
+    SLEEPS,
+    UNIT_VERBS,
+    WAKES,
+    PlanStep,
+    Verb,
+    default_timeout,
+    step_of,
+)
 from sleepd.core.units import GIB, Bytes, Seconds
-from sleepd.core.world import Intent, ModelRecord, Phase, Task
+from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 PROBE_PROMPT = "The capital of France is Paris. The capital of Italy is Rome. One, two, three, four, five,"
 """Fixed for ever: fingerprints are compared across daemon versions."""
@@ -36,6 +48,8 @@ def order_of(draft: Draft, task: Task) -> RunStep:
     elif task.phase is Phase.CUT:
         step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
+    if step.verb in UNIT_VERBS:
+        return _order_of_unit(draft, task, step, uuids)
     return RunStep(
         StepOrder(
             model=task.model,
@@ -49,6 +63,7 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             least_freed_bytes=0 if step.verb in REPAIRS else least_freed(draft, record),
             gpus_before=draft.gpus,
             asleep_bytes={u: b for u, b in record.footprint.asleep.items() if u in uuids},
+            takes=_takes(draft, record, task),
             prompt=record.fingerprint.prompt if record.fingerprint else PROBE_PROMPT,
             api_name=record.facts.served_names[0] if record.facts and record.facts.served_names else record.spec.name,
             adapters=_adapters(record, step.verb),
@@ -58,6 +73,34 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             owed=record.owed,
         )
     )
+
+
+def _order_of_unit(draft: Draft, task: Task, step: PlanStep, uuids: tuple[str, ...]) -> RunStep:
+    record = draft.models[task.model]
+    return RunStep(
+        StepOrder(
+            model=task.model,
+            task_id=task.id,
+            cursor=task.cursor,
+            step=step,
+            timeout_s=step_timeout(record, step.verb, draft.settings),
+            pids=pids_of(record),
+            uuids=uuids,
+            unit=record.spec.unit,
+            invocation=task.intent.invocation if task.intent is not None else "",
+        )
+    )
+
+
+def _takes(draft: Draft, record: ModelRecord, task: Task) -> Mapping[str, Bytes]:
+    """GPU memory that this step takes and that was seen to be free; nothing where that was not asked for."""
+    verb, forced = task.plan.steps[task.cursor].verb, any(w.force for w in record.waiters)
+    if verb not in WAKES or task.kind is not TaskKind.WAKE or forced or not isinstance(draft.gpus, Known):
+        return {}
+    if verb is Verb.WAKE_KV:
+        return task.rest
+    needs = wake_needs(record, draft.gpus.value)
+    return {} if isinstance(needs, Blind) else needs
 
 
 def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:
@@ -71,6 +114,10 @@ def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds
     """Seconds until a call counts as unanswered: configured, else ten times what it should take, at least the
     default. A call that is slow is never sent again, so patience costs nothing but the wait."""
     least_s = default_timeout(verb)
+    if verb in UNIT_VERBS:
+        # Loading takes what it takes: no control call hangs meanwhile.
+        starts = record.learned.durations.get("start", ()) if verb is not Verb.END_UNIT else ()
+        return max([least_s, *(PATIENCE * s for s in starts)])
     if settings.stuck_after_s is not None:
         # A question is not a control call: it has its own patience.
         return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s

@@ -15,7 +15,7 @@ from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothin
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_all, refuse_sleepers, restore_victims, step_on
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import HOST_LOCK, UNIT_TASKS, Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
@@ -165,23 +165,35 @@ def retry(draft: Draft, task: Task) -> None:
 
 def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
     """Undo a wake that did not work out where the recipe can, else give the engine up."""
-    name, verb = task.model, task.plan.steps[task.cursor].verb
+    name = task.model
     record = draft.models[name]
-    assert record.facts is not None
     if untouched and task.level == 1 and record.life.weights is Weights.OFFLOADED:
         # The server says it sleeps and no byte moved: it is as it was before.
         draft.state(name, Fact.UNDO_CHOSEN)
         draft.state(name, Fact.L1_CONFIRMED)
         fell_asleep(draft, task)
         return
-    allowed = remedies_for(verb, record.facts, task.level)
-    undo = _RESLEEP[task.level] if Remedy.RESLEEP in allowed and task.level else None
-    undo = Verb.WORKER_SLEEP_L1 if Remedy.WORKER_SLEEP in allowed else undo
-    if undo is not None and task.phase is Phase.DO and task.kind is TaskKind.WAKE:
+    undo = _undo_of(record, task)
+    if undo is not None:
         draft.state(name, Fact.UNDO_CHOSEN)
         _redirect(draft, task, Phase.UNDO, step_of(undo))
         return
     _restart(draft, task)
+
+
+def can_put_back(record: ModelRecord, task: Task) -> bool:
+    """Whether the recipe of the release can undo the wake at the step it is at."""
+    return _undo_of(record, task) is not None
+
+
+def _undo_of(record: ModelRecord, task: Task) -> Verb | None:
+    assert record.facts is not None
+    allowed = remedies_for(task.plan.steps[task.cursor].verb, record.facts, task.level)
+    if task.phase is not Phase.DO or task.kind is not TaskKind.WAKE:
+        return None
+    if Remedy.WORKER_SLEEP in allowed:
+        return Verb.WORKER_SLEEP_L1
+    return _RESLEEP[task.level] if Remedy.RESLEEP in allowed and task.level else None
 
 
 def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
@@ -190,7 +202,7 @@ def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
 
 
 def _restart(draft: Draft, task: Task) -> None:
-    """Only a new process helps. Units are not controlled yet, so the operator is told and nothing is tried again."""
+    """Only a new process helps: its unit is restarted where that is ours to do, else the operator is told."""
     draft.state(task.model, Fact.GAVE_UP)
     failure = draft.models[task.model].failure
     detail = failure.detail if failure else "the engine cannot be repaired"
@@ -237,7 +249,12 @@ def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def silent_until_s(settings: Settings, record: ModelRecord, task: Task) -> MonotonicS | None:
     """When a task that waits for its moment is given up, as its server answers no look any more; None: it answers."""
-    if task.running or not isinstance(record.seen, Missing) or record.failed_polls < LOST_AFTER_POLLS:
+    if (
+        task.kind in UNIT_TASKS
+        or task.running
+        or not isinstance(record.seen, Missing)
+        or record.failed_polls < LOST_AFTER_POLLS
+    ):
         return None
     return record.seen.since_s + step_timeout(record, task.plan.steps[task.cursor].verb, settings)
 
@@ -285,7 +302,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         draft.state(name, Fact.REFUSED)
         if task.attempt < draft.settings.retries:
             draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
-            _send_again(draft, task)
+            go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
         else:
             _restart(draft, task)
     elif verdict is Verdict.NOT_SENT:
@@ -304,9 +321,9 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
 
 
-def _send_again(draft: Draft, task: Task) -> None:
-    """The call never reached the engine, so nothing will count it either."""
-    carry_on(draft, replace(task, attempt=task.attempt + 1, uncounted=()))
+def go_on_unsent(draft: Draft, task: Task) -> None:
+    """The call never reached the engine, so nothing will count it either: it goes on in this turn, where it may."""
+    draft.put_task(replace(task, uncounted=(), resume_s=None))
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
@@ -317,7 +334,7 @@ def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -
             draft.state(name, done)
         step_on(draft, replace(task, attempt=0))
     elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
-        _send_again(draft, task)
+        go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
     else:
         detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         evidence = replace(event.evidence, detail=detail, gpus_before=None)
