@@ -153,7 +153,7 @@ def vllm_costs() -> tuple[float, float]:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--models", type=int, nargs="*", default=[20, 100, 1000])
+    asked.add_argument("--models", type=int, nargs="*", default=[20, 100, 300])
     asked.add_argument("--seconds", type=float, default=10.0)
     asked.add_argument("--looks", type=int, default=3000)
     asked.add_argument("--vllm", action="store_true", help="also what a look costs a real vLLM")
