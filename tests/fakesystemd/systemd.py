@@ -138,7 +138,11 @@ class FakeSystemd:
             if message.member == "ListUnitsByNames":
                 return "a(ssssssouso)", [[self._row(name) for name in message.body[0]]]
             if message.member == "GetUnitProcesses":
-                return "a(sus)", [[[f"/{message.body[0]}", pid, "vllm"] for pid in self._unit(message).pids]]
+                unit = self._unit(message)
+                if unit.active == "inactive" and not unit.pids:
+                    # systemd unloads an instance that is over, and this call loads none.
+                    raise Refusal("org.freedesktop.systemd1.NoSuchUnit", f"Unit {message.body[0]} not loaded.")
+                return "a(sus)", [[[f"/{message.body[0]}", pid, "vllm"] for pid in unit.pids]]
             if message.member in ("StartUnit", "StopUnit"):
                 return "o", [self._job(message)]
             if message.member == "KillUnit":

@@ -83,15 +83,18 @@ def test_short_of_ram_the_sleeper_used_least_recently_is_stopped(system: System)
     keys = {"may_stop": "true"}
     system.configure("a", "b", extra=PRESSURE, a=keys, b=keys)
     a, b = system.start_servers("a", "b")
-    system.start_daemon()
     right = a.complete()
+    system.start_daemon()
+    b.complete()
+    wait_until(lambda: system.model("b")["idle_s"] < system.model("a")["idle_s"], "the request to be seen", LIMIT_S)
     system.client.sleep("a")
     system.client.sleep("b")
     system.set_ram(10 * GIB)
     system.await_model("a", state="stopped")
     system.set_ram(60 * GIB)
     assert show(a.unit, "ActiveState") == "inactive"
-    assert system.await_model("b", state="asleep")["level"] == 1
+    wait_until(lambda: "more than before" in str(system.journal("MODEL=a")), "the effect to be measured", LIMIT_S)
+    assert system.model("b")["state"] == "asleep", "what it gave back was enough"
     assert show(b.unit, "ActiveState") == "active"
     # By a rule, not by a person: whoever wants it has it started.
     assert system.client.wake("a").status == 200
