@@ -146,6 +146,14 @@ class AsyncClient:
             )
         )
 
+    async def stop(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Stop the model's unit; only a person starts it again."""
+        return await self.send(asks.stop(name, wait=wait, timeout_s=timeout_s))
+
+    async def start(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Start the model's unit; answered once the model serves."""
+        return await self.send(asks.start(name, wait=wait, timeout_s=timeout_s))
+
     async def reset(self, name: str) -> Reply[answers.Outcome]:
         """Take a failed model back into service: it is looked at anew."""
         return await self.send(asks.simple(name, "reset"))

@@ -24,6 +24,7 @@ from sleepd.core.model import (
     Span,
 )
 from sleepd.core.plan import PlanStep
+from sleepd.core.unit import Ordered, UnitSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.wishes import Ask
 from sleepd.core.wishes import CallerGone as CallerGone
@@ -36,8 +37,10 @@ from sleepd.core.wishes import ReservationDetached as ReservationDetached
 from sleepd.core.wishes import ReservationEnded as ReservationEnded
 from sleepd.core.wishes import ResetAsked as ResetAsked
 from sleepd.core.wishes import SleepAsked as SleepAsked
+from sleepd.core.wishes import StartAsked as StartAsked
+from sleepd.core.wishes import StopAsked as StopAsked
 from sleepd.core.wishes import WakeAsked as WakeAsked
-from sleepd.core.world import Reservation, Task, World
+from sleepd.core.world import Reservation, Stopped, Task, World
 
 # --- events in -------------------------------------------------------------------------------------------------
 
@@ -59,6 +62,14 @@ class GpusLooked:
 
     reading: Reading[GpusSeen]
     listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLooked:
+    """A look at a model's unit ended."""
+
+    model: str
+    reading: Reading[UnitSeen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,10 @@ class Evidence:
     """By how much our own questions moved the server's counters."""
     lost: bool = False
     """A question was sent and its answer never came: it may have moved them too."""
+    unit: Reading[UnitSeen] | None = None
+    """The unit as it was last seen in a step on it."""
+    ordered: Ordered | None = None
+    """How an order to the service manager ended that did not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +178,7 @@ Event: TypeAlias = (
     ModelLooked
     | GpusLooked
     | HostLooked
+    | UnitLooked
     | GateEmptied
     | Ask
     | HoldDetached
@@ -206,6 +222,9 @@ class StepOrder:
     mode_parameter: bool = True
     activity: Activity | None = None
     owed: Owed = Owed()
+    unit: str = ""
+    invocation: str = ""
+    """The start of the unit that is to be ended; empty: whichever runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +246,8 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3)."""
+    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3); `retry_s`: the
+    same wish is worth another try after so long; 0 where nothing is known of that."""
 
     waiter: int
     kind: AnswerKind
@@ -239,6 +259,7 @@ class Answer:
     wanted: str = ""
     found: str = ""
     hint: str = ""
+    retry_s: Seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +269,8 @@ class LookNow:
     model: str = ""
     gpus: bool = False
     host: bool = False
+    unit: str = ""
+    """The model whose unit is to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +327,12 @@ class ModelSaved:
     prime_failed: bool = False
     restart_wanted: str = ""
     checksums: str = ""
+    stopped: Stopped | None = None
+    restart_due: str = ""
+    restarts_wall_s: tuple[WallS, ...] = ()
+    restarts_spent: bool = False
+    served_as: str = ""
+    told_to_stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

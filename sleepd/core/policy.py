@@ -13,13 +13,15 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import HOUR_S, limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
+from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
-STOP_LATER = "units cannot be stopped by this version"
+STOP_LEVEL = 3
+"""What `stop` counts as among the levels of sleep that rules want: deeper than any."""
 
 _RANKS = {
     RuleClass.PRESSURE: Rank.PRESSURE,
@@ -124,7 +126,8 @@ def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]
         if rule.action.kind in (ActionKind.KEEP_AWAKE, ActionKind.WAKE):
             yield Claim(rank, Wish.AWAKE, rule.name)
         elif rule.action.kind is ActionKind.STOP:
-            continue
+            if not stop_refusal(record):
+                yield Claim(rank, Wish.SLEEP, rule.name, STOP_LEVEL)
         elif not rule.is_pressure or not is_ram_pressure(rule):
             yield Claim(rank, Wish.SLEEP, rule.name, rule.action.level)
         elif due and rule.action.level == 2 and level_for(world, record, 2)[0] == 2:
@@ -178,9 +181,15 @@ def kept_from_neighbour(world: World, record: ModelRecord, priority: int | None,
 
 
 def would_sleep(world: World, record: ModelRecord, now: Now) -> bool:
-    """Whether rules would put this sleeper to sleep at once were it awake again as it was before."""
-    before = replace(record, life=Life(State.AWAKE, Weights.LOADED), owed_wake=None)
-    return want_of(world, before, now)[0] is not None
+    """Whether rules would put this sleeper to sleep at once were it awake again: idle time would begin anew."""
+    woken = replace(
+        record,
+        life=Life(State.AWAKE, Weights.LOADED),
+        since_s=now.mono_s,
+        awake_since_s=now.mono_s,
+        last_active_s=now.mono_s,
+    )
+    return record.spec.mode is not Mode.OBSERVE and want_of(world, woken, now)[0] is not None
 
 
 def is_pressed(world: World, record: ModelRecord) -> bool:
@@ -220,6 +229,12 @@ def held_by(record: ModelRecord) -> str:
     return f"it is held awake by {first.who}{others} (hold {first.id})"
 
 
+def stop_refusal(record: ModelRecord) -> str:
+    """Why no rule may stop this model, as a sentence; empty where one may."""
+    name = record.spec.name
+    return unit_refusal(record) or ("" if record.spec.may_stop else f"may_stop = false in [models.{name}]")
+
+
 def level1_refusal(record: ModelRecord) -> str:
     """Why this engine may not be put to sleep at all, whoever asks; empty where it may."""
     if record.frees_nothing:
@@ -248,6 +263,8 @@ def level2_refusal(world: World, record: ModelRecord) -> str:
 def level_for(world: World, record: ModelRecord, wanted: int) -> tuple[int, str]:
     """The level that is safe and fits for a wanted one: (level, ""), or (0, why it must stay awake)."""
     spec = record.spec
+    if wanted == STOP_LEVEL and not stop_refusal(record):
+        return STOP_LEVEL, ""
     if spec.max_level == 0:
         return 0, "max_level = 0 keeps it awake"
     if wanted >= 2 and spec.max_level >= 2 and not level2_refusal(world, record):

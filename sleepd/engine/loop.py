@@ -50,6 +50,7 @@ DISK_PATIENCE_S = 60.0
 _LEFT = "not waited for any longer"
 STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
 ASK_AGAIN = "ask again once it runs"
+ASK_AGAIN_AFTER_S = 5.0
 
 
 class Loop:
@@ -258,7 +259,7 @@ class Loop:
                 if (order.model, order.task_id, order.cursor) == (command.model, command.task_id, command.cursor):
                     task.cancel(_LEFT)
         elif isinstance(command, LookNow) and self._observer is not None:
-            self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
+            self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host, unit=command.unit)
 
     async def _run_step(self, order: StepOrder) -> None:
         """Report how the step ended; one that was left, or an error of our own, as an answer that never came."""
@@ -289,4 +290,6 @@ class Loop:
 
 
 def _stopped(waiter: int) -> Answer:
-    return Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN)
+    return Answer(
+        waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN, retry_s=ASK_AGAIN_AFTER_S
+    )

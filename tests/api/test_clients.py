@@ -67,6 +67,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/models/{name}/explain": lambda client: client.explain("chat"),
     "POST /v1/models/{name}/wake": lambda client: client.wake("chat", timeout_s=5, force=True),
     "POST /v1/models/{name}/sleep": lambda client: client.sleep("chat", level=2, via_wake=True, drain_s=1),
+    "POST /v1/models/{name}/stop": lambda client: client.stop("chat", wait=False),
+    "POST /v1/models/{name}/start": lambda client: client.start("chat", timeout_s=5),
     "POST /v1/models/{name}/reset": lambda client: client.reset("chat"),
     "POST /v1/models/{name}/pin": lambda client: client.pin("chat"),
     "POST /v1/models/{name}/unpin": lambda client: client.unpin("chat"),

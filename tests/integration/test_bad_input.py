@@ -92,7 +92,8 @@ def test_something_else_than_vllm_at_the_url(host: Host) -> None:
     daemon = host.start_daemon()
     failure = failure_of(daemon, "a")
     assert failure["code"] == "not_vllm"
-    assert f"wanted a metrics page at /metrics of unix:{host.socket}, found status 404" in failure["detail"]
+    # Our own API has a page of metrics, too: what tells them apart is the version.
+    assert f"wanted vLLM's /version of unix:{host.socket}, found something else" in failure["detail"]
     assert "check url in [models.a]" in failure["detail"]
     assert_managed(daemon, ok)
 
@@ -123,7 +124,8 @@ def test_every_error_of_the_files_is_told_at_once(host: Host) -> None:
 def test_no_nvml_library(host: Host) -> None:
     host.configure("a", idle="1s")
     (a,) = host.start_servers("a")
-    daemon = host.start_daemon(LD_LIBRARY_PATH="/nowhere")
+    # The dynamic linker reads it when a program is executed.
+    daemon = host.start_daemon(executed=True, LD_LIBRARY_PATH="/nowhere")
     (note,) = wait_until(lambda: daemon.client.status().body["notes"], "the missing library to be told")
     assert "install the NVIDIA driver (libnvidia-ml.so.1)" in note
     refused = ask(daemon, "sleep")

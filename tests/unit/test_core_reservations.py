@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, NOW, record, world
+from core_worlds import ASLEEP, NOW, nap, record, world
 
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import next_deadline
@@ -24,6 +24,7 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, GpuSeen, Known, Now, Settings
+from sleepd.core.rules import AwakeFor, IdleFor
 from sleepd.core.units import GIB
 from sleepd.core.world import RESERVATIONS_LIMIT, Hold
 
@@ -65,8 +66,8 @@ def wished(made, waiter, used, after_s, **more):
     return play(made, reading(used, at=at), WakeAsked(waiter, "a", "bob", 60.0, **more), now=at)
 
 
-def granted(*records, gib=30, free=40, **more):
-    turn = play(with_free(free, *(records or (record(),))), ask(gib=gib, **more))
+def granted(*records, gib=30, free=40, rules=(), **more):
+    turn = play(with_free(free, *(records or (record(),)), rules=rules), ask(gib=gib, **more))
     assert answers(turn) == [(1, AnswerKind.DONE, "")]
     return turn
 
@@ -166,6 +167,15 @@ def test_who_was_put_aside_is_woken_again_when_it_ends():
     assert over.world.models["a"].owed_wake == Cause(CauseKind.RECOVERY, "reservation r")
     assert over.world.tasks["a"].kind == "wake"
     assert ReservationDropped("r") in over.records
+
+
+@pytest.mark.parametrize("always", [False, True], ids=["idle by then", "a rule that holds at once"])
+def test_time_aside_is_no_idleness_but_a_rule_that_wants_it_asleep_anyway_has_its_way(always):
+    rule = nap(300.0, conditions=(AwakeFor(0.0),) if always else (IdleFor(300.0),))
+    made = granted(record(life=ASLEEP), gib=60, free=78, rules=(rule,)).world
+    made = replace(made, reservations={"r": replace(made.reservations["r"], aside=("a",))})
+    over = play(made, ReservationEnded(2, "r", ALICE), now=later(3_000.0))
+    assert (over.world.models["a"].owed_wake is None) is always
 
 
 def test_a_model_that_falls_asleep_after_its_reservation_ended_is_owed_its_wake():

@@ -198,7 +198,7 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     names = ("observer", "loop", "api", "history", "server", "gpus", "store")
     parts = {name: Part(name, closed, broken, hangs=hangs) for name in names}
     service: Any = object.__new__(Service)
-    service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"])
+    service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"], manager=None)
     service._observer, service._loop, service.history = parts["observer"], parts["loop"], parts["history"]
     service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}

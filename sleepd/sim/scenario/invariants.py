@@ -5,11 +5,13 @@ Each invariant is a function whose first docstring line is its name in reports; 
 
 from collections.abc import Callable
 from functools import cache
+from math import inf
 
+from sleepd.core.groups import takes_place
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.core.model import CauseKind, Known
-from sleepd.core.world import TaskKind, is_pinned
+from sleepd.core.world import Phase, TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
 
 LOOKED_AT_S = 30.0
@@ -88,6 +90,21 @@ def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
         assert task.started_s >= until_s, stage.say(f"{name} is put to sleep {early_s}s before its min_awake is over")
 
 
+def groups_have_a_place_for_who_wakes(stage: Stage) -> None:
+    """a wake begins only where each of its groups has a place for it"""
+    world, now_s = stage.daemon.world, stage.daemon.now().mono_s
+    for name, task in world.tasks.items():
+        first = task.running and task.phase is Phase.DO and not task.cursor and not task.attempt
+        if task.kind is not TaskKind.WAKE or not first or task.called_s != now_s:
+            continue
+        for group in world.settings.groups if not task.refusals else ():
+            others = [
+                n for n in group.models if n != name and takes_place(world.tasks.get(n), world.models[n].life.state)
+            ]
+            full = name in group.models and len(others) >= group.max_awake
+            assert not full, stage.say(f"{name} wakes beside {others}, {group.max_awake} may be awake in {group.name}")
+
+
 def nobody_in_use_falls_asleep(stage: Stage) -> None:
     """no model falls asleep under a request that its gate let in"""
     for name, record in stage.daemon.world.models.items():
@@ -118,8 +135,9 @@ def everything_settles(stage: Stage) -> None:
     for name, record in world.models.items():
         task = world.tasks.get(name)
         # A level 2 check or a caller may be under way at any moment; only what cannot end is wrong.
-        # A stranger's pause that no page shows is found out by questions that nobody answers, a minute each.
-        limit_s = 300.0 if stage.is_doubted(name) else 120.0
+        # A stranger's pause that no page shows (up to 0.16) is found out by questions that nobody answers: three, a
+        # minute each.
+        limit_s = 300.0 if stage.account.doubted.get(name) == inf else 120.0
         # What was let go or found again just now is looked at with the next poll.
         young = now_s - task.started_s < limit_s if task else now_s - record.since_s < LOOKED_AT_S
         settled = record.life.state in SETTLED and task is None
@@ -189,6 +207,7 @@ EVERY_TURN: tuple[Invariant, ...] = (
     no_wake_takes_what_is_reserved,
     reservations_end,
     nobody_is_put_to_sleep_who_is_protected,
+    groups_have_a_place_for_who_wakes,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
