@@ -156,7 +156,8 @@ def _want_sleep(draft: Draft, record: ModelRecord) -> list[Want]:
 def _begin(draft: Draft, want: Want) -> None:
     name, rule = want.model, want.rule
     text = f"rule {rule.name} puts {name} to sleep at level {want.level}"
-    draft.note("rule", name, text, evidence(draft, rule, draft.models[name]))
+    data = {"rule": rule.name, "action": f"sleep {want.level}", **evidence(draft, rule, draft.models[name])}
+    draft.note("rule", name, text, data)
     note_act(draft, rule.name, name)
     begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, rule.name))
 
@@ -169,13 +170,13 @@ def note_act(draft: Draft, rule: str, name: str) -> None:
 
 
 def evidence(draft: Draft, rule: Rule, record: ModelRecord) -> Mapping[str, object]:
-    """What was found of each condition of the rule."""
+    """What was found of each condition of the rule, and what it wants."""
     world = draft.world()
     found = next(e for e in _rules(draft, record) if e.rule.name == rule.name)
     reports = (
         report_condition(rule, index, judged, record, world, draft.now) for index, judged in enumerate(found.judged)
     )
-    return {report.name: report.found for report in reports}
+    return {report.name: f"{report.found} (wanted {report.wanted})" for report in reports}
 
 
 # --- what is told instead of done --------------------------------------------------------------------------------

@@ -271,7 +271,8 @@ class Service:
 
     def _tell(self, notes: Sequence[Note], now: Now) -> None:
         for note in notes:
-            event = self._ring.append(note, now.wall_s)
+            known = self._loop.world.models.get(note.model) if self._loop is not None else None
+            event = self._ring.append(note, now.wall_s, known.placed_on if known is not None else ())
             log.log_note(note, self._gpus_of(note.model))
             self.followers.events.hear(event)
 
