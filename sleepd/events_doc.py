@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from sleepd.core.event_kinds import KINDS, EventKind
 from sleepd.made_tables import make_table, with_tables
-from sleepd.wire.event_kinds import KINDS, EventKind
 
 
 def events_page(page: str) -> str:

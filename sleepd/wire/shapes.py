@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from sleepd.core.event_kinds import KINDS
 from sleepd.core.model import CauseKind, Mode
 from sleepd.core.world import Phase, TaskKind
-from sleepd.wire.event_kinds import KINDS
 
 if TYPE_CHECKING:
     EventKindName: TypeAlias = str

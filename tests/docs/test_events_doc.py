@@ -3,11 +3,11 @@
 import ast
 from pathlib import Path
 
+from sleepd.core.event_kinds import KINDS, TASK
 from sleepd.core.events import Note
 from sleepd.events_doc import events_page
 from sleepd.sim.scenario.play import play
 from sleepd.sim.scenario.script import draw_script
-from sleepd.wire.event_kinds import KINDS, TASK
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "events.md"
@@ -39,7 +39,7 @@ def test_every_kind_that_is_told_is_in_the_table_and_no_other() -> None:
     folders = ("core", "engine", "service")
     told = set().union(*(kinds_in(path) for folder in folders for path in (ROOT / "sleepd" / folder).rglob("*.py")))
     missing = told - KINDS.keys() - NOT_EVENTS
-    assert not missing, f"add to sleepd/wire/event_kinds.py, then write docs/events.md anew: {sorted(missing)}"
+    assert not missing, f"add to sleepd/core/event_kinds.py, then write docs/events.md anew: {sorted(missing)}"
 
 
 def test_what_scenarios_tell_has_no_other_data() -> None:

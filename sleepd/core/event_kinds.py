@@ -1,6 +1,6 @@
 """Every kind of event there is: what it tells, and what stands in its `data` as evidence.
 
-docs/events.md is made of this table, `GET /openapi.json` lists its kinds, and `[[webhooks]] kinds` takes no others.
+docs/events.md is made of this table, `GET /openapi.json` lists its kinds, and `[webhooks.NAME] kinds` takes no others.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ CODE = {"code": "stable, for programs"}
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """`data` beside `task` and `cause`, which every event of a model has while a task of it runs. `more`: other keys may
-    stand there, and what they are."""
+    """`data` beside `task` and `cause`, which every event of a model has while a task of it runs. `more`: which other
+    keys may stand there."""
 
     meaning: str
     data: Mapping[str, str] = field(default_factory=dict)
