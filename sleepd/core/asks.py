@@ -13,7 +13,7 @@ from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
-from sleepd.core.tasks import begin_sleep
+from sleepd.core.tasks import begin_sleep, take_back_drain
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
 SILENT_WISH_S = 60.0
@@ -41,11 +41,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, SILENT_WISH_S))
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
-    if record.life.state is State.DRAINING and record.spec.name in draft.tasks:
-        # Nothing was sent that cannot be taken back: the gate simply opens again.
-        draft.end_task(draft.tasks[record.spec.name], "wanted again before it fell asleep")
-        draft.state(ask.model, Fact.WAKE_CHOSEN)
-        draft.change(ask.model, checking=False, reason="awake: wanted again before it fell asleep")
+    take_back_drain(draft, ask.model, "wanted again before it fell asleep")
 
 
 def ask_sleep(draft: Draft, ask: SleepAsked) -> None:

@@ -9,6 +9,7 @@ from sleepd.core.follow import BARRED_AFTER_S, note_act
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
+from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
@@ -16,9 +17,8 @@ from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
 from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen
-from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake
+from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake, wants_deeper
 
-LOOK_AGAIN_S = 0.25
 WAITS = "waits for "
 NOBODY_WAITS = "asleep: whoever wanted it left"
 GOES_ON_S = 60.0
@@ -42,6 +42,8 @@ def go_on(draft: Draft) -> None:
             _make_room(draft, task)
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
+        elif takes_memory(record, task):
+            _go_onward(draft, task)
         else:
             carry_on(draft, task)
 
@@ -60,6 +62,25 @@ def _retry(draft: Draft, task: Task) -> None:
     retry(draft, task)
 
 
+def _go_onward(draft: Draft, task: Task) -> None:
+    """Send the next call of a wake that takes memory; whoever must sleep for it first does."""
+    if task.victim is not None:
+        if task.victim in draft.tasks:
+            return
+        task = _note_victim(draft, task)
+    room = send_into_room(draft, task)
+    if room is not None:
+        _sleep_victim(draft, task, room)
+
+
+def _note_victim(draft: Draft, task: Task) -> Task:
+    """The task of the victim came to its end: it sleeps, or it does not."""
+    victim = draft.models.get(task.victim or "")
+    if victim is None or victim.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2):
+        return draft.put_task(replace(task, victim=None))
+    return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
+
+
 def _make_room(draft: Draft, task: Task) -> None:
     """Carry a wake forward that holds its claims but has not begun: next victim, go, or refuse."""
     name = task.model
@@ -67,9 +88,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     if task.victim is not None:
         if task.victim in draft.tasks:
             return
-        victim = draft.models.get(task.victim)
-        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
+        task = _note_victim(draft, task)
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
@@ -114,7 +133,9 @@ def begin_wakes(draft: Draft) -> None:
             continue
         room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
         if isinstance(room, MakeRoom) and not wakes_asked(record):
-            # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep.
+            # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep; nor
+            # is a deeper sleep, which is to give memory back.
+            _refuse_deeper(draft, record, room.victim)
             _wait(draft, name, WaitFor(f"room: {room.victim} is awake"))
         elif isinstance(room, Go | MakeRoom):
             cause = _wake_cause(record)
@@ -177,9 +198,17 @@ def _wait(draft: Draft, name: str, room: WaitFor) -> None:
         draft.change(name, reason=f"{WAITS}{room.reason}")
 
 
+def _refuse_deeper(draft: Draft, record: ModelRecord, victim: str) -> None:
+    """Tell whoever wants it deeper asleep that the wake it needs finds no room, and whose sleep would make it."""
+    name, hint = record.spec.name, f"sleepctl sleep {victim} first"
+    detail = f"{name} must be woken to sleep deeper, and {victim} is awake where it needs the room"
+    for waiter in [w for w in record.waiters if wants_deeper(record, w)]:
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="no_room", detail=detail, hint=hint)
+
+
 def _refuse(draft: Draft, name: str, room: Refuse) -> None:
     record = draft.models[name]
-    wished = [w for w in record.waiters if w.ask is AskKind.WAKE]
+    wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
     draft.change(name, reason=room.detail)
     if wished:
         data = {"problem": room.problem, "wanted": room.wanted, "found": room.found}
@@ -244,7 +273,8 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
             draft.change(name, waiters=(*draft.models[name].waiters, wish))
         return
     problem = "engine_failed"
-    if waiter.ask is AskKind.WAKE and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    to_wake = waiter.ask is AskKind.WAKE or wants_deeper(record, waiter)
+    if to_wake and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
         room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
         problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
     elif waiter.ask is AskKind.SLEEP:

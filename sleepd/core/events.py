@@ -81,6 +81,8 @@ class StepEnd(StrEnum):
     """No answer in time: the call may still be carried out."""
     BROKEN_OFF = "broken off"
     """The connection broke or was refused: the call may or may not have been carried out."""
+    NOT_SENT = "not sent"
+    """Its record took so long to be committed that the room it was let in for is gone: nothing was called."""
     BUSY = "busy"
     """A confirmation of idleness saw requests."""
     NOT_PROVABLE = "not provable"
@@ -178,7 +180,8 @@ class StepOrder:
     """Everything the runner needs to carry out one step without knowing the world.
 
     `pids` empty: only device totals can be compared. `uuids`: the GPUs whose bytes must move. `least_freed_bytes`
-    summed over them. `prompt` for known-answer steps. `timeout_s`: when the call counts as unanswered.
+    summed over them. `takes`: GPU memory that was free for it when it was ordered. `prompt` for known-answer steps.
+    `timeout_s`: when the call counts as unanswered.
     """
 
     model: str
@@ -191,6 +194,7 @@ class StepOrder:
     least_freed_bytes: Bytes = 1
     gpus_before: Reading[GpusSeen] | None = None
     asleep_bytes: Mapping[str, Bytes] = field(default_factory=dict)
+    takes: Mapping[str, Bytes] = field(default_factory=dict)
     prompt: str = ""
     api_name: str = ""
     adapters: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL
+from sleepd.core.tasks import take_back_drain
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import HOLDS_LIMIT, Hold, ModelRecord, World, is_pinned
 
@@ -47,6 +48,7 @@ def ask_hold(draft: Draft, ask: HoldAsked) -> None:
     )
     kept = [h for h in draft.models[ask.model].holds if h.id != ask.id]
     draft.change(ask.model, holds=(*kept, hold))
+    _keep_awake(draft, ask.model, "held before it fell asleep")
     if found is None:
         lasts = "while its stream is open" if ask.ttl_s is None else f"for {format_duration(ask.ttl_s)}"
         why = f": {ask.reason}" if ask.reason else ""
@@ -110,9 +112,18 @@ def ask_pin(draft: Draft, ask: PinAsked) -> None:
     if is_pinned(record) is not ask.pinned:
         # What is configured needs no exception.
         draft.change(ask.model, pin=None if ask.pinned is record.spec.pinned else ask.pinned)
+        if ask.pinned:
+            _keep_awake(draft, ask.model, "pinned before it fell asleep")
         done = "pinned" if ask.pinned else "unpinned"
         draft.note(done, ask.model, f"{ask.model} was {done} by {ask.who}")
     draft.command(Answer(ask.waiter, AnswerKind.DONE, level=LEVEL[record.life.state]))
+
+
+def _keep_awake(draft: Draft, name: str, why: str) -> None:
+    """A drain ends where somebody keeps the model awake from now on; what is forced goes on."""
+    task = draft.tasks.get(name)
+    if task is not None and not task.forced:
+        take_back_drain(draft, name, why)
 
 
 def _refuse(draft: Draft, waiter: int, problem: str, detail: str, hint: str) -> None:

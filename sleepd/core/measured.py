@@ -46,7 +46,9 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
 def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what a sleep did whose answer was lost and which turned out done: no duration, but bytes."""
     record = draft.models[task.model]
-    uuids, pids, intent = uuids_of(draft, record), pids_of(record), task.intent
+    pids, intent = pids_of(record), task.intent
+    # Right after a restart of the daemon nobody has listed yet on which GPUs it is; its intent says so.
+    uuids = uuids_of(draft, record) or (tuple(intent.used_by_gpu) if intent is not None else ())
     left, footprint = _held(evidence.gpus_after, uuids, pids), record.footprint
     if intent is not None and task.plan.steps[task.cursor].verb in _FIRST:
         # With process lists, what the intent holds are the server's own bytes before the call left.

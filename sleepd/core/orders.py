@@ -6,11 +6,22 @@ from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.footprint import STEP
-from sleepd.core.memory import find_gpu, held_bytes, placement
+from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
 from sleepd.core.model import Known, Settings
-from sleepd.core.plan import CHECKSUMS, CUTS, OBSERVES, REPAIRS, SLEEPS, PlanStep, Verb, default_timeout, step_of
+from sleepd.core.plan import (
+    CHECKSUMS,
+    CUTS,
+    OBSERVES,
+    REPAIRS,
+    SLEEPS,
+    WAKES,
+    PlanStep,
+    Verb,
+    default_timeout,
+    step_of,
+)
 from sleepd.core.units import GIB, Bytes, Seconds
-from sleepd.core.world import Intent, ModelRecord, Phase, Task
+from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 PROBE_PROMPT = "The capital of France is Paris. The capital of Italy is Rome. One, two, three, four, five,"
 """Fixed for ever: fingerprints are compared across daemon versions."""
@@ -49,6 +60,7 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             least_freed_bytes=0 if step.verb in REPAIRS else least_freed(draft, record),
             gpus_before=draft.gpus,
             asleep_bytes={u: b for u, b in record.footprint.asleep.items() if u in uuids},
+            takes=_takes(draft, record, task),
             prompt=record.fingerprint.prompt if record.fingerprint else PROBE_PROMPT,
             api_name=record.facts.served_names[0] if record.facts and record.facts.served_names else record.spec.name,
             adapters=_adapters(record, step.verb),
@@ -58,6 +70,17 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             owed=record.owed,
         )
     )
+
+
+def _takes(draft: Draft, record: ModelRecord, task: Task) -> Mapping[str, Bytes]:
+    """GPU memory that this step takes and that was seen to be free; nothing where that was not asked for."""
+    verb, forced = task.plan.steps[task.cursor].verb, any(w.force for w in record.waiters)
+    if verb not in WAKES or task.kind is not TaskKind.WAKE or forced or not isinstance(draft.gpus, Known):
+        return {}
+    if verb is Verb.WAKE_KV:
+        return task.rest
+    needs = wake_needs(record, draft.gpus.value)
+    return {} if isinstance(needs, Blind) else needs
 
 
 def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ The asyncio runner and the simulator drive the same generators, so what is simul
 `Got(value, mono_s)` for each `Ask`; the generator returns how the step ended and the evidence.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,11 +16,13 @@ from sleepd.core.known_answer import BASE, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
 from sleepd.core.plan import CHECKSUMS, SLEEPS, WAKES, Proof, Verb
-from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.units import Bytes, MonotonicS, Seconds
 
 SETTLE_S = 15.0
 """How long a proof may take to show after a call ended: NVML lags behind a release by seconds (vLLM F22 reports)."""
 PROOF_CALL_S = 60.0
+LATE_S = 1.0
+"""A wake whose reading of GPU memory is older than this when its call is to leave reads again."""
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 
 
@@ -168,6 +170,12 @@ def _sleep(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 
 def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    if order.takes and isinstance(order.gpus_before, Known) and started_s - order.gpus_before.asked_at_s > LATE_S:
+        # The record of it took its time, on a slow disk say: what was free then may be somebody else's.
+        got = yield ReadGpus()
+        if not _has_room(got.value, order.takes):
+            detail = "the memory it was to take is gone"
+            return StepEnd.NOT_SENT, Evidence(None, detail, started_s, got.mono_s, gpus_after=got.value)
     got = yield CallAndWatch(order.step.verb, order.timeout_s, order.mode_parameter)
     result, span = got.value
     evidence = replace(_evidence(result, started_s, got.mono_s), gpus_before=order.gpus_before, span=span)
@@ -195,6 +203,13 @@ def _wake(order: StepOrder, started_s: MonotonicS) -> Procedure:
             break
         yield Pause(pause_s)
     return end or StepEnd.UNPROVEN, evidence
+
+
+def _has_room(gpus: Reading[GpusSeen], takes: Mapping[str, Bytes]) -> bool:
+    """Whether it may fit; where memory cannot be read, nothing says that it does not."""
+    if not isinstance(gpus, Known):
+        return True
+    return all(gpu.free_bytes >= takes.get(gpu.uuid, 0) for gpu in gpus.value)
 
 
 def _taken(order: StepOrder, after: Reading[GpusSeen]) -> bool:

@@ -9,6 +9,7 @@ from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.onward import with_rest
 from sleepd.core.plan import OBSERVES, SLEEPS, Verb
 from sleepd.core.proof import (
     PROBE_RUNS,
@@ -19,7 +20,7 @@ from sleepd.core.proof import (
     not_verified,
     take_answer,
 )
-from sleepd.core.repair import repair, settle_unanswered
+from sleepd.core.repair import go_on_unsent, repair, settle_unanswered
 from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.tasks import carry_on, give_up, step_on
 from sleepd.core.world import AskKind, Phase, Task, TaskKind
@@ -67,6 +68,8 @@ def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
     verb = task.plan.steps[task.cursor].verb
     if verb in OBSERVES:
         _not_observed(draft, task, event)
+    elif event.end is StepEnd.NOT_SENT:
+        go_on_unsent(draft, task)
     elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF) or _unseen(event):
         if verb in SLEEPS and draft.models[task.model].life.state is State.FALLING_ASLEEP:
             draft.state(task.model, Fact.UNANSWERED)
@@ -189,6 +192,8 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
         learn_wake(draft, task, evidence)
     elif verb is Verb.RELOAD:
         learn_reload(draft, task, evidence)
+    if verb in (Verb.WAKE_WEIGHTS, Verb.RELOAD):
+        task = with_rest(draft, task, evidence.gpus_after)
     if done is not None:
         draft.state(task.model, done)
     step_on(draft, replace(task, attempt=0))

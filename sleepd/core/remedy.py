@@ -103,6 +103,8 @@ def _judge_wake(verb: Verb, found: Found) -> Verdict:
     taken = found.freed is not None and found.freed < 0
     if found.failed:
         return Verdict.FAILED
+    if verb is Verb.WAKE_KV and found.ok == 0 and not taken:
+        return Verdict.NOT_SENT  # releases before 0.24 may say they are awake once their weights are
     if verb is not Verb.WAKE_WEIGHTS and not found.is_sleeping:
         return Verdict.DONE
     if found.ok:

@@ -165,23 +165,35 @@ def retry(draft: Draft, task: Task) -> None:
 
 def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
     """Undo a wake that did not work out where the recipe can, else give the engine up."""
-    name, verb = task.model, task.plan.steps[task.cursor].verb
+    name = task.model
     record = draft.models[name]
-    assert record.facts is not None
     if untouched and task.level == 1 and record.life.weights is Weights.OFFLOADED:
         # The server says it sleeps and no byte moved: it is as it was before.
         draft.state(name, Fact.UNDO_CHOSEN)
         draft.state(name, Fact.L1_CONFIRMED)
         fell_asleep(draft, task)
         return
-    allowed = remedies_for(verb, record.facts, task.level)
-    undo = _RESLEEP[task.level] if Remedy.RESLEEP in allowed and task.level else None
-    undo = Verb.WORKER_SLEEP_L1 if Remedy.WORKER_SLEEP in allowed else undo
-    if undo is not None and task.phase is Phase.DO and task.kind is TaskKind.WAKE:
+    undo = _undo_of(record, task)
+    if undo is not None:
         draft.state(name, Fact.UNDO_CHOSEN)
         _redirect(draft, task, Phase.UNDO, step_of(undo))
         return
     _restart(draft, task)
+
+
+def can_put_back(record: ModelRecord, task: Task) -> bool:
+    """Whether the recipe of the release can undo the wake at the step it is at."""
+    return _undo_of(record, task) is not None
+
+
+def _undo_of(record: ModelRecord, task: Task) -> Verb | None:
+    assert record.facts is not None
+    allowed = remedies_for(task.plan.steps[task.cursor].verb, record.facts, task.level)
+    if task.phase is not Phase.DO or task.kind is not TaskKind.WAKE:
+        return None
+    if Remedy.WORKER_SLEEP in allowed:
+        return Verb.WORKER_SLEEP_L1
+    return _RESLEEP[task.level] if Remedy.RESLEEP in allowed and task.level else None
 
 
 def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
@@ -285,7 +297,7 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         draft.state(name, Fact.REFUSED)
         if task.attempt < draft.settings.retries:
             draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
-            _send_again(draft, task)
+            go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
         else:
             _restart(draft, task)
     elif verdict is Verdict.NOT_SENT:
@@ -304,9 +316,9 @@ def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, 
         repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
 
 
-def _send_again(draft: Draft, task: Task) -> None:
-    """The call never reached the engine, so nothing will count it either."""
-    carry_on(draft, replace(task, attempt=task.attempt + 1, uncounted=()))
+def go_on_unsent(draft: Draft, task: Task) -> None:
+    """The call never reached the engine, so nothing will count it either: it goes on in this turn, where it may."""
+    draft.put_task(replace(task, uncounted=(), resume_s=None))
 
 
 def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
@@ -317,7 +329,7 @@ def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -
             draft.state(name, done)
         step_on(draft, replace(task, attempt=0))
     elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
-        _send_again(draft, task)
+        go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
     else:
         detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
         evidence = replace(event.evidence, detail=detail, gpus_before=None)

@@ -108,7 +108,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     if isinstance(verdict, Admitted) and not places:
         return Go(claims)
     short = Short({}, needs, {}) if isinstance(verdict, Admitted) else verdict
-    room = _room_by_victims(draft, name, short, places, claims, taken)
+    room = room_by_victims(draft, name, short, places, claims, taken)
     old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
@@ -135,7 +135,7 @@ def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     return min(max(moved, default=0.0), draft.mono_s)
 
 
-def _room_by_victims(
+def room_by_victims(
     draft: Draft, name: str, short: Short, places: Mapping[str, int], claims: frozenset[str], taken: frozenset[str]
 ) -> MakeRoom | WaitFor | Refuse:
     """Who sleeps for what is missing: bytes on GPUs, and `places` in groups."""

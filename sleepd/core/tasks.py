@@ -14,6 +14,8 @@ from sleepd.core.plan import COUNTED_AS, Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
+NO_ROOM = "no_room"
+"""The failure of a wake that was put back as somebody took its memory meanwhile: no fault of the engine's."""
 ON_STOP = "on_stop"
 """Who wants sleepers awake when the daemon ends for good: its setting of that name."""
 RULE_PAUSE_S = 60.0
@@ -35,6 +37,15 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=check, checksums="")
     _tell_begun(draft, task)
     return carry_on(draft, task)
+
+
+def take_back_drain(draft: Draft, name: str, why: str) -> None:
+    """Let a model that only drains serve on: nothing was sent yet, its gate simply opens again."""
+    task = draft.tasks.get(name)
+    if task is not None and draft.models[name].life.state is State.DRAINING:
+        draft.end_task(task, why)
+        draft.state(name, Fact.WAKE_CHOSEN)
+        draft.change(name, checking=False, reason=f"awake: {why}")
 
 
 def _takes_checksums(record: ModelRecord) -> bool:
@@ -139,7 +150,11 @@ def step_on(draft: Draft, task: Task) -> None:
     """Go to the next step, or end the task where none is left."""
     task = draft.put_task(replace(task, cursor=task.cursor + 1, refusals=0))
     if task.cursor < len(task.plan.steps):
-        carry_on(draft, task)
+        # The last stage of a wake waits for its room: core/onward.py sends it, in this turn where there is room.
+        if task.plan.steps[task.cursor].verb is Verb.WAKE_KV:
+            draft.put_task(replace(task, sent_s=draft.mono_s))
+        else:
+            carry_on(draft, task)
     elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
         fell_asleep(draft, task)
     else:
@@ -189,10 +204,12 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     put_back = task.kind is TaskKind.WAKE
     draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
     if put_back:
-        count_failure(draft, name)
+        problem = NO_ROOM if record.failure and record.failure.code == NO_ROOM else "engine_failed"
+        if problem != NO_ROOM:
+            count_failure(draft, name)
         if task.cause.kind is CauseKind.RULE:
             draft.change(name, not_before_s=draft.mono_s + RULE_PAUSE_S)
-        refuse_all(draft, name, "engine_failed", record.failure.detail if record.failure else "it could not be woken")
+        refuse_all(draft, name, problem, record.failure.detail if record.failure else "it could not be woken")
         restore_victims(draft, task)
         return
     clear_failures(draft, name)

@@ -87,6 +87,8 @@ class Task:
     """How often the current step was sent again, for whatever reason."""
     uncounted: tuple[Verb, ...] = ()
     """Calls of ours that left and that no page of counters has shown yet; whatever else moves them is a stranger's."""
+    rest: Mapping[str, Bytes] = field(default_factory=dict)
+    """What the last stage of its wake still takes, by GPU, as of the stage before; where that is known."""
     refusals: int = 0
     """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()
@@ -342,8 +344,12 @@ def is_wanted_awake(record: ModelRecord) -> bool:
     """Whether anybody wants this sleeper awake: a caller, a rule, a debt of ours, or who wants it to sleep deeper."""
     if record.owed_wake or record.wanted_by:
         return True
-    level = LEVEL[record.life.state] or 0
-    return any(w.ask is AskKind.WAKE or (w.via_wake and w.level > level) for w in record.waiters)
+    return any(w.ask is AskKind.WAKE or wants_deeper(record, w) for w in record.waiters)
+
+
+def wants_deeper(record: ModelRecord, waiter: Waiter) -> bool:
+    """Whether this caller waits for a sleeper to be woken, so that it can sleep deeper."""
+    return waiter.via_wake and waiter.level > (LEVEL[record.life.state] or 0)
 
 
 def proof_key(facts: EngineFacts) -> str:

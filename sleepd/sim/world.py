@@ -190,7 +190,7 @@ class VirtualDaemon:
         if epoch != self._epoch or not self.alive or self._turning:
             return
         events, self._events = self._events or [Tick()], []
-        now = self.now()
+        now, self.decided_s = self.now(), self.time.now()
         rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         self.tally.turns += 1

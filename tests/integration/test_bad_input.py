@@ -92,7 +92,8 @@ def test_something_else_than_vllm_at_the_url(host: Host) -> None:
     daemon = host.start_daemon()
     failure = failure_of(daemon, "a")
     assert failure["code"] == "not_vllm"
-    assert f"wanted a metrics page at /metrics of unix:{host.socket}, found status 404" in failure["detail"]
+    # Our own API has a page of metrics, too: what tells them apart is the version.
+    assert f"wanted vLLM's /version of unix:{host.socket}, found something else" in failure["detail"]
     assert "check url in [models.a]" in failure["detail"]
     assert_managed(daemon, ok)
 

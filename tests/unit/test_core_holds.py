@@ -15,6 +15,7 @@ from sleepd.core.events import (
     HoldAsked,
     HoldDetached,
     HoldEnded,
+    OpenGate,
     PinAsked,
     Saved,
     SettingsChanged,
@@ -23,6 +24,7 @@ from sleepd.core.events import (
     WakeAsked,
 )
 from sleepd.core.holds import GRACE_S
+from sleepd.core.life import State
 from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
 from sleepd.core.rehearse import plan_of_wake
@@ -175,6 +177,17 @@ def test_a_forced_sleep_that_waits_for_requests_to_end_skips_a_hold_that_came_me
     made = play(world(record(in_flight=1)), SleepAsked(2, "a", "bob", 1, 60.0, drain_s=30.0, force=True)).world
     made = play(made, hold(waiter=3)).world
     assert play(made, GateEmptied("a")).world.tasks["a"].level == 1
+
+
+@pytest.mark.parametrize("came", [hold(waiter=3), PinAsked(3, "a", "alice", True)], ids=["hold", "pin"])
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_hold_or_pin_takes_back_a_drain_that_sent_nothing_yet_unless_it_is_forced(came, forced):
+    draining = play(world(record()), SleepAsked(2, "a", "bob", 1, 60.0, force=forced)).world
+    assert draining.models["a"].life.state is State.DRAINING
+    turn = play(draining, came)
+    assert (turn.world.models["a"].life.state is State.AWAKE) is not forced
+    assert ([type(c) for c in turn.commands].count(OpenGate) == 1) is not forced
+    assert bool(turn.world.tasks) is forced
 
 
 def reloaded(made, *specs):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, proven, record, seen, world
+from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, proven, record, seen, world
 from rule_worlds import begun, fresh, later, play
 
 from sleepd.core.beginning import begin
@@ -11,6 +11,7 @@ from sleepd.core.draft import durable
 from sleepd.core.events import AnswerKind, ModelLooked, Saved, SleepAsked
 from sleepd.core.machine import step
 from sleepd.core.model import ControlCounts, Known, Settings
+from sleepd.core.units import GIB
 
 DEEPER = SleepAsked(1, "a", "alice", 2, 60.0, via_wake=True)
 
@@ -39,6 +40,17 @@ def test_whoever_leaves_takes_the_wish_along():
     record_ = replace(turn.world.models["a"], waiters=())
     left = replace(turn.world, models={"a": record_})
     assert play(fresh(left, 1.0), at_s=1.0).world.models["a"].waiters == ()
+
+
+def test_a_deeper_sleep_puts_nobody_else_to_sleep_and_says_at_once_who_is_in_the_way():
+    neighbour = record("b", spec={"min_awake_s": 0.0})
+    sleeper_ = record(life=ASLEEP, spec={"max_level": 2}, fingerprint=KNOWN_ANSWER)
+    made = proven(replace(world(sleeper_, neighbour), gpus=gpus(10 * GIB)))
+    turn = play(fresh(made), DEEPER)
+    (answer,) = [c for c in turn.commands if hasattr(c, "waiter")]
+    assert (answer.kind, answer.problem) == (AnswerKind.REFUSED, "no_room")
+    assert answer.hint == "sleepctl sleep b first"
+    assert turn.world.tasks == {}
 
 
 @pytest.mark.parametrize("life", [AWAKE, ASLEEP], ids=["awake", "asleep"])

@@ -73,7 +73,8 @@ def every_caller_is_answered(stage: Stage) -> None:
 def open_gates_lead_to_right_answers(stage: Stage) -> None:
     """behind an open gate is an engine that is awake and answers right"""
     for name in stage.models:
-        if stage.daemon.gates.of(name).open and not stage.is_doubted(name):
+        # A slow disk keeps what a look tells until the turn before it is on record.
+        if stage.daemon.gates.of(name).open and not stage.is_doubted(name, stage.daemon.decided_s):
             _would_serve(stage, name)
 
 

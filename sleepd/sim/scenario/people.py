@@ -45,7 +45,7 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
 def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
     body = {"model": name, "prompt": "hello", "max_tokens": tokens, "temperature": 0}
     account, gate = stage.account, stage.daemon.gates.of(name)
-    deaths, began_s = len(account.deaths), stage.time.now()
+    deaths, began_s = len(account.deaths), stage.daemon.decided_s
 
     def take(answer: Any) -> None:
         gate.leave()
