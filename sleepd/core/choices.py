@@ -190,7 +190,9 @@ def _cooling(draft: Draft, record: ModelRecord) -> bool:
 def _wait(draft: Draft, name: str, room: WaitFor) -> None:
     reason = draft.models[name].reason
     if room.look:
-        draft.command(LookNow(gpus=True))
+        # One that failed just now would fail again at once: the next poll tells.
+        if isinstance(draft.gpus, Known):
+            draft.command(LookNow(gpus=True))
         # A reading that merely grew old says nothing new about what it waits for, nor about what we merely owe.
         if reason.startswith(WAITS) or not draft.models[name].waiters:
             return

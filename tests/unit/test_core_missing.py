@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from core_worlds import ASLEEP, AWAKE, NOW, record, seen, world
+from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, seen, world
 from hypothesis import given
 from hypothesis import strategies as st
 from rule_worlds import CRON, GIBS, HOURS, MISSING, TENTH, calendar
 
 from sleepd.core.detector import evaluate
-from sleepd.core.events import Tick
+from sleepd.core.events import LookNow, Tick, WakeAsked
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, UnitMemory
 from sleepd.core.rules import (
@@ -72,3 +72,12 @@ def test_no_rule_acts_on_what_is_missing(drawn, life, missing):
             rule = next(r for r in drawn if r.name == task.cause.who)
             judged = evaluate(rule, made.models["a"], before, NOW).judged
             assert [j.holds for j in judged] == [True] * len(judged)
+
+
+def test_whoever_waits_for_a_gpu_reading_that_fails_leaves_it_to_the_polls():
+    """One that merely grew old is asked for at once; one that failed would fail again with every turn."""
+    for reading, asked in ((MISSING, 0), (gpus(40 * GIB, age_s=2.0), 1)):
+        turn = step(replace(world(record(life=ASLEEP)), gpus=reading), [WakeAsked(1, "a", "user", 60.0)], NOW)
+        again = step(turn.world, [Tick()], replace(NOW, mono_s=NOW.mono_s + 0.1))
+        for each in (turn, again):
+            assert sum(isinstance(c, LookNow) and c.gpus for c in each.commands) == asked
