@@ -16,7 +16,6 @@ WITHOUT_EFFECT = {
     "gateway.drain": "models take no turns yet",
     "recovery.restart_units": "units are not controlled yet",
     "recovery.max_restarts": "units are not controlled yet",
-    "tracing": "there are no traces yet",
     "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",
     "rules.then.stop": "units are not controlled yet: it is only told",

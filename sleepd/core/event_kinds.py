@@ -101,5 +101,5 @@ KINDS: Mapping[str, EventKind] = {
         "a webhook does not get through, lost events, or gets through again",
         {**CODE, "webhook": "its name", "lost": "how many events it lost since the last word"},
     ),
-    "tracing": EventKind("traces do not get through, or do again", CODE),
+    "tracing": EventKind("traces do not get through; every ten minutes at most", CODE),
 }

@@ -38,6 +38,7 @@ from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
 from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
+from sleepd.service.tracing import TracingPart
 from sleepd.service.webhooks import Webhooks
 from sleepd.wire import unread_models
 
@@ -75,6 +76,9 @@ class Service:
             WebhookSender(), lambda note: self._tell([note], self.now()), lambda: self.now().wall_s
         )
         self.followers.events.add(self._webhooks.hear)
+        self._tracing = TracingPart(lambda note: self._tell([note], self.now()), self.now)
+        self.followers.turns.add(self._tracing.turned)
+        self.followers.waits.add(self._tracing.waited)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
@@ -220,6 +224,7 @@ class Service:
         self._observer.start()
         self.history.start()
         self._webhooks.take(config.service.webhooks)
+        self._tracing.start(config.service.tracing_endpoint)
         parts.notifier.ready()
 
     async def wait(self) -> None:
@@ -257,7 +262,8 @@ class Service:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []
         ends += self._listeners.ends()
-        ends += [("the history", self.history.stop), ("the webhooks", self._webhooks.stop)]
+        ends += [("the history", self.history.stop), ("the traces", self._tracing.stop)]
+        ends += [("the webhooks", self._webhooks.stop)]
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
         for part, end in ends:
