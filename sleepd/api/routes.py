@@ -60,6 +60,20 @@ ROUTES: tuple[Route, ...] = (
         kinds=("unknown_model", "needs_wake", "busy", "held", "pinned", "level_unsafe", "blind", "stopped", *MAY_FAIL),
     ),
     Route(
+        *("POST", "/v1/models/{name}/stop", Role.ADMIN, "stop", wishes.post_stop),
+        "its unit is stopped, and only a person starts it again; 202 with `wait: false`",
+        WISH,
+        wishes.UNIT_FIELDS,
+        kinds=("unknown_model", "busy", "held", "pinned", "not_permitted", *MAY_FAIL),
+    ),
+    Route(
+        *("POST", "/v1/models/{name}/start", Role.OPERATOR, "start", wishes.post_start),
+        "its unit is started where nothing of it runs; 200 once awake, 202 with `wait: false`",
+        WISH,
+        wishes.UNIT_FIELDS,
+        kinds=("unknown_model", *NO_ROOM, *MAY_FAIL),
+    ),
+    Route(
         *("POST", "/v1/models/{name}/reset", Role.OPERATOR, "reset", wishes.post_reset),
         "a failed model is taken back and looked at anew",
         WISH,
@@ -117,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         *("GET", "/v1/history", Role.VIEWER, "history", history.get_history),
-        "states, requests by the minute, wakes, sleeps and VRAM of a span of time, in pages",
+        "states, requests by the minute, wakes, other tasks and VRAM of a span of time, in pages",
         {200: history_shapes.History},
         query=history.HISTORY_QUERY,
         kinds=("failed",),

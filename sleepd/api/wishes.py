@@ -10,7 +10,7 @@ from sleepd.api.call import Call
 from sleepd.api.daemon import Ask
 from sleepd.api.fields import LONGEST_S, Flag, Number
 from sleepd.api.problems import respond
-from sleepd.core.wishes import PinAsked, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import PinAsked, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
 from sleepd.wire import answers
 
 WAIT = Flag("wait", True, "answer once it is done; false: once the wish was accepted, with 202")
@@ -30,6 +30,9 @@ SLEEP_FIELDS = (
     WAIT,
     TIMEOUT,
 )
+
+
+UNIT_FIELDS = (WAIT, TIMEOUT)
 
 
 async def post_wake(call: Call) -> web.StreamResponse:
@@ -62,6 +65,16 @@ async def post_sleep(call: Call) -> web.StreamResponse:
             via_wake=fields["via_wake"],
         ),
     )
+
+
+async def post_stop(call: Call) -> web.StreamResponse:
+    model, who, fields = call.model, call.peer.name, call.fields
+    return await _ask(call, lambda waiter: StopAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"]))
+
+
+async def post_start(call: Call) -> web.StreamResponse:
+    model, who, fields = call.model, call.peer.name, call.fields
+    return await _ask(call, lambda waiter: StartAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"]))
 
 
 async def post_reset(call: Call) -> web.StreamResponse:

@@ -71,6 +71,14 @@ VERBS = (
             *(NO_WAIT, TIMEOUT, FORCE),
         ),
     ),
+    Verb(
+        *("stop", "stop the units of models and wait until they are; only a person starts them again", "wishes:stop"),
+        *("some", (ALL, NO_WAIT, TIMEOUT)),
+    ),
+    Verb(
+        *("start", "start the units of models and wait until they serve", "wishes:start", "some"),
+        (ALL, NO_WAIT, TIMEOUT),
+    ),
     Verb("reset", "take failed models back into service", "wishes:reset", "some", (ALL,)),
     Verb("pin", "let nothing but force put models to sleep", "wishes:pin", "some", (ALL,)),
     Verb("unpin", "let rules put models to sleep again", "wishes:unpin", "some", (ALL,)),

@@ -47,6 +47,16 @@ def sleep(client: Client, options: argparse.Namespace) -> int:
     )
 
 
+def stop(client: Client, options: argparse.Namespace) -> int:
+    wait, timeout_s = not options.no_wait, options.timeout
+    return _for_each(client, options, lambda name: client.stop(name, wait=wait, timeout_s=timeout_s))
+
+
+def start(client: Client, options: argparse.Namespace) -> int:
+    wait, timeout_s = not options.no_wait, options.timeout
+    return _for_each(client, options, lambda name: client.start(name, wait=wait, timeout_s=timeout_s))
+
+
 def reset(client: Client, options: argparse.Namespace) -> int:
     return _for_each(client, options, client.reset)
 

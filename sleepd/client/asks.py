@@ -58,6 +58,14 @@ def sleep(
     return _wish(name, "sleep", body | {"wait": wait, "timeout_s": timeout_s})
 
 
+def stop(name: str, *, wait: bool, timeout_s: float) -> Request:
+    return _wish(name, "stop", {"wait": wait, "timeout_s": timeout_s})
+
+
+def start(name: str, *, wait: bool, timeout_s: float) -> Request:
+    return _wish(name, "start", {"wait": wait, "timeout_s": timeout_s})
+
+
 def simple(name: str, verb: str) -> Request:
     return Request("POST", of_model(name, verb), {})
 

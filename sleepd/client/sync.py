@@ -66,7 +66,7 @@ class Client:
         limit: int | None = None,
         after: str | None = None,
     ) -> Reply[history_shapes.History]:
-        """Return states, requests, wakes, sleeps and VRAM of a span; `after`: the `next` of the page before.
+        """Return states, requests, wakes, other tasks and VRAM of a span; `after`: the `next` of the page before.
 
         `models`: names or globs, none for all; `since` and `until` are RFC 3339, without them the last day.
         """
@@ -131,6 +131,14 @@ class Client:
                 name, level=level, drain_s=drain_s, force=force, via_wake=via_wake, wait=wait, timeout_s=timeout_s
             )
         )
+
+    def stop(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Stop the model's unit; only a person starts it again."""
+        return self.send(asks.stop(name, wait=wait, timeout_s=timeout_s))
+
+    def start(self, name: str, *, wait: bool = True, timeout_s: float = 600.0) -> Reply[answers.Outcome]:
+        """Start the model's unit; answered once the model serves."""
+        return self.send(asks.start(name, wait=wait, timeout_s=timeout_s))
 
     def reset(self, name: str) -> Reply[answers.Outcome]:
         """Take a failed model back into service: it is looked at anew."""

@@ -172,7 +172,16 @@ class WebhookKeys(Section):
         examples=["/etc/sleepd/alerts.secret"],
     )
     kinds: Annotated[list[str], Field(min_length=1)] = key(
-        ["alarm", "answer_wrong", "failure", "foreign", "not_recordable", "reload_failed", "restart_wanted"],
+        [
+            "alarm",
+            "answer_wrong",
+            "failure",
+            "foreign",
+            "not_recordable",
+            "reload_failed",
+            "restart_left",
+            "restart_wanted",
+        ],
         "which events, by kind: [events.md](events.md#kinds)",
         ["failure", "state"],
     )

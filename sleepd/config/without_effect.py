@@ -14,11 +14,7 @@ from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
     "gateway.drain": "models take no turns yet",
-    "recovery.restart_units": "units are not controlled yet",
-    "recovery.max_restarts": "units are not controlled yet",
-    "models.may_stop": "units are not controlled yet",
     "rules.when.predicted_idle": "a rule with it never holds",
-    "rules.then.stop": "units are not controlled yet: it is only told",
 }
 """By key, without names and indices ("models" for [model_defaults] too): what happens instead."""
 

@@ -11,6 +11,7 @@ from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
+from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
 from sleepd.core.tasks import begin_sleep, take_back_drain
@@ -94,7 +95,8 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
         hint = "wake it first, or say via_wake: on stock vLLM a deeper sleep of a sleeper does nothing"
         return no("needs_wake", f"{name} is asleep at level {level}, {ask.level} is deeper", hint)
     if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN and not (ask.via_wake and state in ASLEEP):
-        return None if level else no("engine_failed", f"{name} is {state.replace('_', ' ')}: {record.reason}")
+        problem = "stopped" if state is State.STOPPED else "engine_failed"
+        return None if level else no(problem, f"{name} is {state.replace('_', ' ')}: {record.reason}")
     if unseen := _unseen(draft, record):
         return no("blind", f"a sleep of {name} could not be proven: {unseen}")
     if forbidden := _forbidden(draft, record, ask.level, force=ask.force):
@@ -207,6 +209,7 @@ def ask_reset(draft: Draft, ask: ResetAsked) -> None:
         draft.note("reset", ask.model, f"{ask.model} was taken back by {ask.who}")
         draft.command(Answer(ask.waiter, AnswerKind.DONE))
         return
+    clear_restarts(draft, ask.model)
     if record.life.state is not State.FAILED:
         if record.failure or record.check_failed or record.frees_nothing or record.attempts:
             draft.change(ask.model, failure=None, check_failed="", frees_nothing=False)

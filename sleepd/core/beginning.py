@@ -10,9 +10,20 @@ from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
-from sleepd.core.plan import OBSERVES, Verb
+from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
 from sleepd.core.tasks import ON_STOP, without_victim
-from sleepd.core.world import HOST_LOCK, Belief, DetectorMemory, Hold, ModelRecord, Phase, RuleKey, Task, World
+from sleepd.core.world import (
+    HOST_LOCK,
+    UNIT_TASKS,
+    Belief,
+    DetectorMemory,
+    Hold,
+    ModelRecord,
+    Phase,
+    RuleKey,
+    Task,
+    World,
+)
 
 
 def newborn(spec: ModelSpec, now: Now) -> ModelRecord:
@@ -31,12 +42,14 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
         kept = saved.models.get(name)
         task = saved.tasks.get(name)
         record = newborn(spec, now) if kept is None else _remember(spec, kept, now)
-        if kept is not None and task is not None and _goes_on(task, kept):
+        if kept is not None and task is not None and _goes_on(task, kept, spec.unit):
             record = replace(record, life=kept.life, belief=None)
             step_verb = task.plan.steps[task.cursor].verb
-            fenced = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
+            left_marks = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
+            fenced = left_marks and step_verb not in UNIT_VERBS
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
+            phase = Phase.FENCE if task.running and step_verb is Verb.START_UNIT else phase
             called_s = now.mono_s if task.called_s is not None else None
             anew = replace(task, started_s=now.mono_s, sent_s=now.mono_s, called_s=called_s, resume_s=resume_s)
             tasks[name] = replace(anew, phase=phase, running=False, attempt=0)
@@ -88,8 +101,10 @@ def _with_claims(tasks: Mapping[str, Task], saved: Saved) -> dict[str, Task]:
     return found
 
 
-def _goes_on(task: Task, kept: ModelSaved) -> bool:
+def _goes_on(task: Task, kept: ModelSaved, unit: str) -> bool:
     """A task goes on where its steps left a mark; a drain that sent nothing is simply dropped, and so is a question."""
+    if task.kind in UNIT_TASKS:
+        return kept.life.state in (State.STARTING, State.STOPPING) and bool(unit)
     if kept.life.state is State.AWAKE:
         return False
     return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
@@ -98,7 +113,7 @@ def _goes_on(task: Task, kept: ModelSaved) -> bool:
 def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
     settled = kept.life.state in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2)
     believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
-    terminal = kept.life.state is State.FAILED
+    terminal = kept.life.state is State.FAILED or (kept.life.state is State.STOPPED and bool(spec.unit))
     weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
     since_s = now.mono_s - age_of(kept.since_wall_s, now)
     return ModelRecord(
@@ -115,6 +130,12 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         prior=kept.prior,
         prime_failed=kept.prime_failed,
         restart_wanted=kept.restart_wanted,
+        stopped=kept.stopped,
+        restart_due=kept.restart_due,
+        restarts_s=tuple(now.mono_s - age_of(wall_s, now) for wall_s in kept.restarts_wall_s),
+        restarts_spent=kept.restarts_spent,
+        served_as=kept.served_as,
+        told_to_stop=kept.told_to_stop,
         failure=kept.failure,
         check_failed=kept.check_failed,
         checking=kept.checking,

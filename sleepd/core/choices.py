@@ -5,19 +5,33 @@ from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
-from sleepd.core.follow import BARRED_AFTER_S, note_act
+from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
+from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
+from sleepd.core.saying import note_act
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
-from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, restore_victims
+from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, refuse_users, restore_victims
+from sleepd.core.unit_tasks import is_on_unit
 from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen
-from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, is_wanted_awake, wants_deeper
+from sleepd.core.world import (
+    UNIT_TASKS,
+    AskKind,
+    ModelRecord,
+    Phase,
+    Task,
+    TaskKind,
+    Waiter,
+    is_start_wanted,
+    is_wanted_awake,
+    wants_deeper,
+)
 
 WAITS = "waits for "
 NOBODY_WAITS = "asleep: whoever wanted it left"
@@ -31,6 +45,8 @@ def go_on(draft: Draft) -> None:
         task = draft.tasks.get(name)
         if task is None or task.running:
             continue
+        if task.kind in UNIT_TASKS and is_on_unit(task):
+            continue  # see core/starts.py
         record = draft.models[name]
         silent_s = silent_until_s(draft.settings, record, task)
         if silent_s is not None and silent_s <= draft.mono_s:
@@ -70,7 +86,7 @@ def _go_onward(draft: Draft, task: Task) -> None:
         task = _note_victim(draft, task)
     room = send_into_room(draft, task)
     if room is not None:
-        _sleep_victim(draft, task, room)
+        sleep_victim(draft, task, room)
 
 
 def _note_victim(draft: Draft, task: Task) -> Task:
@@ -99,7 +115,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, MakeRoom):
-        _sleep_victim(draft, task, room)
+        sleep_victim(draft, task, room)
     elif isinstance(room, WaitFor) and room.look:
         draft.command(LookNow(gpus=True))
         draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
@@ -107,14 +123,15 @@ def _make_room(draft: Draft, task: Task) -> None:
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
         draft.change(name, made_room=task.slept)
         draft.end_task(task, f"waits for {room.reason}")
-        _wait(draft, name, room)
+        wait_for(draft, name, room)
     else:
         draft.end_task(task, f"refused: {room.detail}")
-        _refuse(draft, name, room)
+        refuse_wakers(draft, name, room)
         restore_victims(draft, task)
 
 
-def _sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
+def sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
+    """Put the victim to sleep under the claims of the task it makes room for."""
     why = why_chosen(room.choice)
     task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims, chosen=why))
     data = {"task": task.id, "victim": room.victim, "level": room.level, "felt_s": round(room.choice.felt_s, 3)}
@@ -136,22 +153,22 @@ def begin_wakes(draft: Draft) -> None:
             # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep; nor
             # is a deeper sleep, which is to give memory back.
             _refuse_deeper(draft, record, room.victim)
-            _wait(draft, name, WaitFor(f"room: {room.victim} is awake"))
+            wait_for(draft, name, WaitFor(f"room: {room.victim} is awake"))
         elif isinstance(room, Go | MakeRoom):
-            cause = _wake_cause(record)
+            cause = wake_cause(record)
             if cause.kind is CauseKind.RULE:
                 note_act(draft, cause.who, name)
             task = begin_wake(draft, name, cause, room.claims)
             if isinstance(room, MakeRoom):
-                _sleep_victim(draft, task, room)
+                sleep_victim(draft, task, room)
             else:
                 carry_on(draft, task)
         elif isinstance(room, WaitFor):
-            _wait(draft, name, room)
+            wait_for(draft, name, room)
             if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
                 barred |= room.claims
         else:
-            _refuse(draft, name, room)
+            refuse_wakers(draft, name, room)
 
 
 def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
@@ -187,7 +204,7 @@ def _cooling(draft: Draft, record: ModelRecord) -> bool:
     return True
 
 
-def _wait(draft: Draft, name: str, room: WaitFor) -> None:
+def wait_for(draft: Draft, name: str, room: WaitFor) -> None:
     reason = draft.models[name].reason
     if room.look:
         # One that failed just now would fail again at once: the next poll tells.
@@ -208,7 +225,8 @@ def _refuse_deeper(draft: Draft, record: ModelRecord, victim: str) -> None:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="no_room", detail=detail, hint=hint)
 
 
-def _refuse(draft: Draft, name: str, room: Refuse) -> None:
+def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
+    """Tell everybody who waits for it to be awake why it will not be."""
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
     draft.change(name, reason=room.detail)
@@ -228,7 +246,7 @@ def _refuse(draft: Draft, name: str, room: Refuse) -> None:
         )
 
 
-def _wake_cause(record: ModelRecord) -> Cause:
+def wake_cause(record: ModelRecord) -> Cause:
     first = next((w for w in record.waiters if w.ask is AskKind.WAKE), None)
     first = first or next((w for w in record.waiters if w.via_wake), None)
     if first is not None:
@@ -247,12 +265,18 @@ def serve_callers(draft: Draft) -> None:
             served = all(w.id != waiter.id for w in draft.models[name].waiters)
             if not served and waiter.deadline_s <= draft.mono_s:
                 _time_out(draft, name, waiter.id)
-        if draft.models[name].life.state is State.FAILED and draft.models[name].waiters:
+        failed = draft.models[name].life.state is State.FAILED and not draft.models[name].restart_due
+        if failed and draft.models[name].waiters:
             failure = draft.models[name].failure
             detail = failure.detail if failure else "it failed"
-            refuse_all(draft, name, "failed", detail, f"when the cause is gone: sleepctl reset {name}")
+            refuse_users(draft, name, "failed", detail, f"when the cause is gone: sleepctl reset {name}")
         record = draft.models[name]
-        if record.made_room and name not in draft.tasks and not any(w.ask is AskKind.WAKE for w in record.waiters):
+        if (
+            record.made_room
+            and name not in draft.tasks
+            and not is_start_wanted(record)
+            and not any(w.ask is AskKind.WAKE for w in record.waiters)
+        ):
             # Nobody waits any more for what others made room for.
             owe_wakes(draft, record.made_room, name)
             draft.change(name, made_room=())
@@ -298,6 +322,10 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)
     elif state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=record.failure.detail)
+    elif state is State.LOST and may_come_back(record):
+        return
+    elif state is State.STOPPED:
+        _serve_stopped(draft, name, waiter)
     elif state is State.LOST:
         detail = record.failure.detail if record.failure else "nothing answers"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
@@ -305,3 +333,11 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         detail = f"{name} is held by somebody else: {record.reason}"
         hint = f"to take it back at once: sleepctl reset {name}"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=hint)
+
+
+def _serve_stopped(draft: Draft, name: str, waiter: Waiter) -> None:
+    """What we stopped is started for whoever wants it awake; what a person stopped stays stopped."""
+    record = draft.models[name]
+    if record.stopped is None and record.start_wanted is None:
+        hint = f"sleepctl start {name}"
+        draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=f"{name}: {record.reason}", hint=hint)

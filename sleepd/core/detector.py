@@ -185,7 +185,8 @@ def _remember_wish(
     model was awake while it held; other sleeps are wanted as long as the rule holds."""
     action, key = found.rule.action, (found.rule.name, record.spec.name)
     wakes = action.kind is ActionKind.WAKE
-    is_so = record.life.state is State.AWAKE if wakes else _sleeps_at(record, action.level)
+    stopped = action.kind is ActionKind.STOP and record.life.state is State.STOPPED
+    is_so = record.life.state is State.AWAKE if wakes else stopped or _sleeps_at(record, action.level)
     if found.rule.cron is not None:
         moment = cron_moment(found.rule, world, now)
         if found.holds and is_so and moment is not None and memory.dealt_with.get(key, float("-inf")) < moment:

@@ -108,6 +108,8 @@ class Draft:
         awake_since_s = record.awake_since_s
         if life.state in SERVING:
             awake_since_s = self.mono_s
+            # What gave up on restarts serves again: in a new process, or because a person took it back.
+            record = replace(record, restarts_spent=False)
             self._commands.append(OpenGate(name))
         moment_s, wall_s = self.mono_s, self.now.wall_s
         return self.put(replace(record, life=life, since_s=moment_s, since_wall_s=wall_s, awake_since_s=awake_since_s))
@@ -220,6 +222,12 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         check_failed=record.check_failed,
         checking=record.checking,
         checksums=record.checksums,
+        stopped=record.stopped,
+        restart_due=record.restart_due,
+        restarts_wall_s=tuple(round(now.wall_s - (now.mono_s - at_s)) for at_s in record.restarts_s),
+        restarts_spent=record.restarts_spent,
+        served_as=record.served_as,
+        told_to_stop=record.told_to_stop,
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
         unverified=record.unverified,
@@ -256,7 +264,7 @@ def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Re
     ]
 
 
-_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s")
+_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s", "restarts_wall_s")
 _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
 """What is saved of a record as it is, or worked out from nothing but the field of that name."""
 
@@ -264,7 +272,7 @@ _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKE
 def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
     """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
     Most looks change nothing of it but the last use."""
-    if _SAVED(old) != _SAVED(new) or old.cooldown_until_s != new.cooldown_until_s:
+    if _SAVED(old) != _SAVED(new) or old.cooldown_until_s != new.cooldown_until_s or old.restarts_s != new.restarts_s:
         return False
     return old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)
 
@@ -281,6 +289,8 @@ def _differs(old: ModelSaved, new: ModelSaved) -> bool:
     """Whether a commit is due: a last use that moved by one grain through rounding of clocks alone is none."""
     if abs(old.last_active_wall_s - new.last_active_wall_s) <= ACTIVITY_GRAIN_S / 2:
         new = replace(new, last_active_wall_s=old.last_active_wall_s)
+    if abs(max(old.restarts_wall_s, default=0.0) - max(new.restarts_wall_s, default=0.0)) <= 1.0:
+        new = replace(new, restarts_wall_s=old.restarts_wall_s)
     return old != new
 
 

@@ -24,6 +24,7 @@ from sleepd.core.model import (
     Span,
 )
 from sleepd.core.plan import PlanStep
+from sleepd.core.unit import Ordered, UnitSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.wishes import Ask
 from sleepd.core.wishes import CallerGone as CallerGone
@@ -33,8 +34,10 @@ from sleepd.core.wishes import HoldEnded as HoldEnded
 from sleepd.core.wishes import PinAsked as PinAsked
 from sleepd.core.wishes import ResetAsked as ResetAsked
 from sleepd.core.wishes import SleepAsked as SleepAsked
+from sleepd.core.wishes import StartAsked as StartAsked
+from sleepd.core.wishes import StopAsked as StopAsked
 from sleepd.core.wishes import WakeAsked as WakeAsked
-from sleepd.core.world import Task, World
+from sleepd.core.world import Stopped, Task, World
 
 # --- events in -------------------------------------------------------------------------------------------------
 
@@ -56,6 +59,14 @@ class GpusLooked:
 
     reading: Reading[GpusSeen]
     listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLooked:
+    """A look at a model's unit ended."""
+
+    model: str
+    reading: Reading[UnitSeen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,10 @@ class Evidence:
     """By how much our own questions moved the server's counters."""
     lost: bool = False
     """A question was sent and its answer never came: it may have moved them too."""
+    unit: Reading[UnitSeen] | None = None
+    """The unit as it was last seen in a step on it."""
+    ordered: Ordered | None = None
+    """How an order to the service manager ended that did not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +175,7 @@ Event: TypeAlias = (
     ModelLooked
     | GpusLooked
     | HostLooked
+    | UnitLooked
     | GateEmptied
     | Ask
     | HoldDetached
@@ -202,6 +218,9 @@ class StepOrder:
     mode_parameter: bool = True
     activity: Activity | None = None
     owed: Owed = Owed()
+    unit: str = ""
+    invocation: str = ""
+    """The start of the unit that is to be ended; empty: whichever runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +263,8 @@ class LookNow:
     model: str = ""
     gpus: bool = False
     host: bool = False
+    unit: str = ""
+    """The model whose unit is to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +321,12 @@ class ModelSaved:
     prime_failed: bool = False
     restart_wanted: str = ""
     checksums: str = ""
+    stopped: Stopped | None = None
+    restart_due: str = ""
+    restarts_wall_s: tuple[WallS, ...] = ()
+    restarts_spent: bool = False
+    served_as: str = ""
+    told_to_stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,10 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     state = record.life.state
     if state in (State.AWAKE, State.DRAINING):
         return 0.0
+    if state in (State.STOPPED, State.STARTING, State.STOPPING):
+        took_s = record.learned.last_s("start")
+        begun_s = record.since_s if state is State.STARTING else now.mono_s
+        return None if took_s is None else max(0.0, took_s - (now.mono_s - begun_s))
     level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
     learned = record.learned.last_s(f"wake{level}")
     if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):

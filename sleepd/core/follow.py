@@ -1,33 +1,33 @@
 """What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
 
-from collections.abc import Mapping
-
 from sleepd.core.conditions import ASLEEP, idle_s, is_idle_for
-from sleepd.core.detector import Evaluated, count_looks, evaluate_all, remember, watch_thresholds
+from sleepd.core.detector import count_looks, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
-from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal, limits_unread
 from sleepd.core.life import State
-from sleepd.core.limits import limit_of, with_act
+from sleepd.core.limits import limit_of
 from sleepd.core.model import Cause, CauseKind, Known, Mode
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
-    STOP_LATER,
+    STOP_LEVEL,
     Want,
     is_ram_pressure,
     level2_refusal,
     protecting,
+    stop_refusal,
     wake_wanted,
     want_of,
 )
+from sleepd.core.relief import may_be_stopped, tell_helpless
 from sleepd.core.room import claimed, wakes_waiting, wished_s
-from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove, Rule
+from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove
+from sleepd.core.saying import evidence, note_act, rules_said, say
 from sleepd.core.strangers import let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
-from sleepd.core.wording import report_condition
+from sleepd.core.unit_tasks import begin_stop
 from sleepd.core.world import HOST_LOCK, ModelRecord, World
 
 VERIFY_AFTER_S = 0.05
@@ -56,15 +56,7 @@ def remember_rules(draft: Draft, names: list[str]) -> None:
     for name in names:
         if name in draft.models:
             record = draft.models[name]
-            draft.memory = remember(record, draft.world(), draft.now, _rules(draft, record))
-
-
-def _rules(draft: Draft, record: ModelRecord) -> tuple[Evaluated, ...]:
-    """What its rules say of the model as it is, worked out once a turn for each shape it takes."""
-    known = draft.evaluated.get(record.spec.name)
-    if known is None or known[0] is not record:
-        known = draft.evaluated[record.spec.name] = (record, evaluate_all(record, draft.world(), draft.now))
-    return known[1]
+            draft.memory = remember(record, draft.world(), draft.now, rules_said(draft, record))
 
 
 def _tell_pressure(draft: Draft, before: World) -> None:
@@ -85,17 +77,22 @@ def wish_wakes(draft: Draft) -> None:
     """Let rules want sleepers awake, or no longer."""
     for name in sorted(draft.touched):
         record = draft.models.get(name)
-        if record is None or (record.life.state not in ASLEEP and not record.wanted_by):
+        sleeps = record is not None and (record.life.state in ASLEEP or _was_stopped_by_us(record))
+        if record is None or (not sleeps and not record.wanted_by):
             continue
         want = None
-        if record.life.state in ASLEEP and record.not_before_s <= draft.mono_s and not draft.stopping:
-            want = wake_wanted(draft.world(), record, draft.now, _rules(draft, record))
+        if sleeps and record.not_before_s <= draft.mono_s and not draft.stopping:
+            want = wake_wanted(draft.world(), record, draft.now, rules_said(draft, record))
         if want is not None and record.spec.mode is Mode.OBSERVE:
             _tell_would(draft, want, "wake")
             want = None
         wanted_by = want.rule.name if want is not None else ""
         if wanted_by != record.wanted_by:
             draft.change(name, wanted_by=wanted_by)
+
+
+def _was_stopped_by_us(record: ModelRecord) -> bool:
+    return record.life.state is State.STOPPED and record.stopped is not None
 
 
 def begin_sleeps(draft: Draft) -> None:
@@ -120,6 +117,8 @@ def begin_sleeps(draft: Draft) -> None:
         _tell_limits(draft, record)
         if record.life.state is State.AWAKE and _is_free(draft, record, barred):
             wants += _want_sleep(draft, record)
+        elif record.life.state in ASLEEP and may_be_stopped(draft, record):
+            wants += _want_stop(draft, record)
     for want in sorted(wants, key=lambda w: _order(draft, w)):
         record = draft.models[want.model]
         if want.level == 1 and limits_unread(draft.models, record):
@@ -144,17 +143,36 @@ def _want_sleep(draft: Draft, record: ModelRecord) -> list[Want]:
     if not observed and _prime_due(draft, record) and not limits_unread(draft.models, record):
         begin_sleep(draft, name, 1, Cause(CauseKind.PRIME, "prime"))
         return []
-    want, refusal = want_of(draft.world(), record, draft.now, _rules(draft, record))
+    want, refusal = want_of(draft.world(), record, draft.now, rules_said(draft, record))
     if want is not None and observed:
-        _tell_would(draft, want, f"put {name} to sleep at level {want.level}")
+        what = f"stop {name}" if want.level == STOP_LEVEL else f"put {name} to sleep at level {want.level}"
+        _tell_would(draft, want, what)
         return []
     if refusal:
         _tell_once(draft, name, f"stays awake: {refusal}")
     return [want] if want is not None else []
 
 
+def _want_stop(draft: Draft, record: ModelRecord) -> list[Want]:
+    """What rules want begun with this sleeper: to be stopped, or nothing."""
+    name = record.spec.name
+    want, _ = want_of(draft.world(), record, draft.now, rules_said(draft, record))
+    if want is None or want.level != STOP_LEVEL:
+        return []
+    if record.spec.mode is Mode.OBSERVE:
+        _tell_would(draft, want, f"stop {name}")
+        return []
+    return [want]
+
+
 def _begin(draft: Draft, want: Want) -> None:
     name, rule = want.model, want.rule
+    if want.level == STOP_LEVEL:
+        data = {"rule": rule.name, "action": "stop", **evidence(draft, rule, draft.models[name])}
+        draft.note("rule", name, f"rule {rule.name} stops {name}", data)
+        note_act(draft, rule.name, name)
+        begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
+        return
     text = f"rule {rule.name} puts {name} to sleep at level {want.level}"
     data = {"rule": rule.name, "action": f"sleep {want.level}", **evidence(draft, rule, draft.models[name])}
     draft.note("rule", name, text, data)
@@ -162,71 +180,28 @@ def _begin(draft: Draft, want: Want) -> None:
     begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, rule.name))
 
 
-def note_act(draft: Draft, rule: str, name: str) -> None:
-    """Count an action of the rule against its limits."""
-    key = (rule, name)
-    memory = with_act(draft.memory, key, draft.mono_s)
-    draft.memory = replace(memory, told=memory.told - {("alarm", *key), ("would", *key)})
-
-
-def evidence(draft: Draft, rule: Rule, record: ModelRecord) -> Mapping[str, object]:
-    """What was found of each condition of the rule, and what it wants."""
-    world = draft.world()
-    found = next(e for e in _rules(draft, record) if e.rule.name == rule.name)
-    reports = (
-        report_condition(rule, index, judged, record, world, draft.now) for index, judged in enumerate(found.judged)
-    )
-    return {report.name: f"{report.found} (wanted {report.wanted})" for report in reports}
-
-
 # --- what is told instead of done --------------------------------------------------------------------------------
-
-
-def _say(draft: Draft, kind: str, rule: str, name: str, text: str, data: Mapping[str, object] | None = None) -> None:
-    """Tell it once, until the rule lets go of the model or acts on it."""
-    key = (kind, rule, name)
-    if key not in draft.memory.told:
-        draft.memory = replace(draft.memory, told=draft.memory.told | {key})
-        draft.note(kind, name, text, {"rule": rule, **(data or {})})
 
 
 def _tell_would(draft: Draft, want: Want, what: str) -> None:
     found = evidence(draft, want.rule, draft.models[want.model])
-    _say(draft, "would", want.rule.name, want.model, f"rule {want.rule.name} would {what} (observe mode)", found)
+    say(draft, "would", want.rule.name, want.model, f"rule {want.rule.name} would {what} (observe mode)", found)
 
 
 def _tell_limits(draft: Draft, record: ModelRecord) -> None:
     """Tell of rules that hold but go in circles, want what cannot be done, or find nothing that helps."""
     name, world = record.spec.name, draft.world()
-    for found in _rules(draft, record):
+    for found in rules_said(draft, record):
         rule = found.rule
         if not found.holds:
             continue
         limit = limit_of(rule, name, world, draft.now)
         if limit is not None and limit.is_alarm:
-            _say(draft, "alarm", rule.name, name, f"rule {rule.name} goes in circles with {name}: {limit.why}")
-        if rule.action.kind is ActionKind.STOP and limit is None:
-            _say(draft, "stop_wanted", rule.name, name, f"rule {rule.name} wants {name} stopped: {STOP_LATER}")
+            say(draft, "alarm", rule.name, name, f"rule {rule.name} goes in circles with {name}: {limit.why}")
+        if rule.action.kind is ActionKind.STOP and limit is None and (refusal := stop_refusal(record)):
+            say(draft, "stop_wanted", rule.name, name, f"rule {rule.name} wants {name} stopped: {refusal}")
         if is_ram_pressure(rule) and rule.action.kind in (ActionKind.SLEEP, ActionKind.STOP):
-            _tell_helpless(draft, rule, name)
-
-
-def _tell_helpless(draft: Draft, rule: Rule, name: str) -> None:
-    """Say once that RAM is short and nothing gives any back: only stopping a process would."""
-    told = any(kind == "helpless" and of == rule.name for kind, of, _ in draft.memory.told)
-    if told or any(_may_help(draft, draft.models[n], rule) for n in rule.applies_to if n in draft.models):
-        return
-    detail = "no model it applies to may sleep at level 2, and a level 1 sleep takes RAM instead of giving any back"
-    _say(
-        draft, "helpless", rule.name, name, f"rule {rule.name}: RAM is short and nothing helps: {detail}; {STOP_LATER}"
-    )
-
-
-def _may_help(draft: Draft, record: ModelRecord, rule: Rule) -> bool:
-    """Whether the model could yet sleep at level 2, where it would have taken RAM at level 1."""
-    if rule.action.level < 2 or record.spec.max_level < 2 or record.life.state in ASLEEP:
-        return False
-    return level2_refusal(draft.world(), record) in ("", NO_ANSWER_YET, NOT_CHECKED)
+            tell_helpless(draft, rule, name)
 
 
 def _tell_once(draft: Draft, name: str, reason: str) -> None:

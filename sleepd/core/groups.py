@@ -30,5 +30,5 @@ def full_groups(draft: Draft, name: str) -> tuple[tuple[Group, int], ...]:
 def takes_place(draft: Draft, record: ModelRecord) -> bool:
     """Whether the model takes a place in its groups: it is awake, or on its way there or from there."""
     task = draft.tasks.get(record.spec.name)
-    waking = task is not None and task.kind is TaskKind.WAKE
+    waking = task is not None and task.kind in (TaskKind.WAKE, TaskKind.START, TaskKind.RESTART)
     return record.life.state not in _NOT_AWAKE or waking

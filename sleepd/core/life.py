@@ -224,6 +224,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.RESTARTING: _S.STARTING,
         _F.STOP_CHOSEN: _S.STOPPING,
         _F.STOPPED_ON_PURPOSE: _S.STOPPED,
+        _F.GAVE_UP: _S.FAILED,
     },
     _S.STARTING: {
         _F.HEALTHY: _S.UNKNOWN,

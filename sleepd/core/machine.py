@@ -27,6 +27,7 @@ from sleepd.core.events import (
     Stopping,
     Tick,
     Turn,
+    UnitLooked,
 )
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
 from sleepd.core.frozen import replace
@@ -34,11 +35,27 @@ from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
+from sleepd.core.relief import begin_relief
+from sleepd.core.restarts import owe_restarts
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
+from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
 from sleepd.core.tasks import owe_all, refuse_all, without_victim
+from sleepd.core.unit_asks import ask_start, ask_stop
+from sleepd.core.unit_sightings import look_at_unit
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import Ask, HoldAsked, HoldDetached, HoldEnded, ModelAsk, PinAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import (
+    Ask,
+    HoldAsked,
+    HoldDetached,
+    HoldEnded,
+    ModelAsk,
+    PinAsked,
+    SleepAsked,
+    StartAsked,
+    StopAsked,
+    WakeAsked,
+)
 from sleepd.core.world import ModelRecord, World
 
 ASLEEP_POLL_FACTOR = 5.0
@@ -58,11 +75,17 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     noted = {name: draft.models.get(name) for name in draft.touched}
     wish_wakes(draft)
     go_on(draft)
+    lift(draft)
     hurry_sleeps(draft)
     serve_callers(draft)
+    begin_asked_stops(draft)
     begin_asked_sleeps(draft)
     begin_wakes(draft)
     begin_sleeps(draft)
+    begin_relief(draft)
+    owe_restarts(draft)
+    begin_starts(draft)
+    begin_quiet_restarts(draft)
     # What this turn began counts for the rules from now on, not from the next look.
     remember_rules(draft, sorted(n for n in draft.touched if draft.models.get(n) is not noted.get(n)))
     return draft.turn()
@@ -92,6 +115,8 @@ def _take(draft: Draft, event: Event) -> None:
         _look_at_gpus(draft, event)
     elif isinstance(event, HostLooked):
         _look_at_host(draft, event)
+    elif isinstance(event, UnitLooked):
+        look_at_unit(draft, event)
     elif isinstance(event, GateEmptied):
         if event.model in draft.models:
             draft.change(event.model, in_flight=0)
@@ -128,6 +153,10 @@ def _ask(draft: Draft, event: ModelAsk) -> None:
         ask_hold(draft, event)
     elif isinstance(event, PinAsked):
         ask_pin(draft, event)
+    elif isinstance(event, StopAsked):
+        ask_stop(draft, event)
+    elif isinstance(event, StartAsked):
+        ask_start(draft, event)
     else:
         ask_reset(draft, event)
 

@@ -139,6 +139,22 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
     return needs
 
 
+def start_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
+    """Bytes a start takes per GPU: what the model held awake, or may hold by its arguments, else as declared.
+
+    vLLM looks at its start whether its whole share of the GPU is free (v1/worker/utils.py, request_memory).
+    """
+    needs: dict[str, Bytes] = {}
+    for uuid in placement(record.spec, record.placed_on, gpus):
+        gpu = find_gpu(gpus, uuid)
+        held, bound = record.learned.awake.get(uuid), bound_bytes(record.facts, gpu) if record.facts and gpu else None
+        need = max((b for b in (held, bound) if b is not None), default=record.spec.vram_bytes)
+        if need is None:
+            return Blind(f"how many bytes a start takes is not known; set vram in [models.{record.spec.name}]")
+        needs[uuid] = need
+    return needs or Blind(unplaced(record, gpus))
+
+
 def _need_on(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
     pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
     held = held_bytes(gpu, pids) if pids else None

@@ -14,6 +14,7 @@ from sleepd.core.plan import (
     OBSERVES,
     REPAIRS,
     SLEEPS,
+    UNIT_VERBS,
     WAKES,
     PlanStep,
     Verb,
@@ -47,6 +48,8 @@ def order_of(draft: Draft, task: Task) -> RunStep:
     elif task.phase is Phase.CUT:
         step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
+    if step.verb in UNIT_VERBS:
+        return _order_of_unit(draft, task, step, uuids)
     return RunStep(
         StepOrder(
             model=task.model,
@@ -68,6 +71,23 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             mode_parameter=bool(record.facts and recipe_of(record.facts.release).sleep_mode_parameter),
             activity=record.activity,
             owed=record.owed,
+        )
+    )
+
+
+def _order_of_unit(draft: Draft, task: Task, step: PlanStep, uuids: tuple[str, ...]) -> RunStep:
+    record = draft.models[task.model]
+    return RunStep(
+        StepOrder(
+            model=task.model,
+            task_id=task.id,
+            cursor=task.cursor,
+            step=step,
+            timeout_s=step_timeout(record, step.verb, draft.settings),
+            pids=pids_of(record),
+            uuids=uuids,
+            unit=record.spec.unit,
+            invocation=task.intent.invocation if task.intent is not None else "",
         )
     )
 
@@ -94,6 +114,10 @@ def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds
     """Seconds until a call counts as unanswered: configured, else ten times what it should take, at least the
     default. A call that is slow is never sent again, so patience costs nothing but the wait."""
     least_s = default_timeout(verb)
+    if verb in UNIT_VERBS:
+        # Loading takes what it takes: no control call hangs meanwhile.
+        starts = record.learned.durations.get("start", ()) if verb is not Verb.END_UNIT else ()
+        return max([least_s, *(PATIENCE * s for s in starts)])
     if settings.stuck_after_s is not None:
         # A question is not a control call: it has its own patience.
         return min(settings.stuck_after_s, least_s) if verb in OBSERVES else settings.stuck_after_s

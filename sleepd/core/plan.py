@@ -8,6 +8,9 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import Fact
 from sleepd.core.units import Seconds
 
+START_S: Seconds = 1800.0
+"""What a server may take to come up, where nothing was learned: large models on slow disks take most of it."""
+
 
 class Verb(StrEnum):
     """What a step does. The adapter maps each to exactly one call; nothing else is ever sent to an engine."""
@@ -30,6 +33,9 @@ class Verb(StrEnum):
     TAKE_CHECKSUMS = "take the weights' checksums"
     COMPARE_CHECKSUMS = "compare the weights' checksums"
     FENCE = "find out what happened"
+    END_UNIT = "end the unit's processes"
+    START_UNIT = "start the unit"
+    AWAIT_HEALTH = "wait until it answers"
 
 
 SLEEPS = frozenset({Verb.SLEEP_L1, Verb.SLEEP_L2, Verb.RESLEEP_L1, Verb.RESLEEP_L2, Verb.WORKER_SLEEP_L1})
@@ -48,6 +54,10 @@ COUNTED_AS: dict[Verb, str] = {
 CHECKSUMS = frozenset({Verb.TAKE_CHECKSUMS, Verb.COMPARE_CHECKSUMS})
 OBSERVES = frozenset({Verb.FINGERPRINT, Verb.CONFIRM_IDLE, Verb.PROBE, Verb.FENCE}) | CHECKSUMS
 """Steps that change nothing on the engine and may be repeated at will."""
+
+
+UNIT_VERBS = frozenset({Verb.END_UNIT, Verb.START_UNIT, Verb.AWAIT_HEALTH})
+"""Steps on a server's unit. Each may be carried out again: what is over is not ended, what runs is not started."""
 
 
 class Proof(StrEnum):
@@ -94,6 +104,9 @@ _STEP = {
     Verb.CUT_L1: PlanStep(Verb.CUT_L1),
     Verb.CUT_L2: PlanStep(Verb.CUT_L2),
     Verb.FENCE: PlanStep(Verb.FENCE),
+    Verb.END_UNIT: PlanStep(Verb.END_UNIT),
+    Verb.START_UNIT: PlanStep(Verb.START_UNIT),
+    Verb.AWAIT_HEALTH: PlanStep(Verb.AWAIT_HEALTH),
 }
 
 
@@ -141,6 +154,21 @@ def plan_wake(
     return _plan(Verb.WAKE, *reset, *((Verb.PROBE,) if known and (doubtful or before) else ()))
 
 
+def plan_stop(*, confirm: bool) -> Plan:
+    """Confirm idleness after the gate shut where the model serves, then end everything in the unit's cgroup."""
+    return Plan((*((PlanStep(Verb.CONFIRM_IDLE),) if confirm else ()), step_of(Verb.END_UNIT)))
+
+
+def plan_start() -> Plan:
+    """End what is left of the unit, show that its GPU memory is free, start it, wait until it answers."""
+    return _plan(Verb.END_UNIT, Verb.START_UNIT, Verb.AWAIT_HEALTH)
+
+
+def plan_await() -> Plan:
+    """Somebody else started it: wait until it answers."""
+    return _plan(Verb.AWAIT_HEALTH)
+
+
 def in_stages(plan: Plan, done: int) -> Plan:
     """The plan with the bare wake at `done` followed by the same wake in two stages: should the second fail as well, a
     `/sleep` puts everything back (0.31+, vllm/v1/executor/abstract.py looks at the weights tag only)."""
@@ -182,4 +210,6 @@ def remaining(plan: Plan, done: int) -> Plan:
 
 def default_timeout(verb: Verb) -> Seconds:
     """Seconds a step may take before its call counts as unanswered, where nothing was learned."""
+    if verb in (Verb.START_UNIT, Verb.AWAIT_HEALTH):
+        return START_S
     return 60.0 if verb in OBSERVES or verb is Verb.RESET_PREFIX else 300.0

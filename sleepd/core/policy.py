@@ -13,13 +13,15 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import HOUR_S, limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
+from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"
-STOP_LATER = "units cannot be stopped by this version"
+STOP_LEVEL = 3
+"""What `stop` counts as among the levels of sleep that rules want: deeper than any."""
 
 _RANKS = {
     RuleClass.PRESSURE: Rank.PRESSURE,
@@ -124,7 +126,8 @@ def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]
         if rule.action.kind in (ActionKind.KEEP_AWAKE, ActionKind.WAKE):
             yield Claim(rank, Wish.AWAKE, rule.name)
         elif rule.action.kind is ActionKind.STOP:
-            continue
+            if not stop_refusal(record):
+                yield Claim(rank, Wish.SLEEP, rule.name, STOP_LEVEL)
         elif not rule.is_pressure or not is_ram_pressure(rule):
             yield Claim(rank, Wish.SLEEP, rule.name, rule.action.level)
         elif due and rule.action.level == 2 and level_for(world, record, 2)[0] == 2:
@@ -211,6 +214,12 @@ def held_by(record: ModelRecord) -> str:
     return f"it is held awake by {first.who}{others} (hold {first.id})"
 
 
+def stop_refusal(record: ModelRecord) -> str:
+    """Why no rule may stop this model, as a sentence; empty where one may."""
+    name = record.spec.name
+    return unit_refusal(record) or ("" if record.spec.may_stop else f"may_stop = false in [models.{name}]")
+
+
 def level1_refusal(record: ModelRecord) -> str:
     """Why this engine may not be put to sleep at all, whoever asks; empty where it may."""
     if record.frees_nothing:
@@ -239,6 +248,8 @@ def level2_refusal(world: World, record: ModelRecord) -> str:
 def level_for(world: World, record: ModelRecord, wanted: int) -> tuple[int, str]:
     """The level that is safe and fits for a wanted one: (level, ""), or (0, why it must stay awake)."""
     spec = record.spec
+    if wanted == STOP_LEVEL and not stop_refusal(record):
+        return STOP_LEVEL, ""
     if spec.max_level == 0:
         return 0, "max_level = 0 keeps it awake"
     if wanted >= 2 and spec.max_level >= 2 and not level2_refusal(world, record):

@@ -5,17 +5,28 @@ The asyncio runner and the simulator drive the same generators, so what is simul
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from sleepd.core.activity import share_out
+from sleepd.core.asking import (
+    Call,
+    CallAndWatch,
+    Checksums,
+    Complete,
+    Look,
+    LookAndReadGpus,
+    Pause,
+    Procedure,
+    ReadGpus,
+    ReadHost,
+)
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.events import Evidence, StepEnd, StepOrder
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
-from sleepd.core.plan import CHECKSUMS, SLEEPS, WAKES, Proof, Verb
+from sleepd.core.plan import CHECKSUMS, SLEEPS, UNIT_VERBS, WAKES, Proof, Verb
+from sleepd.core.unit_procedure import await_health, end_unit, start_unit
 from sleepd.core.units import Bytes, MonotonicS, Seconds
 
 SETTLE_S = 15.0
@@ -24,84 +35,6 @@ PROOF_CALL_S = 60.0
 LATE_S = 1.0
 """A wake whose reading of GPU memory is older than this when its call is to leave reads again."""
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    verb: Verb
-    timeout_s: Seconds
-    mode_parameter: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallAndWatch:
-    """A call during which free GPU memory is read again and again: the value is the result and the spans by uuid."""
-
-    verb: Verb
-    timeout_s: Seconds
-    mode_parameter: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The known question, to one name at the route that answers it."""
-
-    prompt: str
-    api_name: str
-    asks_at: str
-    timeout_s: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Checksums:
-    """The digest over all weights' checksums; empty for whatever else came of the question."""
-
-    timeout_s: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    timeout_s: Seconds
-    ask_sleeping: bool = True
-    fence: bool = False
-    """Counters read after /is_sleeping answered: it blocks behind the call that is judged, the page does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadGpus:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class LookAndReadGpus:
-    """Both at once, each asked after the ask was made: the value is the pair of readings, the look's first."""
-
-    timeout_s: Seconds
-    counters: bool = True
-    """False: only /is_sleeping is asked, and the look has no counters."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHost:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    seconds: Seconds
-
-
-Ask: TypeAlias = Call | CallAndWatch | Complete | Checksums | Look | ReadGpus | LookAndReadGpus | ReadHost | Pause
-
-
-@dataclass(frozen=True, slots=True)
-class Got:
-    value: Any
-    mono_s: MonotonicS
-
-
-Ended: TypeAlias = tuple[StepEnd, Evidence]
-Procedure: TypeAlias = Generator[Ask, Got, Ended]
 
 
 def perform(order: StepOrder, started_s: MonotonicS) -> Procedure:
@@ -117,6 +50,8 @@ def perform(order: StepOrder, started_s: MonotonicS) -> Procedure:
         return _checksums(order, started_s)
     if verb is Verb.RELOAD:
         return _reload(order, started_s)
+    if verb in UNIT_VERBS:
+        return _UNIT_STEPS[verb](order, started_s)
     if verb in (Verb.CONFIRM_IDLE, Verb.FENCE):
         return _observe(order, started_s)
     return _plain_call(order, started_s)
@@ -334,3 +269,6 @@ def _pauses() -> Generator[Seconds, None, None]:
     yield from _PAUSES_S
     while True:
         yield _PAUSES_S[-1]
+
+
+_UNIT_STEPS = {Verb.END_UNIT: end_unit, Verb.START_UNIT: start_unit, Verb.AWAIT_HEALTH: await_health}

@@ -23,6 +23,7 @@ from sleepd.core.proof import (
 from sleepd.core.repair import go_on_unsent, repair, settle_unanswered
 from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.tasks import carry_on, give_up, step_on
+from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 from sleepd.core.world import AskKind, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
@@ -37,6 +38,9 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     """Take in how a step ended and go on: next step, repair, or the end of the task."""
     task = draft.tasks.get(event.model)
     if task is None or task.id != event.task_id or task.cursor != event.cursor or not task.running:
+        return
+    if is_on_unit(task):
+        end_unit_step(draft, draft.put_task(replace(task, running=False)), event)
         return
     task, interfered = count_calls(draft, replace(task, running=False), event)
     task = draft.put_task(task)
@@ -99,7 +103,7 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.change(name, not_provable=f"no known answer can be taken ({event.evidence.detail or event.end})")
     if task.kind is TaskKind.PROVE and draft.models[name].life.state is State.AWAKE:
         not_verified(draft, task, event)
-    elif task.kind is TaskKind.SLEEP:
+    elif task.kind in (TaskKind.SLEEP, TaskKind.STOP):
         if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and task.level < 2:
             step_on(draft, task)
             return
@@ -148,7 +152,7 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
         reason=f"stays awake: {detail}",
     )
     for waiter in record.waiters:
-        if waiter.ask is AskKind.SLEEP:
+        if waiter.ask in (AskKind.SLEEP, AskKind.STOP):
             hint = "wait until its requests end, or give drain_s"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
 
@@ -182,7 +186,7 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
         return
     if verb is Verb.TAKE_CHECKSUMS:
         draft.change(task.model, checksums=evidence.checksums)
-    if verb is Verb.CONFIRM_IDLE and task.kind is TaskKind.SLEEP and event.in_flight:
+    if verb is Verb.CONFIRM_IDLE and task.kind in (TaskKind.SLEEP, TaskKind.STOP) and event.in_flight:
         busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
         _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))
         return

@@ -91,6 +91,9 @@ class WakePlan:
     hint: str = ""
 
 
+_PROBLEMS = {State.FAILED: "failed", State.STOPPED: "stopped"}
+
+
 def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
     """Return what a wake of this model asked now would do, by the readings there are."""
     record, task = world.models[name], world.tasks.get(name)
@@ -99,9 +102,11 @@ def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
         return WakePlan(name, "nothing", eta_s=0.0, detail=f"{name} is awake")
     if state not in (State.ASLEEP_L1, State.ASLEEP_L2) or task is not None:
         detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name)}"
+        if state is State.STOPPED and record.stopped is not None:
+            return WakePlan(name, "wake", eta_s=eta_s(world, name, now), detail=detail)
         if task is not None or state is State.UNKNOWN:
             return WakePlan(name, "join", eta_s=eta_s(world, name, now), detail=detail)
-        return WakePlan(name, "refuse", problem="failed" if state is State.FAILED else "engine_failed", detail=detail)
+        return WakePlan(name, "refuse", problem=_PROBLEMS.get(state, "engine_failed"), detail=detail)
     return _rehearse(world, name, now)
 
 

@@ -15,7 +15,7 @@ from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothin
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_all, refuse_sleepers, restore_victims, step_on
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import HOST_LOCK, Belief, ModelRecord, Phase, Task, TaskKind
+from sleepd.core.world import HOST_LOCK, UNIT_TASKS, Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""
@@ -202,7 +202,7 @@ def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
 
 
 def _restart(draft: Draft, task: Task) -> None:
-    """Only a new process helps. Units are not controlled yet, so the operator is told and nothing is tried again."""
+    """Only a new process helps: its unit is restarted where that is ours to do, else the operator is told."""
     draft.state(task.model, Fact.GAVE_UP)
     failure = draft.models[task.model].failure
     detail = failure.detail if failure else "the engine cannot be repaired"
@@ -249,7 +249,12 @@ def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def silent_until_s(settings: Settings, record: ModelRecord, task: Task) -> MonotonicS | None:
     """When a task that waits for its moment is given up, as its server answers no look any more; None: it answers."""
-    if task.running or not isinstance(record.seen, Missing) or record.failed_polls < LOST_AFTER_POLLS:
+    if (
+        task.kind in UNIT_TASKS
+        or task.running
+        or not isinstance(record.seen, Missing)
+        or record.failed_polls < LOST_AFTER_POLLS
+    ):
         return None
     return record.seen.since_s + step_timeout(record, task.plan.steps[task.cursor].verb, settings)
 

@@ -9,7 +9,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import State
-from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, wake_needs
+from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
 from sleepd.core.units import Bytes, format_size
@@ -84,10 +84,11 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     if not isinstance(draft.gpus, Known):
         missing = f"a reading of GPU memory ({draft.gpus.detail or draft.gpus.reason})"
         return WaitFor(missing, look=True, problem="blind")
-    if not isinstance(record.seen, Known):
+    starts = record.life.state in (State.STOPPED, State.STARTING)
+    if not starts and not isinstance(record.seen, Known):
         return WaitFor(f"the server's answer ({record.seen.detail or record.seen.reason})", problem="engine_failed")
     gpus = draft.gpus.value
-    uuids = frozenset(placement(record.spec, record.placed_on, gpus))
+    uuids = frozenset(placement(record.spec, record.placed_on, gpus) or (g.uuid for g in gpus if starts))
     claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())
     taken = claimed(draft, task_id) | barred
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
@@ -98,7 +99,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     places = {PLACE + group.name: many for group, many in full_groups(draft, name)}
     if force and uuids and not places:
         return Go(claims)
-    needs = {} if force and uuids else wake_needs(record, gpus)
+    needs = {} if force and uuids else start_needs(record, gpus) if starts else wake_needs(record, gpus)
+    if starts and isinstance(needs, Blind):
+        # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
+        return Go(claims)
     if isinstance(needs, Blind):
         return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)

@@ -5,12 +5,12 @@ from sleepd.core.detector import Evaluated, evaluate
 from sleepd.core.life import State
 from sleepd.core.limits import Limit, limit_of
 from sleepd.core.model import Mode, Now
-from sleepd.core.policy import STOP_LATER, acting, is_ram_pressure, protections, wake_wanted, want_of
+from sleepd.core.policy import STOP_LEVEL, acting, is_ram_pressure, protections, stop_refusal, wake_wanted, want_of
 from sleepd.core.reports import ConditionReport, NextAction, RuleReport
 from sleepd.core.rules import ActionKind, Rule, RuleClass
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.wording import report_condition
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import ModelRecord, World, is_pinned, is_wanted_awake
 
 NO_SLEEP_HELPS = "no sleep gives host RAM back: it only makes sleeps that are due go to level 2 where that is proven"
 
@@ -72,8 +72,8 @@ def _missing(
     if limit is not None:
         return limit.why
     kind = rule.action.kind
-    if kind is ActionKind.STOP:
-        return STOP_LATER
+    if kind is ActionKind.STOP and (refusal := stop_refusal(record)):
+        return refusal
     if kind is ActionKind.KEEP_AWAKE:
         return "a reading is missing, so it counts as holding" if found.blind else ""
     against = (
@@ -95,8 +95,11 @@ def _wake_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> st
 
 
 def _sleep_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> str:
-    if record.life.state in ASLEEP:
+    stops = rule.action.kind is ActionKind.STOP
+    if record.life.state in ASLEEP and not stops:
         return "it is asleep"
+    if record.life.state in ASLEEP:
+        return "somebody wants it" if is_wanted_awake(record) or record.holds or is_pinned(record) else ""
     if record.life.state is not State.AWAKE:
         return "it is not awake"
     protected = protections(record, now.mono_s)
@@ -111,7 +114,7 @@ def _sleep_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> s
         return ""
     if is_ram_pressure(rule):
         return NO_SLEEP_HELPS
-    return f"rule {want.rule.name} wants it at level {want.level}"
+    return f"rule {want.rule.name} wants it {'stopped' if want.level == STOP_LEVEL else f'at level {want.level}'}"
 
 
 def next_by_rules(world: World, record: ModelRecord, now: Now) -> NextAction | None:

@@ -4,7 +4,7 @@ from sleepd.core.activity import Owed
 from sleepd.core.dialect import capabilities
 from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, ModelLooked
+from sleepd.core.events import AnswerKind, LookNow, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.learn import count_use
@@ -17,6 +17,7 @@ from sleepd.core.model import (
     ModelSeen,
     SleepGauge,
 )
+from sleepd.core.restarts import may_come_back
 from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
 from sleepd.core.tasks import restore_victims
 from sleepd.core.units import Bytes
@@ -55,6 +56,9 @@ def _seen_s(record: ModelRecord) -> float:
 
 def _missed(draft: Draft, name: str, reading: Missing) -> None:
     record = draft.change(name, failed_polls=draft.models[name].failed_polls + 1)
+    if record.spec.unit and record.failed_polls == 1:
+        # Its unit tells why nothing answers.
+        draft.command(LookNow(unit=name))
     if reading.reason in _PLAIN:
         draft.change(name, seen=reading)
         draft.fail(name, reading.reason.name.lower(), f"{reading.reason}: {reading.detail}")
@@ -63,10 +67,12 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
         return
     silent_since_s = record.seen.since_s if isinstance(record.seen, Missing) and record.seen.since_s else draft.mono_s
     draft.change(name, seen=replace(reading, since_s=silent_since_s))
-    if reading.reason not in _GONE or record.life.state in (State.LOST, State.STOPPED, State.STARTING):
+    if reading.reason not in _GONE or record.life.state in (State.LOST, State.STOPPED, State.STARTING, State.STOPPING):
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
             draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
         return
+    if record.life.state is State.FAILED and record.restarts_spent:
+        return  # given up: that it answers nobody is why
     found = f"nothing answers at {record.spec.url} ({reading.detail or reading.reason})"
     _lose(draft, name, f"{found}: start the server, or check url in [models.{name}]")
 
@@ -81,8 +87,11 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
         restore_victims(draft, task)
     draft.state(name, Fact.LOST)
     draft.change(name, belief=belief, checking=False, owed_wake=None)
-    draft.fail(name, "lost", detail)
-    for waiter in draft.models[name].waiters:
+    record = draft.fail(name, "lost", detail)
+    if may_come_back(record):
+        draft.command(LookNow(unit=name))
+        return
+    for waiter in record.waiters:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail, hint=START_HINT)
 
 
@@ -99,9 +108,9 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts, unit_read_s=unit_read_s)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
-    if record.life.state is State.LOST:
+    if record.life.state in (State.LOST, State.STOPPED) and name not in draft.tasks:
         draft.state(name, Fact.FOUND_AGAIN)
-        draft.change(name, failure=None)
+        draft.change(name, failure=None, stopped=None, start_wanted=None, restart_due="")
         draft.note("found_again", name, f"{name} answers again at {record.spec.url}")
     known_as = draft.models[name].incarnation
     if known_as != seen.facts.incarnation:
@@ -146,6 +155,9 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             placed_on=(),
             prime_failed=False,
             restart_wanted="",
+            restart_due="",
+            start_wanted=None,
+            stopped=None,
             not_before_s=draft.mono_s,
         )
     elif record.belief is not None and record.belief.incarnation != seen.facts.incarnation:

@@ -8,9 +8,10 @@ from sleepd.core.frozen import replace
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration
-from sleepd.core.model import Cause, CauseKind, Verify
+from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
-from sleepd.core.plan import COUNTED_AS, Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.plan import COUNTED_AS, UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.restarts import owe_restart
 from sleepd.core.units import Seconds
 from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
 
@@ -31,7 +32,7 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     plan = plan_sleep(level, fingerprint_wanted=wanted, checksums=check and _takes_checksums(record))
     forced = any(w.force and w.ask is AskKind.SLEEP for w in record.waiters)
     task = Task(0, name, TaskKind.SLEEP, level, cause, plan, draft.mono_s, claims=claims, forced=forced)
-    task = _create(draft, task)
+    task = create(draft, task)
     if parent:
         task = draft.put_task(replace(task, parent=parent.id))
     draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=check, checksums="")
@@ -71,7 +72,7 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
         checksums=record.checking and bool(record.checksums),
     )
     slept = record.made_room
-    task = _create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims, slept=slept))
+    task = create(draft, Task(0, name, TaskKind.WAKE, level, cause, plan, draft.mono_s, claims=claims, slept=slept))
     draft.change(name, reason=f"waking: {describe(cause)}", made_room=())
     _tell_begun(draft, task)
     return task
@@ -100,7 +101,7 @@ def begin_proof(draft: Draft, name: str) -> None:
     cause = Cause(CauseKind.RECOVERY, "doubt")
     claims = frozenset({*uuids_of(draft, record), HOST_LOCK})
     plan = plan_prove(reload=record.fingerprint is None)
-    task = _create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s, claims=claims))
+    task = create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s, claims=claims))
     carry_on(draft, task)
 
 
@@ -108,10 +109,11 @@ def begin_verification(draft: Draft, name: str) -> None:
     """Ask an engine that serves already for the known answer. Nothing moves, so nothing is claimed."""
     cause = Cause(CauseKind.CHECK, "the known answer")
     plan = plan_prove(reload=False)
-    carry_on(draft, _create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s)))
+    carry_on(draft, create(draft, Task(0, name, TaskKind.PROVE, 0, cause, plan, draft.mono_s)))
 
 
-def _create(draft: Draft, task: Task) -> Task:
+def create(draft: Draft, task: Task) -> Task:
+    """Begin the task under a number of its own."""
     task = draft.put_task(replace(task, id=draft.next_task))
     draft.next_task += 1
     return task
@@ -127,7 +129,9 @@ def carry_on(draft: Draft, task: Task) -> Task:
     """Order the task's current step, stating what is true from the moment its call leaves."""
     name = task.model
     step = task.plan.steps[task.cursor]
-    if task.phase in (Phase.DO, Phase.UNDO):
+    if step.verb in UNIT_VERBS:
+        task = _order_unit(draft, task)
+    elif task.phase in (Phase.DO, Phase.UNDO):
         record = draft.models[name]
         if step.verb in (Verb.WAKE, Verb.WAKE_WEIGHTS) and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
             as_level2 = record.life.state is State.ASLEEP_L1 and step.verb is Verb.WAKE_WEIGHTS
@@ -144,6 +148,21 @@ def carry_on(draft: Draft, task: Task) -> Task:
     task = draft.put_task(replace(task, running=True, resume_s=None, uncounted=(*task.uncounted, *sent)))
     draft.command(order)
     return task
+
+
+def _order_unit(draft: Draft, task: Task) -> Task:
+    """State what is true from the moment the unit is ordered to do something."""
+    name, record = task.model, draft.models[task.model]
+    if task.kind is TaskKind.STOP and record.life.state is not State.STOPPING:
+        draft.state(name, Fact.STOP_CHOSEN)
+    elif task.kind is TaskKind.RESTART and record.life.state is not State.STARTING:
+        draft.state(name, Fact.RESTARTING)
+    elif record.life.state is State.STOPPED:
+        draft.state(name, Fact.START_CHOSEN)
+    intent = task.intent or replace(intent_of(draft, record, task), invocation="")
+    if task.kind is TaskKind.RESTART and task.intent is None and isinstance(record.unit, Known):
+        intent = replace(intent, invocation=record.unit.value.invocation)
+    return replace(task, intent=intent, sent_s=draft.mono_s)
 
 
 def step_on(draft: Draft, task: Task) -> None:
@@ -168,12 +187,24 @@ def give_up(draft: Draft, task: Task, code: str, detail: str) -> None:
     if draft.models[name].checking:
         draft.change(name, check_failed=detail, checking=False, owed_wake=None)
     draft.fail(name, code, detail, task.plan.steps[min(task.cursor, len(task.plan.steps) - 1)].verb)
-    refuse_all(draft, name, "engine_failed", detail)
+    if draft.models[name].life.state is State.FAILED and owe_restart(draft, name, detail):
+        # Who waits for it awake goes on waiting, and who made room for it goes on sleeping: it will be restarted.
+        refuse_sleepers(draft, name)
+        draft.change(name, made_room=task.slept)
+        return
+    refuse_users(draft, name, "engine_failed", detail)
     restore_victims(draft, task)
 
 
+def refuse_users(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:
+    """Tell everybody who waits for the engine that it did not work; who wants it stopped goes on waiting."""
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is not AskKind.STOP:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
+
+
 def refuse_all(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:
-    """Tell everybody who waits for the model that it did not work."""
+    """Tell everybody who waits for the model that nothing will come of it."""
     for waiter in draft.models[name].waiters:
         draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
 
@@ -221,7 +252,7 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     elif task.cause.kind is CauseKind.PRIME:
         draft.change(name, owed_wake=task.cause)
     elif task.cause.kind is CauseKind.VICTIM and task.parent is None:
-        # The wake it made room for came to its end before it slept.
+        # The wake or start it made room for came to its end before it slept.
         owe_wakes(draft, (name,), task.cause.who)
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:

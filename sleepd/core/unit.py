@@ -79,6 +79,11 @@ class UnitSeen:
         return self.job in _STARTS or (self.active in _COMING and self.job != "stop")
 
     @property
+    def rests(self) -> bool:
+        """It ended, and systemd starts it again by itself after a while: nothing of it runs until then."""
+        return self.sub.startswith("auto-restart") and self.job != "stop"
+
+    @property
     def is_stopped_on_purpose(self) -> bool:
         """Somebody stopped it, or stops it now. A unit whose end nobody asked for fails or starts again by itself."""
         if self.job in _STARTS:

@@ -37,6 +37,28 @@ class SleepAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Someone wants the model's unit stopped; only a person starts it again."""
+
+    waiter: int
+    model: str
+    who: str
+    timeout_s: Seconds
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """Someone wants the model's unit started; answered once it serves."""
+
+    waiter: int
+    model: str
+    who: str
+    timeout_s: Seconds
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ResetAsked:
     """An operator takes a failed model back into service: it is looked at anew."""
 
@@ -102,7 +124,7 @@ class CallerGone:
     model: str
 
 
-ModelAsk: TypeAlias = WakeAsked | SleepAsked | ResetAsked | HoldAsked | PinAsked
+ModelAsk: TypeAlias = WakeAsked | SleepAsked | StopAsked | StartAsked | ResetAsked | HoldAsked | PinAsked
 """What is asked of one model."""
 Ask: TypeAlias = ModelAsk | HoldEnded
 """Everything that gets one answer."""

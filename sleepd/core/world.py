@@ -12,6 +12,7 @@ from sleepd.core.life import LEVEL, PUBLIC, Life, State, Weights
 from sleepd.core.model import (
     Activity,
     Cause,
+    CauseKind,
     ControlCounts,
     EngineFacts,
     Failure,
@@ -26,6 +27,7 @@ from sleepd.core.model import (
     Settings,
 )
 from sleepd.core.plan import Plan, Verb
+from sleepd.core.unit import UnitSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
 HOST_LOCK = "host"
@@ -43,6 +45,14 @@ class TaskKind(StrEnum):
     SLEEP = "sleep"
     WAKE = "wake"
     PROVE = "prove"
+    START = "start"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+UNIT_TASKS = frozenset({TaskKind.START, TaskKind.RESTART, TaskKind.STOP})
+"""Tasks on a server's unit: the server itself need not answer for them to go on."""
+LIFTS = frozenset({TaskKind.START, TaskKind.RESTART})
 
 
 class Phase(StrEnum):
@@ -65,6 +75,8 @@ class Intent:
     wall_s: WallS = 0.0
     kept_bytes: Bytes | None = None
     """Anon and shmem of its own cgroup: backups show as growth of them."""
+    invocation: str = ""
+    """The start of the unit that is to be ended; another one is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,7 @@ class Task:
 class AskKind(StrEnum):
     WAKE = "wake"
     SLEEP = "sleep"
+    STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +174,15 @@ class LastWake:
     action: str
     ok: bool
     task_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """We stopped its unit, for `cause`: the next wake starts it. `invocation` names the start of the unit that ended
+    then; another one means that somebody started it since."""
+
+    cause: Cause
+    invocation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +273,21 @@ class ModelRecord:
     """A sleep that was to make later ones fast did not come about: not tried again in this incarnation."""
     restart_wanted: str = ""
     """Why a restart in a quiet moment would do it good, as a sentence; it is no failure."""
+    unit: Reading[UnitSeen] = Missing(MissingReason.NOT_YET)
+    served_as: str = ""
+    """The start of its unit (InvocationID) that it was last seen to answer in."""
+    told_to_stop: str = ""
+    """The start of its unit that somebody else was seen to stop."""
+    stopped: Stopped | None = None
+    """Who stopped its unit, where that was us; None while it is stopped: a person did, and only a person starts it."""
+    start_wanted: Cause | None = None
+    """A person wants its unit started."""
+    restart_due: str = ""
+    """Why its unit is to be restarted, as a sentence."""
+    restarts_s: tuple[MonotonicS, ...] = ()
+    """When we restarted its unit within the last hour."""
+    restarts_spent: bool = False
+    """No more restarts of ours before a reset, or before a new incarnation serves."""
     reason: str = "not looked at yet"
 
     @property
@@ -287,6 +324,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Relief:
+    """A sleeper that a rule stopped for its RAM, and how the host was before: what it gave back is measured."""
+
+    rule: str
+    model: str
+    host: HostSeen
+    kept_bytes: Bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorMemory:
     """What rules remember between turns."""
 
@@ -301,6 +348,7 @@ class DetectorMemory:
     """The last moment of a `cron` at which what the rule wants was achieved."""
     acts: Mapping[RuleKey, tuple[MonotonicS, ...]] = field(default_factory=dict)
     """When the rule began something with the model, the last few times."""
+    relief: Relief | None = None
     told: frozenset[tuple[str, str, str]] = frozenset()
     """What was said of a rule and a model, once, and need not be said again until the rule lets go."""
 
@@ -350,6 +398,17 @@ def is_wanted_awake(record: ModelRecord) -> bool:
 def wants_deeper(record: ModelRecord, waiter: Waiter) -> bool:
     """Whether this caller waits for a sleeper to be woken, so that it can sleep deeper."""
     return waiter.via_wake and waiter.level > (LEVEL[record.life.state] or 0)
+
+
+def is_start_wanted(record: ModelRecord) -> bool:
+    """Whether its unit is to be started or restarted: owed after a failure, wanted by a person, or wanted awake by
+    anybody while it is stopped by us."""
+    if record.life.state is State.STOPPED:
+        ours = record.stopped is not None and (
+            record.stopped.cause.kind is CauseKind.RECOVERY or is_wanted_awake(record)
+        )
+        return record.start_wanted is not None or ours
+    return record.life.state in (State.FAILED, State.LOST) and bool(record.restart_due or record.start_wanted)
 
 
 def proof_key(facts: EngineFacts) -> str:

@@ -258,7 +258,7 @@ class Loop:
                 if (order.model, order.task_id, order.cursor) == (command.model, command.task_id, command.cursor):
                     task.cancel(_LEFT)
         elif isinstance(command, LookNow) and self._observer is not None:
-            self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host)
+            self._observer.nudge(model=command.model, gpus=command.gpus, host=command.host, unit=command.unit)
 
     async def _run_step(self, order: StepOrder) -> None:
         """Report how the step ended; one that was left, or an error of our own, as an answer that never came."""

@@ -7,13 +7,14 @@ from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from sleepd.core.direct import looks_at_connections
-from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked
+from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
 from sleepd.core.model import Known, Reading
+from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
-from sleepd.engine.runner import cancelled
-from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+from sleepd.engine.runner import cancelled, look_at_unit
+from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
 
 T = TypeVar("T")
 
@@ -47,8 +48,9 @@ class Observer:
         host: HostMemory,
         server: Callable[[str], Vllm],
         looked: Callable[[str, Seconds, bool], None] = lambda source, took_s, known: None,
+        units: Units | None = None,
     ) -> None:
-        self._sink, self._clock = sink, clock
+        self._sink, self._clock, self._units = sink, clock, units
         self._gpus, self._host, self._server, self._looked = gpus, host, server, looked
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
@@ -65,16 +67,19 @@ class Observer:
         """Watch the models of the current world, and no others; nobody before the start and after the stop."""
         if not self._watching:
             return
-        wanted = {f"model:{name}" for name in self._sink.world.models}
-        for key in [k for k in self._loops if k.startswith("model:") and k not in wanted]:
+        models = self._sink.world.models
+        wanted = {f"model:{name}": partial(self._watch_model, name) for name in models}
+        wanted |= {f"unit:{name}": partial(self._watch_unit, name) for name, r in models.items() if r.spec.unit}
+        for key in [k for k in self._loops if ":" in k and k not in wanted]:
             self._loops.pop(key).cancel()
             self._nudges.pop(key, None)
-        for key in wanted - self._loops.keys():
-            self._spawn(key, partial(self._watch_model, key.removeprefix("model:")))
+        for key in wanted.keys() - self._loops.keys():
+            self._spawn(key, wanted[key])
 
-    def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False) -> None:
+    def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False, unit: str = "") -> None:
         """Look at once instead of at the next poll."""
         keys = [f"model:{model}"] if model else []
+        keys += [f"unit:{unit}"] if unit else []
         keys += ["gpus"] if gpus else []
         keys += ["host"] if host else []
         for key in keys:
@@ -123,6 +128,14 @@ class Observer:
             due_s = asked_s + poll_after_s(record, settings)
             if due_s <= now_s or await self._rest(f"model:{name}", min(due_s, now_s + settings.poll_every_s), asked_s):
                 return
+
+    async def _watch_unit(self, name: str) -> None:
+        while (record := self._sink.world.models.get(name)) is not None and record.spec.unit:
+            asked_s = self._clock.now().mono_s
+            self._sink.submit(UnitLooked(name, await look_at_unit(self._units, record.spec.unit, LOOK_TIMEOUT_S)))
+            record = self._sink.world.models.get(name, record)
+            # What makes a look urgent asks for it.
+            await self._rest(f"unit:{name}", asked_s + unit_after_s(record, self._sink.world.settings), asked_s)
 
     async def _watch_gpus(self) -> None:
         while True:

@@ -3,10 +3,7 @@
 import asyncio
 from typing import Any
 
-from sleepd.core.events import StepEnded, StepOrder
-from sleepd.core.memory import widen
-from sleepd.core.model import Known, Span
-from sleepd.core.procedure import (
+from sleepd.core.asking import (
     Ask,
     Call,
     CallAndWatch,
@@ -15,12 +12,20 @@ from sleepd.core.procedure import (
     Got,
     Look,
     LookAndReadGpus,
+    LookUnit,
+    OrderUnit,
     Pause,
     ReadGpus,
-    perform,
 )
-from sleepd.ports import Clock, Gpus, HostMemory, Vllm
+from sleepd.core.events import StepEnded, StepOrder
+from sleepd.core.memory import widen
+from sleepd.core.model import Known, Missing, MissingReason, Reading, Span
+from sleepd.core.procedure import perform
+from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.units import Seconds
+from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
 
+NO_UNITS = "units are not controlled here"
 WATCH_EVERY_S = 0.1
 """How often free GPU memory is read while a call moves it; no process lists, which would stall the GPU."""
 
@@ -28,8 +33,8 @@ WATCH_EVERY_S = 0.1
 class Runner:
     """Runs steps. Reports are events like any other; it decides nothing."""
 
-    def __init__(self, clock: Clock, gpus: Gpus, host: HostMemory) -> None:
-        self._clock, self._gpus, self._host = clock, gpus, host
+    def __init__(self, clock: Clock, gpus: Gpus, host: HostMemory, units: Units | None = None) -> None:
+        self._clock, self._gpus, self._host, self._units = clock, gpus, host, units
 
     async def run(self, order: StepOrder, server: Vllm) -> StepEnded:
         """Return how the step ended. Awaits the procedure's calls, each with a time limit of its own."""
@@ -59,6 +64,12 @@ class Runner:
         if isinstance(ask, LookAndReadGpus):
             looking = server.look(ask_sleeping=True, timeout_s=ask.timeout_s, counters=ask.counters)
             return await asyncio.gather(looking, self._gpus.read(processes=True))
+        if isinstance(ask, LookUnit):
+            return await look_at_unit(self._units, ask.unit, ask.timeout_s)
+        if isinstance(ask, OrderUnit):
+            if self._units is None:
+                return Ordered(JobEnd.UNREACHABLE, NO_UNITS)
+            return await self._units.order(ask.unit, ask.order, timeout_s=ask.timeout_s)
         if isinstance(ask, ReadGpus):
             return await self._gpus.read(processes=True)
         if isinstance(ask, Pause):
@@ -83,6 +94,13 @@ class Runner:
             reading = await self._gpus.read(processes=False)
             if isinstance(reading, Known):
                 widen(span, reading.value)
+
+
+async def look_at_unit(units: Units | None, unit: str, timeout_s: Seconds) -> Reading[UnitSeen]:
+    """Return how the unit is; Missing too where there is nothing that controls units."""
+    if units is None:
+        return Missing(MissingReason.NO_MANAGER, NO_UNITS)
+    return await units.look(unit, timeout_s=timeout_s)
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

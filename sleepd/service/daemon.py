@@ -201,7 +201,7 @@ class Service:
             first.world,
             clock=parts.clock,
             store=parts.store,
-            runner=Runner(parts.clock, parts.gpus, parts.host),
+            runner=Runner(parts.clock, parts.gpus, parts.host, parts.manager),
             gates=self._gates,
             server=self._server,
             tell=self._tell,
@@ -215,7 +215,7 @@ class Service:
         if isinstance(parts.gpus, DeclaredGpus):
             parts.gpus.count(lambda: declared_bytes(self.world, self._server))
         self._observer = Observer(
-            *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked
+            *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked, parts.manager
         )
         self._loop.observe_with(self._observer)
         await self._listeners.start(self, config.service, parts.passed)
@@ -266,6 +266,7 @@ class Service:
         ends += [("the webhooks", self._webhooks.stop)]
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
+        ends += [("the service manager", self._parts.manager.close)] if self._parts.manager is not None else []
         for part, end in ends:
             await self._end(part, end)
 

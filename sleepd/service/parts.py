@@ -14,9 +14,10 @@ from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
 from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
+from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.config.settings import Config
 from sleepd.core.units import Seconds
-from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store
+from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Parts:
     passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Listening sockets that the service manager opened, by name."""
     units: CgroupMemory | None = None
+    manager: Units | None = None
+    """The service manager's units; None: nothing here starts or stops one."""
     history: HistoryDatabase | None = None
     """None: no history is kept."""
     energy: Callable[[], Awaitable[Mapping[str, float]]] | None = None
@@ -54,6 +57,7 @@ def system_parts(config: Config) -> Parts:
         find=ProcessFinder(service.cgroup_root),
         passed=passed_sockets(os.environ, os.getpid()),
         units=units,
+        manager=SystemdUnits(clock),
         history=HistoryDatabase(service.state_dir / "history.db"),
         energy=nvml.read_energy if nvml is not None else None,
         watchdog_s=watchdog_interval_s(os.environ, os.getpid()),

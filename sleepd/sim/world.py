@@ -8,6 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepd.core import wishes
+from sleepd.core.asking import (
+    Ask,
+    Call,
+    CallAndWatch,
+    Checksums,
+    Complete,
+    Got,
+    Look,
+    LookAndReadGpus,
+    LookUnit,
+    OrderUnit,
+    Pause,
+    Procedure,
+    ReadGpus,
+)
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import Deadlines
 from sleepd.core.direct import looks_at_connections
@@ -35,30 +50,20 @@ from sleepd.core.events import (
     TaskEnded,
     Tick,
     Turn,
+    UnitLooked,
 )
 from sleepd.core.machine import answers_first, asks_sleeping, is_looked_at, poll_after_s, step, wants_processes
 from sleepd.core.memory import widen
 from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
-from sleepd.core.procedure import (
-    Ask,
-    Call,
-    CallAndWatch,
-    Checksums,
-    Complete,
-    Got,
-    Look,
-    LookAndReadGpus,
-    Pause,
-    Procedure,
-    ReadGpus,
-    perform,
-)
+from sleepd.core.procedure import perform
 from sleepd.core.rules import LocalTime
+from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
 from sleepd.sim.host import SimHost
 from sleepd.sim.memory_store import apply_records
+from sleepd.sim.units import SimManager
 from sleepd.sim.virtual_calendar import CALENDAR_KEPT_S, calendar_around
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
@@ -108,6 +113,7 @@ class VirtualDaemon:
     ) -> None:
         self.settings, self.time, self.host, self.servers = settings, time, host, servers
         self.saved, self.upsets, self.tally = Saved(), Upsets(), Tally()
+        self.manager: SimManager | None = None
         self.gates = Gates()
         self.world: World = begin(settings, self.saved, self.now()).world
         self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
@@ -142,6 +148,8 @@ class VirtualDaemon:
         self.gates = Gates()
         for name in self.servers:
             self._poll_model(name, self._epoch)
+            if name in self.world.models and self.world.models[name].spec.unit:
+                self._poll_unit(name, self._epoch)
         self._poll_gpus(self._epoch)
         self._keep_calendar(self._epoch)
         self._wake_at(0.0)
@@ -295,6 +303,8 @@ class VirtualDaemon:
         epoch, name = self._epoch, command.model
         if command.gpus and not self._nvml_busy:
             self.time.call_later(0.05, lambda: self._read_gpus(epoch))
+        if command.unit:
+            self.time.call_later(0.05, lambda: self._look_at_unit(command.unit, epoch))
         if name:
             then = lambda reading: self._looked(name, reading, epoch)  # noqa: E731
             ask = asks_sleeping(self.world.models[name])
@@ -362,6 +372,11 @@ class VirtualDaemon:
         elif isinstance(ask, ReadGpus):
             asked_s = self._mono_s()
             self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))
+        elif isinstance(ask, LookUnit):
+            self._ask_unit(ask.unit, then)
+        elif isinstance(ask, OrderUnit):
+            assert self.manager is not None
+            self.manager.order(ask.unit, ask.order, ask.timeout_s, then)
         elif isinstance(ask, Pause):
             self.time.call_later(ask.seconds, lambda: then(None))
         else:
@@ -422,6 +437,24 @@ class VirtualDaemon:
         if epoch == self._epoch:
             gate = self.gates.of(name)
             self.submit(ModelLooked(name, self._dated(reading), gate.in_flight, gate.entered))
+
+    def _poll_unit(self, name: str, epoch: int) -> None:
+        record = self.world.models.get(name)
+        if epoch == self._epoch and record is not None:
+            self._look_at_unit(name, epoch)
+            self.time.call_later(unit_after_s(record, self.settings), lambda: self._poll_unit(name, epoch))
+
+    def _look_at_unit(self, name: str, epoch: int) -> None:
+        def then(reading: Any) -> None:
+            if epoch == self._epoch:
+                self.submit(UnitLooked(name, reading))
+
+        if epoch == self._epoch and name in self.world.models:
+            self._ask_unit(self.world.models[name].spec.unit, then)
+
+    def _ask_unit(self, unit: str, then: Callable[[Any], None]) -> None:
+        assert self.manager is not None
+        self.manager.look(unit, lambda reading: then(self._dated(reading)))
 
     def _poll_gpus(self, epoch: int) -> None:
         if epoch == self._epoch:

@@ -66,6 +66,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/models/{name}/explain": lambda client: client.explain("chat"),
     "POST /v1/models/{name}/wake": lambda client: client.wake("chat", timeout_s=5, force=True),
     "POST /v1/models/{name}/sleep": lambda client: client.sleep("chat", level=2, via_wake=True, drain_s=1),
+    "POST /v1/models/{name}/stop": lambda client: client.stop("chat", wait=False),
+    "POST /v1/models/{name}/start": lambda client: client.start("chat", timeout_s=5),
     "POST /v1/models/{name}/reset": lambda client: client.reset("chat"),
     "POST /v1/models/{name}/pin": lambda client: client.pin("chat"),
     "POST /v1/models/{name}/unpin": lambda client: client.unpin("chat"),
@@ -107,7 +109,7 @@ async def test_history_is_asked_for_a_span_and_read_on_by_pages(daemon: FakeDaem
     last = await in_thread(lambda: client.history(since=since, until=until, after=first.body["next"]))
     assert last.body["next"] is None
     assert daemon.history.asked[0] == Span(WALL_S - 86_400, WALL_S, ("chat", "emb*"))
-    assert [task["result"] for task in first.body["sleeps"]] == ["failed"]
+    assert [task["result"] for task in first.body["tasks"]] == ["failed"]
     report = (await in_thread(client.report)).body
     assert report["total"]["requests"] == 300
     assert [row["name"] for row in report["models"]] == ["chat", "embed"]

@@ -29,6 +29,7 @@ from sleepd.core.explain import explain
 from sleepd.core.model import (
     Cause,
     CauseKind,
+    Known,
     Mode,
 )
 from sleepd.core.rules import (
@@ -42,6 +43,7 @@ from sleepd.core.rules import (
     LevelIs,
     Threshold,
 )
+from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
 
 # --- "Precedence, highest first: ..." --------------------------------------------------------------------------------
@@ -189,12 +191,35 @@ def test_a_backup_that_would_not_fit_is_refused_at_any_time():
     assert [c.kind for c in refused.commands if hasattr(c, "waiter")] == [AnswerKind.REFUSED]
 
 
-def test_a_stop_is_wanted_and_told_but_cannot_be_done_in_this_version():
-    turn = play(world(record(), rules=(rule("off", STOP, NAP),)))
+RUNS = Known(UnitSeen(active="active", sub="running", invocation="1"), NOW.mono_s, NOW.mono_s)
+UNIT = {"unit": "vllm@a.service"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "missing"),
+    [
+        ({}, "a has no unit: set unit in [models.a]"),
+        (UNIT, "may_stop = false in [models.a]"),
+    ],
+)
+def test_a_stop_that_may_not_be_is_told_once_with_what_is_missing(spec, missing):
+    turn = play(world(record(spec=spec, unit=RUNS), rules=(rule("off", STOP, NAP),)))
     assert begun(turn) == ""
     assert kinds(turn) == ["stop_wanted"]
-    assert report(turn.world, "off").missing == "units cannot be stopped by this version"
+    assert report(turn.world, "off").missing == missing
     assert kinds(play(turn.world, at_s=1.0)) == []
+
+
+@pytest.mark.parametrize("life", [AWAKE, ASLEEP])
+def test_a_rule_stops_what_may_be_stopped_awake_or_asleep(life):
+    made = world(record(life=life, spec={**UNIT, "may_stop": True}, unit=RUNS), rules=(rule("off", STOP, NAP),))
+    assert begun(play(made)) == "stop 0"
+
+
+def test_a_stop_that_is_only_observed_is_told():
+    spec = {**UNIT, "may_stop": True, "mode": Mode.OBSERVE}
+    turn = play(world(record(life=ASLEEP, spec=spec, unit=RUNS), rules=(rule("off", STOP, NAP),)))
+    assert (begun(turn), kinds(turn)) == ("", ["would"])
 
 
 def test_what_keep_awake_outranks_is_not_named_for_a_sleep_that_pressure_wants_deeper():

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sleepd.core.asking import Got, Look
 from sleepd.core.calls import Answered
 from sleepd.core.events import Event, StepOrder
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, MissingReason, ModelSeen, Now, Reading
 from sleepd.core.plan import Verb, step_of
-from sleepd.core.procedure import Got, Look, perform
+from sleepd.core.procedure import perform
 from sleepd.engine.observer import Observer
 from tests.adapters.raw_server import Answer, Asked, serving
 from tests.property.virtual_rig import Rig

@@ -39,6 +39,12 @@ class CastModel:
     in_unit: bool = False
     unit_limit_gib: int | None = None
     prime: bool = False
+    controlled: bool = False
+    """Its unit is configured: sleepd may start, stop and restart it."""
+    may_stop: bool = False
+    kills_all: bool = True
+    """Its unit starts again by itself, and leaves nothing behind; else what outlives its server stays."""
+    load_s: Seconds = 2.0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -74,6 +80,28 @@ def draw_cast(random: Random) -> Cast:
         tells_processes=tells,
         rules=draw_rules(random),
     )
+
+
+def with_units(random: Random, cast: Cast) -> Cast:
+    """The cast with units under control, for a part of all casts: drawn apart, so that the rest stays as it was."""
+    if random.random() < 0.6:
+        return cast
+    models = tuple(
+        replace(
+            model,
+            controlled=random.random() < 0.8,
+            may_stop=random.random() < 0.6,
+            kills_all=random.random() < 0.7,
+            load_s=random.choice((1.0, 5.0, 20.0)),
+        )
+        for model in cast.models
+    )
+    rules = (*cast.rules, "retire") if random.random() < 0.4 else cast.rules
+    return replace(cast, models=models, rules=rules)
+
+
+def unit_name(model: CastModel) -> str:
+    return f"{model.name}.service"
 
 
 def _draw_model(random: Random, name: str, gpus: int, *, tells: bool) -> CastModel:
@@ -146,6 +174,8 @@ def settings_of(cast: Cast) -> Settings:
             priority=model.priority,
             fenced=model.fenced,
             prime=model.prime,
+            unit=unit_name(model) if model.controlled else "",
+            may_stop=model.may_stop,
         )
         for i, model in enumerate(cast.models)
     }

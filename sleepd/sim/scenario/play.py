@@ -8,7 +8,7 @@ from sleepd.core.events import Note
 from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.script import Act, Script, draw_script
 from sleepd.sim.scenario.stage import Stage
-from sleepd.sim.scenario.table import DEEDS, FAULTS
+from sleepd.sim.scenario.table import DEEDS, FAULTS, UNIT_FAULTS
 
 RESTARTED_AFTER_S = 60.0
 """Into the calm phase an operator restarts what the daemon says needs it."""
@@ -35,7 +35,7 @@ def play(script: Script, tell: Tell | None = None, show: Show | None = None) -> 
     stage = set_stage(script, tell, show)
     stage.time.run_until(script.faulty_s)
     stage.faulty = False
-    for fault in FAULTS:
+    for fault in (*FAULTS, *UNIT_FAULTS):
         fault.heal(stage)
     stage.later(RESTARTED_AFTER_S, stage.restart_failed)
     stage.time.run_until(script.faulty_s + script.calm_s)

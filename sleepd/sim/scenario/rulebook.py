@@ -7,6 +7,7 @@ from sleepd.core.rules import (
     KEEP_AWAKE,
     SLEEP_1,
     SLEEP_2,
+    STOP,
     WAKE,
     AsleepFor,
     CronDue,
@@ -36,10 +37,11 @@ RULEBOOK = {
         Rule("often", _ALL, (_OFTEN,), WAKE),
         Rule("siesta", _ALL, (AsleepFor(120.0),), WAKE, cooldown_s=60.0),
         Rule("tight", _ALL, (_TIGHT,), SLEEP_1, cooldown_s=120.0),
+        Rule("retire", _ALL, (AsleepFor(90.0),), STOP, cooldown_s=60.0),
         Rule("rare", _ALL, (_RARE, IdleFor(10.0)), SLEEP_2, for_s=5.0),
     )
 }
 
 
 def draw_rules(random: Random) -> tuple[str, ...]:
-    return tuple(sorted(random.sample(sorted(RULEBOOK), random.choice((0, 0, 1, 2, 3)))))
+    return tuple(sorted(random.sample(sorted(RULEBOOK.keys() - {"retire"}), random.choice((0, 0, 1, 2, 3)))))

@@ -13,8 +13,8 @@ from typing import ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sleepd.core.units import Seconds
-from sleepd.sim.scenario.cast import Cast, draw_cast
-from sleepd.sim.scenario.table import FAULTS, PEOPLE, Arguments, Deed
+from sleepd.sim.scenario.cast import Cast, draw_cast, with_units
+from sleepd.sim.scenario.table import FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
 
 FAULTY_S = 420.0
 CALM_S = 200.0
@@ -48,9 +48,11 @@ _FORM = TypeAdapter(Script)
 
 def draw_script(seed: int) -> Script:
     """The script of a seed: the same one each time, on every machine."""
-    cast = draw_cast(Random(f"{seed} cast"))
+    cast = with_units(Random(f"{seed} units"), draw_cast(Random(f"{seed} cast")))
     acts = [act for deed in PEOPLE for act in _repeat(Random(f"{seed} {deed.name}"), cast, deed)]
-    acts += _draw_faults(Random(f"{seed} faults"), cast)
+    acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
+    if any(model.controlled for model in cast.models):
+        acts += _draw_faults(Random(f"{seed} unit faults"), cast, UNIT_FAULTS, 90.0)
     return Script(f"seed {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)))
 
 
@@ -63,18 +65,18 @@ def _repeat(random: Random, cast: Cast, deed: Deed) -> list[Act]:
     return acts
 
 
-def _draw_faults(random: Random, cast: Cast) -> list[Act]:
-    weights = [fault.weight for fault in FAULTS]
-    acts, at_s = [], random.uniform(0.0, 120.0)
+def _draw_faults(random: Random, cast: Cast, faults: tuple[Deed, ...], most_s: Seconds) -> list[Act]:
+    weights = [fault.weight for fault in faults]
+    acts, at_s = [], random.uniform(0.0, most_s)
     while at_s < FAULTY_S:
-        (fault,) = random.choices(FAULTS, weights)
-        acts.append(_draw_act(random, cast, fault, at_s))
-        at_s += random.uniform(20.0, 120.0)
+        (fault,) = random.choices(faults, weights)
+        acts.append(_draw_act(random, cast, fault, at_s, controlled=faults is UNIT_FAULTS))
+        at_s += random.uniform(20.0, most_s)
     return acts
 
 
-def _draw_act(random: Random, cast: Cast, deed: Deed, at_s: Seconds) -> Act:
-    model = random.choice([model.name for model in cast.models])
+def _draw_act(random: Random, cast: Cast, deed: Deed, at_s: Seconds, *, controlled: bool = False) -> Act:
+    model = random.choice([model.name for model in cast.models if model.controlled or not controlled])
     return Act(round(at_s, 3), deed.name, model, deed.draw(random, cast))
 
 
@@ -86,7 +88,7 @@ def read_script(path: Path) -> Script:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise ValueError(f"{path.name}: {where}: {first['msg']}; {error.error_count()} in all") from None
-    known = {deed.name for deed in (*PEOPLE, *FAULTS)}
+    known = {deed.name for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS)}
     unknown = sorted({act.do for act in script.acts} - known)
     if unknown:
         raise ValueError(f"{path.name}: nobody knows how to do {unknown[0]!r}: known are {', '.join(sorted(known))}")

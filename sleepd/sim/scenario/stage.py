@@ -3,13 +3,19 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
-from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
 from sleepd.core.life import State
+from sleepd.core.model import CauseKind
+from sleepd.core.restarts import HOUR_S
+from sleepd.core.unit import UnitOrder
 from sleepd.core.units import Seconds
+from sleepd.core.world import LIFTS, UNIT_TASKS, TaskKind
 from sleepd.sim.host import GpuShare, RamShare
-from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_of
+from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_name, unit_of
+from sleepd.sim.units import SimManager, SimUnit
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
@@ -19,7 +25,7 @@ from sleepd.sim.world import VirtualDaemon
 RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
 
-Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | StopAsked | StartAsked
 
 
 @dataclass(slots=True)
@@ -38,6 +44,10 @@ class Account:
     """Calls of strangers that were not answered yet, by model: it is doubted as long as one is out."""
     judged: set[int] = field(default_factory=set)
     """Tasks whose beginning was looked at."""
+    stopped_by_person: set[str] = field(default_factory=set)
+    """Models whose unit a person stopped last: nobody but a person may start it."""
+    restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)
+    """The daemon's restarts by model: the task and when it ended or started the unit first."""
     waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
     """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
     checked: Counter[str] = field(default_factory=Counter)
@@ -59,6 +69,18 @@ class Stage:
         for server in self.servers.values():
             server.see_unit = self.host.see_unit
         self.account = Account()
+        self.manager = SimManager(self.time)
+        self._ended: set[int] = set()
+        self._orphaned: set[int] = set()
+        for name, model in self.models.items():
+            if model.controlled:
+                self.manager.units[unit_name(model)] = SimUnit(
+                    unit_name(model),
+                    begin=partial(self._begin, name),
+                    end=partial(self._end_process, name),
+                    restarts=model.kills_all,
+                    load_s=model.load_s,
+                )
         self.faulty = True
         self._next_pid = 100
         self.daemon = VirtualDaemon(
@@ -69,12 +91,22 @@ class Stage:
             check=lambda daemon: check(self),
             tell=lambda note: tell(self, note),
         )
+        self.daemon.manager = self.manager
+        self.manager.ordered = self._ordered
 
     def start(self) -> None:
         """Every server that fits is up, the others are tried again; the daemon runs."""
         for name in self.models:
-            self._boot(name)
+            unit = self.unit_of(name)
+            if unit is None:
+                self._boot(name)
+            else:
+                self.manager.start(unit)
         self.daemon.start()
+
+    def unit_of(self, name: str) -> SimUnit | None:
+        """The unit of a model whose unit sleepd controls."""
+        return self.manager.units.get(unit_name(self.models[name]))
 
     def blame(self, *names: str) -> None:
         """These models' engines may be harmed by what happens now."""
@@ -101,14 +133,27 @@ class Stage:
     def _boot(self, name: str) -> None:
         """Start the model's server, as a supervisor would; where it does not fit into GPU memory, or under the memory
         limits above it, it is tried again later."""
+        if not self._make_process(name):
+            self._make_room(name)
+            self.later(RESTART_S, lambda: self._boot(name))
+
+    def _begin(self, name: str) -> int:
+        """The service manager starts the server's process."""
+        pid = self._make_process(name)
+        if not pid:
+            self.blame(name)
+            self._make_room(name)
+        return pid
+
+    def _make_process(self, name: str) -> int:
+        """The pid of a new server; 0 where it did not fit, and ended at once."""
         pid, self._next_pid = self._next_pid, self._next_pid + 1
         unit = unit_of(self.models[name], self.slice)
         if unit is not None:
             self.host.units[pid] = unit
             if self.host.is_over_limit(unit):
                 self.host.end_process(pid)
-                self.later(RESTART_S, lambda: self._boot(name))
-                return
+                return 0
         try:
             engine = SimEngine(
                 engine_of(self.models[name]),
@@ -121,14 +166,58 @@ class Stage:
         except OutOfMemory:
             self.host.refused -= 1
             self.host.end_process(pid)
-            self._make_room(name)
-            self.later(RESTART_S, lambda: self._boot(name))
-            return
+            return 0
         self.servers[name].engine, self.servers[name].pid = engine, pid
         # A server that starts takes memory under a neighbour's transition (vLLM F4, F24): its victims are not ours.
-        for other in self.daemon.world.tasks if self.time.now() > 0 else ():
+        locked = self.time.now() == 0 or self._locked(name)
+        for other in () if locked else self.daemon.world.tasks:
             if set(self.models[other].gpus) & set(self.models[name].gpus):
                 self.blame(other)
+        return pid
+
+    def _ordered(self, unit: str, order: UnitOrder) -> None:
+        """The daemon orders something of a unit: what it must never do is looked at here."""
+        name = next(n for n, m in self.models.items() if unit_name(m) == unit)
+        task, sim = self.daemon.world.tasks.get(name), self.manager.units[unit]
+        self.account.checked["units are ordered only what their tasks say, and within the budget"] += 1
+        assert task is not None, self.say(f"{order} of {unit} without a task")
+        assert task.kind in UNIT_TASKS, self.say(f"{order} of {unit} without a task")
+        if order is not UnitOrder.START:
+            return
+        assert name not in self.account.stopped_by_person, self.say(f"{unit} is started, and a person stopped it")
+        assert not sim.left, self.say(f"{unit} is started while {sim.left} are left of it")
+        if sim.active in ("inactive", "failed"):
+            assert self.servers[name].engine is None, self.say(f"a second engine of {name} is started")
+        if task.kind is TaskKind.RESTART and task.cause.kind is CauseKind.RECOVERY:
+            begun = self.account.restarts.setdefault(name, [])
+            if all(number != task.id for number, _ in begun):
+                begun.append((task.id, self.time.now()))
+            recent = [s for _, s in begun if self.time.now() - s < HOUR_S]
+            most = self.daemon.settings.max_restarts
+            assert len(recent) <= most, self.say(f"{unit} is restarted {len(recent)} times within an hour")
+
+    def _locked(self, name: str) -> bool:
+        """Whether the daemon knows that this server starts and keeps its GPUs from others: then it harms nobody."""
+        task = self.daemon.world.tasks.get(name)
+        wanted = {self.host.gpus[index].uuid for index in self.models[name].gpus}
+        return task is not None and task.kind in LIFTS and wanted <= task.claims
+
+    def _end_process(self, name: str, pid: int) -> None:
+        """The service manager ends it."""
+        self._ended.add(pid)
+        engine = self.servers[name].engine
+        if engine is not None and self.servers[name].pid == pid:
+            engine.kill()
+        self.host.end_process(pid)
+
+    def orphan(self, name: str) -> None:
+        """The API server dies alone: its engine core lives on in the cgroup, and keeps its GPU memory."""
+        unit, server = self.unit_of(name), self.servers[name]
+        if unit is None or server.engine is None or unit.pid != server.pid:
+            return
+        self._orphaned.add(server.pid)
+        unit.left.add(server.pid)
+        server.engine.kill(orphans=True)
 
     def _make_room(self, name: str) -> None:
         """Whoever starts a server on a GPU that is full asks for the others there to be put to sleep first."""
@@ -141,6 +230,7 @@ class Stage:
         self.ask(lambda w: SleepAsked(w, name, "operator", level, 60.0), 60.0, lambda answer: None)
 
     def ask_reset(self, name: str) -> None:
+        self.account.restarts.pop(name, None)
         self.ask(lambda w: ResetAsked(w, name, "operator"), 0.0, lambda answer: None)
 
     def ask(self, make: Callable[[int], Ask], within_s: Seconds, then: Callable[[Answer], None]) -> int:
@@ -162,13 +252,20 @@ class Stage:
         self.daemon.leave(waiter, name)
 
     def _died(self, name: str, pid: int) -> None:
-        self.host.end_process(pid)
+        if pid not in self._orphaned:
+            self.host.end_process(pid)
+        unit = self.unit_of(name)
         if self.servers[name].pid == pid:
             self.servers[name].engine = None
+            if pid in self._ended:
+                return
             self.account.deaths.append(name)
             self.account.checked["no engine dies of what we did"] += 1
             assert name in self.account.blamed, self.say(f"{name} died and nobody but us touched it")
-            self.later(RESTART_S, lambda: self._boot(name))
+            if unit is not None:
+                self.manager.died(unit, pid)
+            else:
+                self.later(RESTART_S, lambda: self._boot(name))
 
     def restart_failed(self) -> None:
         """An operator restarts what the daemon says needs it. None may say so without a cause."""

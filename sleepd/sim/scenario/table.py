@@ -1,6 +1,14 @@
 """The table of everything that can happen in a scenario. A new fault is a file with deeds and a line here."""
 
-from sleepd.sim.scenario import faults_daemon, faults_engine, faults_host, faults_strangers, holders, people
+from sleepd.sim.scenario import (
+    faults_daemon,
+    faults_engine,
+    faults_host,
+    faults_strangers,
+    faults_units,
+    holders,
+    people,
+)
 from sleepd.sim.scenario.deed import Arguments, Deed
 
 PEOPLE: tuple[Deed, ...] = (*people.DEEDS, *holders.DEEDS)
@@ -10,6 +18,8 @@ FAULTS: tuple[Deed, ...] = (
     *faults_host.DEEDS,
     *faults_daemon.DEEDS,
 )
-DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS)}
+UNIT_FAULTS: tuple[Deed, ...] = faults_units.DEEDS
+"""What befalls units: drawn where sleepd controls any."""
+DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS)}
 
-__all__ = ["DEEDS", "FAULTS", "PEOPLE", "Arguments", "Deed"]
+__all__ = ["DEEDS", "FAULTS", "PEOPLE", "UNIT_FAULTS", "Arguments", "Deed"]

@@ -1,0 +1,136 @@
+"""Relief while host RAM is short: sleepers that may be stopped are, one at a time, and what each gave back is measured.
+
+On stock vLLM nothing but the end of a process gives a level 1 backup back: no deeper sleep of a sleeper, no wake.
+"""
+
+from sleepd.core.conditions import ASLEEP, idle_s
+from sleepd.core.draft import Draft
+from sleepd.core.events import LookNow
+from sleepd.core.frozen import replace
+from sleepd.core.life import State
+from sleepd.core.limits import limit_of
+from sleepd.core.model import Cause, CauseKind, HostSeen, Known, Mode
+from sleepd.core.orders import uuids_of
+from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, is_ram_pressure, level2_refusal, stop_refusal
+from sleepd.core.room import claimed
+from sleepd.core.rules import ActionKind, HostPressureAbove, Rule
+from sleepd.core.saying import evidence, note_act, rules_said, say
+from sleepd.core.unit_tasks import begin_stop
+from sleepd.core.units import MonotonicS, Seconds, format_size
+from sleepd.core.world import ModelRecord, Relief, TaskKind, is_pinned, is_wanted_awake
+
+MEASURED_AFTER_S: Seconds = 3.0
+"""The kernel gives the pages of a process that ended back at once; MemAvailable shows it with the next reading."""
+PRESSURE_AFTER_S: Seconds = 12.0
+"""PSI's avg10 forgets within ten seconds (Documentation/accounting/psi.rst)."""
+
+
+def may_be_stopped(draft: Draft, record: ModelRecord) -> bool:
+    """Whether a rule may stop this sleeper now: nobody wants it, its GPUs are unclaimed, nothing failed lately."""
+    if is_pinned(record) or record.holds or record.waiters or is_wanted_awake(record):
+        return False
+    if max(record.not_before_s, record.cooldown_until_s) > draft.mono_s or stop_refusal(record):
+        return False
+    return record.spec.name not in draft.tasks and not set(uuids_of(draft, record)) & claimed(draft)
+
+
+def begin_relief(draft: Draft) -> None:
+    """While a rule on RAM with `sleep = 2` holds, stop the sleeper at level 1 that was used least recently; the next
+    one only after what that gave back was measured."""
+    if draft.stopping or draft.leaving or not isinstance(draft.host, Known):
+        return
+    if any(t.kind is TaskKind.STOP and t.cause.kind is CauseKind.RULE for t in draft.tasks.values()):
+        return
+    if draft.memory.relief is not None and not _measured(draft, draft.memory.relief, draft.host):
+        return
+    for rule in draft.settings.rules:
+        if rule.enabled and is_ram_pressure(rule) and rule.action.kind is ActionKind.SLEEP and rule.action.level == 2:
+            candidates = [r for n in rule.applies_to if (r := draft.models.get(n)) and _gives_relief(draft, r, rule)]
+            if candidates:
+                _relieve(draft, rule, min(candidates, key=lambda r: (r.last_active_s, r.spec.priority, r.spec.name)))
+                return
+
+
+def _gives_relief(draft: Draft, record: ModelRecord, rule: Rule) -> bool:
+    if record.life.state is not State.ASLEEP_L1 or not may_be_stopped(draft, record):
+        return False
+    holds = any(e.rule.name == rule.name and e.holds for e in rules_said(draft, record))
+    return holds and limit_of(rule, record.spec.name, draft.world(), draft.now) is None
+
+
+def _relieve(draft: Draft, rule: Rule, record: ModelRecord) -> None:
+    name = record.spec.name
+    if record.spec.mode is Mode.OBSERVE:
+        text = f"rule {rule.name} would stop {name} for its RAM (observe mode)"
+        say(draft, "would", rule.name, name, text, evidence(draft, rule, record))
+        return
+    assert isinstance(draft.host, Known)
+    unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
+    kept_bytes = unit.kept_bytes if unit is not None and unit.own else None
+    draft.memory = replace(draft.memory, relief=Relief(rule.name, name, draft.host.value, kept_bytes))
+    idle = format_idle(record, draft.mono_s)
+    draft.note("rule", name, f"rule {rule.name} stops {name} for its RAM: {idle}", evidence(draft, rule, record))
+    note_act(draft, rule.name, name)
+    begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
+
+
+def format_idle(record: ModelRecord, now_s: MonotonicS) -> str:
+    """How long nobody used the sleeper, as a sentence."""
+    return f"used least recently, {idle_s(record, now_s):.0f} s ago"
+
+
+def relief_measured_s(relief: Relief | None, record: ModelRecord | None, rule: Rule | None) -> MonotonicS | None:
+    """When the effect of the stop can be read; None where none is to be measured."""
+    if relief is None or record is None:
+        return None
+    on_pressure = rule is not None and any(isinstance(c, HostPressureAbove) for c in rule.conditions)
+    return record.since_s + (PRESSURE_AFTER_S if on_pressure else MEASURED_AFTER_S)
+
+
+def _measured(draft: Draft, relief: Relief, host: Known[HostSeen]) -> bool:
+    """Whether what the stop gave back is known; then it is told."""
+    record = draft.models.get(relief.model)
+    rule = next((r for r in draft.settings.rules if r.name == relief.rule), None)
+    due_s = relief_measured_s(relief, record, rule)
+    if due_s is not None and host.asked_at_s < due_s:
+        if draft.mono_s >= due_s:
+            draft.command(LookNow(host=True))
+        return False
+    draft.memory = replace(draft.memory, relief=None)
+    if record is not None and record.life.state is State.STOPPED:
+        _tell_effect(draft, relief, host.value)
+    return True
+
+
+def _tell_effect(draft: Draft, relief: Relief, now: HostSeen) -> None:
+    was = relief.host
+    gained = now.available_bytes - was.available_bytes
+    text = f"{relief.model} was stopped: {format_size(now.available_bytes)} of RAM are available now"
+    text += f", {format_size(abs(gained))} {'more' if gained >= 0 else 'less'} than before"
+    if relief.kept_bytes is not None:
+        text += f"; its unit held {format_size(relief.kept_bytes)}"
+    if was.pressure_some_avg10 is not None and now.pressure_some_avg10 is not None:
+        text += f"; pressure went from {was.pressure_some_avg10:.0%} to {now.pressure_some_avg10:.0%}"
+    data = {"rule": relief.rule, "gained_bytes": gained, "unit_bytes": relief.kept_bytes}
+    draft.note("relief", relief.model, text, data)
+
+
+def tell_helpless(draft: Draft, rule: Rule, name: str) -> None:
+    """Say once that RAM is short and nothing gives any back: only stopping a process would."""
+    told = any(kind == "helpless" and of == rule.name for kind, of, _ in draft.memory.told)
+    if told or any(_may_help(draft, draft.models[n], rule) for n in rule.applies_to if n in draft.models):
+        return
+    detail = "no model it applies to may sleep at level 2, and a level 1 sleep takes RAM instead of giving any back"
+    hint = "only the end of a process does: may_stop = true lets sleepd stop sleepers"
+    say(draft, "helpless", rule.name, name, f"rule {rule.name}: RAM is short and nothing helps: {detail}; {hint}")
+
+
+def _may_help(draft: Draft, record: ModelRecord, rule: Rule) -> bool:
+    """Whether the model could yet be stopped, or sleep at level 2 where it would have taken RAM at level 1."""
+    if rule.action.level == 2 and record.life.state is State.ASLEEP_L1 and not stop_refusal(record):
+        return True
+    if rule.action.kind is ActionKind.STOP:
+        return record.life.state in (*ASLEEP, State.AWAKE) and not stop_refusal(record)
+    if rule.action.level < 2 or record.spec.max_level < 2 or record.life.state in ASLEEP:
+        return False
+    return level2_refusal(draft.world(), record) in ("", NO_ANSWER_YET, NOT_CHECKED)

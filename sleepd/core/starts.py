@@ -1,0 +1,185 @@
+"""Which units are started and restarted in this turn, which are stopped, and whether there is room for a start."""
+
+from sleepd.core.budget import cooling_s
+from sleepd.core.choices import refuse_wakers, sleep_victim, wait_for, wake_cause
+from sleepd.core.conditions import ASLEEP, is_idle_for
+from sleepd.core.draft import Draft
+from sleepd.core.events import AnswerKind, LookNow
+from sleepd.core.frozen import replace
+from sleepd.core.life import State
+from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.orders import uuids_of
+from sleepd.core.plan import Verb
+from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
+from sleepd.core.tasks import carry_on, restore_victims
+from sleepd.core.unit_tasks import begin_restart, begin_start, begin_stop, claim_late, is_on_unit, wait_stopped
+from sleepd.core.units import Seconds
+from sleepd.core.world import (
+    LIFTS,
+    UNIT_TASKS,
+    AskKind,
+    ModelRecord,
+    Phase,
+    Task,
+    is_pinned,
+    is_start_wanted,
+    is_wanted_awake,
+)
+
+LOOK_AGAIN_S = 0.25
+RESTART = Cause(CauseKind.RECOVERY, "a failure")
+
+
+def lift(draft: Draft) -> None:
+    """Let tasks on units that pause go on, and starts that we did not begin take the locks of their GPUs."""
+    for name in sorted(draft.tasks):
+        task = draft.tasks.get(name)
+        if task is not None and task.kind in UNIT_TASKS and is_on_unit(task) and not task.running:
+            _lift(draft, task)
+    claim_late(draft)
+
+
+def _lift(draft: Draft, task: Task) -> None:
+    """Carry a task on: resumed by a new daemon, or about to start its unit."""
+    if task.resume_s is not None and task.resume_s > draft.mono_s:
+        return
+    if task.phase is Phase.FENCE:
+        carry_on(draft, replace(task, phase=Phase.DO))
+    elif task.kind not in LIFTS or task.plan.steps[task.cursor].verb is not Verb.START_UNIT:
+        carry_on(draft, task)
+    else:
+        _take_room(draft, task)
+
+
+def _take_room(draft: Draft, task: Task) -> None:
+    """Start the unit once there is room for it: next victim, go, or wait without keeping its GPUs from others."""
+    name = task.model
+    record = draft.models[name]
+    if task.victim is not None:
+        if task.victim in draft.tasks:
+            return
+        victim = draft.models.get(task.victim)
+        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
+    room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=False)
+    if isinstance(room, Go):
+        carry_on(draft, task)
+    elif isinstance(room, WaitFor) and room.look:
+        draft.command(LookNow(gpus=True))
+        draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+    elif isinstance(room, MakeRoom) and _is_asked(record):
+        sleep_victim(draft, task, room)
+    elif isinstance(room, Refuse):
+        wait_stopped(draft, task, f"room: {room.detail}")
+        refuse_wakers(draft, name, room)
+        restore_victims(draft, task)
+    else:
+        wait_stopped(draft, task, room.reason if isinstance(room, WaitFor) else f"room: {room.victim} is awake")
+
+
+def _is_asked(record: ModelRecord) -> bool:
+    """Whether somebody waits for it, rather than that we owe it: only then others sleep for it."""
+    return wakes_asked(record) or record.start_wanted is not None
+
+
+def begin_starts(draft: Draft) -> None:
+    """Begin the starts and restarts that are wanted and possible, oldest wish first."""
+    if draft.stopping or draft.leaving:
+        return
+    wanted = [r for r in draft.models.values() if is_start_wanted(r) and r.spec.name not in draft.tasks]
+    for record in sorted(wanted, key=lambda r: (wished_s(r), r.spec.name)):
+        name = record.spec.name
+        if not isinstance(draft.gpus, Known):
+            draft.command(LookNow(gpus=True))
+        elif refusal := unit_refusal(record):
+            _refuse_start(draft, name, refusal)
+        elif record.start_wanted is None and cooling_s(record, draft.mono_s) > 0:
+            continue
+        elif record.life.state is State.STOPPED:
+            _begin_start(draft, record)
+        else:
+            claims = _all_or_own(draft, record)
+            if not claims & claimed(draft):
+                begin_restart(draft, name, record.start_wanted or RESTART, claims)
+
+
+def _refuse_start(draft: Draft, name: str, why: str) -> None:
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.WAKE:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=why)
+    if draft.models[name].reason != why:
+        draft.change(name, start_wanted=None, reason=why)
+
+
+def _begin_start(draft: Draft, record: ModelRecord) -> None:
+    name = record.spec.name
+    room = room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+    if isinstance(room, MakeRoom) and not _is_asked(record):
+        wait_for(draft, name, WaitFor(f"room: {room.victim} is awake"))
+    elif isinstance(room, Go | MakeRoom):
+        # What was left of it is ended first; whether there is room is asked again then, and victims sleep.
+        begin_start(draft, name, _cause_of(record), _all_or_own(draft, record))
+    elif isinstance(room, WaitFor):
+        wait_for(draft, name, room)
+    else:
+        refuse_wakers(draft, name, room)
+        draft.change(name, start_wanted=None)
+
+
+def _cause_of(record: ModelRecord) -> Cause:
+    if record.start_wanted is not None:
+        return record.start_wanted
+    if wakes_asked(record) or record.owed_wake or record.wanted_by:
+        return wake_cause(record)
+    return record.stopped.cause if record.stopped is not None else RESTART
+
+
+def _all_or_own(draft: Draft, record: ModelRecord) -> frozenset[str]:
+    assert isinstance(draft.gpus, Known)
+    return frozenset(uuids_of(draft, record) or (g.uuid for g in draft.gpus.value))
+
+
+QUIET_S: Seconds = 600.0
+"""A model that nobody used for this long has its leak ended by a restart, where it has room to come back at once."""
+
+
+def begin_quiet_restarts(draft: Draft) -> None:
+    """Restart sleepers that leak in a quiet moment: within the budget, and never on somebody else's sleep."""
+    if draft.stopping or draft.leaving or not isinstance(draft.gpus, Known):
+        return
+    for name in sorted(draft.touched):
+        record = draft.models.get(name)
+        if record is None or not record.restart_wanted or record.life.state not in ASLEEP:
+            continue
+        if not is_idle_for(record, QUIET_S, draft.mono_s) or restart_refusal(draft.settings, record, draft.now):
+            continue
+        if is_pinned(record) or record.waiters or is_wanted_awake(record) or name in draft.tasks:
+            continue
+        room = room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+        if isinstance(room, Go):
+            draft.note("quiet_restart", name, f"{name} is restarted in a quiet moment: {record.restart_wanted}")
+            count_restart(draft, name)
+            begin_stop(draft, name, Cause(CauseKind.RECOVERY, "a leak"))
+        elif isinstance(room, WaitFor) and room.look:
+            draft.command(LookNow(gpus=True))
+
+
+def begin_asked_stops(draft: Draft) -> None:
+    """Begin stops that a person waits for, where nothing else is under way with the model or on its GPUs."""
+    for name, record in list(draft.models.items()):
+        wishes = [w for w in record.waiters if w.ask is AskKind.STOP]
+        task = draft.tasks.get(name)
+        if not wishes or draft.stopping or record.life.state not in STOPPABLE:
+            continue
+        if task is not None:
+            if record.life.state is not State.STARTING or task.victim is not None:
+                continue
+            draft.end_task(task, "to be stopped")
+        elif set(uuids_of(draft, record)) & claimed(draft):
+            continue
+        begin_stop(draft, name, wishes[0].cause)
+
+
+STOPPABLE = frozenset({State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2, State.FAILED, State.LOST, State.STARTING})
+"""Where a person may have a unit stopped at once; elsewhere the stop waits until what is under way has ended."""

@@ -1,0 +1,124 @@
+"""How a step on a server's unit is carried out and judged, without I/O; driven as those of procedure.py.
+
+Every step may be carried out again after a crash at any point: a unit that is over is not stopped, one that runs is not
+started anew, and another start of the unit than the one to be ended is left alone.
+"""
+
+from sleepd.core.asking import Look, LookUnit, OrderUnit, Pause, Procedure, ReadGpus
+from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.frozen import replace
+from sleepd.core.model import GpusSeen, Known, ModelSeen, Reading
+from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
+from sleepd.core.units import MonotonicS, Seconds
+
+LOOK_S: Seconds = 10.0
+STOPS = 3
+"""How often a unit is told to stop that goes on, or comes back by itself, before it counts as not to be stopped."""
+KILLED_S: Seconds = 10.0
+"""How long what was killed may still be seen in its cgroup."""
+AGAIN_S: Seconds = 0.5
+ASK_HEALTH_S: Seconds = 1.0
+
+
+def end_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """DONE: the unit is over, its cgroup is empty, and NVML shows that its processes hold nothing any more."""
+    evidence = Evidence(None, "", started_s, started_s)
+    pids = set(order.pids)
+    for _ in range(STOPS + 1):
+        got = yield LookUnit(order.unit, LOOK_S)
+        seen: Reading[UnitSeen] = got.value
+        evidence = replace(evidence, answered_s=got.mono_s, unit=seen)
+        if not isinstance(seen, Known):
+            return StepEnd.UNANSWERED, replace(evidence, detail=f"{seen.reason}: {seen.detail}".rstrip(": "))
+        unit = seen.value
+        if order.invocation and unit.invocation and unit.invocation != order.invocation:
+            return StepEnd.DONE, replace(evidence, detail="another process runs in its place already")
+        pids |= {*unit.pids, *((unit.main_pid,) if unit.main_pid else ())}
+        if unit.is_over:
+            return (yield from _clear(order, evidence, unit, pids, started_s + order.timeout_s))
+        ordered: Ordered = (yield OrderUnit(order.unit, UnitOrder.STOP, order.timeout_s)).value
+        if ordered.end is not JobEnd.DONE:
+            return _not_done(ordered), replace(evidence, detail=ordered.detail, ordered=ordered)
+    return StepEnd.UNPROVEN, replace(evidence, detail=f"{order.unit} was told to stop {STOPS} times and still runs")
+
+
+def _clear(order: StepOrder, evidence: Evidence, unit: UnitSeen, pids: set[int], deadline_s: MonotonicS) -> Procedure:
+    """End what is left in the cgroup of a unit that is over, and wait until its GPU memory is given back."""
+    if unit.pids:
+        ordered: Ordered = (yield OrderUnit(order.unit, UnitOrder.KILL, LOOK_S)).value
+        if ordered.end is not JobEnd.DONE:
+            return _not_done(ordered), replace(evidence, detail=ordered.detail, ordered=ordered)
+        limit_s: MonotonicS | None = None
+        while True:
+            got = yield LookUnit(order.unit, LOOK_S)
+            seen: Reading[UnitSeen] = got.value
+            evidence = replace(evidence, answered_s=got.mono_s, unit=seen)
+            if isinstance(seen, Known) and not seen.value.pids:
+                break
+            limit_s = got.mono_s + KILLED_S if limit_s is None else limit_s
+            if got.mono_s >= limit_s:
+                left = f"processes {', '.join(map(str, unit.pids[:5]))} of {order.unit} outlived SIGKILL"
+                return StepEnd.UNPROVEN, replace(evidence, detail=f"{left}: the driver or a disk holds them")
+            yield Pause(AGAIN_S)
+    last: dict[str, int] | None = None
+    while True:
+        got = yield ReadGpus()
+        gpus: Reading[GpusSeen] = got.value
+        evidence = replace(evidence, answered_s=got.mono_s, gpus_after=gpus)
+        if isinstance(gpus, Known):
+            free = {g.uuid: g.free_bytes for g in gpus.value}
+            if _is_free(gpus.value, pids, settled=free == last):
+                return StepEnd.DONE, evidence
+            last = free
+        if got.mono_s >= deadline_s:
+            found = gpus.detail or gpus.reason if not isinstance(gpus, Known) else "it is still held"
+            detail = f"the GPU memory of {order.unit} cannot be shown free ({found}); see nvidia-smi"
+            return StepEnd.UNPROVEN, replace(evidence, detail=detail)
+        yield Pause(AGAIN_S)
+
+
+def _is_free(gpus: GpusSeen, pids: set[int], *, settled: bool) -> bool:
+    """Whether none of these processes holds GPU memory; where NVML does not tell who holds what, whether the GPUs have
+    settled after they were gone."""
+    lists = [gpu.used_by_pid for gpu in gpus]
+    if pids and all(held is not None for held in lists):
+        return not any(held and held.get(pid) for held in lists for pid in pids)
+    return settled
+
+
+def start_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """DONE: the start job ended well; whether the server answers is the next step's business."""
+    got = yield OrderUnit(order.unit, UnitOrder.START, order.timeout_s)
+    ordered: Ordered = got.value
+    seen: Reading[UnitSeen] = (yield LookUnit(order.unit, LOOK_S)).value
+    evidence = Evidence(None, ordered.detail, started_s, got.mono_s, unit=seen)
+    if ordered.end is JobEnd.DONE:
+        return StepEnd.DONE, evidence
+    return _not_done(ordered), replace(evidence, ordered=ordered)
+
+
+def await_health(order: StepOrder, started_s: MonotonicS) -> Procedure:
+    """DONE: the server answers. REFUSED: its unit failed; UNANSWERED: out of time; BROKEN_OFF: somebody stopped it, or
+    it ended and systemd will start it again: its GPUs are others' until then."""
+    deadline_s = started_s + order.timeout_s
+    while True:
+        got = yield Look(LOOK_S, ask_sleeping=False)
+        seen: Reading[ModelSeen] = got.value
+        evidence = Evidence(None, "", started_s, got.mono_s, seen=seen)
+        if isinstance(seen, Known):
+            return StepEnd.DONE, evidence
+        unit: Reading[UnitSeen] = (yield LookUnit(order.unit, LOOK_S)).value
+        evidence = replace(evidence, unit=unit)
+        if isinstance(unit, Known) and (unit.value.is_stopped_on_purpose or unit.value.rests):
+            return StepEnd.BROKEN_OFF, replace(evidence, detail=f"{order.unit} ended ({unit.value.result})")
+        if isinstance(unit, Known) and unit.value.has_failed:
+            found = f"{order.unit} failed while it started ({unit.value.result}): see journalctl -u {order.unit}"
+            return StepEnd.REFUSED, replace(evidence, detail=found)
+        if got.mono_s >= deadline_s:
+            return StepEnd.UNANSWERED, replace(evidence, detail=f"{seen.reason} {seen.detail}".strip())
+        yield Pause(ASK_HEALTH_S)
+
+
+def _not_done(ordered: Ordered) -> StepEnd:
+    unanswered = ordered.end in (JobEnd.UNANSWERED, JobEnd.UNREACHABLE)
+    return StepEnd.UNANSWERED if unanswered else StepEnd.REFUSED

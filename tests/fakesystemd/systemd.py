@@ -1,0 +1,207 @@
+"""Units that are real processes, started, stopped and started again as systemd does it, told over a real bus."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbus_fast import Message, Variant
+
+from tests.fakesystemd.bus import ROOT, Bus, Refusal, Reply
+
+_DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+RESTART_S = 0.3
+
+
+def _is_dead(process: subprocess.Popen[bytes] | None) -> bool:
+    return process is not None and process.poll() is not None
+
+
+@dataclass
+class Unit:
+    """One unit; `spawn` makes its main process. `leftovers`: what outlives the main process in its cgroup."""
+
+    name: str
+    spawn: Callable[[], subprocess.Popen[bytes]]
+    restarts: bool = True
+    load: str = "loaded"
+    active: str = "inactive"
+    sub: str = "dead"
+    result: str = "success"
+    file_state: str = "enabled"
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    job: tuple[int, str] | None = None
+    stop_s: float = 0.0
+    """How long its stop takes before the process is killed."""
+    leftovers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return f"{ROOT}/unit/" + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in self.name)
+
+    @property
+    def pids(self) -> list[int]:
+        alive = [p for p in (self.process, *self.leftovers) if p is not None and p.poll() is None]
+        return [p.pid for p in alive]
+
+
+class FakeSystemd:
+    """A manager on a bus of its own. `denied`: (verb, unit) that polkit would refuse."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.units: dict[str, Unit] = {}
+        self.denied: set[tuple[str, str]] = set()
+        self.mute_signals = False
+        self._lock = threading.RLock()
+        self._jobs = 0
+        self._ended = False
+        self.bus = Bus(socket_path, self._handle)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def add(self, name: str, spawn: Callable[[], subprocess.Popen[bytes]], **keys: Any) -> Unit:
+        unit = self.units[name] = Unit(name, spawn, **keys)
+        return unit
+
+    def close(self) -> None:
+        """Nothing is left running."""
+        self._ended = True
+        self.bus.close()
+        with self._lock:
+            for unit in self.units.values():
+                for process in (unit.process, *unit.leftovers):
+                    if process is not None and process.poll() is None:
+                        process.kill()
+                        process.wait()
+
+    def start(self, unit: Unit) -> None:
+        """systemctl start, in its own thread's time."""
+        with self._lock:
+            if unit.active in ("active", "activating") and unit.process is not None:
+                return
+            unit.process = unit.spawn()
+            unit.starts += 1
+            unit.active, unit.sub, unit.result = "active", "running", "success"
+
+    def stop(self, unit: Unit, result: str = "success") -> None:
+        """systemctl stop: SIGTERM, then SIGKILL of everything in the cgroup."""
+        with self._lock:
+            if unit.active in ("inactive", "failed"):
+                return
+            unit.active, unit.sub = "deactivating", "stop-sigterm"
+            process = unit.process
+        time.sleep(unit.stop_s)
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        with self._lock:
+            unit.process = None
+            unit.active, unit.sub, unit.result = "inactive" if result == "success" else "failed", "dead", result
+
+    def _watch(self) -> None:
+        """What systemd does by itself: a main process that ended is started again, or its unit fails."""
+        while not self._ended:
+            time.sleep(0.02)
+            with self._lock:
+                dead = [
+                    u
+                    for u in self.units.values()
+                    if u.active == "active" and u.process and u.process.poll() is not None
+                ]
+                for unit in dead:
+                    unit.process, unit.result = None, "signal"
+                    unit.active, unit.sub = ("activating", "auto-restart") if unit.restarts else ("failed", "failed")
+                    if unit.restarts:
+                        threading.Timer(RESTART_S, self._restart, (unit,)).start()
+
+    def _restart(self, unit: Unit) -> None:
+        with self._lock:
+            if unit.sub == "auto-restart" and not self._ended:
+                unit.active = "inactive"
+                self.start(unit)
+
+    # what is asked over the bus
+
+    def _handle(self, message: Message) -> Reply:
+        with self._lock:
+            if message.member == "Get":
+                return "v", [self._property(str(message.path), *message.body)]
+            if message.member == "ListUnitsByNames":
+                return "a(ssssssouso)", [[self._row(name) for name in message.body[0]]]
+            if message.member == "GetUnitProcesses":
+                return "a(sus)", [[[f"/{message.body[0]}", pid, "vllm"] for pid in self._unit(message).pids]]
+            if message.member in ("StartUnit", "StopUnit"):
+                return "o", [self._job(message)]
+            if message.member == "KillUnit":
+                return self._kill(message)
+        return "", []
+
+    def _unit(self, message: Message) -> Unit:
+        name = message.body[0]
+        if name not in self.units:
+            raise Refusal("org.freedesktop.systemd1.NoSuchUnit", f"Unit {name} not found.")
+        return self.units[name]
+
+    def _row(self, name: str) -> list[Any]:
+        unit = self.units.get(name)
+        if unit is None:
+            return [name, name, "not-found", "inactive", "dead", "", f"{ROOT}/unit/none", 0, "", "/"]
+        job, kind = unit.job or (0, "")
+        state = [unit.load, unit.active, unit.sub, ""]
+        return [name, name, *state, unit.path, job, kind, f"{ROOT}/job/{job}" if job else "/"]
+
+    def _property(self, path: str, interface: str, name: str) -> Variant:
+        unit = next(u for u in self.units.values() if u.path == path)
+        main = unit.process.pid if unit.process is not None and unit.active == "active" else 0
+        known = {
+            "Result": ("s", unit.result),
+            "UnitFileState": ("s", unit.file_state),
+            "InvocationID": ("ay", bytes([unit.starts]) * 16 if unit.starts else b""),
+            "MainPID": ("u", main),
+            "ControlGroup": ("s", f"/system.slice/{unit.name}" if main else ""),
+        }
+        return Variant(*known[name])
+
+    def _permit(self, verb: str, unit: Unit) -> None:
+        if (verb, unit.name) in self.denied:
+            raise Refusal(_DENIED, "Access denied")
+
+    def _job(self, message: Message) -> str:
+        unit, verb = self._unit(message), "start" if message.member == "StartUnit" else "stop"
+        self._permit(verb, unit)
+        if unit.load == "masked" and verb == "start":
+            raise Refusal("org.freedesktop.systemd1.UnitMasked", f"Unit {unit.name} is masked.")
+        self._jobs += 1
+        number = self._jobs
+        unit.job = (number, verb)
+        threading.Thread(target=self._carry_out, args=(unit, verb, number), daemon=True).start()
+        return f"{ROOT}/job/{number}"
+
+    def _carry_out(self, unit: Unit, verb: str, number: int) -> None:
+        result = "done"
+        try:
+            self.start(unit) if verb == "start" else self.stop(unit)
+        except OSError:
+            result = "failed"
+        with self._lock:
+            unit.job = None
+        if not self.mute_signals:
+            self.bus.signal("JobRemoved", "uoss", [number, f"{ROOT}/job/{number}", unit.name, result])
+
+    def _kill(self, message: Message) -> Reply:
+        unit = self._unit(message)
+        self._permit("kill", unit)
+        for process in unit.leftovers:
+            process.kill()
+            process.wait()
+        unit.leftovers.clear()
+        return "", []
