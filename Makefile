@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo lint test-vllm test-prometheus soak bench docs clean
+.PHONY: test demo lint install test-systemd test-vllm test-vllm-systemd test-prometheus soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -28,10 +28,10 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 	@touch $@
 
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not systemd" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
 	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not systemd" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -46,7 +46,22 @@ lint: $(READY)
 test-vllm: $(READY)
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
 	@$(PIP) -r $(ROOT)tests/realvllm/requirements-clients.txt
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -m vllm tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m "vllm and not systemd" tests
+
+# As root: the program with all it needs, units, rules and an example configuration (docs/systemd.md says what comes next).
+# DESTDIR: another root. INSTALL_PYTHON: which Python of that root runs it; not one below /home or /root.
+INSTALL_PYTHON ?= /usr/bin/python3
+install: $(READY)
+	@PIP="$(BIN)/python -m pip" $(ROOT)systemd/install.sh "$(DESTDIR)" $(INSTALL_PYTHON)
+
+# A real systemd, twice: Debian 12's own and a newer one. Needs root, unshare, and the packages systemd, dbus and polkitd.
+test-systemd: $(READY)
+	@$(BIN)/python $(ROOT)tests/system/run.py
+
+# The same with real vLLM servers as units; some minutes.
+test-vllm-systemd: $(READY)
+	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
+	@$(BIN)/python $(ROOT)tests/system/run.py --real-vllm
 
 # Debian's Prometheus, unpacked into .cache: no service is installed. Under a minute.
 test-prometheus: $(READY)

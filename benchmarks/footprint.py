@@ -20,6 +20,19 @@ from rig import ROOT, Failed, Wire, fooled_nvml, process, scratch, wait_until
 HERE = Path(__file__).parent / "footprint_side"
 MIB = 1 << 20
 WARM_S = 4.0
+STAT = (
+    "anon",
+    "file",
+    "kernel",
+    "shmem",
+    "inactive_anon",
+    "active_anon",
+    "inactive_file",
+    "active_file",
+    "slab",
+    "sock",
+)
+"""The lines of memory.stat that are read stand among as many others."""
 GOAL_CPU, GOAL_LOOKS, GOAL_MIB = 1.0, 0.3, 80
 
 
@@ -40,10 +53,21 @@ def memory_mib(pid: int) -> tuple[float, float]:
 
 def configure(folder: Path, count: int) -> None:
     (folder / "config").mkdir()
-    text = f'[daemon]\nstate_dir = "{folder}/state"\n[api]\nsocket = "{folder}/api.sock"\n[host]\nreserve = "1MiB"\n'
+    text = f'[daemon]\nstate_dir = "{folder}/state"\n[api]\nsocket = "{folder}/api.sock"\n'
+    text += f'[host]\nreserve = "1MiB"\ncgroup_root = "{folder}/cgroup"\n'
     text += '[model_defaults]\ngpus = ["0"]\nvram = "1GiB"\nhost_ram = "1MiB"\n'
-    text += "".join(f'[models.m{n}]\nurl = "unix:{folder}/m{n}.sock"\n' for n in range(count))
+    for number in range(count):
+        text += f'[models.m{number}]\nurl = "unix:{folder}/m{number}.sock"\ncgroup = "vllm/m{number}"\n'
     (folder / "config" / "sleepd.toml").write_text(text)
+    for number in range(count):
+        group = folder / "cgroup" / "vllm" / f"m{number}"
+        group.mkdir(parents=True)
+        (group / "memory.current").write_text("17179869184\n")
+        (group / "memory.stat").write_text("".join(f"{name} 4096\n" for name in STAT))
+        (group / "memory.max").write_text("max\n")
+        (group / "memory.high").write_text("max\n")
+        (group / "cgroup.procs").write_text("")
+    (folder / "cgroup" / "cgroup.controllers").write_text("memory\n")
 
 
 def measure(count: int, seconds: float, env: dict[str, str]) -> tuple[float, float, float, float]:

@@ -5,6 +5,8 @@ memory.high, memory.stat). `file` of memory.stat counts shmem, where CUDA's pinn
 kernel can take back without anybody's help is active_file + inactive_file, which do not.
 """
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from sleepd.core.units import Bytes
 
 _RECLAIMABLE = ("active_file", "inactive_file")
 _KEPT = ("anon", "shmem")
+_LIMITS = ("memory.max", "memory.high")
+
+
+_STAT = re.compile(rb"^(%b) (\d+)$" % "|".join((*_RECLAIMABLE, *_KEPT)).encode(), re.MULTILINE)
+_PATTERN = re.compile(r"[*?[]")
 
 
 class CgroupMemory:
@@ -43,9 +50,14 @@ class CgroupMemory:
             limited_by=tightest.limited_by,
         )
 
+    @property
+    def is_there(self) -> bool:
+        """Whether this host has a tree of cgroup v2."""
+        return (self._root / "cgroup.controllers").is_file()
+
     def refusal(self) -> str:
         """Why limits cannot be seen on this host, as a sentence; empty where they can."""
-        if (self._root / "cgroup.controllers").is_file():
+        if self.is_there:
             return ""
         found = "cgroup v1" if (self._root / "memory").is_dir() else "no cgroup tree"
         return (
@@ -73,12 +85,13 @@ class CgroupMemory:
         used, kept = held
         least: tuple[Bytes, Bytes, Bytes, str] | None = None
         while group != self._root and group != group.parent:
-            held = _held_bytes(group)
-            for name in ("memory.max", "memory.high"):
-                limit = _read_limit(group / name)
-                if limit is not None and held is not None and (least is None or limit - held[0] < least[0]):
+            limits = [(name, limit) for name in _LIMITS if (limit := _read_limit(group / name)) is not None]
+            # What a group holds is dear to read: only where something limits it.
+            held = held if held is not None or not limits else _held_bytes(group)
+            for name, limit in limits:
+                if held is not None and (least is None or limit - held[0] < least[0]):
                     least = (limit - held[0], limit, held[0], f"{name} of {group.relative_to(self._root)}")
-            group = group.parent
+            group, held = group.parent, None
         if least is None:
             return UnitMemory(used, kept, own)
         return UnitMemory(used, kept, own, limit_bytes=least[1], limit_used_bytes=least[2], limited_by=least[3])
@@ -87,7 +100,10 @@ class CgroupMemory:
 def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:
     """The directories of a server's configured cgroup or unit; none where neither is set or there."""
     try:
-        if spec.cgroup:
+        if spec.cgroup and not _PATTERN.search(spec.cgroup):
+            named = root / spec.cgroup.strip("/")
+            yield from (named,) if named.is_dir() else ()
+        elif spec.cgroup:
             yield from (p for p in root.glob(spec.cgroup.strip("/")) if p.is_dir())
         elif spec.unit:
             # A template instance lies in a slice of its own: vllm@a.service in system-vllm.slice.
@@ -100,9 +116,9 @@ def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:
 def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
     """(used without reclaimable file pages, anon and shmem); None where the memory controller tells nothing here."""
     try:
-        current = int((group / "memory.current").read_text())
-        pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
-        stat = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+        current = int(_read(group / "memory.current"))
+        found = _STAT.findall(_read(group / "memory.stat"))
+        stat = {name.decode(): int(value) for name, value in found}
     except (OSError, ValueError):
         return None
     reclaimable = sum(stat.get(key, 0) for key in _RECLAIMABLE)
@@ -112,6 +128,15 @@ def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
 def _read_limit(file: Path) -> Bytes | None:
     """The limit in bytes; None for "max", and where there is none to read."""
     try:
-        return int(file.read_text())
+        return int(_read(file))
     except (OSError, ValueError):
         return None
+
+
+def _read(file: Path) -> bytes:
+    """Return a small file of the kernel's, which is read whole at once: a poll reads several for each server."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)

@@ -1,18 +1,22 @@
 """Clocks: the machine's, and one that runs faster, for the demo and for tests of the real daemon."""
 
 import asyncio
-import secrets
+import random
 import time
 
 from sleepd.core.model import Now
 from sleepd.core.units import Seconds
+
+_ENTROPY = random.Random()
+"""Jitter is no secret: what the kernel gave once is enough for a daemon that asks for the time hundreds of times a
+second."""
 
 
 class SystemClock:
     """CLOCK_MONOTONIC for durations, the wall clock for calendars, entropy for jitter."""
 
     def now(self) -> Now:
-        return Now(time.monotonic(), time.time(), secrets.randbits(32))
+        return Now(time.monotonic(), time.time(), _ENTROPY.getrandbits(32))
 
     async def sleep(self, seconds: Seconds) -> None:
         await asyncio.sleep(seconds)
@@ -29,7 +33,7 @@ class ScaledClock:
 
     def now(self) -> Now:
         passed_s = (time.monotonic() - self._mono_s) * self.speed
-        return Now(self._mono_s + passed_s, self._wall_s + passed_s, secrets.randbits(32))
+        return Now(self._mono_s + passed_s, self._wall_s + passed_s, _ENTROPY.getrandbits(32))
 
     async def sleep(self, seconds: Seconds) -> None:
         await asyncio.sleep(seconds / self.speed)

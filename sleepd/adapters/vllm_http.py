@@ -155,7 +155,10 @@ class VllmServer:
         return Known(seen, asked_s, self._clock.now().mono_s)
 
     async def _read_unit(self) -> UnitMemory | None:
-        return await asyncio.to_thread(self._units.read, self._spec, self._pids) if self._units else None
+        # Handing work to a thread costs more than all else of a look: not where there is nothing to read.
+        if self._units is None or not self._units.is_there or not (self._spec.unit or self._spec.cgroup or self._pids):
+            return None
+        return await asyncio.to_thread(self._units.read, self._spec, self._pids)
 
     def _ended(self) -> bool:
         return self._process is not None and not self._process.is_running()

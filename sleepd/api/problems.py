@@ -31,6 +31,8 @@ class Problem(Exception):
         """Return the refusal that the daemon's answer is."""
         refused = cls("failed", answer.detail)
         refused.status, refused.body = wire.refusal_body(model, answer)
+        if answer.retry_s:
+            refused.headers = {"Retry-After": f"{answer.retry_s:.0f}"}
         return refused
 
 

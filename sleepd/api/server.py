@@ -17,6 +17,7 @@ from sleepd.api.call import Call
 from sleepd.api.daemon import Daemon
 from sleepd.api.fields import BODY_LIMIT, read_fields
 from sleepd.api.problems import Problem, respond
+from sleepd.api.protocol import Runner
 from sleepd.api.route import Route
 from sleepd.api.routes import ROUTES
 
@@ -202,7 +203,9 @@ async def start_api(
     bound = list(passed) or [bind_socket(socket_path, socket_mode)]
     app = make_app(daemon, Access(roles))
     # A client that leaves cancels its handler, and with it its wish.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_LIMIT_S)
+    runner = Runner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_LIMIT_S, auto_decompress=False
+    )
     await runner.setup()
     for each in bound:
         await web.SockSite(runner, each).start()

@@ -242,7 +242,8 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3)."""
+    """The one answer to a caller. For REFUSED `problem` is a kind of the public contract (section 3); `retry_s`: the
+    same wish is worth another try after so long; 0 where nothing is known of that."""
 
     waiter: int
     kind: AnswerKind
@@ -254,6 +255,7 @@ class Answer:
     wanted: str = ""
     found: str = ""
     hint: str = ""
+    retry_s: Seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ DISK_PATIENCE_S = 60.0
 _LEFT = "not waited for any longer"
 STOPPED = "sleepd was told to stop; what it began goes on, and its next start finishes it"
 ASK_AGAIN = "ask again once it runs"
+ASK_AGAIN_AFTER_S = 5.0
 
 
 class Loop:
@@ -289,4 +290,6 @@ class Loop:
 
 
 def _stopped(waiter: int) -> Answer:
-    return Answer(waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN)
+    return Answer(
+        waiter, AnswerKind.REFUSED, problem="failed", detail=STOPPED, hint=ASK_AGAIN, retry_s=ASK_AGAIN_AFTER_S
+    )

@@ -13,8 +13,10 @@
  * process lists (NVML_ERROR_INSUFFICIENT_SIZE with the needed count) are those of NVIDIA's nvml.h, release 13.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -103,8 +105,8 @@ static int is_running(unsigned pid)
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%u/stat", pid);
     FILE *stat = fopen(path, "re");
-    if (!stat)
-        return 0;
+    if (!stat) /* a /proc that hides other users' processes (hidepid) denies one that signals would reach */
+        return kill((pid_t)pid, 0) != 0 && errno == EPERM;
     size_t length = fread(text, 1, sizeof text - 1, stat);
     fclose(stat);
     text[length] = '\0';

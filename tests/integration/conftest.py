@@ -12,12 +12,15 @@ import pytest
 
 from tests.fakenvml.build import build
 from tests.integration.harness import Host
+from tests.integration.nursery import open_nursery
 
 
 @pytest.fixture(scope="session")
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in for NVIDIA's library, compiled once."""
-    return build(tmp_path_factory.mktemp("nvml"))
+    """The stand-in for NVIDIA's library, compiled once, and found by every process that these tests start."""
+    library = build(tmp_path_factory.mktemp("nvml"))
+    open_nursery({"LD_LIBRARY_PATH": str(library.parent)})
+    return library
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from typing import Any
 from sleepd.client import Client
 from sleepd.sim.dialects import dialect_of
 from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
+from tests.integration.nursery import Child
 from tests.integration.waiting import WAIT_LIMIT_S, Events, wait_until
 from tests.integration.wire import Answer, send
 
@@ -44,17 +45,24 @@ class _Process:
     """A child process whose words go to a log file; it can be killed, ended, and is never left behind."""
 
     def __init__(
-        self, arguments: tuple[str, ...], log: Path, environ: Mapping[str, str], *, told: bool, program: str = SLEEPD
+        self,
+        arguments: tuple[str, ...],
+        log: Path,
+        environ: Mapping[str, str],
+        *,
+        told: bool,
+        program: str = SLEEPD,
+        executed: bool = False,
     ) -> None:
         self.log = log
-        with log.open("ab") as sink:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if told else sink,
-                stderr=sink,
-                env={**os.environ, **environ},
-            )
+        environ = {**os.environ, **environ}
+        self.child: Child | subprocess.Popen[bytes]
+        if executed:
+            with log.open("ab") as sink:
+                command = [sys.executable, "-m", program, *arguments]
+                self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ)
+        else:
+            self.child = Child(program, arguments, log, environ, told=told)
 
     @property
     def pid(self) -> int:
@@ -155,7 +163,7 @@ class Server(_Process):
 class Daemon(_Process):
     """One real `sleepd run`, or a program that is one but for how it ends."""
 
-    def __init__(self, host: Host, program: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, host: Host, program: str, environ: Mapping[str, str], *, executed: bool = False) -> None:
         self.path = host.socket
         self.client = Client(self.path, timeout_s=WAIT_LIMIT_S)
         self._ear_path = host.root / f"notify{host.next_number()}"
@@ -165,7 +173,8 @@ class Daemon(_Process):
         self._events: Events | None = None
         environ = {**host.nvml, "NOTIFY_SOCKET": str(self._ear_path), **environ}
         arguments = ("run", "--config", str(host.etc))
-        super().__init__(arguments, host.root / "sleepd.log", environ, told=False, program=program)
+        log = host.root / "sleepd.log"
+        super().__init__(arguments, log, environ, told=False, program=program, executed=executed)
 
     def hear(self, wanted: str, limit_s: float = WAIT_LIMIT_S) -> str:
         """Return the first datagram from now on that has a line beginning with `wanted`."""
@@ -316,9 +325,12 @@ class Host:
             server.await_ready()
         return servers
 
-    def start_daemon(self, *, ready: bool = True, program: str = SLEEPD, **environ: str) -> Daemon:
-        """Return the daemon, by default once it has looked at every model."""
-        daemon = Daemon(self, program, environ)
+    def start_daemon(
+        self, *, ready: bool = True, program: str = SLEEPD, executed: bool = False, **environ: str
+    ) -> Daemon:
+        """Return the daemon, by default once it has looked at every model. `executed`: from nothing, as systemd would,
+        rather than from the nursery."""
+        daemon = Daemon(self, program, environ, executed=executed)
         self.processes.append(daemon)
         if ready:
             daemon.await_ready()

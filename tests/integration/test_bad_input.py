@@ -124,7 +124,8 @@ def test_every_error_of_the_files_is_told_at_once(host: Host) -> None:
 def test_no_nvml_library(host: Host) -> None:
     host.configure("a", idle="1s")
     (a,) = host.start_servers("a")
-    daemon = host.start_daemon(LD_LIBRARY_PATH="/nowhere")
+    # The dynamic linker reads it when a program is executed.
+    daemon = host.start_daemon(executed=True, LD_LIBRARY_PATH="/nowhere")
     (note,) = wait_until(lambda: daemon.client.status().body["notes"], "the missing library to be told")
     assert "install the NVIDIA driver (libnvidia-ml.so.1)" in note
     refused = ask(daemon, "sleep")

@@ -16,7 +16,7 @@ from tests.integration.wire import Answer
 def test_the_service_manager_hears_ready_status_watchdog_and_stopping(host: Host) -> None:
     host.configure("a")
     host.start_servers("a")
-    daemon = host.start_daemon(ready=False)
+    daemon = host.start_daemon(ready=False, executed=True)
     daemon.hear("READY=1")
     daemon.hear("STATUS=1 awake, 0 asleep, 33GiB free")
     daemon.hear("WATCHDOG=1")

@@ -129,8 +129,8 @@ class RealServer:
         self._fault.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(install),
-                env=self._environment(),
+                self.command(install),
+                env=self.environment(),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -253,7 +253,8 @@ class RealServer:
         used_by_pid = next(use.used_by_pid for use in self.ledger.read() if use.index == self.gpu)
         return {pid: held for pid, held in used_by_pid.items() if _process_group(pid) == self.pid}
 
-    def _command(self, install: Path) -> list[str]:
+    def command(self, install: Path) -> list[str]:
+        """What start() runs."""
         command = [
             *(str(install / "venv" / "bin" / "vllm"), "serve", str(install / "models" / self._model)),
             *self.listener.options,
@@ -265,7 +266,8 @@ class RealServer:
             command.append("--enable-sleep-mode")
         return [*command, *self._options]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What it runs in: this process's own variables, without those that could confuse it, and the server's."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("VLLM_", "SLEEPD_", "PYTHON"))
         }

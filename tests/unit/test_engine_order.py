@@ -262,6 +262,7 @@ async def test_who_asks_after_the_end_is_answered_at_once(outside: Outside, scri
     late = await loop.ask(lambda waiter: ResetAsked(waiter, "m", "uid 0"))
     for answer in (await early, late):
         assert (answer.kind, answer.problem, answer.hint) == (AnswerKind.REFUSED, "failed", engine_loop.ASK_AGAIN)
+        assert answer.retry_s == engine_loop.ASK_AGAIN_AFTER_S
 
 
 async def test_signs_of_life_come_as_often_as_they_are_wanted(outside: Outside) -> None:

@@ -1,0 +1,115 @@
+"""Sockets that systemd opens: sleepd is started by who asks, and who asks while it restarts is not lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.waiting import wait_until
+from tests.system.callers import Callers, ask
+from tests.system.inside import LIMIT_S, PROMPT, SOCKET, Server, System, show, systemctl
+
+GATEWAY = 8800
+REQUEST = {"model": "a", "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+RETRYABLE = "503 Retry-After 5"
+
+
+def open_sockets(system: System) -> Server:
+    system.configure("a")
+    (a,) = system.start_servers("a")
+    systemctl("start", "sleepd.socket", "sleepd-gateway.socket")
+    return a
+
+
+@pytest.mark.parametrize(
+    ("where", "question"),
+    [(SOCKET, ("GET", "/v1/status")), (GATEWAY, ("POST", "/v1/completions", REQUEST))],
+    ids=["api", "gateway"],
+)
+def test_the_first_who_asks_starts_it(system: System, where: Path | int, question: tuple[object, ...]) -> None:
+    open_sockets(system)
+    assert show("sleepd.service", "ActiveState") == "inactive"
+    end = ask(where, *question)  # type: ignore[arg-type]
+    # Who is so early may come before the model was looked at: then it is refused for a moment.
+    assert end == "200" or end.startswith("503 Retry-After"), end
+    assert show("sleepd.service", "ActiveState") == "active"
+    wait_until(lambda: ask(where, *question) == "200", "an answer", LIMIT_S)  # type: ignore[arg-type]
+
+
+def test_both_sockets_are_told_apart_by_their_names(system: System) -> None:
+    open_sockets(system)
+    system.start_daemon()
+    assert ask(GATEWAY, "GET", "/v1/status") == "404"
+    assert ask(GATEWAY, "GET", "/v1/models") == "200"
+    assert ask(SOCKET, "GET", "/v1/status") == "200"
+
+
+def test_a_socket_by_another_name_is_refused_in_words(system: System) -> None:
+    placed = system.drop_in("sleepd.socket", "zz-test", "[Socket]\nFileDescriptorName=other\n")
+    try:
+        systemctl("daemon-reload")
+        assert systemctl("start", "sleepd.service", check=False).returncode != 0
+        said = wait_until(lambda: system.journal("PRIORITY=3"), "the error to be told", LIMIT_S)
+        assert "passed a socket as 'other'" in said[0]["MESSAGE"]
+    finally:
+        placed.unlink()
+        systemctl("stop", "sleepd.service", "sleepd.socket")
+        systemctl("daemon-reload")
+
+
+def test_the_gateway_is_opened_later_where_all_is_started_anew(system: System) -> None:
+    system.configure("a")
+    system.start_servers("a")
+    system.start_daemon()
+    assert ask(GATEWAY, "GET", "/v1/models") == "ConnectionRefusedError"
+    # While the service runs, systemd opens no further socket for it.
+    systemctl("stop", "sleepd.service", "sleepd.socket")
+    systemctl("start", "sleepd.socket", "sleepd-gateway.socket", "sleepd.service")
+    assert ask(GATEWAY, "GET", "/v1/models") == "200"
+
+
+def test_no_request_is_lost_over_restarts(system: System) -> None:
+    """Every request is answered, or told to come again: none is refused by the kernel, cut off, or left alone."""
+    open_sockets(system)
+    system.start_daemon()
+    inference = Callers(GATEWAY, "POST", "/v1/completions", REQUEST, threads=4)
+    looks = Callers(SOCKET, "GET", "/v1/status", threads=2)
+    with inference, looks:
+        for _ in range(3):
+            time.sleep(0.5)
+            systemctl("restart", "sleepd.service")
+        wait_until(lambda: system.ask("GET", "/readyz").status == 200, "it to be ready", LIMIT_S)
+        time.sleep(0.5)
+    assert set(looks.ends) == {"200"}, looks.ends
+    assert inference.ends["200"] > 20, inference.ends
+    assert {end for end in inference.ends if end != "200" and not end.startswith("503 Retry-After")} == set()
+
+
+def test_who_is_held_at_a_restart_is_told_to_come_again(system: System) -> None:
+    a = open_sockets(system)
+    system.start_daemon()
+    system.client.sleep("a")
+    a.arm("hang", path="/wake_up")
+    ends: dict[str, str] = {}
+
+    def call(name: str, *question: object) -> None:
+        ends[name] = ask(*question)  # type: ignore[arg-type]
+
+    threads = [
+        threading.Thread(target=call, args=("gateway", GATEWAY, "POST", "/v1/completions", REQUEST)),
+        threading.Thread(target=call, args=("api", SOCKET, "POST", "/v1/models/a/wake", {})),
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: a.state()["armed"] == [], "the wake to reach the server", LIMIT_S)
+    wait_until(lambda: system.model("a")["queued"] == 2, "both to be waited for", LIMIT_S)
+    systemctl("restart", "sleepd.service")
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert ends == {"gateway": RETRYABLE, "api": RETRYABLE}
+    a.release()
+    assert ask(GATEWAY, "POST", "/v1/completions", REQUEST) == "200"
+    assert system.await_model("a", state="awake")["failure"] is None
