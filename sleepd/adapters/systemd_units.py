@@ -22,6 +22,7 @@ _NOT_PERMITTED = frozenset(
         "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
     }
 )
+NO_SUCH_UNIT = f"{SYSTEMD}.NoSuchUnit"
 ASK_AGAIN_S = 5.0
 """A job whose signal does not come is asked after this often: a bus that was restarted told nobody."""
 CLOSE_S = 2.0
@@ -79,10 +80,7 @@ class SystemdUnits:
         _, _, load, active, sub, _, path, job_id, job_type, _ = rows[0]
         if load not in ("loaded", "masked"):
             return UnitSeen(load=load, active=active, sub=sub)
-        pids: tuple[int, ...] = ()
-        if active != "active":
-            found = (await bus.call("GetUnitProcesses", "s", [unit]))[0]
-            pids = tuple(sorted(pid for _, pid, _ in found))
+        pids = await _processes(bus, unit) if active != "active" else ()
         return UnitSeen(
             load=load,
             active=active,
@@ -129,6 +127,17 @@ class SystemdUnits:
 _JOB_ENDS = {end.value: end for end in JobEnd}
 
 
+async def _processes(bus: SystemdBus, unit: str) -> tuple[int, ...]:
+    """Everything in the unit's cgroup. A unit of which nothing runs is unloaded at any moment, and has none."""
+    try:
+        found = (await bus.call("GetUnitProcesses", "s", [unit]))[0]
+    except BusError as error:
+        if error.name == NO_SUCH_UNIT:
+            return ()
+        raise
+    return tuple(sorted(pid for _, pid, _ in found))
+
+
 def _told(unit: str, order: UnitOrder, result: str) -> str:
     return "" if result == JobEnd.DONE else f"the {order} of {unit} ended so: {result}; see journalctl -u {unit}"
 
@@ -140,7 +149,7 @@ def _refused(unit: str, order: UnitOrder, error: BusError) -> Ordered:
             " (/usr/share/polkit-1/rules.d/sleepd.rules, docs/units.md), and let the rule name this unit"
         )
         return Ordered(JobEnd.NOT_PERMITTED, detail)
-    unreachable = error.name in ("org.freedesktop.DBus.Error.ServiceUnknown", f"{SYSTEMD}.NoSuchUnit")
+    unreachable = error.name in ("org.freedesktop.DBus.Error.ServiceUnknown", NO_SUCH_UNIT)
     end = JobEnd.UNREACHABLE if unreachable else JobEnd.FAILED
     return Ordered(end, f"wanted to {order} {unit}, found: {error}; see systemctl status {unit}")
 

@@ -138,12 +138,19 @@ class FakeSystemd:
             if message.member == "ListUnitsByNames":
                 return "a(ssssssouso)", [[self._row(name) for name in message.body[0]]]
             if message.member == "GetUnitProcesses":
-                return "a(sus)", [[[f"/{message.body[0]}", pid, "vllm"] for pid in self._unit(message).pids]]
+                return "a(sus)", [self._processes(message)]
             if message.member in ("StartUnit", "StopUnit"):
                 return "o", [self._job(message)]
             if message.member == "KillUnit":
                 return self._kill(message)
         return "", []
+
+    def _processes(self, message: Message) -> list[list[Any]]:
+        unit = self._unit(message)
+        if unit.active == "inactive" and not unit.pids:
+            # systemd unloads a unit of which nothing runs (seen on 252).
+            raise Refusal("org.freedesktop.systemd1.NoSuchUnit", f"Unit {unit.name} not loaded.")
+        return [[f"/system.slice/{unit.name}", pid, "vllm"] for pid in unit.pids]
 
     def _unit(self, message: Message) -> Unit:
         name = message.body[0]

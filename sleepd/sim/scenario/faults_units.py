@@ -20,7 +20,9 @@ def _stop(stage: Stage, name: str, drawn: Arguments) -> None:
     if unit is not None:
         stage.blame(name)
         if unit.active not in ("inactive", "failed"):
-            stage.account.stopped_by_person.add(name)  # else systemd has nothing to do, and nobody can tell
+            # Else systemd has nothing to do, and nobody can tell. A person took it in hand: restarts are counted anew.
+            stage.account.stopped_by_person.add(name)
+            stage.account.restarts.pop(name, None)
         stage.manager.stop(unit)
         stage.later(float(drawn["lasts_s"] or 0.0), lambda: _start(stage, name))
 

@@ -1,0 +1,402 @@
+"""What becomes of a model whose unit sleepd controls: stopped on purpose, come back by itself, restarted, stopped for
+its RAM; sentence by sentence of the contract."""
+
+from dataclasses import replace
+
+import pytest
+from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, world
+from rule_worlds import begun, fresh, kinds, later, play, rule
+
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    Evidence,
+    HostLooked,
+    ModelLooked,
+    StartAsked,
+    StepEnd,
+    StepEnded,
+    StopAsked,
+    UnitLooked,
+    WakeAsked,
+)
+from sleepd.core.footprint import Footprint
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.machine import step
+from sleepd.core.model import (
+    Cause,
+    CauseKind,
+    ControlCounts,
+    Failure,
+    GpuSeen,
+    HostSeen,
+    Known,
+    Missing,
+    MissingReason,
+    Mode,
+    Settings,
+)
+from sleepd.core.plan import Verb
+from sleepd.core.rules import WAKE, AsleepFor
+from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.units import GIB
+from sleepd.core.world import Stopped, TaskKind
+
+UNIT = {"unit": "vllm@a.service"}
+MAY_STOP = {**UNIT, "may_stop": True}
+LOST, STOPPED, FAILED = (Life(s, Weights.LOADED) for s in (State.LOST, State.STOPPED, State.FAILED))
+GONE = Missing(MissingReason.REFUSED)
+RUNS = UnitSeen(active="active", sub="running", invocation="1")
+INACTIVE = UnitSeen(invocation="1")
+BY_RULE = Stopped(Cause(CauseKind.RULE, "retire"), "1")
+
+
+def unit(seen=RUNS, at_s=0.0):
+    return Known(seen, NOW.mono_s + at_s, NOW.mono_s + at_s)
+
+
+def looked(seen, at_s=1.0):
+    return UnitLooked("a", unit(seen, at_s))
+
+
+def lost(**more):
+    fields = {
+        "life": LOST,
+        "seen": GONE,
+        "since_s": NOW.mono_s,
+        "failed_polls": 3,
+        "served_as": "1",
+        "unit": unit(at_s=-1.0),
+    }
+    return record(spec=UNIT, **{**fields, **more})
+
+
+def stopped(**more):
+    return record(life=STOPPED, spec=UNIT, seen=GONE, unit=unit(INACTIVE), failed_polls=9, **more)
+
+
+def state(turn, model="a"):
+    return turn.world.models[model].life.state
+
+
+def answers(turn):
+    return {c.waiter: (c.kind, c.problem) for c in turn.commands if isinstance(c, Answer)}
+
+
+def asked(made, ask):
+    return play(made, ask, at_s=0.0)
+
+
+WAKE_IT = WakeAsked(7, "a", "alice", 60.0)
+
+
+# --- "A unit that is inactive, deactivating or masked was stopped on purpose" ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        INACTIVE,
+        replace(RUNS, active="deactivating", sub="stop-sigterm", job="stop"),
+        replace(INACTIVE, load="masked", file_state="masked"),
+    ],
+)
+def test_what_was_stopped_on_purpose_is_left_alone(seen):
+    waits = play(world(lost()), WAKE_IT).world
+    turn = play(waits, looked(seen), at_s=1.0)
+    assert state(turn) is State.STOPPED
+    assert answers(turn) == {7: (AnswerKind.REFUSED, "stopped")}
+    assert begun(turn) == ""
+    assert answers(asked(turn.world, replace(WAKE_IT, waiter=8))) == {8: (AnswerKind.REFUSED, "stopped")}
+
+
+def test_a_stop_that_took_until_sigkill_ends_as_a_failure_and_was_on_purpose_all_the_same():
+    stopping = replace(RUNS, active="deactivating", job="stop")
+    made = world(record(spec=UNIT, unit=unit(), served_as="1"))
+    seen = play(made, looked(stopping, 1.0), at_s=1.0).world
+    gone = replace(seen, models={"a": replace(seen.models["a"], life=LOST, seen=GONE, since_s=NOW.mono_s + 2.0)})
+    failed = replace(RUNS, active="failed", sub="failed", result="timeout")
+    assert state(play(gone, looked(failed, 3.0), at_s=3.0)) is State.STOPPED
+
+
+def test_the_end_of_a_crash_is_not_taken_for_a_stop():
+    """While systemd ends what a crash left behind, the unit is deactivating too, and nobody asked for that."""
+    dying = replace(RUNS, active="deactivating", sub="stop-sigterm", result="exit-code")
+    turn = play(world(lost()), looked(dying), at_s=1.0)
+    assert state(turn) is State.LOST
+    assert answers(asked(turn.world, WAKE_IT)) == {}
+
+
+# --- "an auto-restart pending is waited for" ------------------------------------------------------------------------
+
+
+def test_an_automatic_restart_is_waited_for_and_a_start_holds_its_gpus():
+    rests = replace(RUNS, active="activating", sub="auto-restart", result="exit-code")
+    waiting = play(play(world(lost()), WAKE_IT).world, looked(rests), at_s=1.0)
+    assert (state(waiting), begun(waiting), answers(waiting)) == (State.LOST, "", {})
+    comes = play(waiting.world, looked(replace(RUNS, invocation="2"), 2.0), at_s=2.0)
+    task = comes.world.tasks["a"]
+    assert (state(comes), task.kind, task.claims) == (State.STARTING, TaskKind.START, {"GPU-0"})
+    assert task.plan.steps[task.cursor].verb is Verb.AWAIT_HEALTH
+
+
+def test_a_start_of_a_model_whose_gpus_nobody_knows_holds_all_of_them():
+    made = world(lost(placed_on=()))
+    auto = replace(made.models["a"].spec, gpus=())
+    two = Known((GpuSeen("GPU-0", 0, 80 * GIB, GIB), GpuSeen("GPU-1", 1, 80 * GIB, GIB)), NOW.mono_s, NOW.mono_s)
+    settings = Settings({"a": auto})
+    made = replace(made, models={"a": replace(made.models["a"], spec=auto)}, gpus=two, settings=settings)
+    turn = play(made, looked(replace(RUNS, invocation="2")), at_s=1.0)
+    assert turn.world.tasks["a"].claims == {"GPU-0", "GPU-1"}
+
+
+# --- "[recovery] restart_units: wedged, dead-but-active or failed units" --------------------------------------------
+
+DEAD = (RUNS, replace(RUNS, active="failed", sub="failed", result="signal"))
+
+
+@pytest.mark.parametrize("seen", DEAD, ids=["dead but active", "failed"])
+def test_a_unit_that_nobody_brings_back_is_restarted_and_who_waits_goes_on_waiting(seen):
+    turn = play(play(world(lost()), WAKE_IT).world, looked(seen), at_s=1.0)
+    task = turn.world.tasks["a"]
+    assert (state(turn), task.kind, answers(turn)) == (State.STARTING, TaskKind.RESTART, {})
+    assert [s.verb for s in task.plan.steps] == [Verb.END_UNIT, Verb.START_UNIT, Verb.AWAIT_HEALTH]
+    assert turn.world.models["a"].restarts_s == (NOW.mono_s + 1.0,)
+    assert any(getattr(r, "restarts_wall_s", None) for r in turn.records), "the budget is committed with the intent"
+
+
+@pytest.mark.parametrize("seen", DEAD, ids=["dead but active", "failed"])
+def test_not_where_the_configuration_says_no(seen):
+    made = world(lost())
+    made = replace(made, settings=replace(made.settings, restart_units=False))
+    turn = play(play(made, WAKE_IT).world, looked(seen), at_s=1.0)
+    assert (state(turn), begun(turn)) == (State.LOST, "")
+    assert answers(turn) == {7: (AnswerKind.REFUSED, "engine_failed")}
+    assert "restart_left" in kinds(turn)
+
+
+def test_what_is_only_observed_is_not_restarted():
+    made = world(lost())
+    spec = replace(made.models["a"].spec, mode=Mode.OBSERVE)
+    made = replace(made, models={"a": replace(made.models["a"], spec=spec)})
+    assert begun(play(made, looked(DEAD[1]), at_s=1.0)) == ""
+
+
+def test_the_hours_restarts_used_up_it_is_failed_and_an_hour_later_it_still_is():
+    made = world(lost(restarts_s=(NOW.mono_s - 60.0, NOW.mono_s - 30.0, NOW.mono_s - 10.0)))
+    turn = play(made, looked(DEAD[1]), at_s=1.0)
+    assert (state(turn), begun(turn)) == (State.FAILED, "")
+    much_later = play(turn.world, looked(DEAD[1], 7200.0), at_s=7200.0)
+    assert (state(much_later), begun(much_later)) == (State.FAILED, "")
+
+
+def test_a_failed_model_with_a_unit_is_restarted_whatever_brought_it_there():
+    failed = record(life=FAILED, spec=UNIT, unit=unit(), failure=Failure("doubtful", "its weights cannot be proven"))
+    turn = play(world(failed))
+    assert (state(turn), begun(turn)) == (State.STARTING, "restart 0")
+
+
+def test_a_restart_that_polkit_refuses_is_not_tried_again():
+    turn = play(world(lost()), looked(DEAD[1]), at_s=1.0)
+    task = turn.world.tasks["a"]
+    refused = Evidence(None, "not permitted", unit=unit(DEAD[1], 1.0), ordered=Ordered(JobEnd.NOT_PERMITTED, "no"))
+    ended = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.REFUSED, refused), at_s=2.0)
+    assert (state(ended), begun(ended)) == (State.FAILED, "")
+    assert ended.world.models["a"].failure.code == "not_permitted"
+    assert begun(play(ended.world, at_s=3000.0)) == ""
+
+
+def test_after_a_restart_its_weights_are_loaded_and_who_waited_is_served():
+    made = play(play(world(lost()), WAKE_IT).world, looked(DEAD[1]), at_s=1.0).world
+    for _ in range(3):
+        task = made.tasks["a"]
+        evidence = Evidence(None, "", NOW.mono_s + 2.0, NOW.mono_s + 2.0, unit=unit(RUNS, 2.0))
+        made = fresh_step(made, StepEnded("a", task.id, task.cursor, StepEnd.DONE, evidence))
+    assert made.models["a"].life == Life(State.UNKNOWN, Weights.LOADED)
+    seen = record().seen
+    facts = replace(seen.value.facts, incarnation="pst:2")
+    fresh = replace(seen.value, facts=facts, control=ControlCounts())
+    look = ModelLooked("a", Known(fresh, NOW.mono_s + 3.0, NOW.mono_s + 3.0))
+    turn = play(made, look, at_s=3.0)
+    assert (state(turn), answers(turn)) == (State.AWAKE, {7: (AnswerKind.DONE, "")})
+
+
+def fresh_step(made, event):
+    """The event's turn, with readings that are not older than the step."""
+    moment = NOW.mono_s + 2.0
+    gpus = replace(made.gpus, asked_at_s=moment, at_s=moment)
+    return step(replace(made, gpus=gpus), [event], later(2.0)).world
+
+
+# --- "A model stopped by a rule is started by the next wake. A model stopped by a person stays stopped." ------------
+
+
+def test_demand_starts_what_a_rule_stopped():
+    turn = play(world(stopped(stopped=BY_RULE)), WAKE_IT)
+    assert (state(turn), begun(turn), answers(turn)) == (State.STARTING, "start 0", {})
+
+
+def test_a_rule_that_wakes_starts_it_too():
+    made = world(stopped(stopped=BY_RULE), rules=(rule("morning", WAKE, AsleepFor(0.0)),))
+    holds = replace(made.settings.rules[0], conditions=())
+    made = replace(made, settings=Settings(made.settings.models, (holds,)))
+    assert begun(play(made)) == "start 0"
+
+
+def test_what_ran_since_a_rule_stopped_it_was_stopped_by_somebody_else():
+    made = world(stopped(stopped=BY_RULE))
+    turn = play(made, looked(replace(INACTIVE, invocation="2")), at_s=1.0)
+    assert answers(asked(turn.world, WAKE_IT)) == {7: (AnswerKind.REFUSED, "stopped")}
+
+
+def test_a_person_starts_what_a_person_stopped():
+    turn = asked(world(stopped()), StartAsked(7, "a", "root", 60.0))
+    assert (state(turn), begun(turn)) == (State.STARTING, "start 0")
+
+
+def test_a_start_that_does_not_fit_waits_for_room_and_keeps_no_gpu():
+    held = Footprint(awake={"GPU-0": 30 * GIB})
+    made = world(stopped(stopped=BY_RULE, footprint=held), free=GIB)
+    # Nobody is refused by what was read before the wish.
+    turn = play(fresh(play(made, WAKE_IT).world, 1.0), at_s=1.0)
+    assert (state(turn), begun(turn)) == (State.STOPPED, "")
+    assert answers(turn) == {7: (AnswerKind.REFUSED, "no_room")}
+
+
+# --- sleepctl stop ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_shuts_the_gate_first_and_confirms_that_nothing_runs():
+    turn = asked(world(record(spec=UNIT, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    task = turn.world.tasks["a"]
+    assert (state(turn), turn.shut, task.plan.steps[0].verb) == (State.DRAINING, ("a",), Verb.CONFIRM_IDLE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"in_flight": 1}, "busy"),
+        ({"pin": True}, "pinned"),
+        ({"unit": Missing(MissingReason.NO_MANAGER, "no system bus")}, "engine_failed"),
+    ],
+)
+def test_a_stop_is_refused_where_it_may_not_be(fields, problem):
+    made = record(spec=UNIT, **{"unit": unit(), **fields})
+    assert answers(asked(world(made), StopAsked(7, "a", "root", 60.0))) == {7: (AnswerKind.REFUSED, problem)}
+
+
+def test_a_stop_that_polkit_refuses_leaves_the_model_as_it_was():
+    made = record(life=ASLEEP, spec=UNIT, unit=unit(), since_s=NOW.mono_s - 60.0)
+    turn = asked(world(made), StopAsked(7, "a", "root", 60.0))
+    task = turn.world.tasks["a"]
+    refused = Evidence(None, "not permitted", unit=unit(), ordered=Ordered(JobEnd.NOT_PERMITTED, "install polkit"))
+    ended = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.REFUSED, refused), at_s=1.0)
+    assert answers(ended) == {7: (AnswerKind.REFUSED, "not_permitted")}
+    assert ended.world.models["a"].belief.life == ASLEEP
+
+
+# --- "Host-RAM pressure ... level 1 sleepers with may_stop are stopped, least recently used first, one at a time" -----
+
+
+def short(available=5, pressed=None, at_s=0.0):
+    return Known(HostSeen(100 * GIB, available * GIB, pressed), NOW.mono_s + at_s, NOW.mono_s + at_s)
+
+
+def sleepers(**more):
+    of = {"a": 900.0, "b": 1800.0}
+    specs = {name: {"unit": f"vllm@{name}.service", "may_stop": True} for name in of}
+    return [
+        record(name, ASLEEP, spec=specs[name], unit=unit(), last_active_s=NOW.mono_s - idle_s, **more)
+        for name, idle_s in of.items()
+    ]
+
+
+def test_one_at_a_time_the_least_recently_used_first_and_measured_before_the_next():
+    made = world(*sleepers(), rules=(pressure(),))
+    first = play(made, HostLooked(short()))
+    assert (begun(first, "a"), begun(first, "b")) == ("", "stop 0")
+    task = first.world.tasks["b"]
+    done = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=unit(INACTIVE, 1.0))
+    gone = play(first.world, StepEnded("b", task.id, task.cursor, StepEnd.DONE, done), at_s=1.0)
+    assert (state(gone, "b"), begun(gone, "a")) == (State.STOPPED, "")
+    too_early = play(gone.world, HostLooked(short(6, at_s=2.0)), at_s=2.0)
+    assert begun(too_early, "a") == ""
+    measured = play(too_early.world, HostLooked(short(9, at_s=10.0)), at_s=10.0)
+    (told,) = [n.text for n in measured.notes if n.kind == "relief"]
+    assert "9GiB of RAM are available now, 4GiB more than before" in told
+    assert begun(measured, "a") == "stop 0"
+
+
+def test_enough_after_the_first_and_the_second_sleeps_on():
+    made = world(*sleepers(), rules=(pressure(),))
+    first = play(made, HostLooked(short()))
+    task = first.world.tasks["b"]
+    done = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=unit(INACTIVE, 1.0))
+    gone = play(first.world, StepEnded("b", task.id, task.cursor, StepEnd.DONE, done), at_s=1.0)
+    enough = play(gone.world, HostLooked(short(60, at_s=10.0)), at_s=10.0)
+    assert begun(enough, "a") == ""
+
+
+@pytest.mark.parametrize("kept", [{"pin": True}, {"life": AWAKE}])
+def test_nobody_is_stopped_for_ram_who_is_protected_or_awake(kept):
+    made = (
+        world(*sleepers(**kept), rules=(pressure(),))
+        if "life" not in kept
+        else world(*(replace(r, **kept) for r in sleepers()), rules=(pressure(),))
+    )
+    turn = play(made, HostLooked(short()))
+    assert (begun(turn, "a"), begun(turn, "b")) == ("", "")
+
+
+def test_where_nothing_can_help_that_is_said_once_with_what_would():
+    made = world(*(replace(r, spec=replace(r.spec, may_stop=False)) for r in sleepers()), rules=(pressure(),))
+    turn = play(made, HostLooked(short()))
+    (told,) = [n.text for n in turn.notes if n.kind == "helpless"]
+    assert "may_stop = true" in told
+    again = play(turn.world, HostLooked(short(4, at_s=1.0)), at_s=1.0)
+    assert "helpless" not in kinds(again)
+
+
+# --- leaks ------------------------------------------------------------------------------------------------------------
+
+
+def leaking(idle_s=700.0, **more):
+    awake = Footprint(awake={"GPU-0": 30 * GIB})
+    return record(
+        life=ASLEEP,
+        spec=UNIT,
+        unit=unit(),
+        restart_wanted="what it keeps asleep grows",
+        last_active_s=NOW.mono_s - idle_s,
+        footprint=replace(awake, freed={"GPU-0": (NEED,)}),
+        **more,
+    )
+
+
+def test_what_leaks_is_restarted_in_a_quiet_moment_within_the_budget():
+    turn = play(world(leaking()))
+    assert (begun(turn), state(turn)) == ("stop 0", State.STOPPING)
+    task = turn.world.tasks["a"]
+    assert task.cause.kind is CauseKind.RECOVERY
+    assert turn.world.models["a"].restarts_s == (NOW.mono_s,)
+    evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=unit(INACTIVE, 1.0))
+    ended = fresh_step(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, evidence))
+    assert ended.tasks["a"].kind is TaskKind.START
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        leaking(idle_s=60.0),
+        leaking(pin=True),
+        leaking(restarts_s=(NOW.mono_s - 1.0,) * 3),
+        replace(leaking(), spec=replace(leaking().spec, unit="")),
+    ],
+    ids=["not quiet", "pinned", "budget", "no unit"],
+)
+def test_not_otherwise(made):
+    assert begun(play(world(made))) == ""
+
+
+def test_nor_where_it_would_find_no_room():
+    assert begun(play(world(leaking(), free=2 * GIB))) == ""
