@@ -5,13 +5,14 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sleepd.config.compile import compile_config
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
+from sleepd.config.overlooked import overlooked
 from sleepd.config.schema_rules import FIXED_SECTIONS
 from sleepd.config.settings import Config
 from sleepd.config.toml_lines import Spot, find_lines
@@ -67,7 +68,8 @@ def load_config(
     tree, places = _merge(layers, problems)
     written = {layer.source for layer in layers if layer.values}
     filled = frozenset(path for path in files if str(path) in written)
-    return compile_config(tree, places, problems, config_dir=config_dir, files=tuple(files), filled=filled)
+    config = compile_config(tree, places, problems, config_dir=config_dir, files=tuple(files), filled=filled)
+    return replace(config, warnings=(*overlooked(config_dir), *config.warnings))
 
 
 def read_layer(path: Path) -> Layer:
@@ -209,6 +211,11 @@ def _merge_rules(
     rules: list[Any], added: list[Any], layer: Layer, places: dict[KeyPath, Place], problems: list[Problem]
 ) -> None:
     here: set[str] = set()
+    at_of: dict[str, int] = {}
+    for at, old in enumerate(rules):
+        if isinstance(old, dict) and isinstance(old.get("name"), str):
+            at_of.setdefault(old["name"], at)
+    before, written = _by_rule(places), _by_rule((*layer.lines, *layer.inline))
     for index, rule in enumerate(added):
         name = rule.get("name") if isinstance(rule, dict) else None
         named = name if isinstance(name, str) else None
@@ -216,18 +223,19 @@ def _merge_rules(
             problems.append(Problem(layer.place(("rules", index)), f"the rule {show(named)} stands twice in this file"))
             continue
         here.update([named] if named is not None else [])
-        at = next(
-            (
-                i
-                for i, old in enumerate(rules)
-                if named is not None and isinstance(old, dict) and old.get("name") == named
-            ),
-            len(rules),
-        )
+        at = len(rules) if named is None else at_of.get(named, len(rules))
         rules[at : at + 1] = [rule]
-        for stale in [path for path in places if path[:2] == ("rules", at)]:
+        for stale in before.get(at, ()):
             del places[stale]
         places[("rules", at)] = layer.place(("rules", index))
-        for path in (*layer.lines, *layer.inline):
-            if path[:2] == ("rules", index):
-                places[("rules", at, *path[2:])] = layer.place(path)
+        for path in written.get(index, ()):
+            places[("rules", at, *path[2:])] = layer.place(path)
+
+
+def _by_rule(paths: Iterable[KeyPath]) -> dict[int, list[KeyPath]]:
+    """The paths of keys in rules, by the rule's number."""
+    found: dict[int, list[KeyPath]] = {}
+    for path in paths:
+        if path[0] == "rules" and len(path) > 1 and isinstance(path[1], int):
+            found.setdefault(path[1], []).append(path)
+    return found

@@ -3,7 +3,7 @@
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Group
-from sleepd.core.world import ModelRecord, TaskKind
+from sleepd.core.world import Task, TaskKind
 
 PLACE = "place in group "
 """What a place is called among the resources that may be missing; UUIDs have no spaces."""
@@ -21,14 +21,14 @@ def full_groups(draft: Draft, name: str) -> tuple[tuple[Group, int], ...]:
     for group in draft.settings.groups:
         if name not in group.models:
             continue
-        others = sum(n in group.models and n != name and takes_place(draft, r) for n, r in draft.models.items())
+        around = (n for n in group.models if n != name and n in draft.models)
+        others = sum(takes_place(draft.tasks.get(n), draft.models[n].life.state) for n in around)
         if others >= group.max_awake:
             full.append((group, others + 1 - group.max_awake))
     return tuple(full)
 
 
-def takes_place(draft: Draft, record: ModelRecord) -> bool:
-    """Whether the model takes a place in its groups: it is awake, or on its way there or from there."""
-    task = draft.tasks.get(record.spec.name)
+def takes_place(task: Task | None, state: State) -> bool:
+    """Whether a model takes a place in its groups: it is awake, or on its way there or from there."""
     waking = task is not None and task.kind in (TaskKind.WAKE, TaskKind.START, TaskKind.RESTART)
-    return record.life.state not in _NOT_AWAKE or waking
+    return state not in _NOT_AWAKE or waking

@@ -82,7 +82,12 @@ def _gives(draft: Draft, other: ModelRecord, missing: Mapping[str, int], gpus: G
     if other.life.state in (State.AWAKE, State.DRAINING):
         gives |= expected_frees(other, gpus)
     for group in draft.settings.groups:
-        if PLACE + group.name in missing and other.spec.name in group.models and takes_place(draft, other):
+        name = other.spec.name
+        if (
+            PLACE + group.name in missing
+            and name in group.models
+            and takes_place(draft.tasks.get(name), other.life.state)
+        ):
             gives[PLACE + group.name] = 1
     return gives
 

@@ -32,10 +32,17 @@ def status_line(world: World) -> str:
     return "; ".join(told)
 
 
+_VERBS = {
+    TaskKind.WAKE: "waking",
+    TaskKind.PROVE: "checking the answer of",
+    TaskKind.START: "starting",
+    TaskKind.RESTART: "restarting",
+    TaskKind.STOP: "stopping",
+}
+
+
 def _verb(task: Task) -> str:
-    if task.kind is TaskKind.SLEEP:
-        return f"putting to sleep at level {task.level}:"
-    return {TaskKind.WAKE: "waking", TaskKind.PROVE: "checking the answer of"}.get(task.kind, f"{task.kind}:")
+    return _VERBS.get(task.kind) or f"putting to sleep at level {task.level}:"
 
 
 def _names(names: list[str]) -> str:

@@ -27,7 +27,7 @@ CACHE = ROOT / ".cache" / "systemd"
 MACHINE = HERE / "machine.sh"
 PROGRAMS = ("unshare", "nsenter", "setpriv", "systemctl", "systemd-analyze", "dbus-daemon", "pkcheck", "ip", "pgrep")
 PYTHON = "/usr/bin/python3"
-LIMIT_S = 600
+LIMIT_S = 900
 
 
 def main() -> int:

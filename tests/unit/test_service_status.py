@@ -8,7 +8,7 @@ from core_worlds import ASLEEP, AWAKE, gpus, record, world
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.units import GIB
-from sleepd.core.world import Task, TaskKind, World
+from sleepd.core.world import UNIT_TASKS, Task, TaskKind, World
 from sleepd.service.status import NAMES_LIMIT, status_line
 
 
@@ -46,3 +46,10 @@ def test_it_stays_one_line_however_many_fail(count: int, told: str) -> None:
 
 def test_it_says_where_there_is_nothing_to_do() -> None:
     assert status_line(world()) == "no models are configured"
+
+
+def test_every_kind_of_task_has_its_verb() -> None:
+    for kind in TaskKind:
+        line = status_line(with_task(world(record("a")), "a", kind, 1))
+        assert line.endswith("ing a" if kind in UNIT_TASKS | {TaskKind.WAKE} else " a")
+        assert kind in (TaskKind.SLEEP, TaskKind.WAKE) or "sleep at" not in line

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from sleepd.core.model import ModelSpec, Settings
+from sleepd.core.model import Group, ModelSpec, Settings
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
 from sleepd.sim.host import SimCgroup, SimGpu, SimHost
@@ -64,21 +64,28 @@ class Cast:
     """Whether NVML says who holds how much."""
     rules: tuple[str, ...] = ()
     """Rules of the rulebook, beside those that every host has."""
+    group: tuple[str, ...] = ()
+    """Models of which only `group_awake` are to be awake at once."""
+    group_awake: int = 1
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 def draw_cast(random: Random) -> Cast:
-    """One to four GPUs with two to five models on them that do not all fit, some of them on several."""
-    gpus, tells = random.choice((1, 1, 2, 2, 4)), random.random() < 0.9
+    """One to four GPUs with two to five models on them that do not all fit, many of them on several."""
+    gpus, tells = random.choice((1, 2, 2, 3, 4)), random.random() < 0.9
+    names = [f"m{i}" for i in range(random.randint(2, 5))]
+    group = random.sample(names, random.randint(2, len(names))) if random.random() < 0.25 else []
     return Cast(
         gpus,
         ram_gib=random.choice((128, 512)),
-        models=tuple(_draw_model(random, f"m{i}", gpus, tells=tells) for i in range(random.randint(2, 5))),
+        models=tuple(_draw_model(random, name, gpus, tells=tells) for name in names),
         nap_idle_s=random.choice((20.0, 60.0, 180.0)),
         poll_every_s=random.choice((2.0, 4.0, 6.0)),
         slice_limit_gib=random.choice((None, None, 48, 96)),
         tells_processes=tells,
         rules=draw_rules(random),
+        group=tuple(sorted(group)),
+        group_awake=random.randint(1, len(group) - 1) if group else 1,
     )
 
 
@@ -106,12 +113,11 @@ def unit_name(model: CastModel) -> str:
 
 def _draw_model(random: Random, name: str, gpus: int, *, tells: bool) -> CastModel:
     version = random.choice(VERSIONS)
-    wide = random.choice([n for n in (2, 2, 4) if n <= gpus]) if gpus > 1 and random.random() < 0.25 else 1
-    first = random.randrange(0, gpus, wide)
+    wide = random.choice([n for n in (2, 2, 3, 4) if n <= gpus]) if gpus > 1 and random.random() < 0.4 else 1
     return CastModel(
         name,
         version,
-        gpus=tuple(range(first, first + wide)),
+        gpus=tuple(sorted(random.sample(range(gpus), wide))),
         weights_gib=random.choice((8, 16, 24)),
         kv_gib=random.choice((10, 20, 40)),
         first_sleep_factor=random.choice((1.0, 10.0)),
@@ -185,4 +191,5 @@ def settings_of(cast: Cast) -> Settings:
         Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),
     )
     rules += tuple(replace(RULEBOOK[name], applies_to=frozenset(specs)) for name in cast.rules)
-    return Settings(specs, rules, poll_every_s=cast.poll_every_s, retries=cast.retries)
+    groups = (Group("drawn", frozenset(cast.group), cast.group_awake),) if cast.group else ()
+    return Settings(specs, rules, groups, poll_every_s=cast.poll_every_s, retries=cast.retries)

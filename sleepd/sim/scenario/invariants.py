@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from math import inf
 
+from sleepd.core.groups import takes_place
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
-from sleepd.core.world import TaskKind, is_pinned
+from sleepd.core.world import Phase, TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
 
 LOOKED_AT_S = 30.0
@@ -53,6 +54,21 @@ def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
         until_s = record.awake_since_s + record.spec.min_awake_s
         early_s = until_s - task.started_s
         assert task.started_s >= until_s, stage.say(f"{name} is put to sleep {early_s}s before its min_awake is over")
+
+
+def groups_have_a_place_for_who_wakes(stage: Stage) -> None:
+    """a wake begins only where each of its groups has a place for it"""
+    world, now_s = stage.daemon.world, stage.daemon.now().mono_s
+    for name, task in world.tasks.items():
+        first = task.running and task.phase is Phase.DO and not task.cursor and not task.attempt
+        if task.kind is not TaskKind.WAKE or not first or task.called_s != now_s:
+            continue
+        for group in world.settings.groups if not task.refusals else ():
+            others = [
+                n for n in group.models if n != name and takes_place(world.tasks.get(n), world.models[n].life.state)
+            ]
+            full = name in group.models and len(others) >= group.max_awake
+            assert not full, stage.say(f"{name} wakes beside {others}, {group.max_awake} may be awake in {group.name}")
 
 
 def nobody_in_use_falls_asleep(stage: Stage) -> None:
@@ -155,6 +171,7 @@ EVERY_TURN: tuple[Invariant, ...] = (
     gate_open_only_in_a_serving_state,
     claims_are_exclusive,
     nobody_is_put_to_sleep_who_is_protected,
+    groups_have_a_place_for_who_wakes,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
