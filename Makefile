@@ -71,7 +71,7 @@ test-prometheus: $(READY)
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
-# About nine minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
+# About eleven minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
 # measure fails the target.
 bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
@@ -79,6 +79,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/footprint.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:
