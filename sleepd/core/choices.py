@@ -235,7 +235,8 @@ def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
     if record.reason != room.detail:
         draft.change(name, reason=room.detail)
     if wished:
-        draft.note("wake_refused", name, room.detail, {"problem": room.problem})
+        data = {"problem": room.problem, "wanted": room.wanted, "found": room.found}
+        draft.note("wake_refused", name, room.detail, data)
     for waiter in wished:
         draft.answer(
             name,
