@@ -17,11 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 REALVLLM := $(ROOT).cache/realvllm
 
-$(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.toml
+$(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirements-otel.txt $(ROOT)pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
+	@$(PIP) -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt -r $(ROOT)requirements-otel.txt
 	@# The stand-in for libnvidia-ml.so.1 is C: where there is no compiler, a pinned one comes as a wheel.
 	@command -v cc >/dev/null || $(PIP) -r $(ROOT)tests/fakenvml/requirements-zig.txt
 	@$(PIP) --no-build-isolation -e $(ROOT)
@@ -71,7 +71,7 @@ test-prometheus: $(READY)
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
-# About nine minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
+# About eleven minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
 # measure fails the target.
 bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
@@ -79,6 +79,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/wake_overhead.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/gateway.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
+	@cd $(ROOT) && { $(BIN)/python benchmarks/footprint.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:

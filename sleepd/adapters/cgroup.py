@@ -27,6 +27,7 @@ class CgroupMemory:
 
     def __init__(self, cgroup_root: Path, proc_root: Path = Path("/proc")) -> None:
         self._root, self._proc = cgroup_root, proc_root
+        self._there = False
 
     def read(self, spec: ModelSpec, pids: Sequence[int]) -> UnitMemory | None:
         """Return what the server's unit holds and the tightest limit it lies under; None where that cannot be read.
@@ -52,8 +53,10 @@ class CgroupMemory:
 
     @property
     def is_there(self) -> bool:
-        """Whether this host has a tree of cgroup v2."""
-        return (self._root / "cgroup.controllers").is_file()
+        """Whether this host has a tree of cgroup v2, as it is decided when it boots."""
+        if not self._there:
+            self._there = (self._root / "cgroup.controllers").is_file()
+        return self._there
 
     def refusal(self) -> str:
         """Why limits cannot be seen on this host, as a sentence; empty where they can."""
