@@ -29,9 +29,9 @@ _FROM_SLEEP = {State.WAKING: Verb.WAKE, State.WAKING_WEIGHTS: Verb.WAKE_WEIGHTS}
 
 def takes_memory(record: ModelRecord, task: Task) -> bool:
     """Whether the call that the task is about to send takes GPU memory in the middle of a wake."""
-    verb = task.plan.steps[task.cursor].verb
     if task.kind is not TaskKind.WAKE or task.phase is not Phase.DO:
         return False
+    verb = task.plan.steps[task.cursor].verb
     return verb is Verb.WAKE_KV or _FROM_SLEEP.get(record.life.state) is verb
 
 
