@@ -10,12 +10,12 @@ from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_duration
-from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import UNIT_VERBS, Verb, plan_await, plan_start, plan_stop
 from sleepd.core.restarts import clear_restarts, count_restart, owe_restart
 from sleepd.core.tasks import carry_on, create, describe, owe_wakes, refuse_users
-from sleepd.core.unit import JobEnd, Ordered
+from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.world import AskKind, Belief, ModelRecord, Stopped, Task, TaskKind
 
 STOPPED_HINT = "sleepctl start"
@@ -118,13 +118,21 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
     elif verb is Verb.AWAIT_HEALTH:
         _came_up(draft, task, event)
     elif task.kind is TaskKind.STOP:
-        _stopped(draft, task)
+        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
+    elif verb is Verb.END_UNIT and task.cause.kind is CauseKind.RECOVERY and _came_late(task, event):
+        stopped_on_purpose(draft, name, task)
     else:
         # Whether there is room is looked at after everything that was left of it gave its memory back.
         draft.change(name, settled_s=event.evidence.answered_s)
         task = draft.put_task(replace(task, cursor=task.cursor + 1, attempt=0))
         if verb is Verb.START_UNIT:
             carry_on(draft, task)
+
+
+def _came_late(task: Task, event: StepEnded) -> bool:
+    """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
+    new daemon goes on with may have stopped it itself."""
+    return task.kind is not TaskKind.START and event.evidence.stopped_before and not task.attempt
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -149,10 +157,9 @@ def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
     draft.command(LookNow(model=name, unit=name))
 
 
-def _stopped(draft: Draft, task: Task) -> None:
+def _stopped(draft: Draft, task: Task, *, ours: bool) -> None:
     name = task.model
     record = draft.state(name, Fact.GONE)
-    ours = task.cause.kind is not CauseKind.OPERATOR
     invocation = record.unit.value.invocation if isinstance(record.unit, Known) else ""
     draft.end_task(task, "stopped", done=True)
     clear_failures(draft, name)
@@ -179,7 +186,9 @@ def _stopped(draft: Draft, task: Task) -> None:
 def _not_done(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
     name, ordered = task.model, event.evidence.ordered
     detail = event.evidence.detail or event.end.value
-    if task.kind is TaskKind.STOP:
+    if ordered is not None and ordered.end is JobEnd.CANCELED:
+        _overruled(draft, task, detail, event.evidence.unit)
+    elif task.kind is TaskKind.STOP:
         _not_stopped(draft, task, detail, ordered)
     elif verb is Verb.AWAIT_HEALTH and event.end is StepEnd.BROKEN_OFF:
         unit = event.evidence.unit
@@ -243,6 +252,22 @@ def _fell_back(draft: Draft, task: Task, detail: str) -> None:
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
     draft.change(name, made_room=task.slept)
+
+
+def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | None) -> None:
+    """Another job took the place of ours: what somebody else wants of the unit is left to them, and looked at."""
+    name = task.model
+    if task.kind is not TaskKind.STOP and isinstance(unit, Known) and unit.value.is_stopped_on_purpose:
+        stopped_on_purpose(draft, name, task)
+        return
+    draft.end_task(task, f"overruled: {detail}")
+    draft.state(name, Fact.LOST)
+    draft.fail(name, "lost", f"{detail}: somebody else stopped or started it meanwhile")
+    draft.change(name, made_room=task.slept, belief=None, start_wanted=None, restart_due="")
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.STOP:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    draft.command(LookNow(model=name, unit=name))
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:
