@@ -17,11 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 REALVLLM := $(ROOT).cache/realvllm
 
-$(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)pyproject.toml
+$(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirements-otel.txt $(ROOT)pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"sleepd needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt
+	@$(PIP) -r $(ROOT)requirements.txt -r $(ROOT)requirements-dev.txt -r $(ROOT)requirements-otel.txt
 	@# The stand-in for libnvidia-ml.so.1 is C: where there is no compiler, a pinned one comes as a wheel.
 	@command -v cc >/dev/null || $(PIP) -r $(ROOT)tests/fakenvml/requirements-zig.txt
 	@$(PIP) --no-build-isolation -e $(ROOT)

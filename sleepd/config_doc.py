@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from sleepd.config.effective import PLAIN
 from sleepd.config.load import PACKAGED_DIR
-from sleepd.config.schema import GroupKeys, ModelKeys, RoleKeys, Section
+from sleepd.config.schema import GroupKeys, ModelKeys, RoleKeys, Section, WebhookKeys
 from sleepd.config.schema_rules import RuleKeys, ThenKeys, Tree, WhenKeys
 from sleepd.config.toml_text import write_value
 from sleepd.config.without_effect import WITHOUT_EFFECT
@@ -22,6 +22,7 @@ _MARK = re.compile(r"<!-- made of ([\w.]+) -->\n.*?<!-- end -->", re.DOTALL)
 TABLES: dict[str, type[Section]] = {
     **{name: type(Tree.model_fields[name].default) for name in PLAIN},
     "api.roles": RoleKeys,
+    "webhooks": WebhookKeys,
     "groups": GroupKeys,
     "models": ModelKeys,
     "rules": RuleKeys,

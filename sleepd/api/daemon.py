@@ -21,6 +21,8 @@ class RingEvent:
     id: str
     wall_s: WallS
     note: Note
+    gpus: tuple[str, ...] = ()
+    """Where the note's model is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ class EventRing:
     def last_id(self) -> str:
         return f"{self._epoch}-{self._count}"
 
-    def append(self, note: Note, wall_s: WallS) -> RingEvent:
+    def append(self, note: Note, wall_s: WallS, gpus: tuple[str, ...] = ()) -> RingEvent:
         """Record the note as the newest event and let everybody who waits go on."""
         self._count += 1
-        event = RingEvent(self.last_id, wall_s, note)
+        event = RingEvent(self.last_id, wall_s, note, gpus)
         self._events.append(event)
         self._arrived.set()
         self._arrived = asyncio.Event()

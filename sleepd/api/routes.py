@@ -131,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         *("GET", "/v1/history", Role.VIEWER, "history", history.get_history),
-        "states, requests by the minute, wakes, sleeps and VRAM of a span of time, in pages",
+        "states, requests by the minute, wakes, other tasks and VRAM of a span of time, in pages",
         {200: history_shapes.History},
         query=history.HISTORY_QUERY,
         kinds=("failed",),

@@ -31,7 +31,7 @@ def render_history(pages: Sequence[History], screen: Screen, now_wall_s: float) 
     rows: list[tuple[str, tuple[str, ...], dict[int, str]]] = []
     for page in pages:
         rows += [_state(each, now_wall_s) for each in page["states"]]
-        rows += [_miss(each) for each in (*page["wakes"], *page["sleeps"]) if each["result"] in ("failed", "refused")]
+        rows += [_miss(each) for each in (*page["wakes"], *page["tasks"]) if each["result"] in ("failed", "refused")]
     if not rows:
         return ["nothing is on record for this time"]
     rows.sort(key=lambda row: row[0])

@@ -66,7 +66,7 @@ class Client:
         limit: int | None = None,
         after: str | None = None,
     ) -> Reply[history_shapes.History]:
-        """Return states, requests, wakes, sleeps and VRAM of a span; `after`: the `next` of the page before.
+        """Return states, requests, wakes, other tasks and VRAM of a span; `after`: the `next` of the page before.
 
         `models`: names or globs, none for all; `since` and `until` are RFC 3339, without them the last day.
         """

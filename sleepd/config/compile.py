@@ -1,8 +1,10 @@
 """From the merged tree to what the core and the composition root need; everything that spans keys is checked here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sleepd.config.compile_models import Written, compile_models, read_models
 from sleepd.config.effective import list_effective
@@ -20,12 +22,14 @@ from sleepd.config.schema import (
     MetricsKeys,
     ModelKeys,
     RecoveryKeys,
+    TracingKeys,
 )
 from sleepd.config.schema_rules import Tree
 from sleepd.config.secrets import SecretError, read_api_keys
 from sleepd.config.settings import Config, GatewaySettings, GpuSettings, ServiceSettings
 from sleepd.config.validate import Findings, S, keys_of, refuse_unknown, validate
 from sleepd.config.values import MODEL_NAME
+from sleepd.config.webhooks import compile_webhooks
 from sleepd.config.without_effect import warn_without_effect
 from sleepd.core.model import Group, Mode, OnStop, Settings
 
@@ -59,6 +63,7 @@ def compile_config(
     models = compile_models(written, findings, max_wait_s=gateway.max_wait, mode=daemon.mode, capacity=declared)
     groups = _compile_groups(tree, written, findings)
     rules = compile_rules(tree.get("rules", []), written, models, findings)
+    service = replace(service, webhooks=compile_webhooks(tree, written, findings))
     if findings.problems:
         raise ConfigError(findings.problems)
     if not models:
@@ -117,6 +122,7 @@ def _compile_service(
         gpu=GpuSettings(gpu.backend, dict(gpu.capacity)),
         metrics_listen=_compile_metrics(metrics, findings),
         history_keep_s=history.keep,
+        tracing_endpoint=_check_endpoint(_section(TracingKeys, "tracing", tree, findings).endpoint, findings),
     )
 
 
@@ -168,6 +174,19 @@ def _compile_listen(written: list[str], path: KeyPath, findings: Findings) -> tu
             findings.refuse((*path, index), f"wanted each address once, found {show(address.text)} twice")
         found.append(address)
     return tuple(found)
+
+
+def _check_endpoint(endpoint: str, findings: Findings) -> str:
+    try:
+        parts = urlsplit(endpoint)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:
+        fine = False
+    if endpoint and not fine:
+        findings.refuse(
+            ("tracing", "endpoint"), f'wanted an address such as "http://127.0.0.1:4318", found {show(endpoint)}'
+        )
+    return endpoint
 
 
 def _compile_groups(

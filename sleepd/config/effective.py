@@ -11,7 +11,7 @@ from sleepd.config.schema_rules import RuleKeys, Tree
 from sleepd.config.toml_text import write_key, write_value
 from sleepd.config.validate import Findings
 
-PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history")
+PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history", "tracing")
 """The sections that are there whether they were written or not."""
 
 
@@ -34,6 +34,8 @@ def list_effective(
         found += _section(type(Tree.model_fields[name].default), (name,), tree.get(name, {}), findings)
     for name, keys in tree.get("groups", {}).items():
         found += _table(f"[groups.{write_key(name)}]", ("groups", name), keys, findings)
+    for name, keys in tree.get("webhooks", {}).items():
+        found += _table(f"[webhooks.{write_key(name)}]", ("webhooks", name), keys, findings)
     for name, model in models.items():
         found += _model(name, model, tree, findings) if model is not None else []
     for index, rule in enumerate(tree.get("rules", [])):

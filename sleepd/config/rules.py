@@ -1,6 +1,6 @@
 """Rules as written to rules as evaluated: the models each applies to, and what differs for some of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -47,7 +47,7 @@ def compile_rules(
         if keys is None:
             continue
         action = _read_action(keys.then, (*path, "then"), findings)
-        chosen = _choose(keys, models, path, findings)
+        chosen = choose_models(keys.models, f"rule {keys.name}", models, path, findings)
         if action is None or general is None:
             continue
         _check_stop(keys.name, action, chosen, specs, path, findings)
@@ -141,15 +141,17 @@ def _check_stop(
             findings.warn((*path, "then"), f"rule {name} never stops {model}: it has no may_stop = true")
 
 
-def _choose(keys: RuleKeys, models: Mapping[str, Written | None], path: KeyPath, findings: Findings) -> frozenset[str]:
-    """Return the models the rule applies to: all that a pattern names, less those that a "!pattern" names."""
-    included = {name for name in models if all(pattern.startswith("!") for pattern in keys.models)}
+def choose_models(
+    patterns: Sequence[str], whose: str, models: Mapping[str, Written | None], path: KeyPath, findings: Findings
+) -> frozenset[str]:
+    """Return the models that are meant: all that a pattern names, less those that a "!pattern" names."""
+    included = {name for name in models if all(pattern.startswith("!") for pattern in patterns)}
     excluded: set[str] = set()
-    for index, written in enumerate(keys.models):
+    for index, written in enumerate(patterns):
         pattern = written.removeprefix("!")
         found = {name for name, model in models.items() if _matches(pattern, name, model.keys.labels if model else {})}
         if not found and pattern != "*" and models:
-            findings.warn((*path, "models", index), f"{show(written)} of rule {keys.name} matches no model")
+            findings.warn((*path, "models", index), f"{show(written)} of {whose} matches no model")
         (excluded if written.startswith("!") else included).update(found)
     return frozenset(included - excluded)
 

@@ -18,6 +18,7 @@ from sleepd.config.values import (
     OptionalPath,
     Origin,
     Path,
+    Pattern,
     RoleEntries,
     SecretPath,
     ServedName,
@@ -151,6 +152,45 @@ class RecoveryKeys(Section):
 
 class HistoryKeys(Section):
     keep: Annotated[float, Lasts(3600, 10 * YEAR_S)] = key("30d", "how long history is kept; 1h to 10 years", "7d")
+
+
+class TracingKeys(Section):
+    endpoint: str = key(
+        "",
+        "where traces of wakes go, by OTLP over HTTP; empty: `OTEL_EXPORTER_OTLP_ENDPOINT`, and without that nowhere",
+        "http://127.0.0.1:4318",
+    )
+
+
+class WebhookKeys(Section):
+    url: str = Field(
+        description="where events are sent, by POST; `https://`, or on this host `http://`",
+        examples=["https://hooks.example.org/sleepd"],
+    )
+    secret_file: SecretPath = Field(
+        description="file with the secret that signs them, mode 0600: `whsec_` and 24 to 64 bytes in base64",
+        examples=["/etc/sleepd/alerts.secret"],
+    )
+    kinds: Annotated[list[str], Field(min_length=1)] = key(
+        [
+            "alarm",
+            "answer_wrong",
+            "failure",
+            "foreign",
+            "not_recordable",
+            "reload_failed",
+            "restart_left",
+            "restart_wanted",
+        ],
+        "which events, by kind: [events.md](events.md#kinds)",
+        ["failure", "state"],
+    )
+    models: Annotated[list[Pattern], Field(min_length=1)] = key(
+        ["*"],
+        "of which models, as in rules; events of no model are sent where all are meant",
+        ["chat-*", "!chat-big"],
+    )
+    timeout: Annotated[float, Lasts(0.1, 60)] = key("10s", "how long the receiver may take; 100ms to 1m", "3s")
 
 
 class GroupKeys(Section):

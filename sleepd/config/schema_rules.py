@@ -20,6 +20,8 @@ from sleepd.config.schema import (
     ModelKeys,
     RecoveryKeys,
     Section,
+    TracingKeys,
+    WebhookKeys,
 )
 from sleepd.config.values import (
     Lasts,
@@ -201,6 +203,8 @@ class Tree(Section):
     host: HostKeys = HostKeys()
     recovery: RecoveryKeys = RecoveryKeys()
     history: HistoryKeys = HistoryKeys()
+    tracing: TracingKeys = TracingKeys()
+    webhooks: dict[Name, WebhookKeys] = Field(default={})
     model_defaults: ModelKeys = ModelKeys()
     groups: dict[Name, GroupKeys] = Field(default={})
     models: dict[Name, ModelKeys] = Field(default={})

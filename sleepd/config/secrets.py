@@ -1,5 +1,6 @@
 """Files that hold keys: nobody but their owner may read them, and what stands in them is never shown."""
 
+import base64
 import os
 import re
 import ssl
@@ -43,6 +44,23 @@ def read_key(path: str) -> str:
     if len(words) != 1:
         raise SecretError(f"wanted one key in {path}, found {len(words) or 'none'}")
     return words[0]
+
+
+def read_webhook_secret(path: str) -> bytes:
+    """Return the key that signs a webhook's messages. Raises SecretError.
+
+    Written as Standard Webhooks has it: "whsec_" and base64 of 24 to 64 bytes.
+    """
+    wanted = f"wanted whsec_ and 24 to 64 bytes in base64 in {path}"
+    how = 'found something else (not shown); make one: echo "whsec_$(head -c 32 /dev/urandom | base64)"'
+    key = read_key(path)
+    try:
+        secret = base64.b64decode(key.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        secret = b""
+    if not key.startswith("whsec_") or not 24 <= len(secret) <= 64:
+        raise SecretError(f"{wanted}, {how}")
+    return secret
 
 
 def read_api_keys(path: str) -> tuple[dict[str, str], tuple[Problem, ...]]:

@@ -35,6 +35,18 @@ class GpuSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Where events go. `models` None: those of every model, and those of none. The secret is read where it is used."""
+
+    name: str
+    url: str
+    secret_file: str
+    kinds: frozenset[str]
+    models: frozenset[str] | None = None
+    timeout_s: Seconds = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """What the composition root needs beside the core's settings. `roles` maps admin, operator, caller, viewer to
     user names, "%group" or "*"."""
@@ -49,6 +61,9 @@ class ServiceSettings:
     gpu: GpuSettings = GpuSettings()
     metrics_listen: tuple[Listen, ...] = ()
     history_keep_s: Seconds = 30 * 86400.0
+    webhooks: tuple[WebhookSettings, ...] = ()
+    tracing_endpoint: str = ""
+    """Empty: as the environment says, else none."""
 
 
 @dataclass(frozen=True, slots=True)

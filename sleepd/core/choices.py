@@ -231,7 +231,8 @@ def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
     draft.change(name, reason=room.detail)
     if wished:
-        draft.note("wake_refused", name, room.detail, {"problem": room.problem})
+        data = {"problem": room.problem, "wanted": room.wanted, "found": room.found}
+        draft.note("wake_refused", name, room.detail, data)
     for waiter in wished:
         draft.answer(
             name,

@@ -149,7 +149,11 @@ class Draft:
         self._commands.append(command)
 
     def note(self, kind: str, model: str, text: str, data: Mapping[str, object] | None = None) -> None:
-        self._notes.append(Note(kind, model, text, data or {}))
+        """Tell it, with what is under way with the model: nobody should have to look up which task it was."""
+        data, task = data or {}, self.tasks.get(model)
+        if task is not None and "task" not in data:
+            data = {**data, "task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}"}
+        self._notes.append(Note(kind, model, text, data))
 
     def answer(self, name: str, waiter: Waiter, kind: AnswerKind, **fields: object) -> None:
         """Give a caller its one answer and forget it."""

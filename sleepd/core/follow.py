@@ -168,12 +168,14 @@ def _want_stop(draft: Draft, record: ModelRecord) -> list[Want]:
 def _begin(draft: Draft, want: Want) -> None:
     name, rule = want.model, want.rule
     if want.level == STOP_LEVEL:
-        draft.note("rule", name, f"rule {rule.name} stops {name}", evidence(draft, rule, draft.models[name]))
+        data = {"rule": rule.name, "action": "stop", **evidence(draft, rule, draft.models[name])}
+        draft.note("rule", name, f"rule {rule.name} stops {name}", data)
         note_act(draft, rule.name, name)
         begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
         return
     text = f"rule {rule.name} puts {name} to sleep at level {want.level}"
-    draft.note("rule", name, text, evidence(draft, rule, draft.models[name]))
+    data = {"rule": rule.name, "action": f"sleep {want.level}", **evidence(draft, rule, draft.models[name])}
+    draft.note("rule", name, text, data)
     note_act(draft, rule.name, name)
     begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, rule.name))
 

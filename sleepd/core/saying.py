@@ -35,10 +35,10 @@ def note_act(draft: Draft, rule: str, name: str) -> None:
 
 
 def evidence(draft: Draft, rule: Rule, record: ModelRecord) -> Mapping[str, object]:
-    """What was found of each condition of the rule."""
+    """What was found of each condition of the rule, and what it wants."""
     world = draft.world()
     found = next(e for e in rules_said(draft, record) if e.rule.name == rule.name)
     reports = (
         report_condition(rule, index, judged, record, world, draft.now) for index, judged in enumerate(found.judged)
     )
-    return {report.name: report.found for report in reports}
+    return {report.name: f"{report.found} (wanted {report.wanted})" for report in reports}

@@ -35,6 +35,7 @@ GAP_S = 120.0
 LATE_LIMIT = 100_000
 
 _GONE = frozenset({"asleep", "stopped"})
+_LIFTS = frozenset({TaskKind.WAKE, TaskKind.START})
 _SERVES = frozenset({"awake", "draining"})
 
 
@@ -171,7 +172,7 @@ class Chronicle:
         if track is None:
             track = self._tracks[name] = _Track(interval, now.mono_s, used=record.used)
         track.interval = interval
-        if state in _GONE and (task is None or task.kind is not TaskKind.WAKE):  # a wake that failed put it back
+        if state in _GONE and (task is None or task.kind not in _LIFTS):  # one that failed put it back
             track.put_by = put_by(interval.by, interval.who)
 
     def _lose(self, name: str, now: Now) -> None:
@@ -209,10 +210,10 @@ class Chronicle:
         self._batch.transitions[task.id] = transition
         self._fresh.append((now.mono_s, transition))
         whose = put_by(cause.kind.value, cause.who)
-        if task.kind is TaskKind.WAKE:
+        if task.kind in _LIFTS:
             whose = track.put_by if track is not None else ""
         spent = self._spent(now, task.model, whose)
-        spent.wakes += task.kind is TaskKind.WAKE and result is Result.DONE
+        spent.wakes += task.kind in _LIFTS and result is Result.DONE
         spent.failures += result is Result.FAILED
 
     # counts

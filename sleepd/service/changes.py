@@ -13,6 +13,7 @@ AT_START = {
     "[metrics]": {"listen"},
     "[gpu]": {"backend", "capacity"},
     "[host]": {"proc_root", "cgroup_root"},
+    "[tracing]": {"endpoint"},
 }
 """What is taken at the start only."""
 

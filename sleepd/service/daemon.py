@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sleepd.adapters.declared_gpus import DeclaredGpus
+from sleepd.adapters.webhook_http import WebhookSender
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
@@ -37,6 +38,8 @@ from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
 from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
+from sleepd.service.tracing import TracingPart
+from sleepd.service.webhooks import Webhooks
 from sleepd.wire import unread_models
 
 GATE_HOLD_S = 30.0
@@ -69,6 +72,13 @@ class Service:
         self.followers.turns.add(self.history.turned)
         self.followers.waits.add(self.history.waited)
         self._metrics.follow(self.followers)
+        self._webhooks = Webhooks(
+            WebhookSender(), lambda note: self._tell([note], self.now()), lambda: self.now().wall_s
+        )
+        self.followers.events.add(self._webhooks.hear)
+        self._tracing = TracingPart(lambda note: self._tell([note], self.now()), self.now)
+        self.followers.turns.add(self._tracing.turned)
+        self.followers.waits.add(self._tracing.waited)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
@@ -173,6 +183,7 @@ class Service:
         outcome = await self._reloading.reload(self._loop, self._listeners)
         if not outcome.errors:
             self._servers.renew(self._reloading.config.settings.models.values())
+            self._webhooks.take(self._reloading.config.service.webhooks)
         return outcome
 
     # running
@@ -212,6 +223,8 @@ class Service:
         self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
         self.history.start()
+        self._webhooks.take(config.service.webhooks)
+        self._tracing.start(config.service.tracing_endpoint)
         parts.notifier.ready()
 
     async def wait(self) -> None:
@@ -249,7 +262,8 @@ class Service:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []
         ends += self._listeners.ends()
-        ends.append(("the history", self.history.stop))
+        ends += [("the history", self.history.stop), ("the traces", self._tracing.stop)]
+        ends += [("the webhooks", self._webhooks.stop)]
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
         ends += [("the service manager", self._parts.manager.close)] if self._parts.manager is not None else []
@@ -272,7 +286,8 @@ class Service:
 
     def _tell(self, notes: Sequence[Note], now: Now) -> None:
         for note in notes:
-            event = self._ring.append(note, now.wall_s)
+            known = self._loop.world.models.get(note.model) if self._loop is not None else None
+            event = self._ring.append(note, now.wall_s, known.placed_on if known is not None else ())
             log.log_note(note, self._gpus_of(note.model))
             self.followers.events.hear(event)
 

@@ -14,6 +14,8 @@ from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned
 from sleepd.wire import answers, shapes
 from sleepd.wire.problems import PROBLEMS, problem_body
 
+CAUSES = frozenset(CauseKind)
+
 
 def answer_body(daemon: Daemon, model: str, answer: Answer) -> tuple[int, answers.Outcome | shapes.Problem]:
     """Return the status and body that tell a caller of wake, sleep, reset or pin what became of its wish."""
@@ -216,11 +218,15 @@ def explain_body(explanation: Explanation) -> answers.Explanation:
 
 def event_body(event: RingEvent) -> shapes.Event:
     note = event.note
+    task, (cause, _, who) = note.data.get("task"), str(note.data.get("cause", "")).partition(":")
     return {
         "id": event.id,
         "time": format_time(event.wall_s),
         "kind": note.kind,
         "model": note.model or None,
+        "gpus": list(event.gpus),
+        "task": task if isinstance(task, int) else None,
+        "cause": {"kind": CauseKind(cause), "who": who} if cause in CAUSES else None,
         "text": note.text,
         "data": dict(note.data),
     }

@@ -30,7 +30,7 @@ def history_body(page: Page) -> shapes.History:
             for row in page.minutes
         ],
         "wakes": [_task(each) for each in page.transitions if each.kind == TaskKind.WAKE],
-        "sleeps": [_task(each) for each in page.transitions if each.kind != TaskKind.WAKE],
+        "tasks": [_task(each) for each in page.transitions if each.kind != TaskKind.WAKE],
         "vram": [
             {
                 "minute": format_time(row.minute),

@@ -50,7 +50,7 @@ class MinuteRequests(Shape):
 
 
 class TaskSpan(Shape):
-    """A sleep, wake or proof that is over."""
+    """A task that is over."""
 
     task: int
     """its id"""
@@ -104,8 +104,8 @@ class History(Shape):
     """by minute and model"""
     wakes: list[TaskSpan]
     """wakes that began in the span"""
-    sleeps: list[TaskSpan]
-    """sleeps and proofs that began in the span"""
+    tasks: list[TaskSpan]
+    """all other tasks that began in the span: sleeps, proofs, starts, stops, restarts"""
     vram: list[VramSample]
     """written when it moved by 64 MiB, and every half hour"""
     next: str | None

@@ -5,13 +5,19 @@ The text below a field is its description. Units stand in the names; times are R
 null, never 0.
 """
 
-from typing import Any, Literal, NotRequired, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from sleepd.core.event_kinds import KINDS
 from sleepd.core.model import CauseKind, Mode
 from sleepd.core.world import Phase, TaskKind
+
+if TYPE_CHECKING:
+    EventKindName: TypeAlias = str
+else:  # the names are a table, which no type checker reads
+    EventKindName = Literal[tuple(KINDS)]
 
 Time: TypeAlias = str
 Level: TypeAlias = Literal[0, 1, 2] | None
@@ -260,14 +266,20 @@ class Event(Shape):
     """`<epoch>-<n>`; the epoch changes with every start of the daemon"""
     time: Time
     """when"""
-    kind: str
-    """stable, for programs"""
+    kind: EventKindName
+    """stable, for programs; later versions may have more"""
     model: str | None
     """whose event it is"""
+    gpus: list[str]
+    """uuids of the GPUs that the model is on"""
+    task: int | None
+    """the task it belongs to"""
+    cause: Cause | None
+    """why that task exists"""
     text: str
     """one sentence"""
     data: dict[str, Any]
-    """evidence, depends on the kind"""
+    """evidence: what was wanted, what was seen; docs/events.md has the keys of each kind"""
 
 
 class Gap(Shape):

@@ -109,7 +109,7 @@ async def test_history_is_asked_for_a_span_and_read_on_by_pages(daemon: FakeDaem
     last = await in_thread(lambda: client.history(since=since, until=until, after=first.body["next"]))
     assert last.body["next"] is None
     assert daemon.history.asked[0] == Span(WALL_S - 86_400, WALL_S, ("chat", "emb*"))
-    assert [task["result"] for task in first.body["sleeps"]] == ["failed"]
+    assert [task["result"] for task in first.body["tasks"]] == ["failed"]
     report = (await in_thread(client.report)).body
     assert report["total"]["requests"] == 300
     assert [row["name"] for row in report["models"]] == ["chat", "embed"]

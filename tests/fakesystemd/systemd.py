@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dbus_fast import Message, Variant
 
@@ -18,8 +19,19 @@ _DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 RESTART_S = 0.3
 
 
-def _is_dead(process: subprocess.Popen[bytes] | None) -> bool:
+def _is_dead(process: Process | None) -> bool:
     return process is not None and process.poll() is not None
+
+
+class Process(Protocol):
+    """What a unit needs of its main process: subprocess.Popen, or whatever behaves so."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass
@@ -27,19 +39,19 @@ class Unit:
     """One unit; `spawn` makes its main process. `leftovers`: what outlives the main process in its cgroup."""
 
     name: str
-    spawn: Callable[[], subprocess.Popen[bytes]]
+    spawn: Callable[[], Process]
     restarts: bool = True
     load: str = "loaded"
     active: str = "inactive"
     sub: str = "dead"
     result: str = "success"
     file_state: str = "enabled"
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     starts: int = 0
     job: tuple[int, str] | None = None
     stop_s: float = 0.0
     """How long its stop takes before the process is killed."""
-    leftovers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    leftovers: list[Process] = field(default_factory=list)
 
     @property
     def path(self) -> str:
@@ -64,7 +76,7 @@ class FakeSystemd:
         self.bus = Bus(socket_path, self._handle)
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def add(self, name: str, spawn: Callable[[], subprocess.Popen[bytes]], **keys: Any) -> Unit:
+    def add(self, name: str, spawn: Callable[[], Process], **keys: Any) -> Unit:
         unit = self.units[name] = Unit(name, spawn, **keys)
         return unit
 
@@ -97,7 +109,7 @@ class FakeSystemd:
             process = unit.process
         time.sleep(unit.stop_s)
         if process is not None:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(5.0)
             except subprocess.TimeoutExpired:

@@ -42,7 +42,7 @@ def test_what_happened_can_be_asked_for(host: Host) -> None:
     assert ("asleep", 1, "rule", "nap") in seen
     assert any(state == "waking" and by == "operator" for state, _, by, _ in seen)
     assert [(w["model"], w["by"], w["result"]) for w in history["wakes"]] == [("a", "operator", "done")]
-    assert {s["who"] for s in history["sleeps"] if s["kind"] == "sleep" and s["result"] == "done"} == {"nap"}
+    assert {s["who"] for s in history["tasks"] if s["kind"] == "sleep" and s["result"] == "done"} == {"nap"}
     ends = [s["until"] for s in history["states"] if s["model"] == "a"]
     begins = [s["since"] for s in history["states"] if s["model"] == "a"]
     assert ends[:-1] == begins[1:], "one state begins where another ends"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from sleepd.client import ApiProblem
 from sleepd.sim.ledger import LedgerGpu
-from tests.fakesystemd.systemd import FakeSystemd, Unit
+from tests.fakesystemd.systemd import FakeSystemd, Process, Unit
 from tests.integration.harness import AWAKE_BYTES, GIB, GPU_BYTES, SERVER_OPTIONS, Daemon, Host, Server
 from tests.integration.waiting import wait_until
 
@@ -37,8 +36,8 @@ class Managed:
     def unit(self, name: str) -> Unit:
         return self.systemd.units[f"vllm@{name}.service"]
 
-    def _spawner(self, name: str, version: str) -> Callable[[], subprocess.Popen[bytes]]:
-        def spawn() -> subprocess.Popen[bytes]:
+    def _spawner(self, name: str, version: str) -> Callable[[], Process]:
+        def spawn() -> Process:
             server = Server(self.host, name, version, SERVER_OPTIONS, (0,))
             self.host.processes.append(server)
             self.servers[name] = server

@@ -181,6 +181,9 @@ async def test_events_on_record_then_live_ones(api: Api) -> None:
         "time": "2026-01-01T00:00:00.000Z",
         "kind": "state",
         "model": "chat",
+        "gpus": [],
+        "task": None,
+        "cause": None,
         "text": "two",
         "data": {"level": 1},
     }

@@ -14,6 +14,7 @@ from sleepd.config.without_effect import WITHOUT_EFFECT
 from sleepd.config_doc import TABLES, configuration_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MODEL = {"url": '"http://127.0.0.1:1"', "unit": '"x.service"'}
 
 
@@ -41,6 +42,7 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
     when, then, rule = {"host_available_below": '"10%"'}, {"sleep": "1"}, {"name": '"nap"'}
     groups = {"models": '["chat"]', "max_awake": "1"}
     tables = {"models": model, "rules": rule, "rules.when": when, "rules.then": then, "groups": groups}
+    tables["webhooks"] = webhook = {"url": '"https://h/"', "secret_file": f'"{folder}/sleepd/alerts.secret"'}
     table = tables.get(section, plain)
     table.pop(key, None)
     if value is not None:
@@ -64,6 +66,7 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
         "[models.embed]": {"url": '"unix:/e"', "gpus": '["0"]', "vram": '"1GiB"'},
         "[[rules]]": inline | rule,
         "[groups.g]": groups if section == "groups" else {},
+        "[webhooks.w]": webhook if section == "webhooks" else {},
         f"[{section}]": plain,
     }
     return "".join(f"{head}\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for head, t in heads.items() if t)
@@ -79,7 +82,7 @@ def as_inline(table: dict[str, str]) -> str:
 def load_with(folder: Path, section: str, key: str, value: str | None) -> object:
     text = write_with(section, key, value, folder)
     (folder / "sleepd.toml").write_text(text)
-    for name, content in (("chat.key", "secret\n"), ("keys", "alice:0123456789\n")):
+    for name, content in (("chat.key", "secret\n"), ("keys", "alice:0123456789\n"), ("alerts.secret", WHSEC)):
         (folder / "sleepd").mkdir(exist_ok=True)
         (folder / "sleepd" / name).write_text(content)
         (folder / "sleepd" / name).chmod(0o600)

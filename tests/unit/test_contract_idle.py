@@ -233,7 +233,8 @@ def test_a_wake_waits_for_a_member_in_use_and_is_told_group_full_in_the_end():
 def test_a_decision_carries_its_evidence():
     turn = play(world(record(), rules=(rule("x", SLEEP_1, NAP, LevelIs(0)),)))
     told = next(n for n in turn.notes if n.kind == "rule")
-    assert told.data == {"idle": "idle 10m", "level": "level 0"}
+    found = {"idle": "idle 10m (wanted idle 10m)", "level": "level 0 (wanted level 0)"}
+    assert told.data == {"rule": "x", "action": "sleep 1", **found}
 
 
 def test_explain_says_of_every_rule_whether_it_holds_what_is_missing_and_when_it_would_fire():

@@ -36,11 +36,11 @@ from sleepd.core.model import (
     Mode,
     Settings,
 )
-from sleepd.core.plan import Verb
+from sleepd.core.plan import Verb, plan_stop
 from sleepd.core.rules import WAKE, AsleepFor
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.units import GIB
-from sleepd.core.world import Stopped, TaskKind
+from sleepd.core.world import Stopped, Task, TaskKind
 
 UNIT = {"unit": "vllm@a.service"}
 MAY_STOP = {**UNIT, "may_stop": True}
@@ -162,6 +162,7 @@ def test_a_unit_that_nobody_brings_back_is_restarted_and_who_waits_goes_on_waiti
     assert (state(turn), task.kind, answers(turn)) == (State.STARTING, TaskKind.RESTART, {})
     assert [s.verb for s in task.plan.steps] == [Verb.END_UNIT, Verb.START_UNIT, Verb.AWAIT_HEALTH]
     assert turn.world.models["a"].restarts_s == (NOW.mono_s + 1.0,)
+    assert turn.world.models["a"].restart_due == "", "what fails from now on is judged by the budget anew"
     assert any(getattr(r, "restarts_wall_s", None) for r in turn.records), "the budget is committed with the intent"
 
 
@@ -400,3 +401,13 @@ def test_not_otherwise(made):
 
 def test_nor_where_it_would_find_no_room():
     assert begun(play(world(leaking(), free=2 * GIB))) == ""
+
+
+def test_a_stop_takes_no_lock_that_the_start_in_its_place_had_not_got_yet():
+    others = Task(9, "b", TaskKind.SLEEP, 1, Cause(CauseKind.RULE, "nap"), plan_stop(confirm=True), NOW.mono_s)
+    others = replace(others, claims=frozenset({"GPU-0"}), running=True)
+    made = world(lost(), record("b", Life(State.DRAINING, Weights.LOADED)), tasks={"b": others})
+    starts = play(made, looked(replace(RUNS, invocation="2")), at_s=1.0)
+    assert starts.world.tasks["a"].claims == frozenset()
+    stops = play(starts.world, StopAsked(7, "a", "root", 60.0), at_s=2.0)
+    assert (begun(stops), stops.world.tasks["a"].claims) == ("stop 0", frozenset())

@@ -187,19 +187,22 @@ class Part:
         """The service manager's."""
 
 
+PARTS = ("observer", "loop", "api", "history", "traces", "webhooks", "server", "gpus", "store")
+
+
 @pytest.mark.parametrize("hangs", [False, True])
-@pytest.mark.parametrize("broken", ["observer", "loop", "api", "history", "server", "gpus", "store"])
+@pytest.mark.parametrize("broken", PARTS)
 async def test_a_part_that_cannot_end_keeps_no_other_open(
     monkeypatch: pytest.MonkeyPatch, broken: str, hangs: bool
 ) -> None:
     monkeypatch.setattr(service_module, "STOP_PART_S", 0.5 if hangs else 30.0)
     closed: list[str] = []
     told: list[str] = []
-    names = ("observer", "loop", "api", "history", "server", "gpus", "store")
-    parts = {name: Part(name, closed, broken, hangs=hangs) for name in names}
+    parts = {name: Part(name, closed, broken, hangs=hangs) for name in PARTS}
     service: Any = object.__new__(Service)
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"], manager=None)
     service._observer, service._loop, service.history = parts["observer"], parts["loop"], parts["history"]
+    service._tracing, service._webhooks = parts["traces"], parts["webhooks"]
     service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))
