@@ -31,9 +31,13 @@ class Problem(Exception):
         """Return the refusal that the daemon's answer is."""
         refused = cls("failed", answer.detail)
         refused.status, refused.body = wire.refusal_body(model, answer)
-        if answer.retry_s:
-            refused.headers = {"Retry-After": f"{answer.retry_s:.0f}"}
+        refused.headers = retry_headers(answer)
         return refused
+
+
+def retry_headers(answer: Answer) -> dict[str, str] | None:
+    """Return the field that says when to come again, where the answer knows."""
+    return {"Retry-After": f"{answer.retry_s:.0f}"} if answer.retry_s else None
 
 
 def respond(status: int, body: wire.Json, headers: dict[str, str] | None = None) -> web.Response:

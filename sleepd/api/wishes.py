@@ -9,7 +9,7 @@ from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.daemon import Ask
 from sleepd.api.fields import LONGEST_S, Flag, Number
-from sleepd.api.problems import respond
+from sleepd.api.problems import respond, retry_headers
 from sleepd.core.wishes import PinAsked, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
 from sleepd.wire import answers
 
@@ -114,4 +114,4 @@ async def _ask(call: Call, make: Callable[[int], Ask]) -> web.StreamResponse:
     """Wait for the daemon's one answer; it comes by the wish's own timeout. Cancelled, the wish is withdrawn."""
     model = call.model
     answer = await call.daemon.ask(make)
-    return respond(*wire.answer_body(call.daemon, model, answer))
+    return respond(*wire.answer_body(call.daemon, model, answer), headers=retry_headers(answer))

@@ -52,7 +52,7 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
             phase = Phase.FENCE if task.running and step_verb is Verb.START_UNIT else phase
             called_s = now.mono_s if task.called_s is not None else None
             anew = replace(task, started_s=now.mono_s, sent_s=now.mono_s, called_s=called_s, resume_s=resume_s)
-            tasks[name] = replace(anew, phase=phase, running=False, attempt=0)
+            tasks[name] = replace(anew, phase=phase, running=False, attempt=int(task.kind in UNIT_TASKS))
         if task is not None and task.running and task.plan.steps[task.cursor].verb in (Verb.FINGERPRINT, Verb.PROBE):
             # The question that was out when the former daemon ended may be counted yet.
             known = record.fingerprint

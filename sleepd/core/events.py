@@ -129,6 +129,8 @@ class Evidence:
     """The unit as it was last seen in a step on it."""
     ordered: Ordered | None = None
     """How an order to the service manager ended that did not end well."""
+    stopped_before: bool = False
+    """The unit that was to be ended had been stopped on purpose when the step first looked."""
 
 
 @dataclass(frozen=True, slots=True)

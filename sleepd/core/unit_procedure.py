@@ -24,13 +24,15 @@ def end_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
     """DONE: the unit is over, its cgroup is empty, and NVML shows that its processes hold nothing any more."""
     evidence = Evidence(None, "", started_s, started_s)
     pids = set(order.pids)
-    for _ in range(STOPS + 1):
+    for attempt in range(STOPS + 1):
         got = yield LookUnit(order.unit, LOOK_S)
         seen: Reading[UnitSeen] = got.value
         evidence = replace(evidence, answered_s=got.mono_s, unit=seen)
         if not isinstance(seen, Known):
             return StepEnd.UNANSWERED, replace(evidence, detail=f"{seen.reason}: {seen.detail}".rstrip(": "))
         unit = seen.value
+        if attempt == 0:
+            evidence = replace(evidence, stopped_before=unit.is_stopped_on_purpose)
         if order.invocation and unit.invocation and unit.invocation != order.invocation:
             return StepEnd.DONE, replace(evidence, detail="another process runs in its place already")
         pids |= {*unit.pids, *((unit.main_pid,) if unit.main_pid else ())}

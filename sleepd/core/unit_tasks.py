@@ -118,13 +118,21 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
     elif verb is Verb.AWAIT_HEALTH:
         _came_up(draft, task, event)
     elif task.kind is TaskKind.STOP:
-        _stopped(draft, task)
+        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
+    elif verb is Verb.END_UNIT and task.cause.kind is CauseKind.RECOVERY and _came_late(task, event):
+        stopped_on_purpose(draft, name, task)
     else:
         # Whether there is room is looked at after everything that was left of it gave its memory back.
         draft.change(name, settled_s=event.evidence.answered_s)
         task = draft.put_task(replace(task, cursor=task.cursor + 1, attempt=0))
         if verb is Verb.START_UNIT:
             carry_on(draft, task)
+
+
+def _came_late(task: Task, event: StepEnded) -> bool:
+    """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
+    new daemon goes on with may have stopped it itself."""
+    return task.kind is not TaskKind.START and event.evidence.stopped_before and not task.attempt
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -149,10 +157,9 @@ def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
     draft.command(LookNow(model=name, unit=name))
 
 
-def _stopped(draft: Draft, task: Task) -> None:
+def _stopped(draft: Draft, task: Task, *, ours: bool) -> None:
     name = task.model
     record = draft.state(name, Fact.GONE)
-    ours = task.cause.kind is not CauseKind.OPERATOR
     invocation = record.unit.value.invocation if isinstance(record.unit, Known) else ""
     draft.end_task(task, "stopped", done=True)
     clear_failures(draft, name)

@@ -296,3 +296,13 @@ def test_sockets_passed_by_another_name_are_refused() -> None:
     check_names({"api": (), "gateway": ()})
     with pytest.raises(SocketTaken, match=r"passed a socket as 'sleepd\.socket'"):
         check_names({"api": (), "sleepd.socket": ()})
+
+
+async def test_a_refusal_that_passes_says_when_to_come_again(api: Api) -> None:
+    api.daemon.answers["chat"] = Answer(1, AnswerKind.REFUSED, problem="failed", detail="it ends", retry_s=5.0)
+    for method, path, body in (
+        ("POST", "/v1/models/chat/wake", None),
+        ("PUT", "/v1/holds/h", {"model": "chat", "ttl_s": 60}),
+    ):
+        async with api.session.request(method, f"http://x{path}", json=body or {}) as response:
+            assert (response.status, response.headers.get("Retry-After")) == (503, "5"), path

@@ -37,7 +37,7 @@ from sleepd.core.model import (
     Settings,
 )
 from sleepd.core.plan import Verb, plan_stop
-from sleepd.core.rules import WAKE, AsleepFor
+from sleepd.core.rules import STOP, WAKE, AsleepFor
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.units import GIB
 from sleepd.core.world import Stopped, Task, TaskKind
@@ -411,3 +411,16 @@ def test_a_stop_takes_no_lock_that_the_start_in_its_place_had_not_got_yet():
     assert starts.world.tasks["a"].claims == frozenset()
     stops = play(starts.world, StopAsked(7, "a", "root", 60.0), at_s=2.0)
     assert (begun(stops), stops.world.tasks["a"].claims) == ("stop 0", frozenset())
+
+
+@pytest.mark.parametrize(("before", "problem"), [(True, "stopped"), (False, None)])
+def test_what_a_person_stopped_before_a_rule_could_is_not_the_rules_to_start(before, problem):
+    retire = rule("retire", STOP, AsleepFor(0.0))
+    made = world(record(life=ASLEEP, spec=MAY_STOP, unit=unit(), since_s=NOW.mono_s - 60.0), rules=(retire,))
+    stopping = play(made)
+    task = stopping.world.tasks["a"]
+    evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=unit(INACTIVE, 1.0), stopped_before=before)
+    gone = play(stopping.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, evidence), at_s=1.0)
+    assert state(gone) is State.STOPPED
+    wished = play(gone.world, WAKE_IT, at_s=1.0)
+    assert answers(wished) == ({7: (AnswerKind.REFUSED, problem)} if problem else {})
