@@ -22,6 +22,7 @@ _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
 _JOB_REMOVED = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved',path='{_ROOT}'"
 CALL_S = 25.0
 """sd-bus gives a method call 25 s; polkit is asked within it."""
+_LEFT = frozenset({"org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected"})
 JOBS_KEPT = 256
 """Ends of jobs that are remembered for whoever asks a moment later: a signal may outrun the reply that names it."""
 
@@ -38,6 +39,10 @@ class BusGone(Exception):
     """There is no bus, nobody answers on it, or the connection broke; the text says which."""
 
 
+class BusBroke(BusGone):
+    """The call was sent, and its answer never came: whether it was taken is not known."""
+
+
 class SystemdBus:
     """One connection, made when it is needed and made anew when it broke."""
 
@@ -49,7 +54,7 @@ class SystemdBus:
         self._awaited: dict[str, asyncio.Future[str]] = {}
 
     async def call(self, member: str, signature: str = "", body: list[Any] | None = None) -> list[Any]:
-        """Return what the manager's method answered. Raises BusError, BusGone."""
+        """Return what the manager's method answered. Raises BusError, BusGone; BusBroke where it was sent."""
         return await self._ask(_ROOT, MANAGER, member, signature, body or [])
 
     async def get(self, path: str, interface: str, name: str) -> Any:
@@ -87,13 +92,15 @@ class SystemdBus:
             async with asyncio.timeout(CALL_S):
                 reply = await bus.call(message)
         except TimeoutError:
-            raise BusGone(f"systemd did not answer {message.member} within {CALL_S:.0f} s") from None
+            raise BusBroke(f"systemd did not answer {message.member} within {CALL_S:.0f} s") from None
         except (OSError, EOFError) as error:
             self._drop(str(error))
-            raise BusGone(f"the connection to the bus broke: {error}") from error
+            raise BusBroke(f"the connection to the bus broke: {error}") from error
         if reply is None:
-            raise BusGone("the connection to the bus broke")
+            raise BusBroke("the connection to the bus broke")
         if reply.message_type is MessageType.ERROR:
+            if reply.error_name in _LEFT:
+                raise BusBroke(f"systemd left the bus before it answered {message.member}")
             raise BusError(reply.error_name or "", str(reply.body[0]) if reply.body else "")
         return list(reply.body)
 
@@ -125,9 +132,9 @@ class SystemdBus:
         except BusError as error:
             bus.disconnect()
             raise BusGone(f"no systemd on the bus: {error}") from error
-        except BusGone:
+        except BusGone as error:
             bus.disconnect()
-            raise
+            raise BusGone(str(error)) from error
         return bus
 
     def _take_signal(self, message: Message) -> None:

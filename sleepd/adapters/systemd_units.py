@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sleepd.adapters.loop_thread import LoopThread
-from sleepd.adapters.systemd_bus import SYSTEMD, BusError, BusGone, SystemdBus
+from sleepd.adapters.systemd_bus import SYSTEMD, BusBroke, BusError, BusGone, SystemdBus
 from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import Seconds
@@ -52,9 +52,12 @@ class SystemdUnits:
         return Known(seen, asked_s, self._clock.now().mono_s)
 
     async def order(self, unit: str, order: UnitOrder, *, timeout_s: Seconds) -> Ordered:
-        """Order it and return how its job ended; UNANSWERED where the job still runs after `timeout_s`."""
+        """Order it and return how its job ended; UNANSWERED where the job still runs after `timeout_s`, or may have
+        begun: the answer to the order was lost."""
         try:
             return await self._thread.run(self._order(unit, order), timeout_s)
+        except BusBroke as error:
+            return Ordered(JobEnd.UNANSWERED, str(error))
         except BusGone as error:
             return Ordered(JobEnd.UNREACHABLE, str(error))
         except BusError as error:
@@ -112,7 +115,10 @@ class SystemdUnits:
                 result = None
             if result is not None:
                 return Ordered(_JOB_ENDS.get(result, JobEnd.OTHER), _told(unit, order, result))
-            seen = await self._look(unit)
+            try:
+                seen = await self._look(unit)
+            except (BusGone, BusError):
+                continue  # the job goes on without a bus; it is asked after again once there is one
             if not seen.job:
                 # It ended while nobody listened: what the unit is now tells how.
                 done = seen.is_over if order is UnitOrder.STOP else seen.active in ("active", "activating", "reloading")

@@ -13,7 +13,7 @@ from sleepd.core.units import MonotonicS, Seconds
 
 LOOK_S: Seconds = 10.0
 STOPS = 3
-"""How often a unit is told to stop that goes on, or comes back by itself, before it counts as not to be stopped."""
+"""How often a unit that goes on, or comes back by itself, is told anew before it counts as not to be stopped."""
 KILLED_S: Seconds = 10.0
 """How long what was killed may still be seen in its cgroup."""
 AGAIN_S: Seconds = 0.5
@@ -24,24 +24,40 @@ def end_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
     """DONE: the unit is over, its cgroup is empty, and NVML shows that its processes hold nothing any more."""
     evidence = Evidence(None, "", started_s, started_s)
     pids = set(order.pids)
-    for attempt in range(STOPS + 1):
+    deadline_s, stops = started_s + order.timeout_s, 0
+    while stops <= STOPS:
         got = yield LookUnit(order.unit, LOOK_S)
         seen: Reading[UnitSeen] = got.value
         evidence = replace(evidence, answered_s=got.mono_s, unit=seen)
         if not isinstance(seen, Known):
-            return StepEnd.UNANSWERED, replace(evidence, detail=f"{seen.reason}: {seen.detail}".rstrip(": "))
+            why = f"{seen.reason}: {seen.detail}".rstrip(": ")
+            if not stops:
+                nothing_done = Ordered(JobEnd.UNREACHABLE, why)
+                return StepEnd.UNANSWERED, replace(evidence, detail=why, ordered=nothing_done)
+            if got.mono_s >= deadline_s:
+                return StepEnd.UNANSWERED, replace(evidence, detail=why)
+            yield Pause(AGAIN_S)
+            continue
         unit = seen.value
-        if attempt == 0:
+        if not stops:
             evidence = replace(evidence, stopped_before=unit.is_stopped_on_purpose)
         if order.invocation and unit.invocation and unit.invocation != order.invocation:
             return StepEnd.DONE, replace(evidence, detail="another process runs in its place already")
         pids |= {*unit.pids, *((unit.main_pid,) if unit.main_pid else ())}
         if unit.is_over:
-            return (yield from _clear(order, evidence, unit, pids, started_s + order.timeout_s))
-        ordered: Ordered = (yield OrderUnit(order.unit, UnitOrder.STOP, order.timeout_s)).value
-        if ordered.end is not JobEnd.DONE:
+            return (yield from _clear(order, evidence, unit, pids, deadline_s))
+        got = yield OrderUnit(order.unit, UnitOrder.STOP, order.timeout_s)
+        ordered: Ordered = got.value
+        stops += 1
+        if ordered.end is JobEnd.UNREACHABLE and stops > 1:
+            # An earlier order got through: the unit is not what it was.
+            ordered = replace(ordered, end=JobEnd.UNANSWERED)
+        if ordered.end is JobEnd.UNANSWERED and got.mono_s < deadline_s and stops <= STOPS:
+            # Its answer was lost: what became of it is seen at the unit.
+            yield Pause(AGAIN_S)
+        elif ordered.end is not JobEnd.DONE:
             return _not_done(ordered), replace(evidence, detail=ordered.detail, ordered=ordered)
-    return StepEnd.UNPROVEN, replace(evidence, detail=f"{order.unit} was told to stop {STOPS} times and still runs")
+    return StepEnd.UNPROVEN, replace(evidence, detail=f"{order.unit} was told to stop {stops} times and still runs")
 
 
 def _clear(order: StepOrder, evidence: Evidence, unit: UnitSeen, pids: set[int], deadline_s: MonotonicS) -> Procedure:

@@ -10,12 +10,12 @@ from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_duration
-from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import UNIT_VERBS, Verb, plan_await, plan_start, plan_stop
 from sleepd.core.restarts import clear_restarts, count_restart, owe_restart
 from sleepd.core.tasks import carry_on, create, describe, owe_wakes, refuse_users
-from sleepd.core.unit import JobEnd, Ordered
+from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.world import AskKind, Belief, ModelRecord, Stopped, Task, TaskKind
 
 STOPPED_HINT = "sleepctl start"
@@ -186,7 +186,9 @@ def _stopped(draft: Draft, task: Task, *, ours: bool) -> None:
 def _not_done(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
     name, ordered = task.model, event.evidence.ordered
     detail = event.evidence.detail or event.end.value
-    if task.kind is TaskKind.STOP:
+    if ordered is not None and ordered.end is JobEnd.CANCELED:
+        _overruled(draft, task, detail, event.evidence.unit)
+    elif task.kind is TaskKind.STOP:
         _not_stopped(draft, task, detail, ordered)
     elif verb is Verb.AWAIT_HEALTH and event.end is StepEnd.BROKEN_OFF:
         unit = event.evidence.unit
@@ -250,6 +252,22 @@ def _fell_back(draft: Draft, task: Task, detail: str) -> None:
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
     draft.change(name, made_room=task.slept)
+
+
+def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | None) -> None:
+    """Another job took the place of ours: what somebody else wants of the unit is left to them, and looked at."""
+    name = task.model
+    if task.kind is not TaskKind.STOP and isinstance(unit, Known) and unit.value.is_stopped_on_purpose:
+        stopped_on_purpose(draft, name, task)
+        return
+    draft.end_task(task, f"overruled: {detail}")
+    draft.state(name, Fact.LOST)
+    draft.fail(name, "lost", f"{detail}: somebody else stopped or started it meanwhile")
+    draft.change(name, made_room=task.slept, belief=None, start_wanted=None, restart_due="")
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.STOP:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    draft.command(LookNow(model=name, unit=name))
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:

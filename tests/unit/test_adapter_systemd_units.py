@@ -166,6 +166,19 @@ async def test_a_bus_that_goes_away_under_a_job_does_not_lose_its_end(systemd, u
     assert (await stopping).end is JobEnd.DONE
 
 
+async def test_nor_does_one_that_is_away_for_a_while(systemd, units, monkeypatch):
+    monkeypatch.setattr("sleepd.adapters.systemd_units.ASK_AGAIN_S", 0.1)
+    unit = systemd.add(NAME, sleeper, stop_s=1.0)
+    systemd.start(unit)
+    stopping = asyncio.ensure_future(units.order(NAME, UnitOrder.STOP, timeout_s=LIMIT_S))
+    await until_active(units, "deactivating")
+    systemd.bus.close()
+    await asyncio.sleep(0.5)
+    assert not stopping.done()
+    systemd.bus.open()
+    assert (await stopping).end is JobEnd.DONE
+
+
 async def test_a_job_that_outlasts_our_patience_goes_on(systemd, units):
     unit: Unit = systemd.add(NAME, sleeper, stop_s=1.5)
     systemd.start(unit)

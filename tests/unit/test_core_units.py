@@ -296,6 +296,46 @@ def test_a_stop_that_polkit_refuses_leaves_the_model_as_it_was():
     assert ended.world.models["a"].belief.life == ASLEEP
 
 
+def test_a_stop_that_finds_no_bus_leaves_the_model_as_it_was_and_restarts_nothing():
+    made = record(life=ASLEEP, spec=UNIT, unit=unit(), since_s=NOW.mono_s - 60.0)
+    turn = asked(world(made), StopAsked(7, "a", "root", 60.0))
+    task = turn.world.tasks["a"]
+    no_bus = Missing(MissingReason.NO_MANAGER, "no system bus")
+    evidence = Evidence(None, "no system bus", unit=no_bus, ordered=Ordered(JobEnd.UNREACHABLE, "no system bus"))
+    ended = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.UNANSWERED, evidence), at_s=1.0)
+    assert (ended.world.models["a"].belief.life, ended.world.models["a"].restart_due) == (ASLEEP, "")
+
+
+COMES = replace(RUNS, active="deactivating", sub="stop-sigterm", job="start")
+
+
+def test_a_stop_that_somebodys_start_overruled_is_no_failure_to_be_ended_by_a_restart():
+    made = record(life=ASLEEP, spec=UNIT, unit=unit(), since_s=NOW.mono_s - 60.0)
+    turn = asked(world(made), StopAsked(7, "a", "root", 60.0))
+    task = turn.world.tasks["a"]
+    canceled = Evidence(None, "canceled", unit=unit(COMES, 1.0), ordered=Ordered(JobEnd.CANCELED, "canceled"))
+    ended = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.REFUSED, canceled), at_s=1.0)
+    assert answers(ended) == {7: (AnswerKind.REFUSED, "engine_failed")}
+    comes = play(ended.world, looked(COMES, 2.0), at_s=2.0)
+    assert (state(comes), comes.world.tasks["a"].kind) == (State.STARTING, TaskKind.START)
+    assert comes.world.models["a"].restarts_s == ()
+
+
+def test_a_start_that_somebodys_stop_overruled_stays_stopped():
+    turn = asked(world(stopped()), StartAsked(7, "a", "root", 60.0))
+    task = turn.world.tasks["a"]
+    over = Evidence(None, "", NOW.mono_s + 0.5, NOW.mono_s + 0.5, unit=unit(INACTIVE, 0.5))
+    turn = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, over), at_s=0.5)
+    turn = play(fresh(turn.world, 1.0), at_s=1.0)
+    task = turn.world.tasks["a"]
+    assert (task.plan.steps[task.cursor].verb, task.running) == (Verb.START_UNIT, True)
+    canceled = Evidence(None, "canceled", unit=unit(INACTIVE, 1.0), ordered=Ordered(JobEnd.CANCELED, "canceled"))
+    ended = play(turn.world, StepEnded("a", task.id, task.cursor, StepEnd.REFUSED, canceled), at_s=1.0)
+    left = play(ended.world, looked(INACTIVE, 2.0), at_s=2.0)
+    assert (state(left), left.world.models["a"].stopped) == (State.STOPPED, None)
+    assert answers(ended) == {7: (AnswerKind.REFUSED, "stopped")}
+
+
 # --- "Host-RAM pressure ... level 1 sleepers with may_stop are stopped, least recently used first, one at a time" -----
 
 
@@ -325,6 +365,7 @@ def test_one_at_a_time_the_least_recently_used_first_and_measured_before_the_nex
     measured = play(too_early.world, HostLooked(short(9, at_s=10.0)), at_s=10.0)
     (told,) = [n.text for n in measured.notes if n.kind == "relief"]
     assert "9GiB of RAM are available now, 4GiB more than before" in told
+    assert not {"helpless"} & {*kinds(gone), *kinds(too_early), *kinds(measured)}
     assert begun(measured, "a") == "stop 0"
 
 

@@ -116,6 +116,28 @@ def test_a_unit_that_comes_back_whenever_it_is_stopped_is_given_up():
     assert outside.ordered == [UnitOrder.STOP] * 4
 
 
+NO_BUS = Missing(MissingReason.NO_MANAGER, "no system bus")
+
+
+def test_a_stop_whose_answer_was_lost_is_followed_up_at_the_unit():
+    outside = Outside(units=(RUNS, NO_BUS, NO_BUS, OVER), orders=(Ordered(JobEnd.UNANSWERED, "the bus broke"),))
+    end, evidence = outside.run(Verb.END_UNIT)
+    assert (end, outside.ordered) == (StepEnd.DONE, [UnitOrder.STOP])
+    assert not evidence.stopped_before
+
+
+def test_a_second_order_that_finds_no_bus_does_not_mean_that_nothing_was_done():
+    orders = (Ordered(JobEnd.UNANSWERED, "the bus broke"), Ordered(JobEnd.UNREACHABLE, "no system bus"))
+    end, evidence = Outside(units=(RUNS,), orders=orders).run(Verb.END_UNIT)
+    assert (end, evidence.ordered.end) == (StepEnd.UNANSWERED, JobEnd.UNANSWERED)
+
+
+def test_a_unit_that_cannot_be_looked_at_is_left_untouched_and_that_is_said():
+    outside = Outside(units=(NO_BUS,))
+    end, evidence = outside.run(Verb.END_UNIT)
+    assert (end, outside.ordered, evidence.ordered.end) == (StepEnd.UNANSWERED, [], JobEnd.UNREACHABLE)
+
+
 def test_a_start_that_is_refused_says_why():
     outside = Outside(orders=(Ordered(JobEnd.FAILED, "start-limit-hit"),))
     end, evidence = outside.run(Verb.START_UNIT)
