@@ -11,8 +11,10 @@ from sleepd.core.events import (
     Answer,
     AnswerKind,
     Evidence,
+    HoldAsked,
     HostLooked,
     ModelLooked,
+    PinAsked,
     StartAsked,
     StepEnd,
     StepEnded,
@@ -284,6 +286,20 @@ def test_a_stop_shuts_the_gate_first_and_confirms_that_nothing_runs():
 def test_a_stop_is_refused_where_it_may_not_be(fields, problem):
     made = record(spec=UNIT, **{"unit": unit(), **fields})
     assert answers(asked(world(made), StopAsked(7, "a", "root", 60.0))) == {7: (AnswerKind.REFUSED, problem)}
+
+
+@pytest.mark.parametrize(
+    ("came", "problem"),
+    [
+        (HoldAsked(8, "h", "a", 1000, "alice", 60.0), "held"),
+        (PinAsked(8, "a", "root", True), "pinned"),
+    ],
+)
+def test_a_hold_or_pin_that_came_before_anything_was_sent_takes_back_a_stop(came, problem):
+    stops = asked(world(record(spec=UNIT, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    turn = play(stops.world, came, at_s=0.1)
+    assert (state(turn), turn.world.tasks) == (State.AWAKE, {})
+    assert answers(turn) == {7: (AnswerKind.REFUSED, problem), 8: (AnswerKind.DONE, "")}
 
 
 def test_a_stop_that_polkit_refuses_leaves_the_model_as_it_was():
