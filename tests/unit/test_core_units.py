@@ -389,6 +389,15 @@ def test_nobody_is_stopped_for_ram_who_is_protected_or_awake(kept):
     assert (begun(turn, "a"), begun(turn, "b")) == ("", "")
 
 
+def test_a_sleeper_that_is_only_observed_does_not_keep_the_next_from_being_stopped():
+    made = world(*sleepers(), rules=(pressure(),))
+    watched = replace(made.models["b"], spec=replace(made.models["b"].spec, mode=Mode.OBSERVE))
+    made = world(made.models["a"], watched, rules=(pressure(),))
+    turn = play(made, HostLooked(short()))
+    assert (begun(turn, "a"), begun(turn, "b")) == ("stop 0", "")
+    assert [n.model for n in turn.notes if n.kind == "would"] == ["b"]
+
+
 def test_where_nothing_can_help_that_is_said_once_with_what_would():
     made = world(*(replace(r, spec=replace(r.spec, may_stop=False)) for r in sleepers()), rules=(pressure(),))
     turn = play(made, HostLooked(short()))
