@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
-from sleepd.core.model import Known, Reading
+from sleepd.core.model import Known, Reading, Settings
 from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
-from sleepd.core.world import World
+from sleepd.core.world import ModelRecord, World
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
 
@@ -118,24 +118,24 @@ class Observer:
                 )
                 reading = await self._timed("server", look)
                 self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
-            await self._rest_until_due(name, asked_s)
+            await self._rest_until_due(f"model:{name}", name, asked_s, poll_after_s)
 
-    async def _rest_until_due(self, name: str, asked_s: float) -> None:
-        """Wait for the model's next poll. How soon that is follows from what it is by then: what woke meanwhile is
-        looked at as often as all that are awake, not as rarely as the sleeper it was at its last look."""
+    async def _rest_until_due(
+        self, key: str, name: str, asked_s: float, after_s: Callable[[ModelRecord, Settings], float]
+    ) -> None:
+        """Wait for the next look of this sort. How soon that is follows from what the model is by then:
+        what woke meanwhile is looked at as often as all that are awake, not as rarely as the sleeper it was."""
         while (record := self._sink.world.models.get(name)) is not None:
             settings, now_s = self._sink.world.settings, self._clock.now().mono_s
-            due_s = asked_s + poll_after_s(record, settings)
-            if due_s <= now_s or await self._rest(f"model:{name}", min(due_s, now_s + settings.poll_every_s), asked_s):
+            due_s = asked_s + after_s(record, settings)
+            if due_s <= now_s or await self._rest(key, min(due_s, now_s + settings.poll_every_s), asked_s):
                 return
 
     async def _watch_unit(self, name: str) -> None:
         while (record := self._sink.world.models.get(name)) is not None and record.spec.unit:
             asked_s = self._clock.now().mono_s
             self._sink.submit(UnitLooked(name, await look_at_unit(self._units, record.spec.unit, LOOK_TIMEOUT_S)))
-            record = self._sink.world.models.get(name, record)
-            # What makes a look urgent asks for it.
-            await self._rest(f"unit:{name}", asked_s + unit_after_s(record, self._sink.world.settings), asked_s)
+            await self._rest_until_due(f"unit:{name}", name, asked_s, unit_after_s)
 
     async def _watch_gpus(self) -> None:
         while True:
