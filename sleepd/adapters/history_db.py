@@ -146,8 +146,10 @@ class HistoryDatabase:
         try:
             with transaction(db):
                 self._writer.write(batch)
-        except BaseException:
+        except BaseException as error:
             self._writer = Writer(db)  # names that were given numbers have none any more
+            if isinstance(error, OverflowError | ValueError):  # a value that no column holds
+                raise sqlite3.DataError(in_short(error)) from error
             raise
 
     def _forget(self, db: sqlite3.Connection, before_wall_s: WallS) -> int:

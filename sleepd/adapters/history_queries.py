@@ -69,7 +69,9 @@ def read_page(db: sqlite3.Connection, span: Span, limit: int, after: str = "") -
     from_s, to_s = int(span.from_wall_s), int(span.to_wall_s)
     running: Rows = []
     if not after:
-        at = [from_ms, _LAST, from_s - 60, _LAST, from_ms - 1, _LAST, _LAST, from_s - 60, _LAST, _LAST]
+        # Not before the epoch: a cursor has digits only, and nothing is on record there.
+        minute, began_ms = max(0, from_s - 60), max(0, from_ms - 1)
+        at = [from_ms, _LAST, minute, _LAST, began_ms, _LAST, _LAST, minute, _LAST, _LAST]
         models = ids if ids is not None else _all_models(db, "intervals")
         running = [row for id_ in models if (row := db.execute(RUNNING, (id_, from_ms)).fetchone()) is not None]
         running = [row for row in running if row[5] is None or row[5] > from_ms]

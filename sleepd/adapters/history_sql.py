@@ -66,6 +66,8 @@ RETENTION = (
 )
 """Each deletes at most :rows of what ended before :before."""
 
+COUNT_LIMIT = 1 << 40
+"""More than any server does in a minute: a counter that leaps must not keep others from being written."""
 _COUNTS = (
     "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,"
     " finished = finished + excluded.finished, prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
@@ -143,15 +145,16 @@ class Writer:
         longest_ms = None if each.longest_wait_s is None else _ms(each.longest_wait_s)
         return (
             *(_ms(each.began_wall_s), self._id(each.model), each.task, each.kind, each.level),
-            *(self._id(each.by), self._id(each.who), _ms(each.ended_wall_s), each.result, each.outcome),
+            *(self._id(each.by), self._id(each.who), _ms(each.ended_wall_s), each.result, _text(each.outcome)),
             *(" ".join(each.victims), each.served, longest_ms),
         )
 
     def _counts(self, moment: int, model: str, counts: Counts) -> Sequence[int]:
         found = (counts.requests, counts.finished, counts.prompt_tokens, counts.output_tokens)
-        return (moment, self._id(model), *found)
+        return (moment, self._id(model), *(min(number, COUNT_LIMIT) for number in found))
 
     def _id(self, name: str) -> int:
+        name = _text(name)
         found = self._ids.get(name)
         if found is None:
             found = self._db.execute("INSERT INTO names (name) VALUES (?)", (name,)).lastrowid
@@ -177,6 +180,11 @@ def read_kept(db: sqlite3.Connection) -> Kept:
         for name, state, level, weights, since, until, by, who, task, freed in rows
     }
     return Kept(found)
+
+
+def _text(written: str) -> str:
+    """Half a surrogate pair, as a server's answer may hold, is no text to SQLite."""
+    return written.encode("utf-8", "replace").decode()
 
 
 def _ms(seconds: float) -> int:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sleepd import __version__
-from sleepd.adapters.threads import WorkThread, in_thread
+from sleepd.adapters.threads import WorkThread
 from sleepd.obs.spans import Span
 
 QUEUE_SPANS, BATCH_SPANS, DELAY_MS = 2048, 256, 1000
@@ -57,10 +57,11 @@ class OtelExporter:
 
     async def close(self) -> None:
         """Send what is left within `STOP_S`; a collector that hangs is left behind."""
+        ended = self._thread.do(self._provider.shutdown)  # after what waits to become spans
         self._thread.end()
         try:
             async with asyncio.timeout(STOP_S):
-                await asyncio.shield(in_thread("tracing end", self._provider.shutdown))
+                await asyncio.shield(ended)
         except TimeoutError:
             return
         finally:

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
 from sleepd.adapters.cgroup import group_dirs
+from sleepd.adapters.owners import SharedLook
 from sleepd.core.model import ModelSpec
 
 SAME_START_S = 1.0
@@ -42,22 +42,19 @@ class ProcessFinder:
 
     def __init__(self, cgroup_root: Path) -> None:
         self._cgroup_root = cgroup_root
+        self._owners = SharedLook()
 
     async def find(self, spec: ModelSpec) -> tuple[int, ...]:
-        return await asyncio.to_thread(self._find, spec)
+        """Return the server's pids. Waits for one or two looks at all of /proc where its cgroup names none."""
+        found = await asyncio.to_thread(self._members, spec)
+        return tuple(sorted(found or (await self._owners.take()).of(spec.url)))
 
     async def find_started(self, pids: Sequence[int], started_s: float) -> Process | None:
         """Return which of these processes started then (seconds since the epoch); None where none can be seen."""
         return await asyncio.to_thread(_find_started, pids, started_s)
 
-    def _find(self, spec: ModelSpec) -> tuple[int, ...]:
-        found: set[int] = set()
-        for directory in group_dirs(self._cgroup_root, spec):
-            found |= set(_members(directory))
-        if not found:
-            for owner in _owners(spec.url):
-                found |= {owner, *_descendants(owner)}
-        return tuple(sorted(found))
+    def _members(self, spec: ModelSpec) -> set[int]:
+        return {pid for directory in group_dirs(self._cgroup_root, spec) for pid in _members(directory)}
 
 
 def _find_started(pids: Sequence[int], started_s: float) -> Process | None:
@@ -77,26 +74,4 @@ def _members(directory: Path) -> Iterator[int]:
         for listing in directory.rglob("cgroup.procs"):
             yield from (int(line) for line in listing.read_text().split() if line.isdigit())
     except OSError:
-        return
-
-
-def _owners(url: str) -> Iterator[int]:
-    """Pids that listen at this address, where the kernel lets us see them."""
-    try:
-        if url.startswith("unix:"):
-            path = url.removeprefix("unix:")
-            # psutil gives a unix socket's path where others have a pair; its stubs know only the pair.
-            yield from {c.pid for c in psutil.net_connections("unix") if str(c.laddr) == path and c.pid is not None}
-            return
-        port = urlsplit(url).port
-        listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
-        yield from {c.pid for c in listening if c.laddr and c.laddr.port == port and c.pid}
-    except (psutil.Error, OSError, ValueError):
-        return
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    try:
-        yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
-    except psutil.Error:
         return

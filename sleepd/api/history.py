@@ -65,7 +65,9 @@ async def get_report(call: Call) -> web.StreamResponse:
 def _problem(error: Exception) -> Problem:
     if isinstance(error, WrongQuestion):
         return Problem("invalid", str(error))
-    return Problem("failed", f"there is no history to be had: {error}")
+    problem = Problem("failed", str(error))
+    problem.body["title"] = "there is no history to be had"
+    return problem
 
 
 def _span(call: Call, models: str, from_: str | None, to: str | None, before_s: float) -> Span:

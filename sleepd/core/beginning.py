@@ -12,6 +12,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
 from sleepd.core.tasks import ON_STOP, without_victim
+from sleepd.core.units import format_duration
 from sleepd.core.world import (
     HOST_LOCK,
     UNIT_TASKS,
@@ -41,12 +42,14 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
     for name, spec in settings.models.items():
         kept = saved.models.get(name)
         task = saved.tasks.get(name)
-        record = newborn(spec, now) if kept is None else _remember(spec, kept, now)
+        record = newborn(spec, now) if kept is None else _remember(spec, kept, now, settings)
         if kept is not None and task is not None and _goes_on(task, kept, spec.unit):
             record = replace(record, life=kept.life, belief=None)
             step_verb = task.plan.steps[task.cursor].verb
             left_marks = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
-            fenced = left_marks and step_verb not in UNIT_VERBS
+            # A step that waited for its moment (for memory, say) was not sent: there is nothing to find out about it,
+            # and its intent is still that of the step before.
+            fenced = left_marks and task.running and step_verb not in UNIT_VERBS
             phase = Phase.FENCE if fenced and kept.life.state is not State.BROKEN else task.phase
             resume_s = now.mono_s if task.resume_s is not None else None
             phase = Phase.FENCE if task.running and step_verb is Verb.START_UNIT else phase
@@ -110,13 +113,13 @@ def _goes_on(task: Task, kept: ModelSaved, unit: str) -> bool:
     return task.cursor < len(task.plan.steps) and kept.life.state is not State.DRAINING and kept.incarnation is not None
 
 
-def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
+def _remember(spec: ModelSpec, kept: ModelSaved, now: Now, settings: Settings) -> ModelRecord:
     settled = kept.life.state in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2)
     believed = Life(State.AWAKE, kept.life.weights) if kept.life.state is State.DRAINING else kept.life
     terminal = kept.life.state is State.FAILED or (kept.life.state is State.STOPPED and bool(spec.unit))
     weights = kept.life.weights if settled or terminal else Weights.DOUBTFUL
     since_s = now.mono_s - age_of(kept.since_wall_s, now)
-    return ModelRecord(
+    record = ModelRecord(
         spec=spec,
         life=kept.life if terminal else Life(State.UNKNOWN, weights),
         since_s=since_s,
@@ -150,6 +153,17 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now) -> ModelRecord:
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
     )
+    return _go_on_holding_down(record, kept, now, settings)
+
+
+def _go_on_holding_down(record: ModelRecord, kept: ModelSaved, now: Now, settings: Settings) -> ModelRecord:
+    """Whoever drives it does not care that the daemon was restarted: it is left alone as long as was said. A wall clock
+    that was set back meanwhile must not make that longer than a whole hold-down."""
+    left_s = min(kept.hold_down_until_wall_s - now.wall_s, settings.foreign_hold_down_s)
+    if kept.life.state is not State.FOREIGN or left_s <= 0:
+        return record
+    told = f"somebody else was at it before the daemon was restarted: hands off for {format_duration(left_s)}"
+    return replace(record, life=kept.life, hold_down_until_s=now.mono_s + left_s, reason=told)
 
 
 def _remember_hold(kept: HoldSaved, now: Now) -> Hold:

@@ -237,6 +237,7 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         pin=record.pin,
         attempts=record.attempts,
         cooldown_until_wall_s=_wall_of(record.cooldown_until_s, now),
+        hold_down_until_wall_s=_wall_of(record.hold_down_until_s, now),
     )
 
 
@@ -264,15 +265,16 @@ def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Re
     ]
 
 
-_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s", "restarts_wall_s")
+_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s")
 _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
 """What is saved of a record as it is, or worked out from nothing but the field of that name."""
+_MOMENTS = attrgetter("cooldown_until_s", "hold_down_until_s", "restarts_s")
 
 
 def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
     """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
     Most looks change nothing of it but the last use."""
-    if _SAVED(old) != _SAVED(new) or old.cooldown_until_s != new.cooldown_until_s or old.restarts_s != new.restarts_s:
+    if _SAVED(old) != _SAVED(new) or _MOMENTS(old) != _MOMENTS(new):
         return False
     return old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)
 

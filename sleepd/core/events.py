@@ -331,6 +331,7 @@ class ModelSaved:
     restarts_spent: bool = False
     served_as: str = ""
     told_to_stop: str = ""
+    hold_down_until_wall_s: WallS = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ LEAST_COSINE = 0.99
 SAME_COSINE = 0.999
 """Two vectors taken one after the other must agree this well to be known by."""
 
+TAKEN_RUNS = 2
+"""How often a question is asked whose answer is to be remembered."""
+
 NOISE_TOKENS = 4
 """So many of the same token in a row answer nothing."""
 

@@ -4,6 +4,7 @@ from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, LookNow, StepEnded
 from sleepd.core.frozen import replace
+from sleepd.core.known_answer import TAKEN_RUNS
 from sleepd.core.life import State
 from sleepd.core.model import CallCount, Known, ModelSeen
 from sleepd.core.plan import COUNTED_AS, Verb
@@ -61,6 +62,17 @@ def owe(draft: Draft, name: str, evidence: Evidence) -> None:
         known = record.fingerprint
         owed = ask_lost(owed, known.prompt_tokens if known else None)
     draft.change(name, owed=owed)
+
+
+def owe_unheard(draft: Draft, task: Task) -> None:
+    """Remember what the questions of a task may still move that ends while they are out: they run on, unheard."""
+    record = draft.models[task.model]
+    if not task.running or task.plan.steps[task.cursor].verb is not Verb.FINGERPRINT or record.facts is None:
+        return
+    owed = record.owed
+    for _ in range(TAKEN_RUNS * (1 + len(record.facts.lora_names))):
+        owed = ask_lost(owed, None)
+    draft.change(task.model, owed=owed)
 
 
 def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:

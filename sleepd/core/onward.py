@@ -104,9 +104,9 @@ def _room_by_victims(draft: Draft, task: Task, missing: Mapping[str, Bytes]) -> 
 def _missing_bytes(draft: Draft, task: Task) -> Mapping[str, Bytes] | None:
     """By how much the rest of the wake certainly does not fit, by GPU; None where only a fresh reading can tell. What
     cannot be told is not missing: the wake was let in with all it needs."""
-    if not isinstance(draft.gpus, Known) or not task.rest:
+    if not task.rest:
         return {}
-    if draft.mono_s - draft.gpus.asked_at_s > FRESH_S:
+    if not isinstance(draft.gpus, Known) or draft.mono_s - draft.gpus.asked_at_s > FRESH_S:
         return None
     free = {gpu.uuid: gpu.free_bytes for gpu in draft.gpus.value}
     return {u: bytes_ - free[u] for u, bytes_ in task.rest.items() if bytes_ > free.get(u, bytes_)}

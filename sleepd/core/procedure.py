@@ -22,7 +22,7 @@ from sleepd.core.asking import (
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.events import Evidence, StepEnd, StepOrder
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import BASE, agreed
+from sleepd.core.known_answer import BASE, TAKEN_RUNS, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
 from sleepd.core.plan import CHECKSUMS, SLEEPS, UNIT_VERBS, WAKES, Proof, Verb
@@ -190,7 +190,7 @@ def _plain_call(order: StepOrder, started_s: MonotonicS) -> Procedure:
 
 def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
     """Ask the known question of the base model and of each adapter; twice where the answer is to be remembered."""
-    runs = 2 if order.step.verb is Verb.FINGERPRINT else 1
+    runs = TAKEN_RUNS if order.step.verb is Verb.FINGERPRINT else 1
     answers: dict[str, KnownAnswer] = {}
     spent, at_s = Activity(), started_s
     for name, run in ((name, run) for name in (BASE, *order.adapters) for run in range(runs)):

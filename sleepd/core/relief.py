@@ -122,6 +122,8 @@ def _tell_effect(draft: Draft, relief: Relief, now: HostSeen) -> None:
 
 def tell_helpless(draft: Draft, rule: Rule, name: str) -> None:
     """Say once that RAM is short and nothing gives any back: only stopping a process would."""
+    if draft.memory.relief is not None:
+        return  # what the last stop gives back is not measured yet
     told = any(kind == "helpless" and of == rule.name for kind, of, _ in draft.memory.told)
     if told or any(_may_help(draft, draft.models[n], rule) for n in rule.applies_to if n in draft.models):
         return

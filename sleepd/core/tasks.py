@@ -6,6 +6,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
+from sleepd.core.learn import owe_unheard
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Known, Verify
@@ -44,6 +45,7 @@ def take_back_drain(draft: Draft, name: str, why: str) -> None:
     """Let a model that only drains serve on: nothing was sent yet, its gate simply opens again."""
     task = draft.tasks.get(name)
     if task is not None and draft.models[name].life.state is State.DRAINING:
+        owe_unheard(draft, task)
         draft.end_task(task, why)
         draft.state(name, Fact.WAKE_CHOSEN)
         draft.change(name, checking=False, reason=f"awake: {why}")

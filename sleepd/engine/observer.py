@@ -13,6 +13,7 @@ from sleepd.core.model import Known, Reading, Settings
 from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
 from sleepd.core.world import ModelRecord, World
+from sleepd.engine.places import Places
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
 
@@ -22,6 +23,11 @@ LOOK_TIMEOUT_S = 5.0
 """A poll that takes longer counts as failed; three in a row make the reading missing."""
 NUDGED_LOOK_S = 0.05
 """Looks asked for at once still keep this distance, so that a reading that stays missing is not hammered."""
+FIRST_LOOKS = 32
+"""First looks at a time. They ask for several large pages: hundreds at once would all be late together, and begin anew.
+"""
+PLACE_S = 1.0
+"""A first look that takes longer lets another begin beside it."""
 
 
 class Sink(Protocol):
@@ -55,19 +61,22 @@ class Observer:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._nudges: dict[str, asyncio.Event] = {}
         self._watching = False
+        self._followed: object = None
+        self._first_looks = Places(FIRST_LOOKS, PLACE_S)
         self._broken: asyncio.Queue[BaseException] = asyncio.Queue()
 
     def start(self) -> None:
-        self._watching = True
+        self._watching, self._followed = True, None
         self._spawn("gpus", self._watch_gpus)
         self._spawn("host", self._watch_host)
         self.follow()
 
     def follow(self) -> None:
         """Watch the models of the current world, and no others; nobody before the start and after the stop."""
-        if not self._watching:
+        models, settings = self._sink.world.models, self._sink.world.settings
+        if not self._watching or settings is self._followed:
             return
-        models = self._sink.world.models
+        self._followed = settings  # which models there are, nothing else decides
         wanted = {f"model:{name}": partial(self._watch_model, name) for name in models}
         wanted |= {f"unit:{name}": partial(self._watch_unit, name) for name, r in models.items() if r.spec.unit}
         for key in [k for k in self._loops if ":" in k and k not in wanted]:
@@ -85,6 +94,7 @@ class Observer:
         for key in keys:
             if key in self._nudges:
                 self._nudges[key].set()
+                self._first_looks.hurry(key)
 
     async def stop(self) -> None:
         self._watching = False
@@ -107,29 +117,47 @@ class Observer:
         raise await self._broken.get()
 
     async def _watch_model(self, name: str) -> None:
-        while name in self._sink.world.models:
-            record = self._sink.world.models[name]
+        hurried = False
+        while (record := self._sink.world.models.get(name)) is not None:
             asked_s = self._clock.now().mono_s
-            if is_looked_at(self._sink.world, name):
-                look = self._server(name).look(
-                    ask_sleeping=asks_sleeping(record),
-                    timeout_s=LOOK_TIMEOUT_S,
-                    ask_connections=looks_at_connections(record),
-                )
-                reading = await self._timed("server", look)
-                self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
-            await self._rest_until_due(f"model:{name}", name, asked_s, poll_after_s)
+            if not is_looked_at(self._sink.world, name):
+                pass
+            elif asks_sleeping(record):
+                hurried = hurried or bool(record.waiters)
+                async with self._first_looks.taken(f"model:{name}", hurried=hurried):
+                    asked_s = self._clock.now().mono_s
+                    await self._look_at(name)
+            else:
+                await self._look_at(name)
+            hurried = await self._rest_until_due(f"model:{name}", name, asked_s, poll_after_s)
+
+    async def _look_at(self, name: str) -> None:
+        """Look as the world is by now: who had to wait for it may be gone, or looked at by a step."""
+        record = self._sink.world.models.get(name)
+        if record is None or not is_looked_at(self._sink.world, name):
+            return
+        look = self._server(name).look(
+            ask_sleeping=asks_sleeping(record),
+            timeout_s=LOOK_TIMEOUT_S,
+            ask_connections=looks_at_connections(record),
+        )
+        reading = await self._timed("server", look)
+        self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
 
     async def _rest_until_due(
         self, key: str, name: str, asked_s: float, after_s: Callable[[ModelRecord, Settings], float]
-    ) -> None:
-        """Wait for the next look of this sort. How soon that is follows from what the model is by then:
-        what woke meanwhile is looked at as often as all that are awake, not as rarely as the sleeper it was."""
+    ) -> bool:
+        """Wait for the next look of this sort; return whether somebody wants it now. How soon it is due follows from
+        what the model is by then: what woke meanwhile is looked at as often as all that are awake, not as rarely as
+        the sleeper it was at its last look."""
         while (record := self._sink.world.models.get(name)) is not None:
             settings, now_s = self._sink.world.settings, self._clock.now().mono_s
             due_s = asked_s + after_s(record, settings)
-            if due_s <= now_s or await self._rest(key, min(due_s, now_s + settings.poll_every_s), asked_s):
-                return
+            if due_s <= now_s:
+                break
+            if await self._rest(key, min(due_s, now_s + settings.poll_every_s), asked_s):
+                return True
+        return False
 
     async def _watch_unit(self, name: str) -> None:
         while (record := self._sink.world.models.get(name)) is not None and record.spec.unit:

@@ -46,7 +46,6 @@ class _Track:
     interval: Interval
     counted_s: MonotonicS
     put_by: str = ""
-    entered: int = 0
     used: Activity = NOTHING
 
 
@@ -59,6 +58,7 @@ class Chronicle:
         self._batch = Batch()
         self._fresh: list[tuple[MonotonicS, Transition]] = []
         self._late: dict[str, list[WallS]] = {}
+        self._entered: dict[str, int] = {}  # gates outlive their models, and so does what was counted of them
         self._vram: dict[tuple[str, str], tuple[int, Bytes]] = {}
         self._vram_minute = 0
         self._energy_j: Mapping[str, float] = {}
@@ -240,7 +240,7 @@ class Chronicle:
 
     def _count_requests(self, name: str, track: _Track, record: ModelRecord, entered: int, now: Now) -> None:
         late = self._late.pop(name, [])
-        let_in, track.entered = entered - track.entered, entered
+        let_in, self._entered[name] = entered - self._entered.get(name, 0), entered
         used, track.used = record.used - track.used, record.used
         if let_in or used.any():
             counts = self._batch.minutes.setdefault((minute_of(now.wall_s), name), Counts())
@@ -295,8 +295,10 @@ def put_by(by: str, who: str) -> str:
 
 
 def freed_of(record: ModelRecord) -> Bytes | None:
-    """Return the GPU bytes that the model gives back while it is asleep: measured, else declared."""
+    """Return the GPU bytes that the model gives back while it is asleep or stopped: measured, else declared."""
     learned = record.learned
+    if record.life.state is State.STOPPED and learned.awake:
+        return sum(learned.awake.values())
     both = learned.awake.keys() & learned.asleep.keys()
     if both:
         return sum(max(0, learned.awake[uuid] - learned.asleep[uuid]) for uuid in both)

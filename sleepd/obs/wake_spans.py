@@ -47,6 +47,8 @@ class WakeSpans:
         for task in turn.world.tasks.values():
             if task.kind is TaskKind.WAKE and task.id not in self._open and len(self._open) < WAKES_LIMIT:
                 self._open[task.id] = _Open(_wished_wall_s(task, before, now), now.wall_s)
+                if not any(model == task.model for _, model, _ in self._over):
+                    self._held.pop(task.model, None)  # they waited for something else, and long ago perhaps
             parent = self._open.get(task.parent) if task.parent is not None else None
             if parent is not None:
                 parent.victims.setdefault(task.model, now.wall_s)
@@ -58,6 +60,8 @@ class WakeSpans:
         for record in turn.records:
             if isinstance(record, TaskEnded):
                 self._end(record, before, now)
+        for gone in self._open.keys() - {task.id for task in turn.world.tasks.values()}:
+            del self._open[gone]  # with its model, that nobody manages any more
 
     def waited(self, held: Held, now: Now) -> None:
         """Take in a request that is held no more."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sleepd.adapters.declared_gpus import DeclaredGpus
-from sleepd.adapters.webhook_http import WebhookSender
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
@@ -34,12 +33,11 @@ from sleepd.service.followers import Followers
 from sleepd.service.history import HistoryPart
 from sleepd.service.listeners import Listeners
 from sleepd.service.metrics import MetricsPart
+from sleepd.service.onlookers import Onlookers
 from sleepd.service.parts import Parts
 from sleepd.service.reload import Reloading
 from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
-from sleepd.service.tracing import TracingPart
-from sleepd.service.webhooks import Webhooks
 from sleepd.wire import unread_models
 
 GATE_HOLD_S = 30.0
@@ -61,24 +59,15 @@ class Service:
         self._ring = EventRing(secrets.token_hex(4))
         self._gates = Gates()
         self.followers = Followers(self._complain)
-        self.history = HistoryPart(
-            parts.history,
+        self._onlookers = Onlookers(
+            parts,
             now=self.now,
             tell=lambda note: self._tell([note], self.now()),
-            keep_s=lambda: self._reloading.config.service.history_keep_s,
+            config=lambda: self._reloading.config,
             entered=lambda model: self._gates.of(model).entered,
-            energy=parts.energy,
         )
-        self.followers.turns.add(self.history.turned)
-        self.followers.waits.add(self.history.waited)
+        self._onlookers.follow(self.followers)
         self._metrics.follow(self.followers)
-        self._webhooks = Webhooks(
-            WebhookSender(), lambda note: self._tell([note], self.now()), lambda: self.now().wall_s
-        )
-        self.followers.events.add(self._webhooks.hear)
-        self._tracing = TracingPart(lambda note: self._tell([note], self.now()), self.now)
-        self.followers.turns.add(self._tracing.turned)
-        self.followers.waits.add(self._tracing.waited)
         self._holding: set[asyncio.Future[Answer]] = set()
         self._loop: Loop | None = None
         self._observer: Observer | None = None
@@ -96,6 +85,10 @@ class Service:
     @property
     def started_wall_s(self) -> WallS:
         return self._started.wall_s
+
+    @property
+    def history(self) -> HistoryPart:
+        return self._onlookers.history
 
     def now(self) -> Now:
         return self._parts.clock.now()
@@ -183,7 +176,7 @@ class Service:
         outcome = await self._reloading.reload(self._loop, self._listeners)
         if not outcome.errors:
             self._servers.renew(self._reloading.config.settings.models.values())
-            self._webhooks.take(self._reloading.config.service.webhooks)
+            self._onlookers.reloaded()
         return outcome
 
     # running
@@ -222,9 +215,7 @@ class Service:
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
         self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
-        self.history.start()
-        self._webhooks.take(config.service.webhooks)
-        self._tracing.start(config.service.tracing_endpoint)
+        self._onlookers.start()
         parts.notifier.ready()
 
     async def wait(self) -> None:
@@ -262,8 +253,7 @@ class Service:
             ends.append(("the loop", partial(cancelled, self._turning)))
         ends += [("what runs", self._loop.stop)] if self._loop is not None else []
         ends += self._listeners.ends()
-        ends += [("the history", self.history.stop), ("the traces", self._tracing.stop)]
-        ends += [("the webhooks", self._webhooks.stop)]
+        ends += self._onlookers.ends()
         ends += [("a server's connections", server.close) for server in self._servers.all()]
         ends += [("NVML", self._parts.gpus.close), ("the state database", self._parts.store.close)]
         ends += [("the service manager", self._parts.manager.close)] if self._parts.manager is not None else []

@@ -99,6 +99,16 @@ class HistoryPart:
         chronicle = await self._open(database)
         if chronicle is None:
             return
+        async with asyncio.TaskGroup() as both:  # a disk that is slow keeps nobody from counting
+            both.create_task(self._watch(chronicle), name="history watch")
+            both.create_task(self._keep(database, chronicle), name="history keep")
+
+    async def _watch(self, chronicle: Chronicle) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            self._sample(chronicle, await self._energy() if self._energy is not None else None)
+
+    async def _keep(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
         forget_at_s = 0.0
         while True:
             now = self._now()
@@ -106,7 +116,6 @@ class HistoryPart:
                 forget_at_s = now.mono_s + FORGET_EVERY_S
                 await self._forget(database)
             await asyncio.sleep(SAMPLE_EVERY_S)
-            self._sample(chronicle, await self._energy() if self._energy is not None else None)
             await self._write(database, chronicle)
 
     def _sample(self, chronicle: Chronicle, energy_j: Mapping[str, float] | None) -> None:
@@ -128,6 +137,8 @@ class HistoryPart:
     async def _write(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
         """Write what was gathered; where that fails it is lost, which is told once, and that it is over."""
         async with self._writing:
+            if self._tell_damage(database):  # found by a question, or by the retention
+                chronicle.restate()
             try:
                 await database.write(chronicle.take(self._now()))
             except HistoryUnreadable as error:
@@ -141,10 +152,11 @@ class HistoryPart:
             self._losing = False
             self._tell(Note("history", "", "history can be written again", {"code": "again"}))
 
-    def _tell_damage(self, database: HistoryDatabase) -> None:
-        if database.set_aside:
-            self._tell(Note("history", "", database.set_aside, {"code": "damaged"}))
-            database.set_aside = ""
+    def _tell_damage(self, database: HistoryDatabase) -> bool:
+        told, database.set_aside = database.set_aside, ""
+        if told:
+            self._tell(Note("history", "", told, {"code": "damaged"}))
+        return bool(told)
 
     async def _forget(self, database: HistoryDatabase) -> None:
         with contextlib.suppress(HistoryUnreadable):  # writing fails as well, and tells

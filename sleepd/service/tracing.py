@@ -51,6 +51,12 @@ class TracingPart:
             hint = "install them: pip install -r requirements-otel.txt, or sleepd[otel]"
             self._inform("missing", f"no traces: wanted the OpenTelemetry packages, found {error}; {hint}")
             return
+        except Exception as error:  # the SDK reads OTEL_… of the environment, and raises what it likes
+            found = f"{type(error).__name__} {error}"[:200]
+            self._inform(
+                "unusable", f"no traces: the OpenTelemetry SDK does not begin: {found}; check OTEL_… variables"
+            )
+            return
         self._spans = WakeSpans()
         self._sending = asyncio.create_task(self._send(self._spans, self._exporter), name="tracing")
 

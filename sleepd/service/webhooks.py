@@ -154,9 +154,9 @@ class _Webhook:
         self._lose(1, "lost", f"event {event.id} was sent {ATTEMPTS} times in vain")
 
     async def _pause(self, attempt: int, asked_s: Seconds | None) -> None:
-        """Wait longer each time, by chance a part of it; or as long as was asked for. New settings end it."""
+        """Wait longer each time, by chance a part of it; longer where that was asked for. New settings end it."""
         longest_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**attempt)
-        pause_s = longest_s * random.uniform(0.5, 1.0) if asked_s is None else min(max(asked_s, 0.0), LONGEST_RETRY_S)
+        pause_s = max(longest_s * random.uniform(0.5, 1.0), min(asked_s or 0.0, LONGEST_RETRY_S))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._news.wait()

@@ -103,3 +103,37 @@ def test_a_wake_that_never_left_is_sent_only_into_room() -> None:
     assert rig.host.refused == 0
     leave(rig)
     rig.check_usable("a")
+
+
+@pytest.mark.parametrize("version", ["0.22.1", "0.26.0", "0.28.0", "0.32.0"])
+@pytest.mark.parametrize("kept_bytes", [0, GIB])
+def test_a_daemon_killed_while_the_last_stage_waits_waits_on(version: str, kept_bytes: int) -> None:
+    """The stage was never sent, so what its server holds more since the reload (allocators keep what they took) says
+    nothing of it; and the new daemon reads GPU memory before it sends it."""
+    rig = rig_of(version)
+    rig.wake("a")
+    take_in_between(rig)
+    rig.run(12)
+    assert rig.state("a") is State.PARTIALLY_AWAKE
+    rig.daemon.die()
+    held = rig.host.gpus[0].held
+    held[rig.servers["a"].pid] += kept_bytes
+    held[STRANGER_PID] -= kept_bytes
+    rig.daemon.start()
+    rig.run(10)
+    assert rig.state("a") is State.PARTIALLY_AWAKE
+    assert rig.host.refused == 0
+    leave(rig)
+    assert rig.until(rig.settled)
+    assert rig.host.refused == 0
+    rig.check_usable("a")
+
+
+def test_where_memory_cannot_be_read_in_between_the_last_stage_is_sent_late() -> None:
+    rig = rig_of("0.22.1")
+    answers = rig.wake("a")
+    assert rig.until(lambda: rig.state("a") is State.RELOADING)
+    rig.daemon.upsets.nvml_missing = True
+    assert rig.until(lambda: bool(answers), 100.0)
+    assert answers[0].kind is AnswerKind.DONE
+    assert rig.engine("a").snapshot().answers_right

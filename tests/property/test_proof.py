@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind, WakeAsked
+from sleepd.core.events import AnswerKind, PinAsked, WakeAsked
 from sleepd.core.life import State
 from sleepd.core.model import Activity, Verify
 from sleepd.sim.vllm_faults import Fault
@@ -197,3 +197,22 @@ def test_users_requests_do_count_beside_questions() -> None:
     rig.servers["a"].request(HttpRequest("POST", "/v1/completions", (), body), 60.0, lambda answer: None)
     rig.run(5)
     assert rig.record("a").last_active_s > rig.daemon.now().mono_s - 10.0
+
+
+def test_a_question_that_a_pin_cuts_off_is_not_use() -> None:
+    """It runs on to its end, unheard: what it moved is ours all the same."""
+    rig = Rig("0.32.0", ("a",))
+    rig.boot("a")
+    rig.start()
+    rig.run(400.0)
+    idle_since_s = rig.record("a").last_active_s
+    rig.sleep("a", 1)
+    while not (rig.state("a") is State.DRAINING and rig.daemon.world.tasks["a"].running):
+        rig.run(0.01)
+    rig.run(0.02)
+    rig.daemon.ask(lambda w: PinAsked(w, "a", "operator", True), lambda answer: None)
+    rig.run(30.0)
+    assert rig.state("a") is State.AWAKE
+    assert rig.engine("a").snapshot().generation_tokens > 0
+    assert rig.record("a").last_active_s == idle_since_s
+    assert not rig.record("a").used.any()

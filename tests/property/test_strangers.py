@@ -1,5 +1,6 @@
 """Somebody else at the controls, in virtual time: noticed, believed, told, left alone; and never served garbage."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -237,3 +238,34 @@ def test_a_strangers_wake_between_two_tries_of_ours_is_not_taken_for_one_of_them
     assert told(rig) == "somebody else slept or woke a during our wake"
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
     assert rig.engine("a").snapshot().answers_right
+
+
+@pytest.mark.parametrize("calls", [(L1, BARE), ("/collective_rpc",), (L1,)])
+def test_hands_stay_off_over_a_restart_of_the_daemon(calls: tuple[str, ...]) -> None:
+    """Whoever drives the engine does not know of our restarts: nothing is sent before the hold-down is over."""
+    rig = rig_of()
+    meddle(rig, *calls)
+    assert rig.until(lambda: rig.state("a") is State.FOREIGN, 60.0)
+    began_s = rig.time.now()
+    before = Counter(rig.engine("a").snapshot().http_requests)
+    for wait_s in (100.0, 200.0):
+        rig.run(wait_s)
+        rig.daemon.die()
+        rig.run(1.0)
+        rig.daemon.start()
+    rig.run(HOLD_DOWN_S - 20.0 - (rig.time.now() - began_s))
+    assert rig.state("a") is State.FOREIGN
+    sent = Counter(rig.engine("a").snapshot().http_requests) - before
+    assert not [call for call in sent if call[1] == "POST"], sent
+    rig.run(60.0)
+    assert rig.state("a") is not State.FOREIGN
+
+
+def test_another_process_is_nobodys() -> None:
+    rig = rig_of()
+    meddle(rig, L1, BARE)
+    assert rig.until(lambda: rig.state("a") is State.FOREIGN, 60.0)
+    rig.daemon.die()
+    rig.reboot("a")
+    rig.daemon.start()
+    assert rig.until(lambda: rig.state("a") is State.AWAKE, 30.0)

@@ -70,7 +70,7 @@ def test_a_real_server_sleeps_wakes_through_the_gateway_and_outlives_its_engine(
     assert held_bytes() == Footprint().awake_bytes
     assert run("stat", "-c", "%U:%G %a", f"/run/vllm/{NAME}.sock").stdout.strip() == "root:sleepd 770"
 
-    assert system.client.sleep(NAME).body["model"]["level"] == 1
+    assert system.client.sleep(NAME, drain_s=60).body["model"]["level"] == 1
     assert held_bytes() == 300 * MIB
     assert real.is_sleeping()
     assert ask_gateway() == right, "held while it woke, and answered"
@@ -85,7 +85,7 @@ def test_a_real_server_sleeps_wakes_through_the_gateway_and_outlives_its_engine(
     assert system.model(NAME)["failure"] is None
 
     # A zombie: its wake never comes back, /health goes on answering, and nothing but a restart helps.
-    assert system.client.sleep(NAME).body["model"]["level"] == 1
+    assert system.client.sleep(NAME, drain_s=60).body["model"]["level"] == 1
     before = show(UNIT, "InvocationID")
     real.fault("hang wake_up")
     assert ask_gateway() == right, "held until the new process answered"

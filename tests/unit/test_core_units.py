@@ -372,6 +372,7 @@ def test_one_at_a_time_the_least_recently_used_first_and_measured_before_the_nex
     measured = play(too_early.world, HostLooked(short(9, at_s=10.0)), at_s=10.0)
     (told,) = [n.text for n in measured.notes if n.kind == "relief"]
     assert "9GiB of RAM are available now, 4GiB more than before" in told
+    assert not {"helpless"} & {*kinds(gone), *kinds(too_early), *kinds(measured)}
     assert begun(measured, "a") == "stop 0"
 
 

@@ -248,3 +248,23 @@ def test_percentiles_are_within_five_percent() -> None:
     assert percentile(buckets, 0.5) == pytest.approx(3.0, rel=0.05)
     assert percentile(buckets, 0.95) == pytest.approx(100.0, rel=0.05)
     assert percentile({}, 0.5) is None
+
+
+def test_a_model_that_is_managed_again_brings_no_request_twice() -> None:
+    stage = Stage("a", "b")
+    stage.entered["a"] = 7
+    assert sum(counts.requests for counts in stage.sample().minutes.values()) == 7
+    record, before = stage.world.models["a"], stage.world
+    stage.world = replace(before, models={"b": before.models["b"]})
+    stage.chronicle.turned(Published(before, Turn(stage.world), stage.now, 0.0))
+    stage.publish(a=record)
+    stage.entered["a"] = 9
+    assert sum(counts.requests for counts in stage.sample().minutes.values()) == 2
+
+
+def test_a_model_that_is_stopped_gives_back_all_it_held() -> None:
+    stage = Stage("a")
+    stage.become("a", State.STOPPED)
+    batch = stage.sample(after_s=10)
+    assert told(batch, "a")[-1][0] == "stopped"
+    assert sum(spent.given_back for spent in batch.spent.values()) == 10.0 * 47 * GIB

@@ -14,6 +14,7 @@ from sleepd.service import daemon as service_module
 from sleepd.service.daemon import Service
 from sleepd.service.listeners import Listeners
 from sleepd.service.metrics import MetricsPart
+from sleepd.service.onlookers import Onlookers
 from sleepd.service.servers import Servers
 from tests.unit.test_engine_order import RUN, WORLD, Outside, loop_of, turn_of
 from tests.unit.test_outer_gates import BEGUN
@@ -200,9 +201,11 @@ async def test_a_part_that_cannot_end_keeps_no_other_open(
     told: list[str] = []
     parts = {name: Part(name, closed, broken, hangs=hangs) for name in PARTS}
     service: Any = object.__new__(Service)
+    onlookers: Any
     service._parts = SimpleNamespace(notifier=parts["gpus"], gpus=parts["gpus"], store=parts["store"], manager=None)
-    service._observer, service._loop, service.history = parts["observer"], parts["loop"], parts["history"]
-    service._tracing, service._webhooks = parts["traces"], parts["webhooks"]
+    service._observer, service._loop = parts["observer"], parts["loop"]
+    service._onlookers = onlookers = object.__new__(Onlookers)
+    onlookers.history, onlookers.tracing, onlookers.webhooks = parts["history"], parts["traces"], parts["webhooks"]
     service._listeners, service._servers = Listeners(MetricsPart(lambda: None)), Servers(service._parts, print)
     service._listeners._api, service._servers._clients = parts["api"], {("a",): parts["server"]}
     service._turning = asyncio.create_task(asyncio.sleep(60.0))

@@ -60,7 +60,7 @@ class FoundAs(ProcessFinder):
         super().__init__(Path("/sys/fs/cgroup"))
         self._pids = pids
 
-    def _find(self, spec: ModelSpec) -> tuple[int, ...]:
+    async def find(self, spec: ModelSpec) -> tuple[int, ...]:
         return self._pids
 
 

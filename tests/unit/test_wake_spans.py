@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -198,3 +199,39 @@ def test_nothing_is_imported_where_no_collector_is_named() -> None:
     code = "import sys, sleepd.service.process; print(*[m for m in sys.modules if m.startswith('opentelemetry')])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+def test_who_waited_before_the_wake_began_is_no_part_of_it() -> None:
+    stage = Stage()
+    for _ in range(40):  # a gate that was shut for a moment, and no wake
+        stage.hold(50.0, 0.5, "00-11111111111111111111111111111111-2222222222222222-01")
+    stage.play()
+    stage.hold(109.2, 10.2, PARENT)
+    (first,) = stage.spans.finished(Now(112.0, 0.0))
+    assert (first.traceparent, [child.name for child in first.children]) == (PARENT, ["wake a"])
+
+
+def test_a_wake_that_went_with_its_model_is_followed_no_more() -> None:
+    stage = Stage()
+    stage.turn(100.0, stage.wake)
+    stage.turn(101.0)
+    assert stage.spans._open == {}
+
+
+async def test_what_is_over_at_the_end_of_the_daemon_is_sent(collector: Collector) -> None:
+    exporter = OtelExporter(collector.endpoint, lambda _: None)
+    exporter._thread.do(lambda: time.sleep(0.5))  # spans are not made at once
+    for number in range(90):
+        assert exporter.send(Span(f"wake {number}", WALL_S, WALL_S + 1))
+    await exporter.close()
+    assert len(collector.spans) == 90
+
+
+@pytest.mark.parametrize("name", ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT"])
+async def test_an_environment_that_the_sdk_refuses_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "nonsense")
+    told: list[Note] = []
+    part = tracing.TracingPart(told.append, lambda: Now(1000.0, WALL_S))
+    part.start("http://127.0.0.1:1", {})
+    assert [note.data["code"] for note in told] == ["unusable"]
+    await part.stop()

@@ -110,6 +110,18 @@ async def test_what_is_not_taken_is_sent_again_and_told_once(rig: Rig) -> None:
     assert rig.told[2].text.endswith("it takes events again, 1 events were lost")
 
 
+async def test_a_receiver_that_asks_for_no_pause_gets_the_usual_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(module, "LONGEST_RETRY_S", 3600.0)
+    rig.webhooks.take([rig.settings()])
+    rig.receiver.answers = [Sent(503, retry_after_s=0.0)] * module.ATTEMPTS
+    rig.tell()
+    await rig.until(lambda: bool(rig.told))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(rig.ids) == 1
+
+
 async def test_after_so_many_times_an_event_is_given_up_and_the_next_has_its_turn(rig: Rig) -> None:
     rig.webhooks.take([rig.settings()])
     rig.receiver.answers = [Sent(500)] * module.ATTEMPTS
