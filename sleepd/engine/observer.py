@@ -82,8 +82,9 @@ class Observer:
         for key in [k for k in self._loops if ":" in k and k not in wanted]:
             self._loops.pop(key).cancel()
             self._nudges.pop(key, None)
-        for key in wanted.keys() - self._loops.keys():
-            self._spawn(key, wanted[key])
+        for key, watch in wanted.items():  # in their order, as a set would shuffle who is looked at first
+            if key not in self._loops:
+                self._spawn(key, watch)
 
     def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False, unit: str = "") -> None:
         """Look at once instead of at the next poll."""
