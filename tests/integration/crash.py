@@ -118,7 +118,7 @@ def kill_in(transition: Transition, host: Host, version: str, moment: str, numbe
     if not _died(plot, transition.goal):
         return False
     plot.daemon = host.start_daemon(ready=False)
-    plot.daemon.hear("READY=1")
+    plot.daemon.hear("READY=1", SETTLE_S)
     settle(plot)
     prove_usable(plot)
     return True
