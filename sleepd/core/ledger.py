@@ -31,10 +31,15 @@ def left_of_reservation(reservation: Reservation, gpu: GpuSeen, managed: Iterabl
     known; those of the grant count too.
     """
     if not reservation.granted:
-        return left_of(reservation.bytes_per_gpu, held_bytes(gpu, reservation.pids))
+        return left_of(reservation.bytes_per_gpu, own_bytes(reservation, gpu, managed))
     then = reservation.unmanaged.get(gpu.uuid)
     now = unmanaged_bytes(gpu, {*managed, *reservation.managed})
     return left_of(reservation.bytes_per_gpu, None if now is None or then is None else now - then)
+
+
+def own_bytes(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
+    """What the job's processes hold already; our servers are nobody's job, whoever started them."""
+    return held_bytes(gpu, tuple(set(reservation.pids) - set(managed)))
 
 
 def reserved_bytes(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
-from sleepd.core.ledger import left_of_reservation, managed_pids, promised_bytes, unmanaged_bytes
-from sleepd.core.memory import Admitted, Blind, Short, find_gpu, held_bytes, preflight
+from sleepd.core.ledger import left_of_reservation, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
+from sleepd.core.memory import Admitted, Blind, Short, find_gpu, preflight
 from sleepd.core.model import Cause, CauseKind, GpuSeen, GpusSeen, Known
 from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
@@ -180,4 +180,4 @@ def _index(draft: Draft, uuid: str) -> str:
 def _others_hold(reservation: Reservation, gpu: GpuSeen, managed: tuple[int, ...]) -> Bytes | None:
     """What neither we manage nor the job holds already."""
     unmanaged = unmanaged_bytes(gpu, managed)
-    return None if unmanaged is None else unmanaged - (held_bytes(gpu, reservation.pids) or 0)
+    return None if unmanaged is None else unmanaged - (own_bytes(reservation, gpu, managed) or 0)

@@ -132,6 +132,11 @@ def test_what_the_job_holds_already_counts_as_its_own():
     assert turn.world.reservations["r"].unmanaged == {"GPU-0": 0}
 
 
+def test_servers_that_the_job_s_process_started_are_not_its_own():
+    turn = play(with_free(40, record()), ask(gib=60, pids=(JOB_PID, 1)))
+    assert turn.world.tasks["a"].cause.kind is CauseKind.RESERVATION
+
+
 def test_held_and_pinned_models_do_not_step_aside():
     pinned = play(with_free(40, record(spec={"pinned": True})), ask(gib=60))
     assert answers(pinned) == [(1, AnswerKind.REFUSED, "no_room")]
