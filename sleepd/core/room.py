@@ -132,9 +132,7 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     assert isinstance(draft.gpus, Known)
     moved = [
-        r.settled_s
-        for r in draft.models.values()
-        if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value)) and r.life.state is not State.UNKNOWN
+        r.settled_s for r in draft.models.values() if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value))
     ]
     return min(max(moved, default=0.0), draft.mono_s)
 

@@ -149,7 +149,8 @@ def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
         start_wanted=None,
         restart_due="",
         failed_polls=0,
-        settled_s=event.evidence.started_s,
+        # It took its memory while it was waited for: a GPU reading from before it answered may not know of that.
+        settled_s=event.evidence.answered_s,
         last_active_s=draft.mono_s,
         reason="it came up: looking at it",
     )
