@@ -8,6 +8,7 @@ other side: a real vLLM (CPU build, `make test-vllm` installs it).
 
 import argparse
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -71,8 +72,19 @@ def configure(folder: Path, count: int) -> None:
     (folder / "cgroup" / "cgroup.controllers").write_text("memory\n")
 
 
-def measure(count: int, seconds: float, env: dict[str, str]) -> tuple[float, float, float, float]:
-    """Return the daemon's share of a core in percent, RSS and PSS in MiB, and the CPU seconds of a /metrics page."""
+def looks(wire: Wire) -> float:
+    """Return how many looks at servers brought a reading until now."""
+    page = wire.demand("GET", "/metrics")
+    found = re.search(r'^sleepd_poll_duration_seconds_count\{outcome="known",source="server"\} (.+)$', page, re.M)
+    if found is None:
+        raise Failed(f"wanted the count of looks on /metrics, found {page[-500:]}")
+    return float(found[1])
+
+
+def measure(count: int, seconds: float, env: dict[str, str]) -> tuple[float, ...]:
+    """Return the daemon's share of a core in percent, RSS and PSS in MiB, the CPU seconds of a /metrics page, looks at
+    servers a second (fewer than models: the daemon got less of the processor than it wanted), and seconds until all
+    were found awake."""
     with scratch(Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None) as folder:
         configure(folder, count)
         farm = (sys.executable, str(HERE / "farm.py"), str(folder), str(count))
@@ -93,18 +105,23 @@ def measure(count: int, seconds: float, env: dict[str, str]) -> tuple[float, flo
                         return False
                     return sum(model["state"] == "awake" for model in models) == count
 
+                began_s = time.monotonic()
                 wait_until(f"{count} models to be awake", awake, 60 + count / 10)
+                up_s = time.monotonic() - began_s
                 time.sleep(WARM_S)
+                looked = looks(wire)
                 before_s, began_s = cpu_s(daemon.pid), time.monotonic()
                 time.sleep(seconds)
-                share = 100 * (cpu_s(daemon.pid) - before_s) / (time.monotonic() - began_s)
+                passed_s = time.monotonic() - began_s
+                share = 100 * (cpu_s(daemon.pid) - before_s) / passed_s
+                looks_per_s = (looks(wire) - looked) / passed_s
                 rss, pss = memory_mib(daemon.pid)
                 pages, before_s, began_s = 5, cpu_s(daemon.pid), time.monotonic()
                 for _ in range(pages):
                     wire.demand("GET", "/metrics")
                 passed_s = time.monotonic() - began_s
                 page_s = (cpu_s(daemon.pid) - before_s - share / 100 * passed_s) / pages
-                return share, rss, pss, page_s
+                return share, rss, pss, page_s, looks_per_s, up_s
 
 
 def look_costs(count: int) -> tuple[float, float]:
@@ -168,11 +185,12 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each server, at both ends
     with fooled_nvml() as (_, env):
         for count in options.models:
-            share, rss, pss, page_s = measure(count, options.seconds, env)
+            share, rss, pss, page_s, looks_per_s, up_s = measure(count, options.seconds, env)
             each = share / count * 1e4
             print(
                 f"{count:5} models: {share:6.2f} % of a core ({each:.0f} µs a model and second), "
-                f"RSS {rss:.1f} MiB, PSS {pss:.1f} MiB, a /metrics page {page_s * 1e3:.1f} ms"
+                f"RSS {rss:.1f} MiB, PSS {pss:.1f} MiB, a /metrics page {page_s * 1e3:.1f} ms, "
+                f"{looks_per_s:.0f} looks a second, all awake after {up_s:.0f} s"
             )
             if count == 20:
                 met = met and share <= GOAL_CPU and rss <= GOAL_MIB

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from sleepd.wire.history_shapes import History, StateSpan, TaskSpan
 
+ROOMY_WIDTH, NAME_WIDTH = 110, 16
+"""A narrower screen gets shorter names and moments without the year, so that there is room for why."""
 _TONES = {"awake": "green", "asleep": "blue", "failed": "red", "lost": "red"}
 _WORDS = {
     "rule": "rule {}",
@@ -35,7 +37,11 @@ def render_history(pages: Sequence[History], screen: Screen, now_wall_s: float) 
     if not rows:
         return ["nothing is on record for this time"]
     rows.sort(key=lambda row: row[0])
-    columns = Columns(("MODEL", "SINCE", "STATE", "LASTED", "WHY"), [cells for _, cells, _ in rows], right=(3,))
+    lines, since = [cells for _, cells, _ in rows], "SINCE"
+    if screen.width is not None and screen.width < ROOMY_WIDTH:
+        since = "SINCE (UTC)"
+        lines = [(screen.cut_middle(name, NAME_WIDTH), told[5:-1], *rest) for name, told, *rest in lines]
+    columns = Columns(("MODEL", since, "STATE", "LASTED", "WHY"), lines, right=(3,))
     return columns.render(screen, [tones for _, _, tones in rows])
 
 

@@ -75,8 +75,10 @@ def _energy(row: ReportRow) -> str:
 
 
 def format_energy(joules: float) -> str:
-    """Return an amount of energy for people: "12Wh", "3.4kWh"."""
+    """Return an amount of energy for people: "0.3Wh", "12Wh", "3.4kWh"."""
     hours = joules / 3600
+    if hours < 9.95:
+        return f"{hours:.1f}Wh"
     return f"{hours / 1000:.1f}kWh" if hours >= 1000 else f"{hours:.0f}Wh"
 
 

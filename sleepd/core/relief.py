@@ -46,8 +46,12 @@ def begin_relief(draft: Draft) -> None:
     for rule in draft.settings.rules:
         if rule.enabled and is_ram_pressure(rule) and rule.action.kind is ActionKind.SLEEP and rule.action.level == 2:
             candidates = [r for n in rule.applies_to if (r := draft.models.get(n)) and _gives_relief(draft, r, rule)]
-            if candidates:
-                _relieve(draft, rule, min(candidates, key=lambda r: (r.last_active_s, r.spec.priority, r.spec.name)))
+            candidates.sort(key=lambda r: (r.last_active_s, r.spec.priority, r.spec.name))
+            if candidates and candidates[0].spec.mode is Mode.OBSERVE:
+                _tell_would(draft, rule, candidates[0])
+            # One that is only observed gives nothing back, and must not keep the next one from it.
+            if enforced := [r for r in candidates if r.spec.mode is not Mode.OBSERVE]:
+                _relieve(draft, rule, enforced[0])
                 return
 
 
@@ -58,12 +62,13 @@ def _gives_relief(draft: Draft, record: ModelRecord, rule: Rule) -> bool:
     return holds and limit_of(rule, record.spec.name, draft.world(), draft.now) is None
 
 
+def _tell_would(draft: Draft, rule: Rule, record: ModelRecord) -> None:
+    text = f"rule {rule.name} would stop {record.spec.name} for its RAM (observe mode)"
+    say(draft, "would", rule.name, record.spec.name, text, evidence(draft, rule, record))
+
+
 def _relieve(draft: Draft, rule: Rule, record: ModelRecord) -> None:
     name = record.spec.name
-    if record.spec.mode is Mode.OBSERVE:
-        text = f"rule {rule.name} would stop {name} for its RAM (observe mode)"
-        say(draft, "would", rule.name, name, text, evidence(draft, rule, record))
-        return
     assert isinstance(draft.host, Known)
     unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
     kept_bytes = unit.kept_bytes if unit is not None and unit.own else None

@@ -13,6 +13,7 @@ from sleepd.core.plan import Verb
 from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
 from sleepd.core.tasks import carry_on, restore_victims
+from sleepd.core.unit_asks import kept_running
 from sleepd.core.unit_tasks import begin_restart, begin_start, begin_stop, claim_late, is_on_unit, wait_stopped
 from sleepd.core.units import Seconds
 from sleepd.core.world import (
@@ -171,6 +172,12 @@ def begin_asked_stops(draft: Draft) -> None:
         wishes = [w for w in record.waiters if w.ask is AskKind.STOP]
         task = draft.tasks.get(name)
         if not wishes or draft.stopping or record.life.state not in STOPPABLE:
+            continue
+        if kept := kept_running(record):
+            # A hold or a pin that came while it waited for its turn, or for its requests to end.
+            for waiter in wishes:
+                told = {"problem": kept.problem, "detail": kept.detail, "hint": kept.hint}
+                draft.answer(name, waiter, AnswerKind.REFUSED, **told)
             continue
         if task is not None:
             if record.life.state is not State.STARTING or task.victim is not None:

@@ -3,6 +3,7 @@
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, StartAsked, StopAsked
+from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind
 from sleepd.core.policy import held_by
@@ -41,15 +42,25 @@ def _refuse_stop(record: ModelRecord, ask: StopAsked) -> Answer | None:
         return no("engine_failed", f"{name} cannot be stopped: {refusal}")
     if len(record.waiters) >= WAITERS_LIMIT:
         return no("busy", f"{WAITERS_LIMIT} callers wait for {name} already")
-    if is_pinned(record):
-        return no("pinned", f"{name} is pinned", f"sleepctl unpin {name}, or systemctl stop {record.spec.unit}")
-    if record.holds:
-        return no("held", f"{name} stays: {held_by(record)}", f"wait, or systemctl stop {record.spec.unit}")
+    if kept := kept_running(record):
+        return replace(kept, waiter=ask.waiter)
     if record.life.state in _RUNS and is_busy(record):
         return no("busy", f"{name} is in use", "wait until its requests end")
     if record.life.state in (State.UNKNOWN, State.FOREIGN):
         detail = f"{name} is {record.life.state}: {record.reason}; whether it is in use is not known"
         return no("engine_failed", detail, f"systemctl stop {record.spec.unit}")
+    return None
+
+
+def kept_running(record: ModelRecord) -> Answer | None:
+    """The answer to a person's stop where somebody keeps the model; its waiter is still to be named."""
+    name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
+    if is_pinned(record):
+        hint = f"sleepctl unpin {name}, or systemctl stop {record.spec.unit}"
+        return replace(refused, problem="pinned", detail=f"{name} is pinned", hint=hint)
+    if record.holds:
+        hint = f"wait, or systemctl stop {record.spec.unit}"
+        return replace(refused, problem="held", detail=f"{name} stays: {held_by(record)}", hint=hint)
     return None
 
 

@@ -22,6 +22,8 @@ def unit_after_s(record: ModelRecord, settings: Settings) -> Seconds:
     troubled = record.failed_polls > 0 or record.life.state in (State.LOST, State.STOPPED, State.FAILED, State.UNKNOWN)
     if isinstance(record.unit, Missing):
         return max(settings.poll_every_s, QUIET_S if not troubled else settings.poll_every_s)
+    # One that serves while it is stopped or started: whose job that is changes at any moment, and must be seen.
+    troubled = troubled or record.unit.value.active != "active" or bool(record.unit.value.job)
     return settings.poll_every_s if troubled else max(settings.poll_every_s, QUIET_S)
 
 

@@ -149,8 +149,8 @@ def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
         start_wanted=None,
         restart_due="",
         failed_polls=0,
-        # It took its memory while it was waited for: a GPU reading from before it answered may not know of that.
-        settled_s=event.evidence.answered_s,
+        # By now it has its memory; a GPU reading asked before may not know of it.
+        settled_s=event.evidence.seen.asked_at_s if isinstance(event.evidence.seen, Known) else draft.mono_s,
         last_active_s=draft.mono_s,
         reason="it came up: looking at it",
     )

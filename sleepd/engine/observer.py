@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar
 from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
-from sleepd.core.model import Known, Reading
+from sleepd.core.model import Known, Reading, Settings
 from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
-from sleepd.core.world import World
+from sleepd.core.world import ModelRecord, World
 from sleepd.engine.places import Places
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
@@ -82,8 +82,9 @@ class Observer:
         for key in [k for k in self._loops if ":" in k and k not in wanted]:
             self._loops.pop(key).cancel()
             self._nudges.pop(key, None)
-        for key in wanted.keys() - self._loops.keys():
-            self._spawn(key, wanted[key])
+        for key, watch in wanted.items():  # in their order, as a set would shuffle who is looked at first
+            if key not in self._loops:
+                self._spawn(key, watch)
 
     def nudge(self, *, model: str = "", gpus: bool = False, host: bool = False, unit: str = "") -> None:
         """Look at once instead of at the next poll."""
@@ -129,7 +130,7 @@ class Observer:
                     await self._look_at(name)
             else:
                 await self._look_at(name)
-            hurried = await self._rest_until_due(name, asked_s)
+            hurried = await self._rest_until_due(f"model:{name}", name, asked_s, poll_after_s)
 
     async def _look_at(self, name: str) -> None:
         """Look as the world is by now: who had to wait for it may be gone, or looked at by a step."""
@@ -144,16 +145,18 @@ class Observer:
         reading = await self._timed("server", look)
         self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
 
-    async def _rest_until_due(self, name: str, asked_s: float) -> bool:
-        """Wait for the model's next poll; return whether somebody wants it now. How soon it is due follows from what
-        the model is by then: what woke meanwhile is looked at as often as all that are awake, not as rarely as the
-        sleeper it was at its last look."""
+    async def _rest_until_due(
+        self, key: str, name: str, asked_s: float, after_s: Callable[[ModelRecord, Settings], float]
+    ) -> bool:
+        """Wait for the next look of this sort; return whether somebody wants it now. How soon it is due follows from
+        what the model is by then: what woke meanwhile is looked at as often as all that are awake, not as rarely as
+        the sleeper it was at its last look."""
         while (record := self._sink.world.models.get(name)) is not None:
             settings, now_s = self._sink.world.settings, self._clock.now().mono_s
-            due_s = asked_s + poll_after_s(record, settings)
+            due_s = asked_s + after_s(record, settings)
             if due_s <= now_s:
                 break
-            if await self._rest(f"model:{name}", min(due_s, now_s + settings.poll_every_s), asked_s):
+            if await self._rest(key, min(due_s, now_s + settings.poll_every_s), asked_s):
                 return True
         return False
 
@@ -161,9 +164,7 @@ class Observer:
         while (record := self._sink.world.models.get(name)) is not None and record.spec.unit:
             asked_s = self._clock.now().mono_s
             self._sink.submit(UnitLooked(name, await look_at_unit(self._units, record.spec.unit, LOOK_TIMEOUT_S)))
-            record = self._sink.world.models.get(name, record)
-            # What makes a look urgent asks for it.
-            await self._rest(f"unit:{name}", asked_s + unit_after_s(record, self._sink.world.settings), asked_s)
+            await self._rest_until_due(f"unit:{name}", name, asked_s, unit_after_s)
 
     async def _watch_gpus(self) -> None:
         while True:

@@ -94,6 +94,19 @@ def write_page(page: Page, accept: str) -> tuple[str, bytes]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(page)
     ProcessCollector(registry=registry)
-    if OPENMETRICS in accept:
+    if prefers_openmetrics(accept):
         return CONTENT_TYPE_LATEST, generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+
+
+def prefers_openmetrics(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, 12.5.1) wants OpenMetrics at least as much as plain text."""
+    wanted: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        weights = [part.removeprefix("q=") for part in parameters if part.startswith("q=")]
+        try:
+            wanted[kind] = float(weights[0]) if weights else 1.0
+        except ValueError:
+            continue
+    return wanted.get(OPENMETRICS, 0.0) > 0.0 and wanted[OPENMETRICS] >= wanted.get("text/plain", 0.0)

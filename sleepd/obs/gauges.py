@@ -15,6 +15,8 @@ from sleepd.obs.tally import is_up
 
 STATES = tuple(dict.fromkeys(PUBLIC.values()))
 """Every state of the contract."""
+VERSION_LIMIT = 64
+"""A server says itself which version it is: the one label that comes from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def _model(moment: Moment, name: str, record: ModelRecord) -> Iterator[Sample]:
     yield from _known(name, "state_changed_timestamp_seconds", record.since_wall_s or None)
     up, seen = is_up(record), record.seen.value if isinstance(record.seen, Known) else None
     yield from _known(name, "up", up)
-    version = record.facts.version if record.facts else ""
+    version = record.facts.version[:VERSION_LIMIT] if record.facts else ""
     yield Sample("sleepd_model_info", (name, version, record.spec.unit, record.spec.mode.value), 1)
     in_flight, queued = moment.in_flight(name), moment.queued(name)
     if up is not None:

@@ -1,11 +1,13 @@
 """Logs: sentences for people on a terminal, messages with fields in the journal, plain lines elsewhere."""
 
+import contextlib
+import io
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -33,10 +35,11 @@ def configure(environ: Mapping[str, str] | None = None) -> None:
     global _rations
     _rations = Rations()
     environ = os.environ if environ is None else environ
-    factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+    stderr = cast(TextIO, _Stderr(sys.stderr))
+    factory: Any = structlog.PrintLoggerFactory(stderr)
     if _leads_to_journal(environ):
         tail: list[Any] = [_for_journal]
-        factory = _JournalLogger(Journal(), sys.stderr)
+        factory = _JournalLogger(Journal(), stderr)
     elif sys.stderr.isatty():
         tail = [structlog.processors.TimeStamper("%H:%M:%S", utc=False), structlog.dev.ConsoleRenderer()]
     else:
@@ -152,6 +155,22 @@ def _for_journal(logger: Any, method: str, event: MutableMapping[str, Any]) -> t
         name = key.upper() if key in _OWN_FIELDS else f"SLEEPD_{re.sub('[^A-Z0-9_]', '_', key.upper())}"[:64]
         fields += [(name, str(one)) for one in (value if isinstance(value, tuple) else (value,))]
     return (fields,), {}
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error, whose reader may be gone: what is said then is lost, and whoever says it goes on."""
+
+    def __init__(self, stderr: TextIO) -> None:
+        self._stderr = stderr
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stderr.flush()
 
 
 class _JournalLogger:

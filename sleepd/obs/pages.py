@@ -91,6 +91,10 @@ class _Connection(asyncio.Protocol):
         if self._answering is None and self._size > HEAD_LIMIT:
             self._begin(_refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
 
+    def eof_received(self) -> bool:
+        """Stay open for the answer to who only says that its request was all it had to say."""
+        return self._answering is not None
+
     def connection_lost(self, error: Exception | None) -> None:
         self._pages.connections.discard(self)
         if self._timer is not None:
@@ -116,7 +120,7 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answering is None and name.lower() == b"accept":
-            self._accept = value
+            self._accept += b", " * bool(self._accept) + value
 
     def on_headers_complete(self) -> None:
         if self._answering is None:
@@ -132,7 +136,10 @@ class _Connection(asyncio.Protocol):
     async def _show(self) -> Answer:
         if self._method not in (b"GET", b"HEAD"):
             return await _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
-        path = parse_url(self._target).path or b"/"
+        try:
+            path = parse_url(self._target).path or b"/"
+        except HttpParserError:
+            return await _refusal(HTTPStatus.BAD_REQUEST)
         show = self._pages.pages.get(path.decode("latin-1"))
         return await (show(self._accept.decode("latin-1")) if show is not None else _refusal(HTTPStatus.NOT_FOUND))
 

@@ -52,6 +52,9 @@ class SimUnit:
     epoch: int = 0
     """Every start, stop and death makes what was under way void."""
     waits: list[Then] = field(default_factory=list)
+    """Who waits for the end of its stop."""
+    starts_waiting: list[Then] = field(default_factory=list)
+    """Who wants it started once its stop is over."""
 
     def seen(self) -> UnitSeen:
         pids = {*self.left, *((self.pid,) if self.pid else ())}
@@ -134,7 +137,8 @@ class SimManager:
             then(Ordered(JobEnd.DONE))
         elif unit.active == "deactivating":
             unit.job = "start"
-            unit.waits.append(lambda ordered: self.start(unit, then))
+            unit.starts_waiting.append(then)
+            unit.waits = _cancelled(unit.waits)
         elif not self._within_limit(unit):
             unit.active, unit.sub, unit.result = "failed", "failed", "start-limit-hit"
             then(Ordered(JobEnd.FAILED, "start-limit-hit"))
@@ -149,6 +153,7 @@ class SimManager:
         unit.waits.append(then)
         if unit.active == "deactivating":
             unit.job = "stop"
+            unit.starts_waiting = _cancelled(unit.starts_waiting)
             return
         unit.epoch += 1
         epoch = unit.epoch
@@ -229,8 +234,18 @@ class SimManager:
         waits, unit.waits = unit.waits, []
         for then in waits:
             then(Ordered(JobEnd.DONE))
+        starts, unit.starts_waiting = unit.starts_waiting, []
+        for then in starts:
+            self.start(unit, then)
 
     def _kill_left(self, unit: SimUnit) -> None:
         left, unit.left = unit.left, set()
         for pid in left:
             unit.end(pid)
+
+
+def _cancelled(waiting: list[Then]) -> list[Then]:
+    """A job that another one takes the place of: whoever waits for it is told. Nobody waits then."""
+    for then in waiting:
+        then(Ordered(JobEnd.CANCELED, "another job took its place"))
+    return []

@@ -439,10 +439,20 @@ class VirtualDaemon:
             self.submit(ModelLooked(name, self._dated(reading), gate.in_flight, gate.entered))
 
     def _poll_unit(self, name: str, epoch: int) -> None:
-        record = self.world.models.get(name)
-        if epoch == self._epoch and record is not None:
+        if epoch == self._epoch and name in self.world.models:
             self._look_at_unit(name, epoch)
-            self.time.call_later(unit_after_s(record, self.settings), lambda: self._poll_unit(name, epoch))
+            self._await_unit(name, self._mono_s(), epoch)
+
+    def _await_unit(self, name: str, asked_s: Seconds, epoch: int) -> None:
+        """As the daemon's observer: how soon follows from what the unit is by then."""
+        if epoch != self._epoch or name not in self.world.models:
+            return
+        left_s = asked_s + unit_after_s(self.world.models[name], self.settings) - self._mono_s()
+        if left_s <= 1e-6:
+            self._poll_unit(name, epoch)
+        else:
+            within_s = min(left_s, self.settings.poll_every_s)
+            self.time.call_later(within_s, lambda: self._await_unit(name, asked_s, epoch))
 
     def _look_at_unit(self, name: str, epoch: int) -> None:
         def then(reading: Any) -> None:

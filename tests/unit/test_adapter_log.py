@@ -1,6 +1,7 @@
 """Logs: one line a note in the form that suits where stderr leads."""
 
 import array
+import io
 import logging
 import os
 import re
@@ -71,6 +72,26 @@ def journald(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journa
     yield server
     opened.close()
     server.close()
+
+
+class Closed(io.StringIO):
+    """Standard error whose reader is gone: a pipe that was closed, a journal that was stopped."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("to_journal", [True, False])
+def test_a_log_that_nobody_reads_any_more_stops_nothing(
+    to_journal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_leads_to_journal", lambda environ: to_journal)
+    unheard = Journal(str(tmp_path / "nobody"))
+    monkeypatch.setattr(log, "Journal", lambda: unheard)
+    monkeypatch.setattr(sys, "stderr", Closed())
+    log.configure()
+    log.log_note(Note("task_begun", "chat", "chat is falling asleep", {}))
+    unheard.close()
 
 
 def test_the_journal_gets_the_sentence_and_fields_to_ask_for(journald: Journald, capfd: Any) -> None:

@@ -83,7 +83,7 @@ async def test_history_and_report_fit_80_columns(daemon: FakeDaemon, tmp_path: P
     listed, report = await asyncio.gather(run("history", "chat", COLUMNS="80"), run("report", COLUMNS="80"))
     assert (listed.code, listed.err, report.code, report.err) == (0, "", 0, "")
     lines = listed.out.splitlines()
-    assert lines[0].split() == ["MODEL", "SINCE", "STATE", "LASTED", "WHY"]
+    assert lines[0].split() == ["MODEL", "SINCE", "(UTC)", "STATE", "LASTED", "WHY"]
     assert "found so" in lines[1]
     assert "asleep L1" in lines[2]
     assert "rule nap, frees" in lines[2]

@@ -11,8 +11,10 @@ from sleepd.core.events import (
     Answer,
     AnswerKind,
     Evidence,
+    HoldAsked,
     HostLooked,
     ModelLooked,
+    PinAsked,
     StartAsked,
     StepEnd,
     StepEnded,
@@ -39,6 +41,7 @@ from sleepd.core.model import (
 from sleepd.core.plan import Verb, plan_stop
 from sleepd.core.rules import STOP, WAKE, AsleepFor
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.unit_sightings import QUIET_S, unit_after_s
 from sleepd.core.units import GIB
 from sleepd.core.world import Stopped, Task, TaskKind
 
@@ -117,6 +120,12 @@ def test_a_stop_that_took_until_sigkill_ends_as_a_failure_and_was_on_purpose_all
     gone = replace(seen, models={"a": replace(seen.models["a"], life=LOST, seen=GONE, since_s=NOW.mono_s + 2.0)})
     failed = replace(RUNS, active="failed", sub="failed", result="timeout")
     assert state(play(gone, looked(failed, 3.0), at_s=3.0)) is State.STOPPED
+
+
+@pytest.mark.parametrize(("seen", "often"), [(RUNS, False), (replace(RUNS, active="deactivating", job="start"), True)])
+def test_a_server_that_answers_while_its_unit_stops_is_looked_at_often(seen, often):
+    made = record(life=ASLEEP, spec=UNIT, unit=unit(seen))
+    assert (unit_after_s(made, Settings({})) < QUIET_S) is often
 
 
 def test_the_end_of_a_crash_is_not_taken_for_a_stop():
@@ -287,6 +296,20 @@ def test_a_stop_is_refused_where_it_may_not_be(fields, problem):
     assert answers(asked(world(made), StopAsked(7, "a", "root", 60.0))) == {7: (AnswerKind.REFUSED, problem)}
 
 
+@pytest.mark.parametrize(
+    ("came", "problem"),
+    [
+        (HoldAsked(8, "h", "a", 1000, "alice", 60.0), "held"),
+        (PinAsked(8, "a", "root", True), "pinned"),
+    ],
+)
+def test_a_hold_or_pin_that_came_before_anything_was_sent_takes_back_a_stop(came, problem):
+    stops = asked(world(record(spec=UNIT, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    turn = play(stops.world, came, at_s=0.1)
+    assert (state(turn), turn.world.tasks) == (State.AWAKE, {})
+    assert answers(turn) == {7: (AnswerKind.REFUSED, problem), 8: (AnswerKind.DONE, "")}
+
+
 def test_a_stop_that_polkit_refuses_leaves_the_model_as_it_was():
     made = record(life=ASLEEP, spec=UNIT, unit=unit(), since_s=NOW.mono_s - 60.0)
     turn = asked(world(made), StopAsked(7, "a", "root", 60.0))
@@ -389,6 +412,15 @@ def test_nobody_is_stopped_for_ram_who_is_protected_or_awake(kept):
     )
     turn = play(made, HostLooked(short()))
     assert (begun(turn, "a"), begun(turn, "b")) == ("", "")
+
+
+def test_a_sleeper_that_is_only_observed_does_not_keep_the_next_from_being_stopped():
+    made = world(*sleepers(), rules=(pressure(),))
+    watched = replace(made.models["b"], spec=replace(made.models["b"].spec, mode=Mode.OBSERVE))
+    made = world(made.models["a"], watched, rules=(pressure(),))
+    turn = play(made, HostLooked(short()))
+    assert (begun(turn, "a"), begun(turn, "b")) == ("stop 0", "")
+    assert [n.model for n in turn.notes if n.kind == "would"] == ["b"]
 
 
 def test_where_nothing_can_help_that_is_said_once_with_what_would():

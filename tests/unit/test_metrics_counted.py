@@ -182,6 +182,39 @@ async def test_every_family_is_written_as_it_is_declared(accept: str) -> None:
             assert set(sample.labels) - {"le"} == set(of_table.labels)
 
 
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3", True),
+        ("text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5", False),
+        ("text/plain;version=0.0.4, application/openmetrics-text;q=0", False),
+        ("Application/OpenMetrics-Text; Q=0.5, */*; q=0.1", True),
+        ("application/openmetrics-text;q=much", False),
+        ("text/html;about=application/openmetrics-text", False),
+    ],
+)
+def test_the_format_is_the_one_that_is_asked_for_first(accept: str, openmetrics: bool) -> None:
+    content_type, page = write_page(Page((), Counts(), {}), accept)
+    assert content_type.startswith("application/openmetrics-text") is openmetrics
+    assert page.endswith(b"# EOF\n") is openmetrics
+
+
+async def test_what_a_server_says_its_version_is_stays_one_short_label() -> None:
+    world = make_world()
+    facts = world.models["chat"].facts
+    assert facts is not None
+    odd = changed(world, "chat", facts=replace(facts, version='0.32"} 1\n' + "x" * 100_000))
+    _, page = await Metrics().page(moment_of(odd), "")
+    (info,) = [
+        sample.labels
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+        if sample.name == "sleepd_model_info" and sample.labels["model"] == "chat"
+    ]
+    assert info["version"].startswith('0.32"} 1\nxxx')
+    assert len(info["version"]) == 64
+
+
 @given(st.lists(st.floats(0, 1000, allow_nan=False)))
 def test_buckets_say_how_many_are_at_most_their_bound(values: list[float]) -> None:
     counts = Counts()

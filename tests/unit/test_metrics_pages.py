@@ -24,7 +24,7 @@ async def break_off(accept: str) -> Answer:
 
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[Pages]:
-    pages = Pages({"/metrics": show, "/broken": break_off, "/big": show_much})
+    pages = Pages({"/metrics": show, "/broken": break_off, "/big": show_much, "/slow": show_late})
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(str(path))
     bound.listen(64)
@@ -33,6 +33,11 @@ async def serving(path: Path) -> AsyncIterator[Pages]:
         yield pages
     finally:
         await pages.close()
+
+
+async def show_late(accept: str) -> Answer:
+    await asyncio.sleep(0.05)
+    return await show(accept)
 
 
 async def show_much(accept: str) -> Answer:
@@ -68,6 +73,10 @@ async def say(path: Path, *pieces: bytes) -> bytes:
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 5000, b"HTTP/1.1 431 ", b"Request Header Fields Too Large\n"),
         (b"\x16\x03\x01 tls?\r\n\r\n", b"HTTP/1.1 400 ", b"Bad Request\n"),
         (GET + GET, b"HTTP/1.1 200 OK\r\n", b"for "),
+        (GET[:-2] + b"Accept: a/b\r\naccept: c/d\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"for a/b, c/d"),
+        (GET.replace(b"/metrics", b"//"), b"HTTP/1.1 4", b"\n"),
+        (GET.replace(b"/metrics", b"http://:"), b"HTTP/1.1 400 ", b"Bad Request\n"),
+        (GET.replace(b"/metrics", b"http://[::1/metrics"), b"HTTP/1.1 400 ", b"Bad Request\n"),
     ],
 )
 async def test_one_request_one_answer(tmp_path: Path, request_: bytes, begins: bytes, ends: bytes) -> None:
@@ -83,6 +92,19 @@ async def test_a_request_may_come_in_pieces(tmp_path: Path) -> None:
     async with serving(tmp_path / "s"):
         said = await say(tmp_path / "s", *(GET[at : at + 7] for at in range(0, len(GET), 7)))
     assert said.endswith(b"for ")
+
+
+async def test_who_says_that_its_request_is_all_it_has_to_say_is_answered(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s"):
+        for request, ends in ((GET.replace(b"/metrics", b"/slow"), b"for "), (GET[:9], b"")):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            writer.write(request)
+            writer.write_eof()
+            async with asyncio.timeout(20):
+                said = await reader.read()
+            writer.close()
+            assert said.endswith(ends)
+            assert bool(said) is bool(ends)
 
 
 async def test_who_says_nothing_or_reads_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
