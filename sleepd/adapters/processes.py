@@ -75,3 +75,11 @@ def _members(directory: Path) -> Iterator[int]:
             yield from (int(line) for line in listing.read_text().split() if line.isdigit())
     except OSError:
         return
+
+
+def process_tree(pid: int) -> tuple[int, ...]:
+    """Return this process and its descendants, as far as they can be seen."""
+    try:
+        return (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True)))
+    except psutil.Error:
+        return (pid,)

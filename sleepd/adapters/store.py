@@ -16,11 +16,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from sleepd.adapters.sqlite import in_short, is_full, transaction
 from sleepd.adapters.threads import WorkThread
-from sleepd.core.events import EngineProven, ModelSaved, Record, RuleSaved, Saved, TaskEnded, TaskSaved
-from sleepd.core.world import TASKS_KEPT, Task
+from sleepd.core.events import (
+    EngineProven,
+    ModelSaved,
+    Record,
+    ReservationDropped,
+    ReservationSaved,
+    RuleSaved,
+    Saved,
+    TaskEnded,
+    TaskSaved,
+)
+from sleepd.core.world import TASKS_KEPT, Reservation, Task
 from sleepd.ports import StoreFailed
 
-SCHEMA = 2
+SCHEMA = 3
 JOURNAL_ROWS = 50_000
 CLOSE_S = 5.0
 BALLAST_BYTES = 4 << 20
@@ -39,11 +49,13 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE rules (rule TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (rule, model))"
         " STRICT",
     ),
+    ("CREATE TABLE reservations (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT",),
 )
 """One tuple of statements per schema version, never changed once released."""
 
 _MODEL = TypeAdapter(ModelSaved)
 _RULE = TypeAdapter(RuleSaved)
+_RESERVATION = TypeAdapter(Reservation)
 _TASK = TypeAdapter(Task)
 _ENDED = TypeAdapter(TaskEnded)
 
@@ -113,7 +125,9 @@ class SqliteStore:
         newest = db.execute("SELECT body FROM journal ORDER BY n DESC LIMIT ?", (TASKS_KEPT,))
         ended = tuple(_ENDED.validate_json(body) for (body,) in newest)[::-1]
         rules = {(rule, model): _RULE.validate_json(body) for rule, model, body in db.execute("SELECT * FROM rules")}
-        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1, ended, rules)
+        reserved = db.execute("SELECT id, body FROM reservations")
+        reservations = {id_: _RESERVATION.validate_json(body) for id_, body in reserved}
+        return Saved(models, tasks, proven, int(counter[0]) + 1 if counter else 1, ended, rules, reservations)
 
     def _commit(self, records: Sequence[Record]) -> None:
         if self._db is None:
@@ -172,3 +186,8 @@ def _write_record(db: sqlite3.Connection, record: Record) -> None:
         db.execute("INSERT OR REPLACE INTO rules VALUES (?, ?, ?)", (record.rule, record.model, body))
     elif isinstance(record, EngineProven):
         db.execute("INSERT OR REPLACE INTO proven VALUES (?, ?)", (record.key, record.wall_s))
+    elif isinstance(record, ReservationSaved):
+        body = _RESERVATION.dump_json(record.reservation).decode()
+        db.execute("INSERT OR REPLACE INTO reservations VALUES (?, ?)", (record.reservation.id, body))
+    elif isinstance(record, ReservationDropped):
+        db.execute("DELETE FROM reservations WHERE id = ?", (record.id,))

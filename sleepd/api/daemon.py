@@ -69,6 +69,14 @@ class Daemon(Protocol):
         """The stream that began with the ask `stream` ended: its hold lasts a moment longer."""
         ...
 
+    def detach_reservation(self, reservation_id: str, stream: int) -> None:
+        """The stream that began with the ask `stream` ended: its reservation lasts a moment longer."""
+        ...
+
+    async def process_tree(self, pid: int) -> tuple[int, ...]:
+        """This process and its descendants, as far as they can be seen."""
+        ...
+
     @property
     def ended(self) -> Sequence[TaskEnded]:
         """The last tasks that came to their end, the newest last."""

@@ -15,6 +15,7 @@ BODY_LIMIT = 64 * 1024
 LONGEST_S = 86_400.0
 LAST_WALL_S: WallS = 253_402_214_400.0
 """The last day of the year 9999."""
+_GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/:.-]{0,127}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 
@@ -40,7 +41,8 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from `least` to `most`; `whole`: without fractions. A default of None may be left out or null."""
+    """A number from `least` to `most`; `whole`: without fractions. A default of None may be left out or null, unless
+    the number is `required`."""
 
     name: str
     default: float | None
@@ -50,17 +52,18 @@ class Number:
     whole: bool = False
     step: int = 1
     """A whole number is a multiple of this."""
+    required: bool = False
 
     @property
     def wanted(self) -> str:
         if self.step > 1:
             return f"a multiple of {self.step} from {self.least:g} to {self.most:g}"
-        or_null = " or null" if self.default is None else ""
+        or_null = " or null" if self.default is None and not self.required else ""
         return f"a {'whole ' if self.whole else ''}number from {self.least:g} to {self.most:g}{or_null}"
 
     def accepts(self, value: object) -> bool:
         if value is None:
-            return self.default is None
+            return self.default is None and not self.required
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         # Compared as it is: NaN is within nothing, and a whole number too large for a float is JSON, too. 2.0 is a
@@ -70,6 +73,8 @@ class Number:
     @property
     def schema(self) -> dict[str, Any]:
         kind = "integer" if self.whole else "number"
+        if self.required:
+            return {"type": kind, "minimum": self.least, "maximum": self.most}
         types = kind if self.default is not None else [kind, "null"]
         step = {"multipleOf": self.step} if self.step > 1 else {}
         return {"type": types, "minimum": self.least, "maximum": self.most, "default": self.default} | step
@@ -139,7 +144,37 @@ class Token:
         return {"type": "string", "pattern": f"^({self.pattern})$"}
 
 
-Field: TypeAlias = Flag | Number | Text | Moment | Token
+@dataclass(frozen=True, slots=True)
+class GpuNames:
+    """GPUs as nvidia-smi names them: indices or UUIDs, at least one and at most `most`. It must be given."""
+
+    name: str
+    meaning: str
+    most: int = 64
+    default: None = None
+
+    @property
+    def wanted(self) -> str:
+        return f"a list of 1 to {self.most} indices or UUIDs of GPUs"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, list) and 1 <= len(value) <= self.most and all(map(_is_gpu_name, value))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        index = {"type": "integer", "minimum": 0, "maximum": 65_535}
+        uuid = {"type": "string", "pattern": f"^{_GPU_NAME.pattern}$"}
+        return {"type": "array", "minItems": 1, "maxItems": self.most, "items": {"anyOf": [index, uuid]}}
+
+
+def _is_gpu_name(value: object) -> bool:
+    if isinstance(value, str):
+        return bool(_GPU_NAME.fullmatch(value))
+    # As with Number: 2.0 is a whole number to JSON Schema.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 65_535 and not value % 1
+
+
+Field: TypeAlias = Flag | Number | Text | Moment | Token | GpuNames
 
 
 def parse_moment(written: str) -> WallS | None:
@@ -210,7 +245,9 @@ def _read_value(field: Field, body: Mapping[str, Any]) -> Any:
 
 
 def _is_required(field: Field) -> bool:
-    return isinstance(field, Text) and field.default is None
+    if isinstance(field, Number):
+        return field.required
+    return isinstance(field, Text | GpuNames) and field.default is None
 
 
 def _show(value: object) -> str:

@@ -29,6 +29,10 @@ async def get_holds(call: Call) -> web.StreamResponse:
     return respond(200, wire.holds_body(call.daemon.world))
 
 
+async def get_reservations(call: Call) -> web.StreamResponse:
+    return respond(200, wire.reservations_body(call.daemon.world))
+
+
 async def get_tasks(call: Call) -> web.StreamResponse:
     return respond(200, wire.tasks_body(call.daemon))
 

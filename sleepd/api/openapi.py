@@ -17,6 +17,7 @@ from sleepd.wire.shapes import Problem
 _IN_PATHS: dict[str, dict[str, Any]] = {
     "models/{name}": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9._-]{0,62}$", "description": "as configured"},
     "holds/{id}": {"type": "string", "pattern": f"^{HOLD_ID}$", "description": "chosen by the client"},
+    "reservations/{id}": {"type": "string", "pattern": f"^{HOLD_ID}$", "description": "chosen by the client"},
     "tasks/{id}": {"type": "integer", "minimum": 1, "description": "rising, never used twice"},
 }
 """What stands in a path, by its place there."""

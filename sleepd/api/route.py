@@ -9,7 +9,7 @@ from sleepd.api.call import Handler
 from sleepd.api.fields import NO_FIELDS, Field
 
 HOLD_ID = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
-"""How a client may name a hold."""
+"""How a client may name a hold or a reservation."""
 
 
 @dataclass(frozen=True, slots=True)

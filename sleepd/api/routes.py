@@ -5,13 +5,14 @@ The server is built from it, and so are `GET /openapi.json` and docs/api.md.
 
 from aiohttp import web
 
-from sleepd.api import history, holds, looks, wishes
+from sleepd.api import history, holds, looks, reservations, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.openapi import describe
 from sleepd.api.route import Route
 from sleepd.api.stream import EVENT_QUERY
 from sleepd.wire import answers, history_shapes, shapes
+from sleepd.wire import reservation_shapes as reserved
 
 WISH = {200: answers.Outcome, 202: answers.Outcome}
 MAY_FAIL = ("failed", "engine_failed", "not_recordable", "timeout")
@@ -108,6 +109,27 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("DELETE", "/v1/holds/{id}", Role.OPERATOR, "hold", holds.delete_hold),
         "let go of one's own hold, or as admin of anybody's",
+        {200: answers.Released},
+        kinds=("not_recordable",),
+    ),
+    Route(
+        *("GET", "/v1/reservations", Role.VIEWER, "reservations", looks.get_reservations),
+        "every reservation",
+        {200: reserved.Reservations},
+    ),
+    Route(
+        *("PUT", "/v1/reservations/{id}", Role.OPERATOR, "reserve", reservations.put_reservation),
+        "reserve GPU bytes for a job, or renew one's own; 200 once they are free, 202 with `wait: false`; with `attach`"
+        " a stream, which with `wait: false` begins at once and tells what the grant waits for",
+        {200: reserved.Reservation, 202: reserved.Reservation},
+        reservations.RESERVATION_FIELDS,
+        reservations.ENDS_SOMEHOW,
+        kinds=("no_room", "blind", "reserved", "busy", "failed", "not_recordable", "timeout"),
+        stream=(reserved.Reservation, reserved.ReservationBeat, reserved.ReservationEnd),
+    ),
+    Route(
+        *("DELETE", "/v1/reservations/{id}", Role.OPERATOR, "reserve", reservations.delete_reservation),
+        "give one's own reservation back, or as admin anybody's; who was put to sleep for it is woken again",
         {200: answers.Released},
         kinds=("not_recordable",),
     ),

@@ -10,7 +10,7 @@ import sys
 from sleepd import __version__
 from sleepd.cli.screen import terminal_width
 from sleepd.cli.verbs import COMMON, VERBS, Option, Verb
-from sleepd.core.units import UnitError, parse_duration
+from sleepd.core.units import UnitError, parse_duration, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ ABOUT = "See, wake and put to sleep what sleepd manages."
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the options: `verb`, `models`, `all` and what the verb takes; `cmd` is what stands behind `--` of a hold.
+    """Return the options: `verb`, `models`, `all` and what the verb takes; `cmd` is what stands behind `--`, where
+    the verb takes a CMD.
 
     Exits with 2 for a command line that is none, with 125 where there is a CMD that will not run for it.
     """
@@ -28,7 +29,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     head, cmd = _split(list(argv))
     try:
         options = parser.parse_args(head)
-        if cmd is not None and options.verb.name != "hold":
+        if cmd is not None and options.verb.models not in ("one", "job"):
             options, cmd = parser.parse_args(argv), None
         options.cmd = cmd
         _check(options)
@@ -51,15 +52,31 @@ def _check(options: argparse.Namespace) -> None:
     parser: argparse.ArgumentParser = options.parser
     if verb.models == "some" and bool(options.models) == options.all:
         parser.error("wanted at least one MODEL, or --all and none")
-    if verb.name != "hold":
+    if verb.models not in ("one", "job"):
         return
     if options.cmd is not None and not options.cmd:
         parser.error("wanted a command behind --")
+    if verb.models == "job":
+        _check_reserve(options, parser)
+        return
     ways = [options.cmd is not None, options.ttl is not None, options.release is not None]
     if sum(ways) != 1:
         parser.error("wanted one of these: MODEL -- CMD, MODEL --ttl D, --release ID")
     if (options.model is None) is not (options.release is not None):
         parser.error("wanted a MODEL" if options.release is None else "--release ID takes no MODEL")
+
+
+def _check_reserve(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    ways = [options.cmd is not None, options.ttl is not None, options.end is not None]
+    if sum(ways) > 1:
+        parser.error("wanted one of these: -- CMD, --ttl D, --end ID, or none of them to keep it until interrupted")
+    size = [options.gpu is not None, options.vram is not None]
+    if options.end is None and not all(size):
+        parser.error("wanted --gpu N[,N]... and --vram SIZE")
+    if options.end is not None and any(size):
+        parser.error("--end ID takes neither --gpu nor --vram")
+    if options.no_wait and options.ttl is None:
+        parser.error("--no-wait goes with --ttl: else nobody would keep it")
 
 
 def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -130,8 +147,9 @@ def _add_models(parser: argparse.ArgumentParser, verb: Verb) -> None:
         only = "only these; " if verb.models == "filter" else ""
         text = f'{only}a name, or a glob such as "chat-*"'
         parser.add_argument("models", metavar="MODEL", nargs="*", help=text)
-    elif verb.models == "one":
-        parser.add_argument("model", metavar="MODEL", nargs="?", help="which model")
+    elif verb.models in ("one", "job"):
+        if verb.models == "one":
+            parser.add_argument("model", metavar="MODEL", nargs="?", help="which model")
         parser.epilog = "With -- CMD: the status is CMD's own; 125 sleepctl failed, 126 not executable, 127 not found."
     elif verb.tail:
         parser.add_argument("what", choices=verb.tail.split("|"), help="a shell, or names for a script of your own")
@@ -142,6 +160,10 @@ def usage_of(verb: Verb) -> str:
     if verb.models == "one":
         ways = ("[OPTION]... MODEL -- CMD...", "[OPTION]... MODEL --ttl D", "--release ID")
         return "\n       ".join(f"sleepctl hold {way}" for way in ways)
+    if verb.models == "job":
+        size = "--gpu N[,N]... --vram SIZE"
+        ways = (f"[OPTION]... {size} [-- CMD...]", f"[OPTION]... {size} --ttl D", "--end ID")
+        return "\n       ".join(f"sleepctl reserve {way}" for way in ways)
     words = ["sleepctl", verb.name, "[OPTION]..." if verb.options else ""]
     words += [{"some": "MODEL...", "filter": "[MODEL...]"}.get(verb.models, ""), verb.tail]
     return " ".join(word for word in words if word)
@@ -165,4 +187,28 @@ def _at_most(text: str, most_s: float, shown: str) -> float:
     return seconds
 
 
-_READ: dict[str, Callable[[str], object]] = {"text": str, "duration": _seconds, "long duration": _long_seconds}
+def _size(text: str) -> int:
+    try:
+        found = parse_size(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 0 < found <= 1 << 50:
+        raise argparse.ArgumentTypeError(f"wanted more than nothing and at most 1PiB, found {text!r}")
+    return found
+
+
+def _gpus(text: str) -> list[int | str]:
+    """Return indices as numbers, UUIDs as they are."""
+    named = [word.strip() for word in text.split(",")]
+    if not all(named):
+        raise argparse.ArgumentTypeError(f'wanted indices or UUIDs separated by commas, such as "0,1", found {text!r}')
+    return [int(word) if word.isascii() and word.isdigit() else word for word in named]
+
+
+_READ: dict[str, Callable[[str], object]] = {
+    "text": str,
+    "duration": _seconds,
+    "long duration": _long_seconds,
+    "size": _size,
+    "list": _gpus,
+}

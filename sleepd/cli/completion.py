@@ -18,6 +18,8 @@ def show_completion(client: Client, options: argparse.Namespace) -> int:
         print("\n".join(model["name"] for model in client.models().body["models"]))
     elif options.what == "holds":
         print("\n".join(hold["id"] for hold in client.holds().body["holds"]))
+    elif options.what == "reservations":
+        print("\n".join(kept["id"] for kept in client.reservations().body["reservations"]))
     else:
         print({"bash": bash, "zsh": zsh, "fish": fish}[options.what](), end="")
     return DONE
@@ -26,7 +28,7 @@ def show_completion(client: Client, options: argparse.Namespace) -> int:
 def bash() -> str:
     cases = "\n".join(f"    {verb.name}) words='{' '.join(_words(verb))}' ;;" for verb in VERBS)
     first = " ".join([*(verb.name for verb in VERBS), *(option.flag for option in COMMON), "--help", "--version"])
-    takes_models = "|".join(verb.name for verb in VERBS if verb.models)
+    takes_models = "|".join(verb.name for verb in VERBS if verb.models not in ("", "job"))
     return f"""# bash completion of sleepctl: put it into /usr/share/bash-completion/completions/sleepctl, or
 #   source <(sleepctl completion bash)
 _sleepctl() {{
@@ -35,19 +37,20 @@ _sleepctl() {{
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
     case $word in
-    --) [[ $verb == hold ]] && {{ _sleepctl_command $((i + 1)); return; }} ;;
+    --) [[ $verb == @(hold|reserve) ]] && {{ _sleepctl_command $((i + 1)); return; }} ;;
     --socket) ((i++)) ;;
     -*) ;;
     *) verb=$word; break ;;
     esac
   done
   for ((; i < COMP_CWORD; i++)); do
-    [[ ${{COMP_WORDS[i]}} == -- && $verb == hold ]] && {{ _sleepctl_command $((i + 1)); return; }}
+    [[ ${{COMP_WORDS[i]}} == -- && $verb == @(hold|reserve) ]] && {{ _sleepctl_command $((i + 1)); return; }}
   done
   case $before in
   --socket|--trace) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
   --level) mapfile -t COMPREPLY < <(compgen -W '1 2' -- "$cur"); return ;;
   --release) mapfile -t COMPREPLY < <(compgen -W "$(_sleepctl_names holds)" -- "$cur"); return ;;
+  --end) mapfile -t COMPREPLY < <(compgen -W "$(_sleepctl_names reservations)" -- "$cur"); return ;;
   {"|".join(_with_value())}) return ;;
   esac
   case $verb in
@@ -95,6 +98,7 @@ _sleepctl() {{
   esac
 }}
 _sleepctl_models() {{ local -a names=(${{(f)"$(sleepctl completion models 2>/dev/null)"}}); compadd -a names }}
+_sleepctl_reserved() {{ local -a names=(${{(f)"$(sleepctl completion reservations 2>/dev/null)"}}); compadd -a names }}
 _sleepctl_holds() {{ local -a names=(${{(f)"$(sleepctl completion holds 2>/dev/null)"}}); compadd -a names }}
 if [[ $funcstack[1] == _sleepctl ]]; then _sleepctl "$@"; else compdef _sleepctl sleepctl; fi
 """
@@ -111,9 +115,9 @@ def fish() -> str:
     for verb in VERBS:
         here = f"complete -c sleepctl -n '__fish_seen_subcommand_from {verb.name}'"
         lines += [f"{here} {_fish_option(option)}" for option in verb.options]
-        if verb.models:
+        if verb.models not in ("", "job"):
             lines.append(f"{here} -a '(sleepctl completion models 2>/dev/null)'")
-        elif verb.tail:
+        elif verb.tail and not verb.models:
             lines.append(f"{here} -a '{' '.join(SHELLS)}'")
     return "\n".join([*lines, ""])
 
@@ -124,7 +128,7 @@ def _words(verb: Verb) -> list[str]:
 
 
 def _with_value() -> list[str]:
-    known = {"--socket", "--trace", "--level", "--release"}
+    known = {"--socket", "--trace", "--level", "--release", "--end"}
     options = (option for verb in VERBS for option in verb.options)
     return list(dict.fromkeys(o.flag for o in options if o.kind != "flag" and o.flag not in known))
 
@@ -133,6 +137,8 @@ def _zsh_arguments(verb: Verb) -> list[str]:
     found = [_zsh_option(option) for option in (*verb.options, *COMMON)]
     if verb.name == "hold":
         return [*found, "'1:model:_sleepctl_models'", "'*:::command:_normal'"]
+    if verb.models == "job":
+        return [*found, "'*:::command:_normal'"]
     if verb.models:
         return [*found, "'*:model:_sleepctl_models'"]
     return found + ([f"'1:what:({verb.tail.replace('|', ' ')})'"] if verb.tail else [])
@@ -140,6 +146,7 @@ def _zsh_arguments(verb: Verb) -> list[str]:
 
 def _zsh_option(option: Option) -> str:
     actions = {"--socket": "_files", "--trace": "_files", "--level": "(1 2)", "--release": "_sleepctl_holds"}
+    actions["--end"] = "_sleepctl_reserved"
     takes = f":{option.metavar}:{actions.get(option.flag, ' ')}" if option.kind != "flag" else ""
     text = option.help.replace("[", "(").replace("]", ")").replace(":", " ").replace("'", "'\\''")
     return f"'{option.flag}[{text}]{takes}'"
@@ -153,6 +160,7 @@ def _zsh_text(name: str, text: str) -> str:
 def _fish_option(option: Option) -> str:
     files = dict.fromkeys(("--socket", "--trace"), " -r -F")
     values = {**files, "--level": " -x -a '1 2'", "--release": " -x -a '(sleepctl completion holds)'"}
+    values["--end"] = " -x -a '(sleepctl completion reservations)'"
     takes = "" if option.kind == "flag" else values.get(option.flag, " -x")
     return f"-l {option.flag.lstrip('-')}{takes} -d {_quoted(option.help)}"
 

@@ -52,7 +52,7 @@ def _release(client: Client, options: argparse.Namespace) -> int:
     return DONE
 
 
-class _Told(SystemExit):
+class Told(SystemExit):
     """Somebody told sleepctl to end before CMD began."""
 
 
@@ -63,9 +63,9 @@ def _while_running(client: Client, options: argparse.Namespace) -> int:
         print(f"sleepctl: {options.model} is no longer held: {clean(why)}; the command goes on", file=sys.stderr)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_early)
+        signal.signal(number, end_early)
     held = client.holding(
-        options.model, options.id, reason=options.reason or _shown(options.cmd), timeout_s=options.timeout, on_lost=lost
+        options.model, options.id, reason=options.reason or shown(options.cmd), timeout_s=options.timeout, on_lost=lost
     )
     try:
         with held:
@@ -76,16 +76,16 @@ def _while_running(client: Client, options: argparse.Namespace) -> int:
         print("\n".join(tell_problem(problem, options.model)), file=sys.stderr)
     except KeyboardInterrupt:
         return BY_SIGNAL + signal.SIGINT
-    except _Told as told:
+    except Told as told:
         return BY_SIGNAL + int(str(told.code))
     return OWN_FAILURE
 
 
-def _end_early(number: int, _: object) -> None:
-    raise _Told(number)
+def end_early(number: int, _: object) -> None:
+    raise Told(number)
 
 
-def _shown(cmd: list[str]) -> str:
+def shown(cmd: list[str]) -> str:
     """Return the command as a reason: what is printable of its beginning."""
     text = clean(" ".join(cmd))
     return text if len(text) <= 100 else f"{text[:99]}…"

@@ -51,6 +51,17 @@ def show_holds(client: Client, options: argparse.Namespace) -> int:
     return DONE
 
 
+def show_reservations(client: Client, options: argparse.Namespace) -> int:
+    from sleepd.cli.reservations_table import render_reservations
+
+    reply = client.reservations()
+    if options.json:
+        print_text(reply.text)
+        return DONE
+    print("\n".join(render_reservations(reply.body["reservations"], look_at(sys.stdout), time.time())))
+    return DONE
+
+
 def show_why(client: Client, options: argparse.Namespace) -> int:
     from sleepd.cli.choose import choose
     from sleepd.cli.explanation import tell_explanation

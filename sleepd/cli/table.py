@@ -127,7 +127,9 @@ def _without_state(reason: str, state: str) -> str:
 
 def _gpu_meter(gpu: Gpu, screen: Screen) -> str:
     total, free, margin = gpu["total_bytes"], gpu["free_bytes"], gpu["margin_bytes"]
-    note = f"free {format_size(max(0, free - margin))} + margin {format_size(margin)}"
+    reserved = min(gpu["reserved_bytes"], max(0, free - margin))
+    note = f"free {format_size(max(0, free - margin - reserved))} + margin {format_size(margin)}"
+    note += f" + reserved {format_size(gpu['reserved_bytes'])}" if gpu["reserved_bytes"] else ""
     name = f"GPU {gpu['index']}" if gpu["mig_of"] is None else f"MIG {gpu['mig_of']}.{gpu['index'] % 1000}"
     return _meter(name, total - free, total, note, screen, short=free < margin)
 

@@ -24,7 +24,8 @@ class Option:
 
 
 class Verb:
-    """One command. `models`: "" none, "filter" any number of MODELs, "some" MODELs or --all, "one" MODEL.
+    """One command. `models`: "" none, "filter" any number of MODELs, "some" MODELs or --all, "one" MODEL and a CMD,
+    "job" a CMD alone.
 
     `command` names the function that does it, imported only then.
     """
@@ -93,6 +94,25 @@ VERBS = (
         ),
         tail="-- CMD...",
     ),
+    Verb(
+        *(
+            "reserve",
+            "GPU memory for a job: while CMD runs, until interrupted, or for a time",
+            "reserve:reserve",
+        ),
+        "job",
+        (
+            Option("--gpu", "indices or UUIDs, separated by commas: all of them or nothing", "list", "N[,N]..."),
+            Option("--vram", 'how much on each, such as "40GiB"', "size", "SIZE"),
+            Option("--ttl", "for so long, instead of while CMD runs", "long duration", "D"),
+            Option("--reason", "for people who wonder who has the room", "text", "TEXT", ""),
+            Option("--id", "name the reservation; the same again renews it", "text", "ID"),
+            Option("--end", "give this reservation back", "text", "ID"),
+            *(NO_WAIT, TIMEOUT),
+        ),
+        tail="-- CMD...",
+    ),
+    Verb("reservations", "who keeps GPU memory for a job", "looks:show_reservations"),
     Verb("holds", "who keeps what awake", "looks:show_holds", "filter"),
     Verb(
         *("is-awake", "quiet: exit 0 where all are awake, 1 where one is not", "looks:is_awake", "some"),
@@ -123,6 +143,6 @@ VERBS = (
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
     Verb(
         *("completion", "a script for the completion of your shell", "completion:show_completion"),
-        tail="|".join((*SHELLS, "models", "holds")),
+        tail="|".join((*SHELLS, "models", "holds", "reservations")),
     ),
 )

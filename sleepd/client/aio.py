@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -15,8 +15,9 @@ from yarl import URL
 from sleepd.client import asks
 from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
 from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
+from sleepd.client.reserving import refusal
 from sleepd.client.sse import EventLines
-from sleepd.wire import answers, history_shapes, shapes
+from sleepd.wire import answers, history_shapes, reservation_shapes, shapes
 
 
 class AsyncClient:
@@ -255,6 +256,104 @@ class AsyncClient:
                     return lose(str(problem))
                 except DaemonUnreachable:
                     continue
+
+    # reserving
+
+    async def reservations(self) -> Reply[reservation_shapes.Reservations]:
+        return await self.request("GET", "/v1/reservations")
+
+    async def reserve_for(
+        self,
+        reservation_id: str,
+        gpus: Sequence[int | str],
+        bytes_per_gpu: int,
+        *,
+        ttl_s: float,
+        reason: str = "",
+        wait: bool = True,
+        timeout_s: float = 600.0,
+        pid: int | None = None,
+    ) -> Reply[reservation_shapes.Reservation]:
+        """Reserve bytes on each of the GPUs for `ttl_s` from the grant on; the same id again renews.
+
+        With `wait`: once they are free. `pid`: what its process tree holds already is the job's own.
+        """
+        return await self.send(
+            asks.reserve(
+                *(reservation_id, gpus, bytes_per_gpu),
+                ttl_s=ttl_s,
+                reason=reason,
+                wait=wait,
+                timeout_s=timeout_s,
+                pid=pid,
+            )
+        )
+
+    async def give_back(self, reservation_id: str) -> Reply[answers.Released]:
+        """End a reservation; one that is not there any more is ended already."""
+        return await self.send(asks.give_back(reservation_id))
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        gpus: Sequence[int | str],
+        bytes_per_gpu: int,
+        reservation_id: str | None = None,
+        *,
+        reason: str = "",
+        timeout_s: float = 600.0,
+        pid: int | None = None,
+        on_progress: Callable[[reservation_shapes.Reservation], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> AsyncIterator[reservation_shapes.Reservation]:
+        """Reserve bytes on each of the GPUs while an `async with` block runs, over broken lines and restarts.
+
+        Models step aside first; `on_progress` is told what that waits for. `pid` None: this process. `on_lost` is told
+        why where the reservation is over although the block is not.
+        """
+        reservation_id = reservation_id or f"job-{secrets.token_hex(6)}"
+        own = os.getpid() if pid is None else pid
+        lost: list[str] = []
+
+        def lose(reason: str) -> None:
+            lost.append(reason)
+            if on_lost is not None:
+                on_lost(reason)
+
+        request = asks.attach_reservation(reservation_id, gpus, bytes_per_gpu, own, reason=reason, timeout_s=timeout_s)
+        try:
+            stream = await self._open_stream(request)
+            try:
+                line = json.loads(await self._read_line(stream))
+                while not line.get("granted"):
+                    if "ended" in line:
+                        lost.append(line["ended"])
+                        raise refusal(line)
+                    if "id" in line and on_progress is not None:
+                        on_progress(line)
+                    line = json.loads(await self._read_line(stream))
+                keeper = asyncio.create_task(self._keep(stream, lambda: self._open_stream(request), lose))
+                try:
+                    yield line
+                finally:
+                    keeper.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await keeper
+            finally:
+                stream.close()
+        finally:
+            if not lost:
+                with suppress(ApiProblem, DaemonUnreachable):
+                    await self.give_back(reservation_id)
+
+    async def _read_line(self, stream: aiohttp.ClientResponse) -> bytes:
+        try:
+            line = await stream.content.readline()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._silent(error) from None
+        if not line:
+            raise DaemonUnreachable(f"the daemon at {self.socket_path} broke off")
+        return line
 
     # streams
 

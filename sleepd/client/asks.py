@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 DEFAULT_SOCKET = "/run/sleepd/sleepd.sock"
@@ -78,6 +78,50 @@ def hold(hold_id: str, model: str, *, ttl_s: float, reason: str, wake: bool, wai
 def attach(hold_id: str, model: str, *, reason: str, wake: bool, wait: bool, timeout_s: float) -> Request:
     body = {"model": model, "attach": True, "reason": reason, "wake": wake, "wait": wait, "timeout_s": timeout_s}
     return Request("PUT", of_hold(hold_id), body, timeout_s if wake and wait else None)
+
+
+def reserve(
+    reservation_id: str,
+    gpus: Sequence[int | str],
+    bytes_per_gpu: int,
+    *,
+    ttl_s: float,
+    reason: str,
+    wait: bool,
+    timeout_s: float,
+    pid: int | None,
+) -> Request:
+    body = _size(gpus, bytes_per_gpu, pid, reason, timeout_s) | {"ttl_s": ttl_s, "wait": wait}
+    return Request("PUT", of_reservation(reservation_id), body, timeout_s if wait else None)
+
+
+def attach_reservation(
+    reservation_id: str,
+    gpus: Sequence[int | str],
+    bytes_per_gpu: int,
+    pid: int | None,
+    *,
+    reason: str,
+    timeout_s: float,
+) -> Request:
+    """A stream that begins at once and tells what the grant waits for."""
+    body = _size(gpus, bytes_per_gpu, pid, reason, timeout_s) | {"attach": True, "wait": False}
+    return Request("PUT", of_reservation(reservation_id), body)
+
+
+def give_back(reservation_id: str) -> Request:
+    return Request("DELETE", of_reservation(reservation_id))
+
+
+def of_reservation(reservation_id: str) -> str:
+    return f"/v1/reservations/{quoted(reservation_id)}"
+
+
+def _size(
+    gpus: Sequence[int | str], bytes_per_gpu: int, pid: int | None, reason: str, timeout_s: float
+) -> dict[str, Any]:
+    body = {"gpus": list(gpus), "bytes_per_gpu": bytes_per_gpu, "pid": pid}
+    return body | {"reason": reason, "timeout_s": timeout_s}
 
 
 def release(hold_id: str) -> Request:

@@ -13,12 +13,13 @@ from sleepd.client.http1 import Answer, BrokenAnswer, connect, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from sleepd.client.holding import Holding
+    from sleepd.client.reserving import Reserving
     from sleepd.client.sse import EventLines
-    from sleepd.wire import answers, history_shapes, shapes
+    from sleepd.wire import answers, history_shapes, reservation_shapes, shapes
 
 
 class Client:
@@ -191,6 +192,66 @@ class Client:
         from sleepd.client.holding import Holding
 
         return Holding(self, model, hold_id, reason=reason, wake=wake, timeout_s=timeout_s, on_lost=on_lost)
+
+    # reserving
+
+    def reservations(self) -> Reply[reservation_shapes.Reservations]:
+        return self.request("GET", "/v1/reservations")
+
+    def reserve_for(
+        self,
+        reservation_id: str,
+        gpus: Sequence[int | str],
+        bytes_per_gpu: int,
+        *,
+        ttl_s: float,
+        reason: str = "",
+        wait: bool = True,
+        timeout_s: float = 600.0,
+        pid: int | None = None,
+    ) -> Reply[reservation_shapes.Reservation]:
+        """Reserve bytes on each of the GPUs for `ttl_s` from the grant on; the same id again renews.
+
+        With `wait`: once they are free. `pid`: what its process tree holds already is the job's own.
+        """
+        return self.send(
+            asks.reserve(
+                *(reservation_id, gpus, bytes_per_gpu),
+                ttl_s=ttl_s,
+                reason=reason,
+                wait=wait,
+                timeout_s=timeout_s,
+                pid=pid,
+            )
+        )
+
+    def give_back(self, reservation_id: str) -> Reply[answers.Released]:
+        """End a reservation; one that is not there any more is ended already."""
+        return self.send(asks.give_back(reservation_id))
+
+    def reserve(
+        self,
+        gpus: Sequence[int | str],
+        bytes_per_gpu: int,
+        reservation_id: str | None = None,
+        *,
+        reason: str = "",
+        timeout_s: float = 600.0,
+        pid: int | None = None,
+        on_progress: Callable[[reservation_shapes.Reservation], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> Reserving:
+        """Reserve bytes on each of the GPUs while a `with` block runs; see Reserving."""
+        from sleepd.client.reserving import Reserving
+
+        return Reserving(
+            *(self, gpus, bytes_per_gpu, reservation_id),
+            reason=reason,
+            timeout_s=timeout_s,
+            pid=pid,
+            on_progress=on_progress,
+            on_lost=on_lost,
+        )
 
     # streams
 

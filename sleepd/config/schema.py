@@ -57,7 +57,7 @@ class DaemonKeys(Section):
 
 class RoleKeys(Section):
     admin: RoleEntries = key(["root"], "reload, and force; stop, once sleepd controls units", ["root", "alice"])
-    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reset, pin; later reserve and start", ["%ml-team"])
+    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, reset, pin; later start", ["%ml-team"])
     caller: RoleEntries = key([], "the gate only", ["www-data"])
     viewer: RoleEntries = key(["*"], "look", ["%staff"])
 

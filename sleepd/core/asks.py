@@ -42,7 +42,9 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, SILENT_WISH_S))
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
-    take_back_drain(draft, ask.model, "wanted again before it fell asleep")
+    task = draft.tasks.get(ask.model)
+    if task is None or task.cause.kind is not CauseKind.RESERVATION:
+        take_back_drain(draft, ask.model, "wanted again before it fell asleep")
 
 
 def ask_sleep(draft: Draft, ask: SleepAsked) -> None:

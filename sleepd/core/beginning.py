@@ -11,6 +11,7 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
+from sleepd.core.reservations import remember_reservations
 from sleepd.core.tasks import ON_STOP, without_victim
 from sleepd.core.units import format_duration
 from sleepd.core.world import (
@@ -70,6 +71,7 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
         _with_claims(tasks, saved),
         memory=_remember_rules(settings, saved.rules, now),
         proven=saved.proven,
+        reservations=remember_reservations(saved.reservations, now),
         next_task=saved.next_task,
     )
     return Turn(world, tuple(ended))

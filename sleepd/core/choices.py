@@ -229,7 +229,11 @@ def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
     """Tell everybody who waits for it to be awake why it will not be."""
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
-    draft.change(name, reason=room.detail)
+    if room.problem == "reserved":
+        # What is reserved comes back: requests wait for it as long as they may.
+        wished = [w for w in wished if w.cause.kind is not CauseKind.REQUEST]
+    if record.reason != room.detail:
+        draft.change(name, reason=room.detail)
     if wished:
         data = {"problem": room.problem, "wanted": room.wanted, "found": room.found}
         draft.note("wake_refused", name, room.detail, data)

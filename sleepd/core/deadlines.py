@@ -12,6 +12,7 @@ from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
 from sleepd.core.relief import relief_measured_s
 from sleepd.core.repair import silent_until_s
+from sleepd.core.reservations import reservation_moments
 from sleepd.core.rules import CronDue, During, LocalTime, Rule
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import ModelRecord, Task, World
@@ -44,7 +45,7 @@ class Deadlines:
                 self._local, self._rates = _local_times(world.settings), _rates(world.settings)
             self._shared, self._of = shared, {}
         now_s = now.mono_s
-        ahead = []
+        ahead = [moment_s for moment_s in reservation_moments(world) if moment_s > now_s]
         for name, record in world.models.items():
             task, kept = world.tasks.get(name), self._of.get(name)
             if kept is None or kept[0] is not record or kept[1] is not task:

@@ -22,6 +22,8 @@ from sleepd.core.events import (
     Note,
     OpenGate,
     Record,
+    ReservationDropped,
+    ReservationSaved,
     RuleSaved,
     RunStep,
     TaskEnded,
@@ -32,7 +34,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
 from sleepd.core.units import MonotonicS, Seconds, WallS
-from sleepd.core.world import DetectorMemory, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.core.world import DetectorMemory, ModelRecord, Reservation, Task, TaskKind, Waiter, World
 
 ACTIVITY_GRAIN_S = 60.0
 """Last use is made durable in steps of this size, rounded up: a busy model must not cost a commit a second."""
@@ -67,7 +69,7 @@ class Draft:
         self.calendar: Calendar = world.calendar
         self.missed_polls = world.missed_polls
         self.proven = world.proven
-        self.reservations = world.reservations
+        self.reservations: Mapping[str, Reservation] = world.reservations
         self.next_task = world.next_task
         self.leaving = world.leaving
         self.stopping = world.stopping
@@ -200,6 +202,7 @@ class Draft:
         records += [TaskSaved(t) for name, t in self.tasks.items() if self._old.tasks.get(name) is not t]
         records += self._ended
         records += _rule_records(self._old.memory, self.memory, self.now)
+        records += _reservation_records(self._old.reservations, self.reservations)
         records += [EngineProven(key, self.now.wall_s) for key in sorted(self.proven - self._old.proven)]
         return records
 
@@ -263,6 +266,20 @@ def _rule_records(old: DetectorMemory, new: DetectorMemory, now: Now) -> list[Re
         )
         for rule, model in sorted(keys)
     ]
+
+
+_FLEETING: Mapping[str, Any] = {"waits_for": "", "problem": "", "asked_s": 0.0, "until_s": None, "deadline_s": 0.0}
+"""Of a reservation: what is worked out anew after a restart, and moments of a clock that ends with the boot."""
+
+
+def _reservation_records(old: Mapping[str, Reservation], new: Mapping[str, Reservation]) -> list[Record]:
+    """What of reservations must outlive the daemon. A caller and a stream do not, but that there was one tells."""
+    if old is new:
+        return []
+    kept = {i: replace(r, **_FLEETING) for i, r in new.items()}
+    was = {i: replace(r, **_FLEETING) for i, r in old.items()}
+    saved: list[Record] = [ReservationSaved(r) for i, r in kept.items() if was.get(i) != r]
+    return saved + [ReservationDropped(i) for i in old if i not in new]
 
 
 _WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s")

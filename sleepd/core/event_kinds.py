@@ -39,8 +39,13 @@ KINDS: Mapping[str, EventKind] = {
     "pressure": EventKind("a memory rule's threshold was crossed"),
     "pressure_over": EventKind("it let go again"),
     "victim": EventKind(
-        "a model makes room for another",
-        {"victim": "which", "level": "how deeply", "felt_s": "how much longer somebody may wait for it"},
+        "a model makes room for another, or for a job",
+        {
+            "victim": "which",
+            "level": "how deeply",
+            "felt_s": "how much longer somebody may wait for it",
+            "reservation": "the job's, where it is for one",
+        },
     ),
     "wake_refused": EventKind(
         "a wake that somebody asked for is refused",
@@ -76,6 +81,11 @@ KINDS: Mapping[str, EventKind] = {
     "foreign": EventKind("somebody else slept, woke or paused a server: hands off"),
     # what people did
     "hold": EventKind("a hold keeps a model awake", {"hold": "its id", "ttl_s": "how long", "who": "whose it is"}),
+    "reserved": EventKind(
+        "GPU memory is free for a job, and kept for it from now on",
+        {"reservation": "its id", "who": "whose it is", "ttl_s": "how long", "aside": "models put to sleep for it"},
+    ),
+    "reservation_ended": EventKind("a reservation is over, or was not granted", {"reservation": "its id"}),
     "hold_ended": EventKind("a hold is over", {"hold": "its id", "left": "how many still hold the model"}),
     "pinned": EventKind("a model is pinned"),
     "unpinned": EventKind("a model is pinned no more"),

@@ -32,12 +32,15 @@ from sleepd.core.wishes import HoldAsked as HoldAsked
 from sleepd.core.wishes import HoldDetached as HoldDetached
 from sleepd.core.wishes import HoldEnded as HoldEnded
 from sleepd.core.wishes import PinAsked as PinAsked
+from sleepd.core.wishes import ReservationAsked as ReservationAsked
+from sleepd.core.wishes import ReservationDetached as ReservationDetached
+from sleepd.core.wishes import ReservationEnded as ReservationEnded
 from sleepd.core.wishes import ResetAsked as ResetAsked
 from sleepd.core.wishes import SleepAsked as SleepAsked
 from sleepd.core.wishes import StartAsked as StartAsked
 from sleepd.core.wishes import StopAsked as StopAsked
 from sleepd.core.wishes import WakeAsked as WakeAsked
-from sleepd.core.world import Stopped, Task, World
+from sleepd.core.world import Reservation, Stopped, Task, World
 
 # --- events in -------------------------------------------------------------------------------------------------
 
@@ -181,6 +184,7 @@ Event: TypeAlias = (
     | GateEmptied
     | Ask
     | HoldDetached
+    | ReservationDetached
     | CallerGone
     | StepEnded
     | CalendarExtended
@@ -365,6 +369,20 @@ class RuleSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class ReservationSaved:
+    """A reservation over a restart of the daemon, granted or not, and with it who was put aside for it."""
+
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationDropped:
+    """A reservation that is over."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineProven:
     """An engine's level 2 cycle was checked and passed."""
 
@@ -372,7 +390,9 @@ class EngineProven:
     wall_s: WallS
 
 
-Record: TypeAlias = ModelSaved | RuleSaved | TaskSaved | TaskEnded | EngineProven
+Record: TypeAlias = (
+    ModelSaved | RuleSaved | TaskSaved | TaskEnded | EngineProven | ReservationSaved | ReservationDropped
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +407,7 @@ class Saved:
     """The last tasks that came to their end, the newest last."""
     rules: Mapping[tuple[str, str], RuleSaved] = field(default_factory=dict)
     """By rule and model."""
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
 
 
 # --- notes and turns -------------------------------------------------------------------------------------------

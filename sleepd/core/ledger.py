@@ -7,7 +7,7 @@ twice, and nothing that was promised is given away.
 from collections.abc import Iterable, Mapping
 
 from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
-from sleepd.core.model import GpuSeen, GpusSeen, Known
+from sleepd.core.model import GpuSeen, GpusSeen, Known, Missing, MissingReason
 from sleepd.core.units import Bytes
 from sleepd.core.world import ModelRecord, Reservation, Task, TaskKind
 
@@ -25,9 +25,42 @@ def unmanaged_bytes(gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
 
 
 def left_of_reservation(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
-    """What a job's reservation still keeps free on this GPU: its bytes less what unmanaged memory grew since."""
-    now, then = unmanaged_bytes(gpu, managed), reservation.unmanaged.get(gpu.uuid)
+    """What a job's reservation still keeps free on this GPU: its bytes less what unmanaged memory grew since.
+
+    Before its grant all of them, less what its job holds already. `managed`: the processes of every server that is
+    known; those of the grant count too.
+    """
+    if not reservation.granted:
+        return left_of(reservation.bytes_per_gpu, held_bytes(gpu, reservation.pids))
+    then = reservation.unmanaged.get(gpu.uuid)
+    now = unmanaged_bytes(gpu, {*managed, *reservation.managed})
     return left_of(reservation.bytes_per_gpu, None if now is None or then is None else now - then)
+
+
+def reserved_bytes(
+    models: Mapping[str, ModelRecord], reservations: Iterable[Reservation], gpus: GpusSeen
+) -> dict[str, Bytes]:
+    """Bytes by GPU uuid that are kept free for jobs and not taken by them yet."""
+    reserved: dict[str, Bytes] = {}
+    standing = tuple(reservations)
+    managed = managed_pids(models) if standing else ()
+    for reservation in standing:
+        for uuid in reservation.uuids:
+            gpu = find_gpu(gpus, uuid)
+            if gpu is None:
+                continue
+            # A server nobody looked at yet would count as the job's growth.
+            unseen = managed is None and reservation.granted
+            left = reservation.bytes_per_gpu if unseen else left_of_reservation(reservation, gpu, managed or ())
+            reserved[uuid] = reserved.get(uuid, 0) + left
+    return reserved
+
+
+def managed_pids(models: Mapping[str, ModelRecord]) -> tuple[int, ...] | None:
+    """The processes of all servers; None while one was not looked at yet."""
+    if any(isinstance(r.seen, Missing) and r.seen.reason is MissingReason.NOT_YET for r in models.values()):
+        return None
+    return tuple(p for r in models.values() if isinstance(r.seen, Known) for p in r.seen.value.pids)
 
 
 def promised_bytes(
@@ -39,17 +72,11 @@ def promised_bytes(
     but: str,
 ) -> dict[str, Bytes]:
     """Bytes by GPU uuid that are free and not to be given out: wakes under way except of `but`, and reservations."""
-    promised: dict[str, Bytes] = {}
+    promised = reserved_bytes(models, reservations.values(), gpus)
     for name, task in tasks.items():
         if name == but or task.kind is not TaskKind.WAKE or name not in models:
             continue
         needs = wake_needs(models[name], gpus)  # what it took already is taken off
         for uuid, need in {} if isinstance(needs, Blind) else needs.items():
             promised[uuid] = promised.get(uuid, 0) + need
-    managed = [p for r in models.values() if isinstance(r.seen, Known) for p in r.seen.value.pids]
-    for reservation in reservations.values():
-        for uuid in reservation.uuids:
-            gpu = find_gpu(gpus, uuid)
-            if gpu is not None:
-                promised[uuid] = promised.get(uuid, 0) + left_of_reservation(reservation, gpu, managed)
     return promised

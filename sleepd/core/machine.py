@@ -32,10 +32,18 @@ from sleepd.core.events import (
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
 from sleepd.core.frozen import replace
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
+from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
 from sleepd.core.relief import begin_relief
+from sleepd.core.reservations import (
+    ask_reservation,
+    detach_reservation,
+    end_due_reservations,
+    end_reservation,
+    forget_reserver,
+)
 from sleepd.core.restarts import owe_restarts
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
@@ -51,6 +59,9 @@ from sleepd.core.wishes import (
     HoldEnded,
     ModelAsk,
     PinAsked,
+    ReservationAsked,
+    ReservationDetached,
+    ReservationEnded,
     SleepAsked,
     StartAsked,
     StopAsked,
@@ -68,6 +79,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     for event in events:
         _take(draft, event)
     end_due_holds(draft)
+    end_due_reservations(draft)
     ticked = any(isinstance(e, Tick) for e in events)
     if ticked:
         draft.touched.update(draft.models)
@@ -80,6 +92,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     serve_callers(draft)
     begin_asked_stops(draft)
     begin_asked_sleeps(draft)
+    make_reserved_room(draft)
     begin_wakes(draft)
     begin_sleeps(draft)
     begin_relief(draft)
@@ -97,7 +110,7 @@ def answers_first(events: Sequence[Event], turn: Turn) -> bool:
     It calls no engine, shuts no gate and takes no wish in, and a crash before the commit leaves the step's own intent,
     from which recovery finds the same end. The caller of a wake need not wait for a disk after the engine answered.
     """
-    asked = any(isinstance(e, Ask | HoldDetached) for e in events)
+    asked = any(isinstance(e, Ask | HoldDetached | ReservationDetached) for e in events)
     acts = bool(turn.shut) or any(isinstance(c, RunStep) for c in turn.commands)
     served = any(
         isinstance(c, OpenGate) or (isinstance(c, Answer) and c.kind is AnswerKind.DONE) for c in turn.commands
@@ -126,8 +139,15 @@ def _take(draft: Draft, event: Event) -> None:
         end_hold(draft, event)
     elif isinstance(event, HoldDetached):
         detach_hold(draft, event)
+    elif isinstance(event, ReservationAsked):
+        _ask_reservation(draft, event)
+    elif isinstance(event, ReservationEnded):
+        end_reservation(draft, event)
+    elif isinstance(event, ReservationDetached):
+        detach_reservation(draft, event)
     elif isinstance(event, CallerGone):
         forget_caller(draft, event)
+        forget_reserver(draft, event.waiter)
     elif isinstance(event, CalendarExtended):
         draft.calendar = event.calendar
         draft.touched.update(draft.models)
@@ -138,6 +158,14 @@ def _take(draft: Draft, event: Event) -> None:
         owe_all(draft)
     elif isinstance(event, Stopping):
         draft.stopping = True
+
+
+def _ask_reservation(draft: Draft, event: ReservationAsked) -> None:
+    if draft.stopping:
+        detail = "the daemon is being stopped"
+        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem="failed", detail=detail))
+    else:
+        ask_reservation(draft, event)
 
 
 def _ask(draft: Draft, event: ModelAsk) -> None:
@@ -255,9 +283,10 @@ def wants_processes(world: World) -> bool:
     """Whether the next GPU reading needs process lists, which hold a driver-wide lock.
 
     Only to place new servers, to see once in each state what they hold, and to see what a half-done wake holds already:
-    that much its repetition need not find. Where a list did not tell, it is not asked for again.
+    that much its repetition need not find. Where a list did not tell, it is not asked for again. And as long as
+    there is a reservation: what its job took already is told from what our servers took.
     """
-    if any(world.models[name].life.state is State.BROKEN for name in world.tasks):
+    if world.reservations or any(world.models[name].life.state is State.BROKEN for name in world.tasks):
         return True
     return any(
         r.listed_s < r.since_s

@@ -342,6 +342,7 @@ class CauseKind(StrEnum):
     OPERATOR = "operator"
     REQUEST = "request"
     VICTIM = "victim"
+    RESERVATION = "reservation"
     CHECK = "check"
     PRIME = "prime"
     RECOVERY = "recovery"

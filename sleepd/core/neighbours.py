@@ -42,7 +42,10 @@ class Neighbour:
 
 
 def neighbours_of(draft: Draft, name: str, missing: Mapping[str, int], taken: frozenset[str]) -> tuple[Neighbour, ...]:
-    """Everybody whose sleep would give any of what is missing: bytes by GPU, places by group."""
+    """Everybody whose sleep would give any of what is missing: bytes by GPU, places by group.
+
+    `name`: who needs it; empty for a reservation.
+    """
     assert isinstance(draft.gpus, Known)
     gpus = draft.gpus.value
     found = []
@@ -125,7 +128,8 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, refusal: str) -> tup
         return "sleeping frees nothing on this server", Ready.NEVER
     if unsafe := level1_refusal(other):
         return unsafe, Ready.NEVER
-    kept = kept_from_neighbour(draft.world(), other, draft.models[name].spec.priority, draft.now)
+    priority = draft.models[name].spec.priority if name else None
+    kept = kept_from_neighbour(draft.world(), other, priority, draft.now)
     return kept, Ready.LATER if kept else Ready.NOW
 
 

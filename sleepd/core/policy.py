@@ -161,13 +161,16 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     return tuple(c.who for c in protecting(record, now_s))
 
 
-def kept_from_neighbour(world: World, record: ModelRecord, priority: int, now: Now) -> str:
-    """What keeps the model awake against a waiting request for another of this priority; empty where nothing does.
+def kept_from_neighbour(world: World, record: ModelRecord, priority: int | None, now: Now) -> str:
+    """What keeps the model awake against a waiting request for another of this priority, or against a reservation where
+    that is None; empty where nothing does.
 
-    A `keep_awake` rule does where the other is of equal or lower priority, and where rules are more than observed.
+    A `keep_awake` rule does where the other is of equal or lower priority, and where rules are more than observed; a
+    reservation outranks it.
     """
-    claims = [*protecting(record, now.mono_s), Claim(Rank.WAITING, Wish.SLEEP, "a waiting request", 1)]
-    if priority <= record.spec.priority and record.spec.mode is not Mode.OBSERVE:
+    rank, who = (Rank.RESERVATION, "a reservation") if priority is None else (Rank.WAITING, "a waiting request")
+    claims = [*protecting(record, now.mono_s), Claim(rank, Wish.SLEEP, who, 1)]
+    if priority is not None and priority <= record.spec.priority and record.spec.mode is not Mode.OBSERVE:
         for rule in world.settings.rules_of.get(record.spec.name, ()):
             keeps = rule.enabled and rule.action.kind is ActionKind.KEEP_AWAKE
             if keeps and evaluate(rule, record, world, now).holds:
@@ -175,6 +178,18 @@ def kept_from_neighbour(world: World, record: ModelRecord, priority: int, now: N
                 claims.append(Claim(Rank.KEEP_AWAKE_AGAINST_WAITING, Wish.AWAKE, who))
     settled = settle(claims)
     return settled.by.who if settled is not None and settled.wish is Wish.AWAKE else ""
+
+
+def would_sleep(world: World, record: ModelRecord, now: Now) -> bool:
+    """Whether rules would put this sleeper to sleep at once were it awake again: idle time would begin anew."""
+    woken = replace(
+        record,
+        life=Life(State.AWAKE, Weights.LOADED),
+        since_s=now.mono_s,
+        awake_since_s=now.mono_s,
+        last_active_s=now.mono_s,
+    )
+    return record.spec.mode is not Mode.OBSERVE and want_of(world, woken, now)[0] is not None
 
 
 def is_pressed(world: World, record: ModelRecord) -> bool:

@@ -138,7 +138,11 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
         again_s = min(min(w.drain_until_s for w in draining), draft.mono_s + 0.5)
         draft.put_task(replace(task, resume_s=again_s))
         return
-    if task.cause.kind in (CauseKind.OPERATOR, CauseKind.VICTIM) and task.attempt == 0 and _is_quiet(event):
+    if (
+        task.cause.kind in (CauseKind.OPERATOR, CauseKind.VICTIM, CauseKind.RESERVATION)
+        and task.attempt == 0
+        and _is_quiet(event)
+    ):
         draft.put_task(replace(task, attempt=1, resume_s=draft.mono_s + QUIET_AGAIN_S))
         return
     draft.state(name, Fact.OVERTAKEN)

@@ -12,9 +12,9 @@ from sleepd.core.life import State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
-from sleepd.core.units import Bytes, format_size
+from sleepd.core.units import Bytes, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, is_wanted_awake
+from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Reservation, is_wanted_awake
 
 UNLIMITED_BYTES: Bytes = 1 << 62
 FRESH_S = 0.5
@@ -92,7 +92,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())
     taken = claimed(draft, task_id) | barred
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
-    if uuids and (stale or draft.gpus.asked_at_s < _last_moved_s(draft, uuids)):
+    if uuids and (stale or draft.gpus.asked_at_s < last_moved_s(draft, uuids)):
         return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
     if claims & taken:
         return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", claims)
@@ -117,7 +117,42 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
         return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
+    if isinstance(room, Refuse) and room.problem == "no_room":
+        return _reserved(draft, name, needs, places, room)
     return room
+
+
+def _reserved(
+    draft: Draft, name: str, needs: Mapping[str, Bytes], places: Mapping[str, int], refused: Refuse
+) -> Refuse:
+    """The refusal, with the reservation's own reason where there would be room but for reservations."""
+    assert isinstance(draft.gpus, Known)
+    gpus = draft.gpus.value
+    keeping = [r for r in draft.reservations.values() if not needs.keys().isdisjoint(r.uuids)]
+    if not keeping:
+        return refused
+    promised = promised_bytes(draft.models, draft.tasks, {}, gpus, but=name)
+    verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
+    if isinstance(verdict, Short):
+        room = room_by_victims(draft, name, verdict, places, frozenset(), frozenset())
+        if isinstance(room, Refuse) and room.problem == "no_room":
+            return refused
+    kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=lambda r: (r.since_wall_s, r.id)))
+    hint = "wait until it ends (sleepctl reservations), or let its owner or an admin end it"
+    return Refuse(
+        "reserved", f"{name} does not fit beside what is reserved: {kept}", refused.wanted, refused.found, hint
+    )
+
+
+def _kept_for(reservation: Reservation) -> str:
+    """Who keeps how much, why, since when and until when, as a sentence that time does not change."""
+    size = f"{format_size(reservation.bytes_per_gpu)} on GPU {', '.join(reservation.gpus)}"
+    why = f": {reservation.reason}" if reservation.reason else ""
+    ends = (
+        "while its job runs" if reservation.until_wall_s is None else f"until {format_wall(reservation.until_wall_s)}"
+    )
+    since = format_wall(reservation.since_wall_s)
+    return f"{size} for {reservation.who} (reservation {reservation.id}{why}) since {since}, {ends}"
 
 
 def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
@@ -129,7 +164,7 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
     return uuids.union({HOST_LOCK}, *(s for s in spread if s & uuids))
 
 
-def _last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
+def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     assert isinstance(draft.gpus, Known)
     moved = [
         r.settled_s for r in draft.models.values() if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value))

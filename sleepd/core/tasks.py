@@ -256,6 +256,9 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     elif task.cause.kind is CauseKind.VICTIM and task.parent is None:
         # The wake or start it made room for came to its end before it slept.
         owe_wakes(draft, (name,), task.cause.who)
+    elif task.cause.kind is CauseKind.RESERVATION and task.cause.who not in draft.reservations:
+        # What it made room for is over already.
+        owe_wakes(draft, (name,), f"reservation {task.cause.who}")
     level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
     for waiter in draft.models[name].waiters:
         if waiter.ask is AskKind.SLEEP and waiter.level > level and waiter.via_wake:
@@ -348,6 +351,7 @@ def describe(cause: Cause) -> str:
         CauseKind.OPERATOR: f"asked for by {cause.who}",
         CauseKind.REQUEST: f"a request waits ({cause.who})",
         CauseKind.VICTIM: f"makes room for {cause.who}",
+        CauseKind.RESERVATION: f"makes room for reservation {cause.who}",
         CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
         CauseKind.PRIME: "makes later sleeps fast",
         CauseKind.RECOVERY: f"put back after {cause.who}",

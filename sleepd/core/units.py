@@ -117,3 +117,19 @@ def format_duration(value: Seconds) -> str:
             count, rest = divmod(round(whole / small_s), big_s // small_s)
             return f"{count}{big}{rest}{small}" if rest else f"{count}{big}"
     return f"{whole}s"
+
+
+def format_wall(wall_s: WallS) -> str:
+    """Return the moment in UTC, such as "2026-01-31 08:00:05Z".
+
+    By the civil calendar's own arithmetic (Hinnant, "civil_from_days"): a year from March on ends
+    with its leap day.
+    """
+    days, second = divmod(int(wall_s // 1), 86_400)
+    era, day = divmod(days + 719_468, 146_097)
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    date = (year + era * 400 + (month > 9), month + 3 - 12 * (month > 9), day - (153 * month + 2) // 5 + 1)
+    clock = (second // 3600, second % 3600 // 60, second % 60)
+    return "{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z".format(*date, *clock)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sleepd.core.model import CauseKind
-from sleepd.core.units import Seconds
+from sleepd.core.units import Bytes, Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,46 @@ class HoldDetached:
 
 
 @dataclass(frozen=True, slots=True)
+class ReservationAsked:
+    """Someone needs bytes on GPUs for a job of its own: models step aside until they are free, and stay aside.
+
+    `ttl_s` as in HoldAsked, counted from the grant. The answer comes with the grant, `timeout_s` later at most; with
+    `wait` False at once. The same `id` of the same `uid` renews. `pids`: the job's processes, as far as it runs yet.
+    """
+
+    waiter: int
+    id: str
+    gpus: tuple[str, ...]
+    bytes_per_gpu: Bytes
+    uid: int
+    who: str
+    ttl_s: Seconds | None
+    timeout_s: Seconds
+    reason: str = ""
+    wait: bool = True
+    pids: tuple[int, ...] = ()
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnded:
+    """Someone gives a reservation's room back: its own, or as an admin anybody's."""
+
+    waiter: int
+    id: str
+    uid: int
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationDetached:
+    """The stream opened by the ask `stream` ended: its reservation lasts a moment longer. See HoldDetached."""
+
+    id: str
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class PinAsked:
     """Pin the model, so that it is never put to sleep except by force, or unpin it; lasts over restarts."""
 
@@ -118,7 +158,7 @@ class PinAsked:
 
 @dataclass(frozen=True, slots=True)
 class CallerGone:
-    """The caller left; its wish goes with it unless another shares it."""
+    """The caller left; its wish goes with it unless another shares it. `model` is empty for a reservation's caller."""
 
     waiter: int
     model: str
@@ -126,5 +166,5 @@ class CallerGone:
 
 ModelAsk: TypeAlias = WakeAsked | SleepAsked | StopAsked | StartAsked | ResetAsked | HoldAsked | PinAsked
 """What is asked of one model."""
-Ask: TypeAlias = ModelAsk | HoldEnded
+Ask: TypeAlias = ModelAsk | HoldEnded | ReservationAsked | ReservationEnded
 """Everything that gets one answer."""

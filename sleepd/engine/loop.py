@@ -33,7 +33,7 @@ from sleepd.core.events import (
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import Ask, HoldEnded
+from sleepd.core.wishes import Ask, HoldEnded, ReservationAsked, ReservationEnded
 from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
 from sleepd.engine.observer import Observer
@@ -127,8 +127,8 @@ class Loop:
         try:
             return await self._answers[waiter]
         except asyncio.CancelledError:
-            if not isinstance(ask, HoldEnded):
-                self.submit(CallerGone(waiter, ask.model))
+            if not isinstance(ask, HoldEnded | ReservationEnded):
+                self.submit(CallerGone(waiter, "" if isinstance(ask, ReservationAsked) else ask.model))
             raise
         finally:
             self._answers.pop(waiter, None)

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sleepd.adapters.declared_gpus import DeclaredGpus
+from sleepd.adapters.processes import process_tree
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
-from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, TaskEnded
+from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, ReservationDetached, TaskEnded
 from sleepd.core.explain import eta_s, explain, next_action, reason
 from sleepd.core.model import Known, Now, OnStop
 from sleepd.core.rehearse import WakePlan, plan_of_wake
@@ -100,6 +101,13 @@ class Service:
     def detach_hold(self, hold_id: str, stream: int) -> None:
         assert self._loop is not None
         self._loop.submit(HoldDetached(hold_id, stream))
+
+    def detach_reservation(self, reservation_id: str, stream: int) -> None:
+        assert self._loop is not None
+        self._loop.submit(ReservationDetached(reservation_id, stream))
+
+    async def process_tree(self, pid: int) -> tuple[int, ...]:
+        return await asyncio.to_thread(process_tree, pid)
 
     def explain(self, model: str) -> Explanation:
         return explain(self.world, model, self.now())

@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sleepd.core.events import EngineProven, ModelSaved, Record, RuleSaved, Saved, TaskEnded, TaskSaved
+from sleepd.core.events import (
+    EngineProven,
+    ModelSaved,
+    Record,
+    ReservationDropped,
+    ReservationSaved,
+    RuleSaved,
+    Saved,
+    TaskEnded,
+    TaskSaved,
+)
 from sleepd.core.world import TASKS_KEPT
 
 
 def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
     """What the database holds after these records."""
     models, tasks, proven, rules = dict(saved.models), dict(saved.tasks), set(saved.proven), dict(saved.rules)
-    next_task, ended = saved.next_task, saved.ended
+    next_task, ended, reservations = saved.next_task, saved.ended, dict(saved.reservations)
     for record in records:
         if isinstance(record, ModelSaved):
             models[record.name] = record
@@ -26,6 +36,17 @@ def apply_records(saved: Saved, records: Sequence[Record]) -> Saved:
             rules[(record.rule, record.model)] = record
         elif isinstance(record, EngineProven):
             proven.add(record.key)
+        elif isinstance(record, ReservationSaved):
+            reservations[record.reservation.id] = record.reservation
+        elif isinstance(record, ReservationDropped):
+            reservations.pop(record.id, None)
     return replace(
-        saved, models=models, tasks=tasks, proven=frozenset(proven), next_task=next_task, ended=ended, rules=rules
+        saved,
+        models=models,
+        tasks=tasks,
+        proven=frozenset(proven),
+        next_task=next_task,
+        ended=ended,
+        rules=rules,
+        reservations=reservations,
     )

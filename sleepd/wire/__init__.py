@@ -23,6 +23,7 @@ from sleepd.wire.bodies import (
 from sleepd.wire.history import buckets_body, history_body, report_body
 from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
+from sleepd.wire.reservations import reservation_body, reservations_body
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -45,6 +46,8 @@ __all__ = [
     "problem_body",
     "refusal_body",
     "report_body",
+    "reservation_body",
+    "reservations_body",
     "status_body",
     "task_body",
     "tasks_body",

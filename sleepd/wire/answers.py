@@ -118,10 +118,10 @@ class Holds(Shape):
 
 
 class Released(Shape):
-    """A hold that is let go of."""
+    """A hold that is let go of, or a reservation that is given back."""
 
     id: str
-    """which hold"""
+    """which"""
     released: bool
     """false: there was none of this id"""
 

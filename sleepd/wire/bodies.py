@@ -6,6 +6,7 @@ from typing import cast
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
 from sleepd.core.events import Answer, AnswerKind, TaskEnded
+from sleepd.core.ledger import reserved_bytes
 from sleepd.core.life import LEVEL
 from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.reports import Explanation, NextAction
@@ -102,6 +103,7 @@ def gpu_body(world: World, gpu: GpuSeen) -> shapes.Gpu:
         "total_bytes": gpu.total_bytes,
         "free_bytes": gpu.free_bytes,
         "margin_bytes": world.settings.gpu_margin_bytes,
+        "reserved_bytes": reserved_bytes(world.models, world.reservations.values(), (gpu,)).get(gpu.uuid, 0),
         "models": [name for name in sorted(world.models) if gpu.uuid in _gpus_of(world, world.models[name])],
     }
 

@@ -157,6 +157,8 @@ class Gpu(Shape):
     """what nobody uses now"""
     margin_bytes: int
     """`[gpu] margin`: never given out"""
+    reserved_bytes: int
+    """what of it is kept free for jobs and not taken by them yet: see Reservation"""
     models: list[str]
     """whose processes hold memory on it"""
 

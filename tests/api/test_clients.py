@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sleepd.api.routes import ROUTES
 from sleepd.client import ApiProblem, Client, DaemonUnreachable, asks
 from sleepd.client.aio import AsyncClient
 from sleepd.core.events import Answer, AnswerKind
-from sleepd.core.wishes import HoldAsked, HoldEnded, PinAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import HoldAsked, HoldEnded, PinAsked, ReservationAsked, SleepAsked, WakeAsked
 from sleepd.history.found import HistoryUnreadable, Span
 from tests.unit.api_rig import WALL_S, FakeDaemon, serving
 
@@ -74,6 +75,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/holds": lambda client: client.holds(),
     "PUT /v1/holds/{id}": lambda client: client.hold("job:1", "chat", ttl_s=60, reason="batch"),
     "DELETE /v1/holds/{id}": lambda client: client.release("job:1"),
+    "GET /v1/reservations": lambda client: client.reservations(),
+    "PUT /v1/reservations/{id}": lambda client: client.reserve_for("job:2", [0], 1 << 30, ttl_s=60, pid=7),
+    "DELETE /v1/reservations/{id}": lambda client: client.give_back("job:2"),
     "GET /v1/tasks": lambda client: client.tasks(),
     "GET /v1/tasks/{id}": lambda client: client.task(6),
     "GET /v1/history": lambda client: client.history(["chat", "emb*"], since="2025-12-31T00:00:00+01:00", limit=5),
@@ -97,6 +101,8 @@ async def test_every_route_has_its_method(daemon: FakeDaemon, tmp_path: Path) ->
             assert here.status == there.status == 200, route
             assert here.body.keys() == there.body.keys() == json.loads(here.text).keys()
     kinds = [type(wish) for wish in daemon.asked if not isinstance(wish, HoldAsked | HoldEnded)]
+    (reserved, *_) = [wish for wish in daemon.asked if isinstance(wish, ReservationAsked)]
+    assert (reserved.gpus, reserved.bytes_per_gpu, reserved.pids, reserved.wait) == (("0",), 1 << 30, (7, 8), True)
     assert kinds.count(PinAsked) == 4
     (first, *_) = [wish for wish in daemon.asked if isinstance(wish, SleepAsked)]
     assert (first.level, first.via_wake, first.drain_s) == (2, True, 1)
@@ -302,3 +308,59 @@ def test_an_answer_of_something_else_is_no_answer(tmp_path: Path, body: bytes) -
 
 def test_names_go_into_paths_whole() -> None:
     assert asks.of_model("a/../b ä%", "wake") == "/v1/models/a%2F..%2Fb%20%C3%A4%25/wake"
+
+
+async def test_a_reservation_tells_what_it_waits_for_and_is_given_back(daemon: FakeDaemon, tmp_path: Path) -> None:
+    told: list[str] = []
+    daemon.never.add("job")
+
+    def waits(line: Any) -> None:
+        told.append(line["waits_for"])
+        daemon.never.discard("job")
+
+    def work() -> Any:
+        with Client(tmp_path / "s").reserve([0], 1 << 30, "job", reason="training", on_progress=waits) as kept:
+            return kept.reservation
+
+    for kept in (await in_thread(work), await _reserve_async(tmp_path / "s", daemon, waits)):
+        assert (kept["granted"], kept["reason"], kept["attached"]) == (True, "training", True)
+        assert daemon.world.reservations == {}
+    assert told == ["chat to fall asleep"] * 2
+
+
+async def _reserve_async(path: Path, daemon: FakeDaemon, waits: Callable[[Any], None]) -> Any:
+    daemon.never.add("job")
+    async with (
+        AsyncClient(path) as client,
+        client.reserve([0], 1 << 30, "job", reason="training", on_progress=waits) as kept,
+    ):
+        return kept
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "in the stream"])
+async def test_a_reservation_that_is_refused_raises_the_refusal(daemon: FakeDaemon, tmp_path: Path, late: bool) -> None:
+    daemon.answers["job"] = Answer(1, AnswerKind.REFUSED, problem="no_room", detail="chat is pinned")
+    if late:
+        daemon.never.add("job")
+
+    def work() -> None:
+        with Client(tmp_path / "s").reserve([0], 1 << 30, "job", on_progress=lambda line: daemon.never.discard("job")):
+            raise AssertionError("it was refused")
+
+    with pytest.raises(ApiProblem, match="chat is pinned") as refused:
+        await in_thread(work)
+    assert (refused.value.kind, refused.value.status) == ("no_room", 409)
+
+
+async def test_a_reservation_that_somebody_ended_is_told_as_lost(daemon: FakeDaemon, tmp_path: Path) -> None:
+    lost = threading.Event()
+
+    def work() -> str:
+        with Client(tmp_path / "s").reserve(["GPU-x"], 1 << 30, "job", on_lost=lambda why: lost.set()) as kept:
+            assert lost.wait(LIMIT_S)
+            return kept.lost
+
+    watching = asyncio.create_task(in_thread(work))
+    await until(lambda: "job" in daemon.world.reservations)
+    daemon.world = replace(daemon.world, reservations={})
+    assert await watching == "given back"

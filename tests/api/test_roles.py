@@ -99,7 +99,8 @@ def seen_as(user: User, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
         yield
 
 
-BODIES = {"PUT": json.dumps({"model": "embed", "ttl_s": 60})}
+HOLD = json.dumps({"model": "embed", "ttl_s": 60})
+BODIES = {"/v1/holds/{id}": HOLD, "/v1/reservations/{id}": json.dumps({"gpus": [0], "bytes_per_gpu": 1, "ttl_s": 60})}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -108,7 +109,8 @@ async def test_each_role_has_its_routes_and_no_other(
     folder: Path, who: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user, daemon = USERS[who], FakeDaemon()
-    asked = [(route.method, route.path.format(name="chat", id="6"), BODIES.get(route.method, "")) for route in ROUTES]
+    bodies = [BODIES.get(route.path, "") if route.method == "PUT" else "" for route in ROUTES]
+    asked = [(r.method, r.path.format(name="chat", id="6"), body) for r, body in zip(ROUTES, bodies, strict=True)]
     asked = [(m, f"{p}?follow=false" if p == "/v1/events" else p, b) for m, p, b in asked]
     async with serving(daemon, folder / "s", ROLES):
         with seen_as(user, way, monkeypatch):
@@ -149,9 +151,7 @@ async def test_wishes_and_holds_carry_the_name_of_who_asked(
     user, daemon = USERS["operator by the primary group"], FakeDaemon()
     async with serving(daemon, folder / "s", ROLES):
         with seen_as(user, way, monkeypatch):
-            await ask_all(
-                folder / "s", user, [("PUT", "/v1/holds/mine", BODIES["PUT"]), ("POST", "/v1/models/chat/wake", "")]
-            )
+            await ask_all(folder / "s", user, [("PUT", "/v1/holds/mine", HOLD), ("POST", "/v1/models/chat/wake", "")])
     (hold,) = daemon.world.models["embed"].holds
     assert (hold.uid, hold.who) == (STRANGER, f"uid {STRANGER}")
     assert daemon.asked[-1].who == f"uid {STRANGER}"  # type: ignore[union-attr]

@@ -39,7 +39,7 @@ async def test_bash_offers_verbs_options_models_and_commands(daemon: FakeDaemon)
     models = set(daemon.world.models)
     asked = [
         (("sleepctl", ""), {verb.name for verb in VERBS} | {"--json", "--socket", "--help", "--version"}),
-        (("sleepctl", "re"), {"reset", "reload", "report"}),
+        (("sleepctl", "re"), {"reset", "reserve", "reservations", "reload", "report"}),
         (("sleepctl", "--socket", "/nowhere", "wa"), {"wake"}),
         (
             ("sleepctl", "wake", ""),

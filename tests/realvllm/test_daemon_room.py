@@ -45,3 +45,18 @@ def test_a_busy_one_is_waited_for(host: DaemonHost) -> None:
         assert waking.result(20)["model"]["state"] == "awake"
     assert second.chat(PROMPT) == host.pair.right_answers["tiny-2"]
     assert (first.used_bytes(), second.used_bytes()) == (ASLEEP_BYTES, AWAKE_BYTES)
+
+
+def test_a_job_takes_the_room_of_both_and_gives_it_back(host: DaemonHost) -> None:
+    host.configure()
+    daemon = host.start()
+    awake = next(server for server in host.pair.servers if daemon.model(server.name)["state"] == "awake")
+    right = host.pair.right_answers
+    gpu = daemon.client.status().body["gpus"][0]
+    with daemon.client.reserve([0], gpu["total_bytes"] - 2 * ASLEEP_BYTES - gpu["margin_bytes"]) as kept:
+        assert kept.reservation is not None
+        assert kept.reservation["aside"] == [awake.name]
+        assert [server.used_bytes() for server in host.pair.servers] == [ASLEEP_BYTES] * 2
+        assert daemon.refuse("wake", awake.name).kind == "reserved"
+    daemon.await_model(awake.name, state="awake")
+    assert awake.chat(PROMPT) == right[awake.name]

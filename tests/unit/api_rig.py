@@ -31,8 +31,8 @@ from sleepd.core.rehearse import PlannedGpu, PlannedStay, PlannedStep, PlannedVi
 from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
 from sleepd.core.units import GIB
 from sleepd.core.victims import Offer
-from sleepd.core.wishes import HoldAsked, HoldEnded
-from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.core.wishes import HoldAsked, HoldEnded, ReservationAsked, ReservationEnded
+from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Reservation, Task, TaskKind, Waiter, World
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
 from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
 
@@ -163,6 +163,8 @@ class FakeDaemon:
         self.heard.set()
         if isinstance(wish, HoldAsked | HoldEnded):
             return self._hold(wish)
+        if isinstance(wish, ReservationAsked | ReservationEnded):
+            return await self._reserve(wish)
         if wish.model in self.never:
             try:
                 await asyncio.Event().wait()
@@ -191,6 +193,42 @@ class FakeDaemon:
             models[wish.model] = replace(held, holds=(*held.holds, hold))
         self.world = replace(self.world, models=models)
         return Answer(wish.waiter, AnswerKind.DONE)
+
+    async def _reserve(self, wish: ReservationAsked | ReservationEnded) -> Answer:
+        """Reservations stand at once; one whose id is in `never` waits for room, one in `answers` is answered so."""
+        others = {i: r for i, r in self.world.reservations.items() if i != wish.id}
+        if isinstance(wish, ReservationEnded):
+            self.world = replace(self.world, reservations=others)
+            return Answer(wish.waiter, AnswerKind.DONE)
+        stream = wish.waiter if wish.ttl_s is None else None
+        kept = Reservation(
+            *(wish.id, wish.who, (GPU,), wish.bytes_per_gpu),
+            uid=wish.uid,
+            reason=wish.reason,
+            gpus=wish.gpus,
+            since_wall_s=WALL_S,
+            ttl_s=wish.ttl_s,
+            until_wall_s=None if wish.ttl_s is None else WALL_S + wish.ttl_s,
+            stream=stream,
+        )
+        if wish.id in self.never:
+            waits = replace(kept, granted=False, waits_for="chat to fall asleep", until_wall_s=None)
+            self.world = replace(self.world, reservations={**others, wish.id: waits})
+            async with asyncio.timeout(30):
+                while wish.id in self.never:  # noqa: ASYNC110 - a test's thread takes it out
+                    await asyncio.sleep(0.01)
+        if wish.id in self.answers:
+            self.world = replace(self.world, reservations=others)
+            return self.answers[wish.id]
+        self.world = replace(self.world, reservations={**others, wish.id: kept})
+        return Answer(wish.waiter, AnswerKind.DONE)
+
+    def detach_reservation(self, reservation_id: str, stream: int) -> None:
+        self.detached.append((reservation_id, stream))
+        self.left.set()
+
+    async def process_tree(self, pid: int) -> tuple[int, ...]:
+        return (pid, pid + 1)
 
     def detach_hold(self, hold_id: str, stream: int) -> None:
         self.detached.append((hold_id, stream))

@@ -120,9 +120,9 @@ async def test_unknown_fields_models_routes_and_methods_name_the_way(api: Api) -
     assert (await api.ask("POST", "/v1/models/chat/wake", {"tiemout_s": 1}))[1]["hint"] == 'did you mean "timeout_s"?'
     status, problem = await api.ask("POST", "/v1/models/qwen3-32/wake")
     assert (status, problem["kind"], problem["hint"]) == (404, "unknown_model", 'did you mean "qwen3-32b"?')
-    status, problem = await api.ask("GET", "/v1/reservations")
+    status, problem = await api.ask("GET", "/v1/leases")
     assert (status, problem["kind"]) == (404, "invalid")
-    assert "/v1/reservations" in problem["detail"]
+    assert "/v1/leases" in problem["detail"]
     status, problem = await api.ask("DELETE", "/v1/models/chat")
     assert (status, problem["wanted"]) == (405, "GET")
     status, problem = await api.ask("POST", "/v1/models/chat/wake", raw=b" " * 70_000)

@@ -1,5 +1,7 @@
 """Sizes, durations and shares: what operators write, and what they read back."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from sleepd.core.units import (
     format_rate,
     format_share,
     format_size,
+    format_wall,
     parse_duration,
     parse_rate,
     parse_share,
@@ -179,3 +182,8 @@ def test_a_rate_is_read_back(count, unit):
 def test_a_share_is_read_back(hundredths):
     share = hundredths / 10000
     assert parse_share(format_share(share)) == pytest.approx(share, abs=1e-9)
+
+
+@given(st.integers(0, 8_000_000_000))
+def test_a_moment_reads_as_datetime_writes_it(wall_s):
+    assert format_wall(wall_s + 0.25) == datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

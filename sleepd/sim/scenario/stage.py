@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from sleepd.core.events import Answer, Note, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
+from sleepd.core.events import (
+    Answer,
+    Note,
+    ReservationAsked,
+    ResetAsked,
+    SleepAsked,
+    StartAsked,
+    StopAsked,
+    WakeAsked,
+)
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
 from sleepd.core.restarts import HOUR_S
@@ -25,7 +34,7 @@ from sleepd.sim.world import VirtualDaemon
 RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
 
-Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | StopAsked | StartAsked
+Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | ReservationAsked | StopAsked | StartAsked
 
 
 @dataclass(slots=True)
@@ -35,6 +44,8 @@ class Account:
     asked: int = 0
     answered: int = 0
     served: int = 0
+    jobs: int = 0
+    """Jobs that asked for room."""
     deaths: list[str] = field(default_factory=list)
     blamed: set[str] = field(default_factory=set)
     """Models whose engine somebody else or a fault has harmed: these may fail, and may need a restart."""
@@ -44,6 +55,8 @@ class Account:
     """Calls of strangers that were not answered yet, by model: it is doubted as long as one is out."""
     judged: set[int] = field(default_factory=set)
     """Tasks whose beginning was looked at."""
+    begun: set[tuple[int, int]] = field(default_factory=set)
+    """Wakes whose first call was looked at, and the attempt."""
     stopped_by_person: set[str] = field(default_factory=set)
     """Models whose unit a person stopped last: nobody but a person may start it."""
     restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)

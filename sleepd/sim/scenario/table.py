@@ -7,11 +7,12 @@ from sleepd.sim.scenario import (
     faults_strangers,
     faults_units,
     holders,
+    jobs,
     people,
 )
 from sleepd.sim.scenario.deed import Arguments, Deed
 
-PEOPLE: tuple[Deed, ...] = (*people.DEEDS, *holders.DEEDS)
+PEOPLE: tuple[Deed, ...] = (*people.DEEDS, *holders.DEEDS, *jobs.DEEDS)
 FAULTS: tuple[Deed, ...] = (
     *faults_engine.DEEDS,
     *faults_strangers.DEEDS,
