@@ -187,6 +187,9 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     fact = interpret(record, seen)
     if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
         draft.change(name, life=_life_found(record, seen, fact))
+    if fact in (Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2) and not (record.belief and _holds(record.belief, seen)):
+        # A wake that failed half-way, or a stranger, left it with other memory than it was learned to hold asleep.
+        draft.change(name, footprint=replace(record.footprint, asleep={}))
     draft.change(name, belief=None, control=seen.control, activity=seen.activity)
     found = draft.state(name, fact)
     belief = record.belief

@@ -20,11 +20,11 @@ from core_worlds import (
 )
 
 from sleepd.core.draft import Draft
-from sleepd.core.events import ModelLooked
+from sleepd.core.events import GpusLooked, ModelLooked
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, ControlCounts, GpuSeen, Known, Missing, MissingReason
+from sleepd.core.machine import step, wants_processes
+from sleepd.core.model import Cause, CauseKind, ControlCounts, GpuSeen, Known, Missing, MissingReason, Now
 from sleepd.core.plan import plan_sleep
 from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.units import GIB
@@ -139,6 +139,26 @@ def test_a_reading_from_before_a_server_was_met_is_old():
     assert made.models["b"].life.state is State.AWAKE
     assert ask(made).look
     assert ask(replace(made, gpus=gpus(40 * GIB, age_s=0.04))) == Go(GPU)
+
+
+def test_a_reading_from_before_a_started_server_answered_is_old():
+    """It is unknown until it is looked at, and has taken its memory all the same."""
+    started = neighbour(life=Life(State.UNKNOWN, Weights.LOADED), settled_s=NOW.mono_s - 0.05)
+    assert ask(world(sleeper(), started)).look
+    assert ask(replace(world(sleeper(), started), gpus=gpus(40 * GIB, age_s=0.04))) == Go(GPU)
+
+
+def test_what_is_found_asleep_after_a_reset_holds_what_a_new_reading_tells():
+    """A wake that failed half-way left it with more than it was learned to hold asleep."""
+    was = Footprint(freed={"GPU-0": (NEED,)}, asleep={"GPU-0": 2 * GIB})
+    reset = record("a", Life(State.UNKNOWN, Weights.DOUBTFUL), footprint=was, seen=Missing(MissingReason.NOT_YET))
+    made = step(world(reset), [ModelLooked("a", seen(is_sleeping=True, control=ControlCounts()))], NOW).world
+    assert made.models["a"].life.state is State.ASLEEP_L1
+    assert (made.models["a"].footprint.asleep, wants_processes(made)) == ({}, True)
+    held = (replace(gpus(40 * GIB).value[0], used_by_pid={1: 13 * GIB}),)
+    later = Now(NOW.mono_s + 1.0, NOW.wall_s + 1.0)
+    made = step(made, [GpusLooked(Known(held, later.mono_s, later.mono_s), listed=True)], later).world
+    assert made.models["a"].footprint.asleep == {"GPU-0": 13 * GIB}
 
 
 def test_a_silent_server_is_waited_for():

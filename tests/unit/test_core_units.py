@@ -220,9 +220,10 @@ def test_after_a_restart_its_weights_are_loaded_and_who_waited_is_served():
     made = play(play(world(lost()), WAKE_IT).world, looked(DEAD[1]), at_s=1.0).world
     for _ in range(3):
         task = made.tasks["a"]
-        evidence = Evidence(None, "", NOW.mono_s + 2.0, NOW.mono_s + 2.0, unit=unit(RUNS, 2.0))
+        evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 2.0, unit=unit(RUNS, 2.0))
         made = fresh_step(made, StepEnded("a", task.id, task.cursor, StepEnd.DONE, evidence))
     assert made.models["a"].life == Life(State.UNKNOWN, Weights.LOADED)
+    assert made.models["a"].settled_s == NOW.mono_s + 2.0, "older readings of GPUs may not know what it took"
     seen = record().seen
     facts = replace(seen.value.facts, incarnation="pst:2")
     fresh = replace(seen.value, facts=facts, control=ControlCounts())
