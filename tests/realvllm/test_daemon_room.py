@@ -50,7 +50,8 @@ def test_a_busy_one_is_waited_for(host: DaemonHost) -> None:
 def test_a_job_takes_the_room_of_both_and_gives_it_back(host: DaemonHost) -> None:
     host.configure()
     daemon = host.start()
-    awake = next(server for server in host.pair.servers if daemon.model(server.name)["state"] == "awake")
+    awake = host.pair.servers[0]
+    daemon.wake(awake.name)
     right = host.pair.right_answers
     gpu = daemon.client.status().body["gpus"][0]
     with daemon.client.reserve([0], gpu["total_bytes"] - 2 * ASLEEP_BYTES - gpu["margin_bytes"]) as kept:
