@@ -230,7 +230,8 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
     pids = seen.value.pids or pids_of(record)
     found = found_since(verb, task.intent, event.evidence, pids)
     least = least_freed(draft, record)
-    verdict = judge(verb, found, least) if found else Verdict.UNCLEAR
+    held = recipe_of(seen.value.facts.release).held_when_partial
+    verdict = judge(verb, found, least, held_when_partial=held) if found else Verdict.UNCLEAR
     draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
     if verb in SLEEPS:
