@@ -163,6 +163,14 @@ def retry(draft: Draft, task: Task) -> None:
     carry_on(draft, task)
 
 
+def was_ignored(record: ModelRecord, task: Task) -> bool:
+    """Whether the wake that is to be repeated had no effect: what failed is repeated only where the recipe says so."""
+    assert record.facts is not None
+    verb = task.plan.steps[task.cursor].verb
+    repeats = _tries(remedies_for(verb, record.facts, task.level), retries=1)
+    return verb is Verb.WAKE and task.refusals > 0 and not repeats
+
+
 def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
     """Undo a wake that did not work out where the recipe can, else give the engine up."""
     name = task.model
