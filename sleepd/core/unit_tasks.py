@@ -118,7 +118,7 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
     elif verb is Verb.AWAIT_HEALTH:
         _came_up(draft, task, event)
     elif task.kind is TaskKind.STOP and isinstance(unit, Known) and not unit.value.is_over:
-        _overruled(draft, task, event.evidence.detail, unit)
+        _let_go(draft, task, event.evidence.detail)
     elif task.kind is TaskKind.STOP:
         _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
     elif verb is Verb.END_UNIT and task.cause.kind is CauseKind.RECOVERY and _came_late(task, event):
@@ -267,13 +267,19 @@ def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | 
     if task.kind is not TaskKind.STOP and isinstance(unit, Known) and unit.value.is_stopped_on_purpose:
         stopped_on_purpose(draft, name, task)
         return
+    _let_go(draft, task, detail)
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.STOP:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+
+
+def _let_go(draft: Draft, task: Task, detail: str) -> None:
+    """End the task, and look anew at what became of its unit in others' hands."""
+    name = task.model
     draft.end_task(task, f"overruled: {detail}")
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail}: somebody else stopped or started it meanwhile")
     draft.change(name, made_room=task.slept, belief=None, start_wanted=None, restart_due="")
-    for waiter in draft.models[name].waiters:
-        if waiter.ask is AskKind.STOP:
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
     draft.command(LookNow(model=name, unit=name))
 
 

@@ -538,6 +538,17 @@ def test_what_a_person_started_before_a_rule_could_stop_it_is_left_running_and_w
     assert (state(comes), comes.world.tasks["a"].kind) == (State.STARTING, TaskKind.START)
 
 
+def test_a_person_who_waits_for_a_rules_stop_gets_whatever_runs_then_stopped():
+    stopping = rules_stop()
+    waits = asked(stopping.world, StopAsked(7, "a", "root", 60.0))
+    task = waits.world.tasks["a"]
+    left = Evidence(None, "another process runs in its place already", unit=unit(RESTARTED, 1.0))
+    turn = play(waits.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, left), at_s=1.0)
+    assert answers(turn) == {}
+    assert (state(turn), turn.world.tasks["a"].cause.kind) == (State.STOPPING, CauseKind.OPERATOR)
+    assert order(turn).invocation == ""
+
+
 def test_a_persons_stop_is_of_whatever_start_runs():
     turn = asked(world(record(life=ASLEEP, spec=UNIT, unit=unit())), StopAsked(7, "a", "root", 60.0))
     assert order(turn).invocation == ""
