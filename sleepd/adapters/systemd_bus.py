@@ -20,6 +20,10 @@ MANAGER = f"{SYSTEMD}.Manager"
 _ROOT = "/org/freedesktop/systemd1"
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _JOB_REMOVED = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved',path='{_ROOT}'"
+_OWNER_CHANGED = (
+    f"type='signal',sender='{_DBUS[0]}',interface='{_DBUS[2]}',member='NameOwnerChanged',path='{_DBUS[1]}',"
+    f"arg0='{SYSTEMD}'"
+)
 CALL_S = 25.0
 """sd-bus gives a method call 25 s; polkit is asked within it."""
 _LEFT = frozenset({"org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected"})
@@ -52,6 +56,8 @@ class SystemdBus:
         self._connecting = asyncio.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._awaited: dict[str, asyncio.Future[str]] = {}
+        self._owner: str | None = None
+        """The unique name that owns systemd's, empty while nobody does; None before it was told."""
 
     async def call(self, member: str, signature: str = "", body: list[Any] | None = None) -> list[Any]:
         """Return what the manager's method answered. Raises BusError, BusGone; BusBroke where it was sent."""
@@ -119,16 +125,17 @@ class SystemdBus:
                 await bus.connect()
         except (OSError, EOFError, AuthError, InvalidAddressError, TimeoutError) as error:
             raise BusGone(f"no system bus: {error or type(error).__name__}") from error
+        self._owner = None
         bus.add_message_handler(self._take_signal)
-        name, path, interface = _DBUS
-        match = Message(
-            destination=name, path=path, interface=interface, member="AddMatch", signature="s", body=[_JOB_REMOVED]
-        )
         try:
-            await self._send(bus, match)
+            await self._send(bus, _to_bus("AddMatch", _OWNER_CHANGED))
+            await self._send(bus, _to_bus("AddMatch", _JOB_REMOVED))
             # Without a subscriber systemd sends no signals; a second one changes nothing.
             subscribe = Message(destination=SYSTEMD, path=_ROOT, interface=MANAGER, member="Subscribe")
             await self._send(bus, subscribe)
+            (owner,) = await self._send(bus, _to_bus("GetNameOwner", SYSTEMD))
+            if self._owner is None:  # else a change of it, which is newer than this answer, was told meanwhile
+                self._owner = str(owner)
         except BusError as error:
             bus.disconnect()
             raise BusGone(f"no systemd on the bus: {error}") from error
@@ -138,7 +145,19 @@ class SystemdBus:
         return bus
 
     def _take_signal(self, message: Message) -> None:
+        """Take in the end of a job, and who owns systemd's name.
+
+        Match rules keep nobody from sending us a signal by our own name: the sender, which the bus fills in, decides.
+        """
+        if message.message_type is not MessageType.SIGNAL:
+            return
+        if message.member == "NameOwnerChanged" and message.sender == _DBUS[0] and len(message.body) == 3:
+            if message.body[0] == SYSTEMD:
+                self._owner = str(message.body[2])
+            return
         if message.member != "JobRemoved" or message.interface != MANAGER or len(message.body) != 4:
+            return
+        if not self._owner or message.sender != self._owner:
             return
         path, result = str(message.body[1]), str(message.body[3])
         future = self._awaited.get(path)
@@ -159,3 +178,9 @@ class SystemdBus:
             if not future.done():
                 future.set_exception(BusGone(why))
                 future.exception()
+
+
+def _to_bus(member: str, text: str) -> Message:
+    """A question to the bus itself."""
+    name, path, interface = _DBUS
+    return Message(destination=name, path=path, interface=interface, member=member, signature="s", body=[text])

@@ -11,7 +11,7 @@ from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
-from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s
+from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s, was_ignored
 from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.saying import note_act
@@ -73,7 +73,7 @@ def _retry(draft: Draft, task: Task) -> None:
             draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
             return
         if not isinstance(room, Go):
-            put_back(draft, task, untouched=False)
+            put_back(draft, task, untouched=was_ignored(draft.models[task.model], task))
             return
     retry(draft, task)
 

@@ -57,8 +57,9 @@ def _freed(intent: Intent, after: Reading[GpusSeen] | None, pids: tuple[int, ...
     return freed
 
 
-def judge(verb: Verb, found: Found, least_freed: int) -> Verdict:
-    """The verdict of the recovery table (docs/architecture.md, "Recovery")."""
+def judge(verb: Verb, found: Found, least_freed: int, *, held_when_partial: bool) -> Verdict:
+    """The verdict of the recovery table (docs/architecture.md, "Recovery"). `held_when_partial`: the release says that
+    it sleeps until its last stage is back (0.24+)."""
     if verb in REPAIRS:
         return _judge_repair(found)
     if verb in SLEEPS:
@@ -68,7 +69,7 @@ def judge(verb: Verb, found: Found, least_freed: int) -> Verdict:
             return Verdict.NOT_SENT  # a reload may be repeated
         return Verdict.DONE if found.ok else Verdict.FAILED if found.failed else Verdict.NOT_SENT
     if verb in WAKES:
-        return _judge_wake(verb, found)
+        return _judge_wake(verb, found, held_when_partial)
     return Verdict.NOT_SENT
 
 
@@ -99,12 +100,14 @@ def _judge_repair(found: Found) -> Verdict:
     return Verdict.DONE if found.is_sleeping else Verdict.UNCLEAR
 
 
-def _judge_wake(verb: Verb, found: Found) -> Verdict:
+def _judge_wake(verb: Verb, found: Found, held_when_partial: bool) -> Verdict:
     taken = found.freed is not None and found.freed < 0
     if found.failed:
         return Verdict.FAILED
     if verb is Verb.WAKE_KV and found.ok == 0 and not taken:
         return Verdict.NOT_SENT  # releases before 0.24 may say they are awake once their weights are
+    if verb is Verb.WAKE_KV and found.ok is None and not held_when_partial:
+        return Verdict.UNCLEAR  # nor do bytes that were taken tell whether all of them were
     if verb is not Verb.WAKE_WEIGHTS and not found.is_sleeping:
         return Verdict.DONE
     if found.ok:

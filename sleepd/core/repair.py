@@ -163,6 +163,14 @@ def retry(draft: Draft, task: Task) -> None:
     carry_on(draft, task)
 
 
+def was_ignored(record: ModelRecord, task: Task) -> bool:
+    """Whether the wake that is to be repeated had no effect: what failed is repeated only where the recipe says so."""
+    assert record.facts is not None
+    verb = task.plan.steps[task.cursor].verb
+    repeats = _tries(remedies_for(verb, record.facts, task.level), retries=1)
+    return verb is Verb.WAKE and task.refusals > 0 and not repeats
+
+
 def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
     """Undo a wake that did not work out where the recipe can, else give the engine up."""
     name = task.model
@@ -230,7 +238,8 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
     pids = seen.value.pids or pids_of(record)
     found = found_since(verb, task.intent, event.evidence, pids)
     least = least_freed(draft, record)
-    verdict = judge(verb, found, least) if found else Verdict.UNCLEAR
+    held = recipe_of(seen.value.facts.release).held_when_partial
+    verdict = judge(verb, found, least, held_when_partial=held) if found else Verdict.UNCLEAR
     draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
     if verb in SLEEPS:

@@ -164,7 +164,18 @@ def _order_unit(draft: Draft, task: Task) -> Task:
     intent = task.intent or replace(intent_of(draft, record, task), invocation="")
     if task.kind is TaskKind.RESTART and task.intent is None and isinstance(record.unit, Known):
         intent = replace(intent, invocation=record.unit.value.invocation)
+    elif task.kind is TaskKind.STOP and not task.attempt:
+        intent = replace(intent, invocation=_start_to_stop(record, task))
     return replace(task, intent=intent, sent_s=draft.mono_s)
+
+
+def _start_to_stop(record: ModelRecord, task: Task) -> str:
+    """The start of the unit that a rule's stop is meant for, as last seen: what somebody starts afterwards is theirs. A
+    person's stop is of whatever runs."""
+    unit = record.unit
+    if task.cause.kind is CauseKind.OPERATOR or not isinstance(unit, Known) or unit.asked_at_s < record.settled_s:
+        return ""
+    return unit.value.invocation
 
 
 def step_on(draft: Draft, task: Task) -> None:

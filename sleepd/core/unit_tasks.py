@@ -117,6 +117,8 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
         _not_done(draft, task, verb, event)
     elif verb is Verb.AWAIT_HEALTH:
         _came_up(draft, task, event)
+    elif task.kind is TaskKind.STOP and isinstance(unit, Known) and not unit.value.is_over:
+        _let_go(draft, task, event.evidence.detail)
     elif task.kind is TaskKind.STOP:
         _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
     elif verb is Verb.END_UNIT and task.cause.kind is CauseKind.RECOVERY and _came_late(task, event):
@@ -131,8 +133,12 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _came_late(task: Task, event: StepEnded) -> bool:
     """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
-    new daemon goes on with may have stopped it itself."""
-    return task.kind is not TaskKind.START and event.evidence.stopped_before and not task.attempt
+    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end."""
+    if task.kind is TaskKind.START or not event.evidence.stopped_before:
+        return False
+    unit, meant = event.evidence.unit, task.intent.invocation if task.intent is not None else ""
+    ran_since = bool(meant) and isinstance(unit, Known) and unit.value.invocation not in ("", meant)
+    return ran_since or not task.attempt
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -261,13 +267,19 @@ def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | 
     if task.kind is not TaskKind.STOP and isinstance(unit, Known) and unit.value.is_stopped_on_purpose:
         stopped_on_purpose(draft, name, task)
         return
+    _let_go(draft, task, detail)
+    for waiter in draft.models[name].waiters:
+        if waiter.ask is AskKind.STOP:
+            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+
+
+def _let_go(draft: Draft, task: Task, detail: str) -> None:
+    """End the task, and look anew at what became of its unit in others' hands."""
+    name = task.model
     draft.end_task(task, f"overruled: {detail}")
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail}: somebody else stopped or started it meanwhile")
     draft.change(name, made_room=task.slept, belief=None, start_wanted=None, restart_due="")
-    for waiter in draft.models[name].waiters:
-        if waiter.ask is AskKind.STOP:
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
     draft.command(LookNow(model=name, unit=name))
 
 

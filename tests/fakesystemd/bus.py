@@ -18,6 +18,8 @@ from dbus_fast import Message, MessageFlag, MessageType
 from dbus_fast._private.unmarshaller import Unmarshaller
 
 ROOT = "/org/freedesktop/systemd1"
+SYSTEMD = "org.freedesktop.systemd1"
+_BUS = "org.freedesktop.DBus"
 Reply = tuple[str, list[Any]]
 
 
@@ -40,6 +42,8 @@ class Bus:
         self._listener: socket.socket | None = None
         self.asked: list[str] = []
         """The members that were called, in order."""
+        self.owner = ":1.0"
+        """The unique name of whoever owns systemd's name."""
         self.open()
 
     def open(self) -> None:
@@ -63,19 +67,27 @@ class Bus:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def signal(self, member: str, signature: str, body: list[Any]) -> None:
-        """Tell everybody who listens."""
+    def signal(self, member: str, signature: str, body: list[Any], sender: str | None = None) -> None:
+        """systemd, or who is named as the sender, tells everybody who listens."""
+        self._tell(ROOT, f"{SYSTEMD}.Manager", member, sender or self.owner, signature, body)
+
+    def change_owner(self, owner: str) -> None:
+        """systemd comes back to the bus under another unique name, as after a daemon-reexec."""
+        was, self.owner = self.owner, owner
+        for old, new in ((was, ""), ("", owner)):
+            self._tell("/org/freedesktop/DBus", _BUS, "NameOwnerChanged", _BUS, "sss", [SYSTEMD, old, new])
+
+    def _tell(self, path: str, interface: str, member: str, sender: str, signature: str, body: list[Any]) -> None:
         message = Message(
-            path=ROOT,
-            interface="org.freedesktop.systemd1.Manager",
+            path=path,
+            interface=interface,
             member=member,
             message_type=MessageType.SIGNAL,
-            sender="org.freedesktop.systemd1",
             signature=signature,
             body=body,
             serial=1,
         )
-        raw = bytes(message._marshall(False))
+        raw = _stamp(message, sender)
         with self._lock:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
@@ -98,8 +110,9 @@ class Bus:
                 self._answer(connection, _read_message(connection))
 
     def _answer(self, connection: socket.socket, message: Message) -> None:
-        if message.destination == "org.freedesktop.DBus":
-            signature, body = ("s", [":1.1"]) if message.member == "Hello" else ("", [])
+        if message.destination == _BUS:
+            told = {"Hello": ":1.1", "GetNameOwner": self.owner}.get(str(message.member))
+            signature, body = ("s", [told]) if told else ("", [])
             reply = Message.new_method_return(message, signature, body)
         else:
             self.asked.append(str(message.member))
@@ -113,6 +126,16 @@ class Bus:
         reply.destination, reply.serial = ":1.1", message.serial
         with self._lock:
             connection.sendall(bytes(reply._marshall(False)))
+
+
+def _stamp(message: Message, sender: str) -> bytes:
+    """The message as a bus hands it on, with the header field SENDER, which clients cannot write."""
+    raw = bytes(message._marshall(False))
+    fields_end = 16 + struct.unpack_from("<I", raw, 12)[0]
+    body_begin = (fields_end + 7) // 8 * 8
+    field = struct.pack("<B3sI", 7, b"\x01s\x00", len(sender)) + sender.encode() + b"\x00"
+    fields = raw[16:fields_end].ljust(body_begin - 16, b"\x00") + field
+    return raw[:12] + struct.pack("<I", len(fields)) + fields + bytes(-len(fields) % 8) + raw[body_begin:]
 
 
 def _shake_hands(connection: socket.socket) -> None:

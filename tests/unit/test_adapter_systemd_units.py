@@ -14,6 +14,7 @@ from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.unit import JobEnd, UnitOrder, UnitSeen
+from tests.fakesystemd.bus import ROOT
 from tests.fakesystemd.systemd import FakeSystemd, Unit
 
 LIMIT_S = 30.0
@@ -153,6 +154,23 @@ async def test_a_job_whose_signal_never_comes_is_found_out(systemd, units, monke
     systemd.mute_signals = True
     assert (await units.order(NAME, UnitOrder.START, timeout_s=LIMIT_S)).end is JobEnd.DONE
     assert (await units.order(NAME, UnitOrder.STOP, timeout_s=LIMIT_S)).end is JobEnd.DONE
+
+
+@pytest.mark.parametrize("owner", [":1.0", ":1.70"])
+async def test_the_end_of_a_job_is_believed_of_systemd_alone(systemd, units, monkeypatch, owner):
+    """Whoever is on the bus may send a signal straight to us, and only the bus says truly from whom it is."""
+    monkeypatch.setattr("sleepd.adapters.systemd_units.ASK_AGAIN_S", 2 * LIMIT_S)
+    unit = systemd.add(NAME, sleeper, stop_s=1.0)
+    systemd.start(unit)
+    assert (await seen(units)).active == "active"
+    if owner != systemd.bus.owner:
+        systemd.bus.change_owner(owner)
+    stopping = asyncio.ensure_future(units.order(NAME, UnitOrder.STOP, timeout_s=LIMIT_S))
+    await until_active(units, "deactivating")
+    gone_owner = ":1.0" if owner != ":1.0" else ":1.666"
+    for sender in (":1.666", gone_owner, "org.freedesktop.systemd1"):
+        systemd.bus.signal("JobRemoved", "uoss", [1, f"{ROOT}/job/1", NAME, "failed"], sender)
+    assert (await stopping).end is JobEnd.DONE
 
 
 async def test_a_bus_that_goes_away_under_a_job_does_not_lose_its_end(systemd, units, monkeypatch):

@@ -5,11 +5,22 @@ from dataclasses import replace
 from core_worlds import AWAKE, FACTS, NOW, record, seen, world
 
 from sleepd.core.beginning import begin
-from sleepd.core.events import Answer, AnswerKind, Evidence, ModelLooked, Saved, StepEnd, StepEnded, Turn, WakeAsked
+from sleepd.core.events import (
+    Answer,
+    AnswerKind,
+    Evidence,
+    ModelLooked,
+    Saved,
+    StepEnd,
+    StepEnded,
+    Tick,
+    Turn,
+    WakeAsked,
+)
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, KnownAnswer, Missing, MissingReason, Settings
-from sleepd.core.plan import plan_prove, plan_sleep
+from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, step_of
 from sleepd.core.units import GIB
 from sleepd.core.world import Phase, Task, TaskKind, World
 
@@ -68,3 +79,18 @@ def test_a_strangers_level_2_sleep_that_nothing_can_be_compared_with_is_given_up
         made = world(replace(of, fingerprint=known), free=70 * GIB)
         after = step(made, [WakeAsked(1, "a", "test", 300.0)], NOW).world.models["a"]
         assert after.life.state is state, after.reason
+
+
+def test_a_wake_that_did_nothing_leaves_its_engine_asleep_when_its_room_goes_before_it_is_repeated() -> None:
+    """Up to 0.27 a wake that failed is not repeated; one that was ignored is, and has nothing to put back."""
+    facts = replace(FACTS, version="0.22.1", release=(0, 22, 1))
+    task = Task(
+        1, "a", TaskKind.WAKE, 1, Cause(CauseKind.OPERATOR, "alice"), Plan((step_of(Verb.WAKE),)), NOW.mono_s - 5.0
+    )
+    for refusals, resumed in ((1, State.ASLEEP_L1), (0, State.FAILED)):
+        look = seen(facts=facts, is_sleeping=True)
+        of = record("a", Life(State.BROKEN, Weights.OFFLOADED), facts=facts, seen=look)
+        waits = replace(task, refusals=refusals, attempt=1, resume_s=NOW.mono_s - 1.0)
+        made = replace(world(of, free=2 * GIB), tasks={"a": waits})
+        after = step(made, [Tick()], NOW).world
+        assert (after.models["a"].life.state, after.tasks) == (resumed, {})

@@ -16,9 +16,11 @@ NONE, OK, BAD = (0, 0), (1, 0), (0, 1)
 """What the call's handler counted since the intent: (2xx, anything else)."""
 
 
-def judged(verb: Verb, counted: tuple[int, int] | None, *, sleeping: bool, freed: int | None) -> Verdict:
+def judged(
+    verb: Verb, counted: tuple[int, int] | None, *, sleeping: bool, freed: int | None, held: bool = True
+) -> Verdict:
     ok, failed = counted if counted is not None else (None, None)
-    return judge(verb, Found(ok, failed, sleeping, freed), LEAST)
+    return judge(verb, Found(ok, failed, sleeping, freed), LEAST, held_when_partial=held)
 
 
 SLEEP_ROWS = [
@@ -95,6 +97,15 @@ def test_an_unanswered_repair_is_judged_by_its_counter_alone(verb, counted, slee
 )
 def test_an_unanswered_wake(verb, counted, sleeping, freed, verdict):
     assert judged(verb, counted, sleeping=sleeping, freed=freed) is verdict
+
+
+@pytest.mark.parametrize("freed", [AS_BEFORE, UP, UNREADABLE])
+def test_awake_by_its_own_word_says_nothing_of_a_last_stage_where_the_first_says_so_already(freed):
+    """Up to 0.23 an engine without its KV cache says that it does not sleep: without counters nothing shows more."""
+    assert judged(Verb.WAKE_KV, UNREADABLE, sleeping=False, freed=freed, held=False) is Verdict.UNCLEAR
+    assert judged(Verb.WAKE_KV, UNREADABLE, sleeping=False, freed=freed) is Verdict.DONE
+    assert judged(Verb.WAKE, UNREADABLE, sleeping=False, freed=freed, held=False) is Verdict.DONE
+    assert judged(Verb.WAKE_KV, OK, sleeping=False, freed=freed, held=False) is Verdict.DONE
 
 
 @pytest.mark.parametrize("sleeping", [True, False])

@@ -7,6 +7,7 @@ import pytest
 from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, world
 from rule_worlds import begun, fresh, kinds, later, play, rule
 
+from sleepd.core.beginning import begin
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -14,11 +15,15 @@ from sleepd.core.events import (
     HoldAsked,
     HostLooked,
     ModelLooked,
+    ModelSaved,
     PinAsked,
+    RunStep,
+    Saved,
     StartAsked,
     StepEnd,
     StepEnded,
     StopAsked,
+    TaskSaved,
     UnitLooked,
     WakeAsked,
 )
@@ -38,12 +43,12 @@ from sleepd.core.model import (
     Mode,
     Settings,
 )
-from sleepd.core.plan import Verb, plan_stop
+from sleepd.core.plan import Verb, plan_start, plan_stop
 from sleepd.core.rules import STOP, WAKE, AsleepFor
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.unit_sightings import QUIET_S, unit_after_s
 from sleepd.core.units import GIB
-from sleepd.core.world import Stopped, Task, TaskKind
+from sleepd.core.world import Intent, Stopped, Task, TaskKind
 
 UNIT = {"unit": "vllm@a.service"}
 MAY_STOP = {**UNIT, "may_stop": True}
@@ -498,3 +503,66 @@ def test_what_a_person_stopped_before_a_rule_could_is_not_the_rules_to_start(bef
     assert state(gone) is State.STOPPED
     wished = play(gone.world, WAKE_IT, at_s=1.0)
     assert answers(wished) == ({7: (AnswerKind.REFUSED, problem)} if problem else {})
+
+
+RESTARTED = replace(RUNS, invocation="2")
+
+
+def rules_stop():
+    """A rule begins to stop a sleeper that was read in its first start."""
+    retire = rule("retire", STOP, AsleepFor(0.0))
+    return play(world(record(life=ASLEEP, spec=MAY_STOP, unit=unit(), since_s=NOW.mono_s - 60.0), rules=(retire,)))
+
+
+def order(turn):
+    (run,) = [c for c in turn.commands if isinstance(c, RunStep)]
+    return run.order
+
+
+def test_a_rules_stop_is_of_the_start_it_was_decided_for_also_when_a_new_daemon_goes_on_with_it():
+    first = rules_stop()
+    assert order(first).invocation == "1"
+    (a,) = [r for r in first.records if isinstance(r, ModelSaved)]
+    tasks = {r.task.model: r.task for r in first.records if isinstance(r, TaskSaved)}
+    made = begin(first.world.settings, Saved({"a": a}, tasks, next_task=2), later(1.0)).world
+    made = replace(made, models={"a": replace(made.models["a"], unit=unit(RESTARTED, 1.5))})
+    assert order(play(made, at_s=2.0)).invocation == "1"
+
+
+def test_what_a_person_started_before_a_rule_could_stop_it_is_left_running_and_waited_for():
+    stopping = rules_stop()
+    task = stopping.world.tasks["a"]
+    left = Evidence(None, "another process runs in its place already", unit=unit(RESTARTED, 1.0))
+    turn = play(stopping.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, left), at_s=1.0)
+    assert (state(turn), turn.world.models["a"].stopped) == (State.LOST, None)
+    comes = play(turn.world, looked(RESTARTED, 2.0), at_s=2.0)
+    assert (state(comes), comes.world.tasks["a"].kind) == (State.STARTING, TaskKind.START)
+
+
+def test_a_person_who_waits_for_a_rules_stop_gets_whatever_runs_then_stopped():
+    stopping = rules_stop()
+    waits = asked(stopping.world, StopAsked(7, "a", "root", 60.0))
+    task = waits.world.tasks["a"]
+    left = Evidence(None, "another process runs in its place already", unit=unit(RESTARTED, 1.0))
+    turn = play(waits.world, StepEnded("a", task.id, task.cursor, StepEnd.DONE, left), at_s=1.0)
+    assert answers(turn) == {}
+    assert (state(turn), turn.world.tasks["a"].cause.kind) == (State.STOPPING, CauseKind.OPERATOR)
+    assert order(turn).invocation == ""
+
+
+def test_a_persons_stop_is_of_whatever_start_runs():
+    turn = asked(world(record(life=ASLEEP, spec=UNIT, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    assert order(turn).invocation == ""
+
+
+@pytest.mark.parametrize(("invocation", "left"), [("2", State.STOPPED), ("1", State.STARTING)])
+def test_what_ran_anew_and_was_stopped_while_the_daemon_was_gone_is_a_persons_stop(invocation, left):
+    """Of the start that a restart was to end nobody can tell afterwards who stopped it; a later one was not ours."""
+    cause, intent = Cause(CauseKind.RECOVERY, "a failure"), Intent("pst:1", None, invocation="1")
+    resumed = Task(3, "a", TaskKind.RESTART, 0, cause, plan_start(), NOW.mono_s, intent=intent, attempt=1, running=True)
+    starting = record(life=Life(State.STARTING, Weights.LOADED), spec=UNIT, seen=GONE)
+    over = unit(replace(INACTIVE, invocation=invocation), 1.0)
+    evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=over, stopped_before=True)
+    made = replace(world(starting), tasks={"a": resumed})
+    turn = play(made, StepEnded("a", 3, 0, StepEnd.DONE, evidence), at_s=1.0)
+    assert (state(turn), turn.world.models["a"].stopped) == (left, None)
