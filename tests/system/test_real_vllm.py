@@ -34,7 +34,7 @@ def real(system: System) -> Iterator[RealServer]:
     environ = {key: value for key, value in server.environment().items() if key.startswith(OWN)}
     Path(f"/etc/vllm/{NAME}.env").write_text("".join(f"{key}={value}\n" for key, value in environ.items()))
     command = " ".join(server.command(find_install()))
-    sandbox = "User=root\nGroup=sleepd\nProtectHome=no\nTimeoutStopSec=15s"
+    sandbox = "User=root\nGroup=sleepd\nProtectHome=no\nPrivateTmp=no\nTimeoutStopSec=15s"
     placed = system.drop_in(f"{UNIT}", "zz-real", f"[Service]\nExecStart=\nExecStart={command}\n{sandbox}\n")
     systemctl("daemon-reload")
     try:
