@@ -124,7 +124,9 @@ def start(name: str, debs: str, tree: Path, library: Path, words: list[str]) -> 
     environ = environment(name, debs)
     began_s = time.monotonic()
     subprocess.run([MACHINE, "up"], env=environ, check=True)
-    print(f"{name} systemd is up after {time.monotonic() - began_s:.1f} s", flush=True)
+    asked = [MACHINE, "exec", "systemctl", "show", "--value", "--property=Version"]
+    version = subprocess.run(asked, env=environ, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    print(f"{name} systemd, {version}, is up after {time.monotonic() - began_s:.1f} s", flush=True)
     copy = f"cp -a --no-preserve=ownership {tree}/. / && install -D {library} /opt/nvml/{library.name}"
     subprocess.run([MACHINE, "exec", "sh", "-c", copy], env=environ, check=True)
     inside = ["PYTHONDONTWRITEBYTECODE=1", f"SLEEPD_MACHINE={name}", f"HOME={os.environ.get('HOME', '/root')}"]
