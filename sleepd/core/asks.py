@@ -1,12 +1,12 @@
 """What callers ask for: admitted to the queue with a deadline, or answered at once."""
 
 from sleepd.core.budget import clear_failures
-from sleepd.core.conditions import ASLEEP, is_busy
+from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
-from sleepd.core.life import LEVEL, Fact, State
+from sleepd.core.life import ASLEEP, LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of

@@ -1,13 +1,12 @@
 """What is begun in this turn: wakes that somebody waits for, sleeps that rules want, checks, tasks that go on."""
 
 from sleepd.core.budget import cooling_s
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
-from sleepd.core.life import Fact, State, Weights
+from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
 from sleepd.core.plan import Verb
@@ -54,7 +53,7 @@ def go_on(draft: Draft) -> None:
             continue
         if not isinstance(record.seen, Known) or (task.resume_s is not None and task.resume_s > draft.mono_s):
             continue
-        if record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and task.kind is TaskKind.WAKE:
+        if record.life.state in ASLEEP and task.kind is TaskKind.WAKE:
             _make_room(draft, task)
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
@@ -92,7 +91,7 @@ def _go_onward(draft: Draft, task: Task) -> None:
 def _note_victim(draft: Draft, task: Task) -> Task:
     """The task of the victim came to its end: it sleeps, or it does not."""
     victim = draft.models.get(task.victim or "")
-    if victim is None or victim.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2):
+    if victim is None or victim.life.state not in ASLEEP:
         return draft.put_task(replace(task, victim=None))
     return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
 
@@ -304,7 +303,7 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
         return
     problem = "engine_failed"
     to_wake = waiter.ask is AskKind.WAKE or wants_deeper(record, waiter)
-    if to_wake and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    if to_wake and record.life.state in ASLEEP:
         room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
         problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
     elif waiter.ask is AskKind.SLEEP:

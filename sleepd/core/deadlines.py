@@ -3,11 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from sleepd.core.conditions import ASLEEP, judge, judge_local
+from sleepd.core.conditions import judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
 from sleepd.core.holds import hold_moments
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
 from sleepd.core.relief import relief_measured_s

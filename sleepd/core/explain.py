@@ -1,7 +1,6 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
-from sleepd.core.conditions import ASLEEP
-from sleepd.core.life import LEVEL, State
+from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Mode, Now
 from sleepd.core.policy import (

@@ -33,7 +33,7 @@ from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wak
 from sleepd.core.frozen import replace
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.lending import make_reserved_room
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.progress import end_step
 from sleepd.core.relief import begin_relief
@@ -300,9 +300,7 @@ def wants_processes(world: World) -> bool:
 
 def _bytes_unknown(record: ModelRecord) -> bool:
     state, learned = record.life.state, record.footprint
-    return (state is State.AWAKE and not learned.awake) or (
-        state in (State.ASLEEP_L1, State.ASLEEP_L2) and not learned.asleep
-    )
+    return (state is State.AWAKE and not learned.awake) or (state in ASLEEP and not learned.asleep)
 
 
 def is_ready(world: World) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
+from sleepd.core.durations import FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.footprint import STEP
 from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
@@ -33,7 +34,6 @@ FREED_SHARE = 0.02
 PATIENCE = 10.0
 FIRST_FACTOR = 20.0
 """A first level 1 sleep may take this many times longer than a later one."""
-FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB = 2.0, 0.6
 SLOW_DISK_GIB_S = 0.5
 HASH_GIB_S = 0.5
 """SHA-256 of a rank's weights on one core, after their copy to the host (0.32, model_loader/weight_checksum.py)."""

@@ -10,12 +10,12 @@ from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.limits import HOUR_S, limit_of
+from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
-from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.units import HOUR_S, MonotonicS, format_duration
 from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"

@@ -10,7 +10,7 @@ from sleepd.core.explain import eta_s, reason
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import Life, State, Weights
+from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
 from sleepd.core.model import GpusSeen, Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
@@ -100,7 +100,7 @@ def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
     state = record.life.state
     if state is State.AWAKE and isinstance(record.seen, Known):
         return WakePlan(name, "nothing", eta_s=0.0, detail=f"{name} is awake")
-    if state not in (State.ASLEEP_L1, State.ASLEEP_L2) or task is not None:
+    if state not in ASLEEP or task is not None:
         detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name)}"
         if state is State.STOPPED and record.stopped is not None:
             return WakePlan(name, "wake", eta_s=eta_s(world, name, now), detail=detail)

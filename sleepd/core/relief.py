@@ -3,11 +3,11 @@
 On stock vLLM nothing but the end of a process gives a level 1 backup back: no deeper sleep of a sleeper, no wake.
 """
 
-from sleepd.core.conditions import ASLEEP, idle_s
+from sleepd.core.conditions import idle_s
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Cause, CauseKind, HostSeen, Known, Mode
 from sleepd.core.orders import uuids_of

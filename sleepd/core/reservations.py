@@ -5,11 +5,11 @@ How the room is made for those that wait is in core/lending.py; what is kept fre
 
 from collections.abc import Iterator, Mapping
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, ReservationAsked, ReservationDetached, ReservationEnded
 from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
+from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, Now
 from sleepd.core.policy import would_sleep
 from sleepd.core.units import MonotonicS, format_duration, format_size

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of

@@ -1,8 +1,7 @@
 """A rule of a model as an operator reads it: its conditions, whether it holds, what is missing, when it would act."""
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.detector import Evaluated, evaluate
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import Limit, limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.policy import STOP_LEVEL, acting, is_ram_pressure, protections, stop_refusal, wake_wanted, want_of

@@ -2,11 +2,11 @@
 
 from sleepd.core.budget import cooling_s
 from sleepd.core.choices import refuse_wakers, sleep_victim, wait_for, wake_cause
-from sleepd.core.conditions import ASLEEP, is_idle_for
+from sleepd.core.conditions import is_idle_for
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.frozen import replace
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.orders import uuids_of
 from sleepd.core.plan import Verb
@@ -61,7 +61,7 @@ def _take_room(draft: Draft, task: Task) -> None:
         if task.victim in draft.tasks:
             return
         victim = draft.models.get(task.victim)
-        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        slept = victim is not None and victim.life.state in ASLEEP
         task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
     room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=False)
     if isinstance(room, Go):

@@ -1,8 +1,8 @@
 """What a condition wants and what was found, as an operator reads it."""
 
 from sleepd.core.calendar import last_moment
-from sleepd.core.conditions import ASLEEP, Judged, count_requests, idle_s, is_busy, measure
-from sleepd.core.life import LEVEL, PUBLIC, State
+from sleepd.core.conditions import Judged, count_requests, idle_s, is_busy, measure
+from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, State
 from sleepd.core.model import Known, Missing, Now
 from sleepd.core.reports import ConditionReport
 from sleepd.core.rules import (
