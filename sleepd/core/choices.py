@@ -8,7 +8,7 @@ from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
-from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
+from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s, was_ignored
 from sleepd.core.restarts import may_come_back
@@ -68,8 +68,7 @@ def _retry(draft: Draft, task: Task) -> None:
     if task.plan.steps[task.cursor].verb in (Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV):
         room = room_for(draft, task.model, task_id=task.id, barred=frozenset(), force=False)
         if isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:
-            draft.command(LookNow(gpus=True))
-            draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+            look_again(draft, task)
             return
         if not isinstance(room, Go):
             put_back(draft, task, untouched=was_ignored(draft.models[task.model], task))
@@ -79,31 +78,28 @@ def _retry(draft: Draft, task: Task) -> None:
 
 def _go_onward(draft: Draft, task: Task) -> None:
     """Send the next call of a wake that takes memory; whoever must sleep for it first does."""
-    if task.victim is not None:
-        if task.victim in draft.tasks:
-            return
-        task = _note_victim(draft, task)
-    room = send_into_room(draft, task)
-    if room is not None:
-        sleep_victim(draft, task, room)
+    met = past_victim(draft, task)
+    if met is not None and (room := send_into_room(draft, met)) is not None:
+        sleep_victim(draft, met, room)
 
 
-def _note_victim(draft: Draft, task: Task) -> Task:
-    """The task of the victim came to its end: it sleeps, or it does not."""
-    victim = draft.models.get(task.victim or "")
-    if victim is None or victim.life.state not in ASLEEP:
-        return draft.put_task(replace(task, victim=None))
-    return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
+def past_victim(draft: Draft, task: Task) -> Task | None:
+    """The task once its victim sleeps, or does not after all; None as long as that is under way."""
+    if task.victim is None:
+        return task
+    if task.victim in draft.tasks:
+        return None
+    victim = draft.models.get(task.victim)
+    slept = victim is not None and victim.life.state in ASLEEP
+    return draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
 
 
-def _make_room(draft: Draft, task: Task) -> None:
+def _make_room(draft: Draft, held: Task) -> None:
     """Carry a wake forward that holds its claims but has not begun: next victim, go, or refuse."""
-    name = task.model
+    task, name = past_victim(draft, held), held.model
+    if task is None:
+        return
     record = draft.models[name]
-    if task.victim is not None:
-        if task.victim in draft.tasks:
-            return
-        task = _note_victim(draft, task)
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
@@ -116,8 +112,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     elif isinstance(room, MakeRoom):
         sleep_victim(draft, task, room)
     elif isinstance(room, WaitFor) and room.look:
-        draft.command(LookNow(gpus=True))
-        draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+        look_again(draft, task)
     elif isinstance(room, WaitFor):
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
         draft.change(name, made_room=task.slept)
