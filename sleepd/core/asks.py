@@ -27,7 +27,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
     record = draft.models[ask.model]
     if len(record.waiters) >= WAITERS_LIMIT:
         detail = f"{WAITERS_LIMIT} callers wait for {ask.model} already"
-        draft.command(Answer(ask.waiter, AnswerKind.REFUSED, problem="busy", detail=detail))
+        draft.refuse(ask.waiter, "busy", detail)
         return
     waiter = Waiter(
         ask.waiter,

@@ -163,7 +163,7 @@ def _take(draft: Draft, event: Event) -> None:
 def _ask_reservation(draft: Draft, event: ReservationAsked) -> None:
     if draft.stopping:
         detail = "the daemon is being stopped"
-        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem="failed", detail=detail))
+        draft.refuse(event.waiter, "failed", detail)
     else:
         ask_reservation(draft, event)
 
@@ -172,7 +172,7 @@ def _ask(draft: Draft, event: ModelAsk) -> None:
     problem = "unknown_model" if event.model not in draft.models else "failed" if draft.stopping else ""
     if problem:
         detail = f"there is no model {event.model!r}" if problem == "unknown_model" else "the daemon is being stopped"
-        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
+        draft.refuse(event.waiter, problem, detail)
     elif isinstance(event, WakeAsked):
         ask_wake(draft, event)
     elif isinstance(event, SleepAsked):

@@ -11,6 +11,7 @@ from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
+from sleepd.core.reservations import reserved_for, seniority, size_of
 from sleepd.core.units import Bytes, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Reservation, is_wanted_awake
@@ -136,7 +137,7 @@ def _reserved(
         room = room_by_victims(draft, name, verdict, places, frozenset(), frozenset())
         if isinstance(room, Refuse) and room.problem == "no_room":
             return refused
-    kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=lambda r: (r.since_wall_s, r.id)))
+    kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=seniority))
     hint = "wait until it ends (sleepctl reservations), or let its owner or an admin end it"
     return Refuse(
         "reserved", f"{name} does not fit beside what is reserved: {kept}", refused.wanted, refused.found, hint
@@ -145,13 +146,11 @@ def _reserved(
 
 def _kept_for(reservation: Reservation) -> str:
     """Who keeps how much, why, since when and until when, as a sentence that time does not change."""
-    size = f"{format_size(reservation.bytes_per_gpu)} on GPU {', '.join(reservation.gpus)}"
-    why = f": {reservation.reason}" if reservation.reason else ""
     ends = (
         "while its job runs" if reservation.until_wall_s is None else f"until {format_wall(reservation.until_wall_s)}"
     )
     since = format_wall(reservation.since_wall_s)
-    return f"{size} for {reservation.who} (reservation {reservation.id}{why}) since {since}, {ends}"
+    return f"{size_of(reservation)} for {reserved_for(reservation)} since {since}, {ends}"
 
 
 def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
