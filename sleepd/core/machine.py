@@ -301,10 +301,3 @@ def wants_processes(world: World) -> bool:
 def _bytes_unknown(record: ModelRecord) -> bool:
     state, learned = record.life.state, record.footprint
     return (state is State.AWAKE and not learned.awake) or (state in ASLEEP and not learned.asleep)
-
-
-def is_ready(world: World) -> bool:
-    """Whether every model answered or was found unreachable at least once."""
-    return all(
-        isinstance(r.seen, Known) or r.failed_polls >= LOST_AFTER_POLLS or r.failure for r in world.models.values()
-    )

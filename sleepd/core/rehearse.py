@@ -212,10 +212,8 @@ def _with_steps(world: World, made: WakePlan, record: ModelRecord) -> WakePlan:
     doubtful, level = record.life.weights is not Weights.OFFLOADED, made.level or 1
     plan = plan_wake(level, caps, doubtful=doubtful, known=record.fingerprint is not None) if caps else None
     steps = tuple(PlannedStep(s.verb.value, _step_s(record, s.verb)) for s in plan.steps) if plan else ()
-    whole, sleeps = (
-        expected_wake(record, level),
-        [expected_sleep(world.models[v.offer.model], v.offer.level) for v in made.victims],
-    )
+    whole = expected_wake(record, level)
+    sleeps = (expected_sleep(world.models[v.offer.model], v.offer.level) for v in made.victims)
     measured = all(e.learned for e in (whole, *sleeps))
     return replace(made, steps=steps, eta_s=round(made.sleep_s + whole.seconds, 3), measured=measured)
 

@@ -180,7 +180,7 @@ def room_by_victims(
     problem = "group_full" if places else "no_room"
     choice = _choose(missing, around, left, Ready.NOW)
     if choice is not None:
-        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
+        whole = _with_claims_of(choice, around, claims)
         if whole & taken:
             return WaitFor("another transition is under way on the host", whole, problem=problem)
         return MakeRoom(choice, whole, around)
@@ -189,8 +189,7 @@ def room_by_victims(
     choice = _choose(missing, around, left, Ready.NOW, Ready.LOCKED)
     if choice is not None:
         # Locks are all that is missing: whoever is younger leaves alone everything that it would take.
-        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
-        return WaitFor(why, whole, problem=problem)
+        return WaitFor(why, _with_claims_of(choice, around, claims), problem=problem)
     if _choose(missing, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is not None:
         return WaitFor(why, claims - {HOST_LOCK}, problem=problem)
     if places and _choose(places, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is None:
@@ -207,8 +206,10 @@ def _choose(missing: Mapping[str, int], around: Sequence[Neighbour], host_bytes:
     return choose_victims(missing, [o for n in around if n.ready in ready for o in n.offers], host_bytes)
 
 
-def _sleeps(neighbour: Neighbour, choice: Choice) -> bool:
-    return any(o.model == neighbour.name for o in choice.offers)
+def _with_claims_of(choice: Choice, around: Sequence[Neighbour], claims: frozenset[str]) -> frozenset[str]:
+    """What the target and the sleeps that are chosen for it take together."""
+    sleeping = {o.model for o in choice.offers}
+    return claims.union({HOST_LOCK}, *(n.claims for n in around if n.name in sleeping))
 
 
 def _beside_others(missing: Mapping[str, int], around: Sequence[Neighbour], left: Bytes) -> list[str]:

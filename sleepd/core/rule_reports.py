@@ -75,15 +75,13 @@ def _missing(
         return refusal
     if kind is ActionKind.KEEP_AWAKE:
         return "a reading is missing, so it counts as holding" if found.blind else ""
-    against = (
-        _wake_missing(rule, world, record, now) if kind is ActionKind.WAKE else _sleep_missing(rule, world, record, now)
-    )
+    against = _wake_missing(world, record, now) if kind is ActionKind.WAKE else _sleep_missing(rule, world, record, now)
     if not against and record.spec.mode is Mode.OBSERVE:
         return "observe mode: told, not done"
     return against
 
 
-def _wake_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> str:
+def _wake_missing(world: World, record: ModelRecord, now: Now) -> str:
     if record.life.state is State.AWAKE:
         return "it is awake"
     if record.life.state not in ASLEEP:
