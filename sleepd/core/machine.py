@@ -305,10 +305,3 @@ def _bytes_unknown(record: ModelRecord) -> bool:
     return (state is State.AWAKE and not learned.awake) or (
         state in (State.ASLEEP_L1, State.ASLEEP_L2) and not learned.asleep
     )
-
-
-def is_ready(world: World) -> bool:
-    """Whether every model answered or was found unreachable at least once."""
-    return all(
-        isinstance(r.seen, Known) or r.failed_polls >= LOST_AFTER_POLLS or r.failure for r in world.models.values()
-    )
