@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 class Option:
-    """One option. `kind` is "flag", "text", "duration", "long duration", "level", or "file", which may be left out and
-    is "-" then; `metavar` shows what it takes."""
+    """One option. `kind` is "flag", "text", "duration", "long duration", "size", "list", "level", or "file", whose
+    value may be left out and is "-" then; `metavar` shows what it takes."""
 
     __slots__ = ("default", "flag", "help", "kind", "metavar")
 

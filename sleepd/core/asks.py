@@ -3,6 +3,7 @@
 from sleepd.core.budget import clear_failures
 from sleepd.core.conditions import ASLEEP, is_busy
 from sleepd.core.draft import Draft
+from sleepd.core.ends import take_back_drain
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
@@ -14,7 +15,7 @@ from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
-from sleepd.core.tasks import begin_sleep, take_back_drain
+from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
 SILENT_WISH_S = 60.0

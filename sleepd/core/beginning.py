@@ -10,9 +10,10 @@ from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
+from sleepd.core.owed_wakes import ON_STOP
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
 from sleepd.core.reservations import remember_reservations
-from sleepd.core.tasks import ON_STOP, without_victim
+from sleepd.core.tasks import without_victim
 from sleepd.core.units import format_duration
 from sleepd.core.world import (
     HOST_LOCK,

@@ -16,8 +16,8 @@ from sleepd.core.policy import (
 )
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.rule_reports import next_by_rules, report_rules
-from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
+from sleepd.core.wording import describe
 from sleepd.core.world import ModelRecord, World, is_pinned, public_state
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from sleepd.core.draft import Draft
+from sleepd.core.ends import take_back_drain
 from sleepd.core.events import Answer, AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL
-from sleepd.core.tasks import take_back_drain
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import HOLDS_LIMIT, Hold, ModelRecord, World, is_pinned
 

@@ -35,7 +35,9 @@ from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end
 from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, Now, Settings
+from sleepd.core.owed_wakes import owe_all
 from sleepd.core.progress import end_step
+from sleepd.core.refusals import refuse_all
 from sleepd.core.relief import begin_relief
 from sleepd.core.reservations import (
     ask_reservation,
@@ -48,7 +50,7 @@ from sleepd.core.restarts import owe_restarts
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
-from sleepd.core.tasks import owe_all, refuse_all, without_victim
+from sleepd.core.tasks import without_victim
 from sleepd.core.unit_asks import ask_start, ask_stop
 from sleepd.core.unit_sightings import look_at_unit
 from sleepd.core.units import Seconds
@@ -302,11 +304,4 @@ def _bytes_unknown(record: ModelRecord) -> bool:
     state, learned = record.life.state, record.footprint
     return (state is State.AWAKE and not learned.awake) or (
         state in (State.ASLEEP_L1, State.ASLEEP_L2) and not learned.asleep
-    )
-
-
-def is_ready(world: World) -> bool:
-    """Whether every model answered or was found unreachable at least once."""
-    return all(
-        isinstance(r.seen, Known) or r.failed_polls >= LOST_AFTER_POLLS or r.failure for r in world.models.values()
     )

@@ -17,9 +17,9 @@ from sleepd.core.model import (
     ModelSeen,
     SleepGauge,
 )
+from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.restarts import may_come_back
 from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
-from sleepd.core.tasks import restore_victims
 from sleepd.core.units import Bytes
 from sleepd.core.world import Belief, ModelRecord
 

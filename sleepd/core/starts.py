@@ -9,10 +9,11 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.orders import uuids_of
+from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import Verb
 from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
-from sleepd.core.tasks import carry_on, restore_victims
+from sleepd.core.tasks import carry_on
 from sleepd.core.unit_asks import kept_running
 from sleepd.core.unit_tasks import begin_restart, begin_start, begin_stop, claim_late, is_on_unit, wait_stopped
 from sleepd.core.units import Seconds

@@ -12,10 +12,13 @@ from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.orders import uuids_of
+from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import UNIT_VERBS, Verb, plan_await, plan_start, plan_stop
+from sleepd.core.refusals import refuse_users
 from sleepd.core.restarts import clear_restarts, count_restart, owe_restart
-from sleepd.core.tasks import carry_on, create, describe, owe_wakes, refuse_users
+from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.wording import describe
 from sleepd.core.world import AskKind, Belief, ModelRecord, Stopped, Task, TaskKind
 
 STOPPED_HINT = "sleepctl start"
