@@ -133,7 +133,7 @@ VERBS = (
         *("history", "what models did, and why", "history:show_history", "filter"),
         (
             Option("--since", "how far back; default 1d", "long duration", "D", 86_400.0),
-            Option("--trace", "write requests as a trace for sleepd simulate, to FILE or stdout", "file", "[FILE]"),
+            Option("--trace", "write requests as a trace in CSV, to FILE or stdout", "file", "[FILE]"),
         ),
     ),
     Verb(
