@@ -24,7 +24,7 @@ from sleepd.core.policy import (
 from sleepd.core.relief import may_be_stopped, tell_helpless
 from sleepd.core.room import claimed, wakes_waiting, wished_s
 from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove
-from sleepd.core.saying import evidence, note_act, rules_said, say
+from sleepd.core.saying import evidence, rules_said, say, tell_act
 from sleepd.core.strangers import let_go
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
 from sleepd.core.unit_tasks import begin_stop
@@ -166,18 +166,13 @@ def _want_stop(draft: Draft, record: ModelRecord) -> list[Want]:
 
 
 def _begin(draft: Draft, want: Want) -> None:
-    name, rule = want.model, want.rule
+    name, record, cause = want.model, draft.models[want.model], Cause(CauseKind.RULE, want.rule.name)
     if want.level == STOP_LEVEL:
-        data = {"rule": rule.name, "action": "stop", **evidence(draft, rule, draft.models[name])}
-        draft.note("rule", name, f"rule {rule.name} stops {name}", data)
-        note_act(draft, rule.name, name)
-        begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
+        tell_act(draft, want.rule, record, "stop", f"stops {name}")
+        begin_stop(draft, name, cause)
         return
-    text = f"rule {rule.name} puts {name} to sleep at level {want.level}"
-    data = {"rule": rule.name, "action": f"sleep {want.level}", **evidence(draft, rule, draft.models[name])}
-    draft.note("rule", name, text, data)
-    note_act(draft, rule.name, name)
-    begin_sleep(draft, name, want.level, Cause(CauseKind.RULE, rule.name))
+    tell_act(draft, want.rule, record, f"sleep {want.level}", f"puts {name} to sleep at level {want.level}")
+    begin_sleep(draft, name, want.level, cause)
 
 
 # --- what is told instead of done --------------------------------------------------------------------------------

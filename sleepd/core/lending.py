@@ -17,6 +17,7 @@ from sleepd.core.reservations import grant, put_reservation, refuse_reservation,
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.units import Bytes, format_size
+from sleepd.core.victims import why_chosen
 from sleepd.core.world import Reservation, TaskKind
 
 LISTED_WITHIN_S = 2.0
@@ -56,8 +57,9 @@ def _lend(draft: Draft, reservation: Reservation) -> None:
         put_reservation(
             draft, replace(reservation, aside=aside, waits_for=_falls_asleep(room.victim), problem="timeout")
         )
-        text = f"{room.victim} makes room for {reserved_for(reservation)}"
-        data = {"reservation": reservation.id, "victim": room.victim, "level": room.level}
+        text = f"{room.victim} makes room for {reserved_for(reservation)} ({why_chosen(room.choice)})"
+        felt_s = round(room.choice.felt_s, 3)
+        data = {"reservation": reservation.id, "victim": room.victim, "level": room.level, "felt_s": felt_s}
         draft.note("victim", room.victim, text, data)
         begin_sleep(draft, room.victim, room.level, Cause(CauseKind.RESERVATION, reservation.id))
     elif isinstance(room, WaitFor):

@@ -16,7 +16,7 @@ from sleepd.core.orders import uuids_of
 from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, is_ram_pressure, level2_refusal, stop_refusal
 from sleepd.core.room import claimed
 from sleepd.core.rules import ActionKind, HostPressureAbove, Rule
-from sleepd.core.saying import evidence, note_act, rules_said, say
+from sleepd.core.saying import evidence, rules_said, say, tell_act
 from sleepd.core.unit_tasks import begin_stop
 from sleepd.core.units import MonotonicS, Seconds, format_size
 from sleepd.core.world import ModelRecord, Relief, TaskKind, is_pinned, is_wanted_awake
@@ -76,8 +76,7 @@ def _relieve(draft: Draft, rule: Rule, record: ModelRecord) -> None:
     kept_bytes = unit.kept_bytes if unit is not None and unit.own else None
     draft.memory = replace(draft.memory, relief=Relief(rule.name, name, draft.host.value, kept_bytes))
     idle = f"used least recently, {idle_s(record, draft.mono_s):.0f} s ago"
-    draft.note("rule", name, f"rule {rule.name} stops {name} for its RAM: {idle}", evidence(draft, rule, record))
-    note_act(draft, rule.name, name)
+    tell_act(draft, rule, record, "stop", f"stops {name} for its RAM: {idle}")
     begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
 
 

@@ -27,6 +27,13 @@ def say(draft: Draft, kind: str, rule: str, name: str, text: str, data: Mapping[
         draft.note(kind, name, text, {"rule": rule, **(data or {})})
 
 
+def tell_act(draft: Draft, rule: Rule, record: ModelRecord, action: str, text: str) -> None:
+    """Tell that the rule acts on the model, with what it found, and count it against the rule's limits."""
+    data = {"rule": rule.name, "action": action, **evidence(draft, rule, record)}
+    draft.note("rule", record.spec.name, f"rule {rule.name} {text}", data)
+    note_act(draft, rule.name, record.spec.name)
+
+
 def note_act(draft: Draft, rule: str, name: str) -> None:
     """Count an action of the rule against its limits."""
     key = (rule, name)

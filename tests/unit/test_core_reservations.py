@@ -86,6 +86,9 @@ def test_bytes_that_are_free_are_granted_at_once_recorded_and_told():
 def test_a_model_steps_aside_until_the_bytes_are_seen_free():
     turn = play(with_free(40, record()), ask(gib=60))
     assert turn.world.tasks["a"].cause == Cause(CauseKind.RESERVATION, "r")
+    (victim,) = [n for n in turn.notes if n.kind == "victim"]
+    assert victim.data.keys() == {"reservation", "victim", "level", "felt_s"}
+    assert victim.text.startswith("a makes room for alice (reservation r) (nobody else could; ")
     waiting = turn.world.reservations["r"]
     assert (waiting.granted, waiting.aside, waiting.waits_for) == (False, ("a",), "a to fall asleep")
     slept = replace(turn.world, tasks={}, models={"a": record(life=ASLEEP)})

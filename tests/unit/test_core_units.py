@@ -385,6 +385,8 @@ def test_one_at_a_time_the_least_recently_used_first_and_measured_before_the_nex
     made = world(*sleepers(), rules=(pressure(),))
     first = play(made, HostLooked(short()))
     assert (begun(first, "a"), begun(first, "b")) == ("", "stop 0")
+    (said,) = [n for n in first.notes if n.kind == "rule"]
+    assert (said.data["rule"], said.data["action"]) == (pressure().name, "stop")
     task = first.world.tasks["b"]
     done = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=unit(INACTIVE, 1.0))
     gone = play(first.world, StepEnded("b", task.id, task.cursor, StepEnd.DONE, done), at_s=1.0)
