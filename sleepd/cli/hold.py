@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from sleepd.client import Client
+    from sleepd.client.holding import Holding
 
 
 def hold(client: Client, options: argparse.Namespace) -> int:
@@ -57,6 +58,8 @@ def _while_running(client: Client, options: argparse.Namespace) -> int:
     def lost(why: str) -> None:
         print(f"sleepctl: {options.model} is no longer held: {clean(why)}; the command goes on", file=sys.stderr)
 
-    reason = options.reason or shown(options.cmd)
-    held = client.holding(options.model, options.id, reason=reason, timeout_s=options.timeout, on_lost=lost)
-    return run_while(held, options.cmd, options.model)
+    def keep() -> Holding:
+        reason = options.reason or shown(options.cmd)
+        return client.holding(options.model, options.id, reason=reason, timeout_s=options.timeout, on_lost=lost)
+
+    return run_while(keep, options.cmd, options.model)

@@ -94,7 +94,7 @@ def _until_interrupted(client: Client, options: argparse.Namespace) -> int:
 def _while_running(client: Client, options: argparse.Namespace) -> int:
     """Make the room, run CMD while it is kept, give it back."""
     reason = options.reason or shown(options.cmd)
-    return run_while(_reserving(client, options, reason, "; the command goes on"), options.cmd)
+    return run_while(lambda: _reserving(client, options, reason, "; the command goes on"), options.cmd)
 
 
 def _reserving(client: Client, options: argparse.Namespace, reason: str, after: str) -> Reserving:

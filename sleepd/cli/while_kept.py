@@ -13,6 +13,7 @@ from sleepd.client import ApiProblem, DaemonUnreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 
@@ -30,14 +31,14 @@ def _end_early(number: int, _: object) -> None:
     raise Told(number)
 
 
-def run_while(kept: AbstractContextManager[object], cmd: list[str], subject: str = "") -> int:
-    """Begin to keep it, run CMD, let go, and return CMD's status. Our own output goes to stderr alone: stdout is CMD's.
+def run_while(keep: Callable[[], AbstractContextManager[object]], cmd: list[str], subject: str = "") -> int:
+    """Keep it, run CMD, let go, and return CMD's status. Our own output goes to stderr alone: stdout is CMD's.
 
     A refusal is told of `subject`.
     """
     heed_signals()
     try:
-        with kept:
+        with keep():
             return child.run(cmd)
     except DaemonUnreachable as error:
         print(f"sleepctl: {clean(error)}", file=sys.stderr)
