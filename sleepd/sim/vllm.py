@@ -92,7 +92,7 @@ class SimEngine:
         self._control = ControlRoutes(spec, self.dialect, scheduler, self._core)
         self._inference = InferenceRoutes(spec, self._core, self._wall_s)
         self._routes = info.routes_of(spec, self.dialect)
-        self._open: set[CallHandle] = set()
+        self._open: dict[CallHandle, None] = {}  # in the order of their coming, so that a seed plays alike every time
         self._in_flight = 0
         self._http_requests: Counter[tuple[str, str, str]] = Counter()
         self._http_seconds: dict[tuple[str, str], tuple[int, float]] = {}
@@ -110,7 +110,7 @@ class SimEngine:
             handle.ended = True
             handle._tell(_REFUSED)
             return handle
-        self._open.add(handle)
+        self._open[handle] = None
         refusal = self._refuse(request)
         if refusal is not None:
             self._answer(handle, refusal)
@@ -213,7 +213,7 @@ class SimEngine:
         if handle.ended:
             return
         handle.ended = True
-        self._open.discard(handle)
+        self._open.pop(handle, None)
         request = handle.request
         known = request.method in self._routes.get(request.path, ())
         self._in_flight -= handle.is_load
