@@ -14,8 +14,9 @@ from types import MappingProxyType
 from sleepd.sim import vllm_bodies as bodies
 from sleepd.sim import vllm_info as info
 from sleepd.sim.dialects import dialect_of
+from sleepd.sim.vllm_calls import HANG_S
 from sleepd.sim.vllm_control import ControlRoutes
-from sleepd.sim.vllm_core import HANG_S, EngineCore
+from sleepd.sim.vllm_core import EngineCore
 from sleepd.sim.vllm_faults import Fault, FaultQueue
 from sleepd.sim.vllm_inference import InferenceRoutes
 from sleepd.sim.vllm_types import (
