@@ -1,5 +1,4 @@
-"""What one look at a server costs in processor time: `python looks.py SOCKET ours|plain|nothing COUNT` prints seconds a
-look.
+"""What one look at a server costs in processor time: `python looks.py SOCKET ours|plain COUNT` prints seconds a look.
 
 `ours` is the daemon's own client: the filtered page, searched for the series that matter. `plain` is what a monitor
 does that knows no better: the whole page over aiohttp, read by prometheus_client's parser. Neither is paced: what a

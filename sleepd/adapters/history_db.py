@@ -10,12 +10,11 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sleepd.adapters.history_sql import MIGRATIONS, RETENTION, SCHEMA, Writer, read_kept
-from sleepd.adapters.sqlite import in_short, is_damaged, transaction
+from sleepd.adapters.sqlite import in_short, is_damaged, migrate, read_version, transaction
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.units import Seconds, WallS
 from sleepd.history.found import HistoryUnreadable
@@ -66,7 +65,7 @@ class HistoryDatabase:
         self._thread.end()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await self._thread.do(partial(work))
+        return await self._thread.do(work)
 
     # in the thread
 
@@ -99,7 +98,7 @@ class HistoryDatabase:
             return read_kept(db)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        found = read_version(db)
         if found > SCHEMA:
             self._close()
             self._refused = (
@@ -107,11 +106,7 @@ class HistoryDatabase:
                 " newer sleepd; start that one, or move the file away to begin a new history"
             )
             raise HistoryUnreadable(self._refused)
-        for version in range(found, SCHEMA):
-            with transaction(db):
-                for statement in MIGRATIONS[version]:
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version={version + 1}")
+        migrate(db, MIGRATIONS)
 
     def _set_aside(self, error: Exception) -> None:
         """Move the damaged file out of the way; it is nobody's but its reader's any more."""

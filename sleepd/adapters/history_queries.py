@@ -5,17 +5,17 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from sleepd.adapters.history_sql import INTERVAL, interval_of
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow, WrongQuestion
-from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, hour_of
+from sleepd.history.rows import Counts, Result, Spent, Transition, hour_of
 
 BUCKETS_LIMIT = 50_000
 CURSOR_NUMBERS = 10
 
 Rows = list[tuple[Any, ...]]
 
-_INTERVAL = "m.name, state, level, weights, since_ms, until_ms, b.name, w.name, task, freed_bytes, since_ms, model"
 _INTERVALS = (
-    f"SELECT {_INTERVAL} FROM intervals JOIN names m ON m.id = model JOIN names b ON b.id = by"  # noqa: S608 - all ours
+    f"SELECT {INTERVAL}, since_ms, model FROM intervals JOIN names m ON m.id = model JOIN names b ON b.id = by"  # noqa: S608 - all ours
     " JOIN names w ON w.id = who WHERE "
 )
 RUNNING = _INTERVALS + "model = ? AND since_ms <= ? ORDER BY since_ms DESC LIMIT 1"
@@ -91,7 +91,7 @@ def read_page(db: sqlite3.Connection, span: Span, limit: int, after: str = "") -
     more = any(len(rows) == limit for rows in (states, minutes, transitions, vram))
     cursor = (*at_states, *at_minutes, *at_transitions, *at_vram)
     return Page(
-        tuple(_interval(row) for row in (*sorted(running, key=lambda row: row[4]), *states)),
+        tuple(interval_of(row[:10]) for row in (*sorted(running, key=lambda row: row[4]), *states)),
         tuple(MinuteRow(row[0], row[1], Counts(*row[2:6])) for row in minutes),
         tuple(_transition(row) for row in transitions),
         tuple(VramRow(*row[:4]) for row in vram),
@@ -182,11 +182,6 @@ def _names(db: sqlite3.Connection) -> dict[int, str]:
 
 def _floor(wall_s: float, step_s: int) -> int:
     return int(wall_s // step_s) * step_s
-
-
-def _interval(row: tuple[Any, ...]) -> Interval:
-    name, state, level, weights, since, until, by, who, task, freed = row[:10]
-    return Interval(name, state, level, weights, since / 1000, until and until / 1000, by, who, task, freed)
 
 
 def _transition(row: tuple[Any, ...]) -> Transition:

@@ -6,6 +6,7 @@ milliseconds, minutes and hours the seconds at which they begin.
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from sleepd.history.rows import Batch, Counts, Interval, Kept, Transition, hour_of
 
@@ -66,6 +67,8 @@ RETENTION = (
 )
 """Each deletes at most :rows of what ended before :before."""
 
+INTERVAL = "m.name, state, level, weights, since_ms, until_ms, b.name, w.name, task, freed_bytes"
+"""The columns of `interval_of`, where m, b and w are the names of the model, of `by` and of `who`."""
 COUNT_LIMIT = 1 << 40
 """More than any server does in a minute: a counter that leaps must not keep others from being written."""
 _COUNTS = (
@@ -170,16 +173,17 @@ def read_kept(db: sqlite3.Connection) -> Kept:
     if known is not None:
         db.execute("UPDATE intervals SET until_ms = max(since_ms + 1, ?) WHERE until_ms IS NULL", known)
     rows = db.execute(
-        "SELECT m.name, state, level, weights, since_ms, until_ms, b.name, w.name, task, freed_bytes"
-        " FROM (SELECT model AS of, max(since_ms) AS last FROM intervals GROUP BY model)"
+        f"SELECT {INTERVAL} FROM (SELECT model AS of, max(since_ms) AS last FROM intervals GROUP BY model)"  # noqa: S608 - all ours
         " JOIN intervals ON model = of AND since_ms = last"
         " JOIN names m ON m.id = model JOIN names b ON b.id = by JOIN names w ON w.id = who"
     )
-    found = {
-        name: Interval(name, state, level, weights, since / 1000, until and until / 1000, by, who, task, freed)
-        for name, state, level, weights, since, until, by, who, task, freed in rows
-    }
-    return Kept(found)
+    return Kept({row[0]: interval_of(row) for row in rows})
+
+
+def interval_of(row: Sequence[Any]) -> Interval:
+    """Return the interval of a row of `INTERVAL`."""
+    name, state, level, weights, since, until, by, who, task, freed = row
+    return Interval(name, state, level, weights, since / 1000, until and until / 1000, by, who, task, freed)
 
 
 def _text(written: str) -> str:

@@ -18,7 +18,6 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
 
     async def run(self, work: Coroutine[Any, Any, _T], timeout_s: Seconds) -> _T:
         """Return what came of `work`, its exception included. Raises TimeoutError after `timeout_s`: the work is told
@@ -37,8 +36,7 @@ class LoopThread:
     def _begun(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True)
-            self._thread.start()
+            threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True).start()
         return self._loop
 
 

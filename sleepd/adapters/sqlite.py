@@ -1,7 +1,8 @@
-"""What the databases share: transactions, and what an error of SQLite means."""
+"""What the databases share: transactions, migrations, and what an error of SQLite means."""
 
 import errno
 import sqlite3
+from collections.abc import Sequence
 
 
 class transaction:  # noqa: N801 - reads as a statement
@@ -26,6 +27,20 @@ class transaction:  # noqa: N801 - reads as a statement
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+
+def read_version(db: sqlite3.Connection) -> int:
+    """Return how many migrations the file has had; 0 for a new one."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
+    """Apply the migrations that the file has not had yet, each in a transaction of its own."""
+    for version in range(read_version(db), len(migrations)):
+        with transaction(db):
+            for statement in migrations[version]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={version + 1}")
 
 
 def is_full(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sleepd.adapters.sqlite import in_short, is_full, transaction
+from sleepd.adapters.sqlite import in_short, is_full, migrate, read_version, transaction
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.events import (
     EngineProven,
@@ -30,7 +30,6 @@ from sleepd.core.events import (
 from sleepd.core.world import TASKS_KEPT, Reservation, Task
 from sleepd.ports import StoreFailed
 
-SCHEMA = 3
 JOURNAL_ROWS = 50_000
 CLOSE_S = 5.0
 BALLAST_BYTES = 4 << 20
@@ -53,6 +52,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """One tuple of statements per schema version, never changed once released."""
 
+SCHEMA = len(_MIGRATIONS)
+
 _MODEL = TypeAdapter(ModelSaved)
 _RULE = TypeAdapter(RuleSaved)
 _RESERVATION = TypeAdapter(Reservation)
@@ -61,7 +62,7 @@ _ENDED = TypeAdapter(TaskEnded)
 
 
 class SqliteStore:
-    """One file. `open` before anything else; every failure is StoreFailed with the file's name and what to do."""
+    """One file. `load` before anything else; every failure is StoreFailed with the file's name and what to do."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._ballast = path, path.with_name("ballast")
@@ -105,17 +106,13 @@ class SqliteStore:
             ) from error
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        found = read_version(db)
         if found > SCHEMA:
             raise StoreFailed(
                 f"{self._path}: wanted a state database of version {SCHEMA} or older, found version {found}, written by"
                 " a newer sleepd; start that one, or move the file away to start anew"
             )
-        for version in range(found, SCHEMA):
-            with transaction(db):
-                for statement in _MIGRATIONS[version]:
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version={version + 1}")
+        migrate(db, _MIGRATIONS)
 
     def _read(self, db: sqlite3.Connection) -> Saved:
         models = {name: _MODEL.validate_json(body) for name, body in db.execute("SELECT name, body FROM models")}

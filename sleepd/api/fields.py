@@ -15,6 +15,7 @@ BODY_LIMIT = 64 * 1024
 LONGEST_S = 86_400.0
 LAST_WALL_S: WallS = 253_402_214_400.0
 """The last day of the year 9999."""
+GPUS_LIMIT = 64
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/:.-]{0,127}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
@@ -146,25 +147,24 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class GpuNames:
-    """GPUs as nvidia-smi names them: indices or UUIDs, at least one and at most `most`. It must be given."""
+    """GPUs as nvidia-smi names them: indices or UUIDs, at least one and at most `GPUS_LIMIT`. It must be given."""
 
     name: str
     meaning: str
-    most: int = 64
     default: None = None
 
     @property
     def wanted(self) -> str:
-        return f"a list of 1 to {self.most} indices or UUIDs of GPUs"
+        return f"a list of 1 to {GPUS_LIMIT} indices or UUIDs of GPUs"
 
     def accepts(self, value: object) -> bool:
-        return isinstance(value, list) and 1 <= len(value) <= self.most and all(map(_is_gpu_name, value))
+        return isinstance(value, list) and 1 <= len(value) <= GPUS_LIMIT and all(map(_is_gpu_name, value))
 
     @property
     def schema(self) -> dict[str, Any]:
         index = {"type": "integer", "minimum": 0, "maximum": 65_535}
         uuid = {"type": "string", "pattern": f"^{_GPU_NAME.pattern}$"}
-        return {"type": "array", "minItems": 1, "maxItems": self.most, "items": {"anyOf": [index, uuid]}}
+        return {"type": "array", "minItems": 1, "maxItems": GPUS_LIMIT, "items": {"anyOf": [index, uuid]}}
 
 
 def _is_gpu_name(value: object) -> bool:

@@ -1,5 +1,8 @@
 """Answers to who asks what happened."""
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from aiohttp import web
 
 from sleepd import wire
@@ -11,6 +14,8 @@ from sleepd.history.rows import HOUR_S
 
 DAY_S, WEEK_S = 86_400.0, 7 * 86_400.0
 PAGE_ROWS = 10_000
+
+T = TypeVar("T")
 
 _MODEL = Text("model", "", "only these models: names or globs, with commas between; removed ones too", most=4096)
 _TO = Moment("to", "RFC 3339; without: now")
@@ -35,39 +40,34 @@ REPORT_QUERY = (_MODEL, Moment("from", _WHEN.format("a week")), _TO)
 async def get_history(call: Call) -> web.StreamResponse:
     asked = read_query(call.request.query, HISTORY_QUERY)
     span = _span(call, asked["model"], asked["from"], asked["to"], DAY_S)
-    try:
-        page = await call.daemon.history.page(span, asked["limit"], asked["next"])
-    except (HistoryUnreadable, WrongQuestion) as error:
-        raise _problem(error) from None
+    page = await _answer(call.daemon.history.page(span, asked["limit"], asked["next"]))
     return respond(200, wire.history_body(page))
 
 
 async def get_buckets(call: Call) -> web.StreamResponse:
     asked = read_query(call.request.query, BUCKETS_QUERY)
     span, step_s = _span(call, asked["model"], asked["from"], asked["to"], WEEK_S), asked["step_s"]
-    try:
-        buckets = await call.daemon.history.buckets(span, step_s)
-    except (HistoryUnreadable, WrongQuestion) as error:
-        raise _problem(error) from None
+    buckets = await _answer(call.daemon.history.buckets(span, step_s))
     return respond(200, wire.buckets_body(buckets, step_s))
 
 
 async def get_report(call: Call) -> web.StreamResponse:
     asked = read_query(call.request.query, REPORT_QUERY)
     span = _span(call, asked["model"], asked["from"], asked["to"], WEEK_S)
-    try:
-        report = await call.daemon.history.report(span)
-    except (HistoryUnreadable, WrongQuestion) as error:
-        raise _problem(error) from None
+    report = await _answer(call.daemon.history.report(span))
     return respond(200, wire.report_body(report, min(span.to_wall_s, max(span.from_wall_s, call.daemon.now().wall_s))))
 
 
-def _problem(error: Exception) -> Problem:
-    if isinstance(error, WrongQuestion):
-        return Problem("invalid", str(error))
-    problem = Problem("failed", str(error))
-    problem.body["title"] = "there is no history to be had"
-    return problem
+async def _answer(asked: Awaitable[T]) -> T:
+    """Return what history says. Raises Problem."""
+    try:
+        return await asked
+    except WrongQuestion as error:
+        raise Problem("invalid", str(error)) from None
+    except HistoryUnreadable as error:
+        problem = Problem("failed", str(error))
+        problem.body["title"] = "there is no history to be had"
+        raise problem from None
 
 
 def _span(call: Call, models: str, from_: str | None, to: str | None, before_s: float) -> Span:

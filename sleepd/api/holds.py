@@ -1,8 +1,6 @@
 """Taking and letting go of holds; with a stream that keeps one for as long as it is open."""
 
 import asyncio
-import json
-import re
 
 from aiohttp import web
 
@@ -10,17 +8,13 @@ from sleepd import wire
 from sleepd.api.call import Call
 from sleepd.api.daemon import Daemon
 from sleepd.api.fields import Flag, Number, Text
+from sleepd.api.leases import BEAT_S, LOOK_S, check_end, id_of, line, raise_refusal
 from sleepd.api.problems import Problem, respond
-from sleepd.api.route import HOLD_ID
 from sleepd.api.wishes import TIMEOUT, WAIT
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.events import AnswerKind
 from sleepd.core.holds import find_hold
 from sleepd.core.wishes import HoldAsked, HoldEnded, WakeAsked
 from sleepd.wire.shapes import Hold, HoldBeat, HoldEnd
-
-BEAT_S = 15.0
-LOOK_S = 0.5
-"""How soon a stream notices that somebody let go of its hold."""
 
 HOLD_FIELDS = (
     Text("model", None, "which model is kept awake", most=63),
@@ -32,22 +26,12 @@ HOLD_FIELDS = (
     TIMEOUT,
 )
 
-ENDS_SOMEHOW = {
-    "oneOf": [
-        {"required": ["ttl_s"], "properties": {"ttl_s": {"type": "number"}, "attach": {"const": False}}},
-        {"required": ["attach"], "properties": {"ttl_s": {"type": "null"}, "attach": {"const": True}}},
-    ]
-}
-"""Either `ttl_s` or `attach`, as JSON Schema; put_hold checks it in words."""
-
 
 async def put_hold(call: Call) -> web.StreamResponse:
     """Let the hold stand, then wake its model; a wake that is refused lets go of a hold that was new."""
-    fields, hold_id = call.fields, _id_of(call)
+    fields, hold_id = call.fields, id_of(call, "hold")
     model = call.known(fields["model"])
-    if (fields["ttl_s"] is None) is not fields["attach"]:
-        found = "neither" if fields["ttl_s"] is None else "both"
-        raise Problem("invalid", "a hold needs an end", wanted="either ttl_s or attach: true", found=found)
+    check_end(fields, "hold")
     new = find_hold(call.daemon.world, hold_id) is None
     stream = 0
 
@@ -58,7 +42,7 @@ async def put_hold(call: Call) -> web.StreamResponse:
         return HoldAsked(waiter, hold_id, model, uid, who, ttl_s, reason, call.is_admin)
 
     try:
-        _raise_refusal(model, await call.daemon.ask(make))
+        raise_refusal(model, await call.daemon.ask(make))
         accepted = await _wake(call, model, hold_id if new else None)
         if fields["attach"]:
             return await _stream(call, hold_id, stream)
@@ -69,20 +53,11 @@ async def put_hold(call: Call) -> web.StreamResponse:
 
 
 async def delete_hold(call: Call) -> web.StreamResponse:
-    hold_id = _id_of(call)
+    hold_id = id_of(call, "hold")
     there = find_hold(call.daemon.world, hold_id) is not None
     answer = await call.daemon.ask(lambda waiter: HoldEnded(waiter, hold_id, call.peer.uid, call.is_admin))
-    _raise_refusal("", answer)
+    raise_refusal("", answer)
     return respond(200, {"id": hold_id, "released": there})
-
-
-def _id_of(call: Call) -> str:
-    """Return the id of the path. Raises Problem where nobody may be called so."""
-    hold_id = call.request.match_info["id"]
-    if not re.fullmatch(HOLD_ID, hold_id):
-        wanted = "1 to 128 of A-Z a-z 0-9 . _ : @ -, a letter or digit first"
-        raise Problem("invalid", "the id of the hold is not valid", wanted=wanted, found=hold_id[:80])
-    return hold_id
 
 
 async def _wake(call: Call, model: str, new_id: str | None) -> bool:
@@ -93,19 +68,14 @@ async def _wake(call: Call, model: str, new_id: str | None) -> bool:
     answer = await call.daemon.ask(lambda waiter: WakeAsked(waiter, model, who, timeout_s, wait=wait))
     if answer.kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT) and new_id is not None:
         await call.daemon.ask(lambda waiter: HoldEnded(waiter, new_id, call.peer.uid, call.is_admin))
-    _raise_refusal(model, answer)
+    raise_refusal(model, answer)
     return answer.kind is AnswerKind.ACCEPTED
-
-
-def _raise_refusal(model: str, answer: Answer) -> None:
-    if answer.kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT):
-        raise Problem.of(answer, model)
 
 
 async def _stream(call: Call, hold_id: str, stream: int) -> web.StreamResponse:
     """Write the hold, then beats, until the client leaves, somebody lets go of it, or another stream takes it over."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
-    first = _line(_body(call.daemon, hold_id))
+    first = line(_body(call.daemon, hold_id))
     await response.prepare(call.request)
     await response.write(first)
     beat_in_s = BEAT_S
@@ -114,12 +84,12 @@ async def _stream(call: Call, hold_id: str, stream: int) -> web.StreamResponse:
         found = find_hold(call.daemon.world, hold_id)
         if found is None or found[1].stream != stream:
             ended: HoldEnd = {"ended": "let go of" if found is None else "taken over"}
-            await response.write(_line(ended))
+            await response.write(line(ended))
             return response
         beat_in_s -= LOOK_S
         if beat_in_s <= 0:
             beat: HoldBeat = {"beat": wire.format_time(call.daemon.now().wall_s)}
-            await response.write(_line(beat))
+            await response.write(line(beat))
             beat_in_s = BEAT_S
 
 
@@ -128,7 +98,3 @@ def _body(daemon: Daemon, hold_id: str) -> Hold:
     if found is None:
         raise Problem("unknown_model", "the model was removed from the configuration meanwhile")
     return wire.hold_body(found[0].spec.name, found[1])
-
-
-def _line(body: wire.Json) -> bytes:
-    return (json.dumps(body, ensure_ascii=False) + "\n").encode()

@@ -1,18 +1,14 @@
 """Reserving GPU bytes and giving them back; with a stream that keeps a reservation for as long as it is open."""
 
 import asyncio
-import json
-import re
 
 from aiohttp import web
 
 from sleepd import wire
 from sleepd.api.call import Call
 from sleepd.api.fields import Flag, GpuNames, Number, Text
-from sleepd.api.holds import BEAT_S, LOOK_S
-from sleepd.api.holds import ENDS_SOMEHOW as ENDS_SOMEHOW
+from sleepd.api.leases import BEAT_S, LOOK_S, check_end, id_of, line, raise_refusal
 from sleepd.api.problems import Problem, respond
-from sleepd.api.route import HOLD_ID
 from sleepd.api.wishes import WAIT
 from sleepd.core.events import Answer, AnswerKind
 from sleepd.core.wishes import ReservationAsked, ReservationEnded
@@ -35,10 +31,8 @@ RESERVATION_FIELDS = (
 
 async def put_reservation(call: Call) -> web.StreamResponse:
     """Answer once the bytes are free; models step aside for them. Cancelled before, the wish is withdrawn."""
-    fields, reservation_id = call.fields, _id_of(call)
-    if (fields["ttl_s"] is None) is not fields["attach"]:
-        found = "neither" if fields["ttl_s"] is None else "both"
-        raise Problem("invalid", "a reservation needs an end", wanted="either ttl_s or attach: true", found=found)
+    fields, reservation_id = call.fields, id_of(call, "reservation")
+    check_end(fields, "reservation")
     pids = await call.daemon.process_tree(fields["pid"]) if fields["pid"] is not None else ()
     stream = 0
 
@@ -49,7 +43,7 @@ async def put_reservation(call: Call) -> web.StreamResponse:
             waiter,
             reservation_id,
             tuple(gpu if isinstance(gpu, str) else str(int(gpu)) for gpu in fields["gpus"]),
-            int(fields["bytes_per_gpu"]),
+            fields["bytes_per_gpu"],
             call.peer.uid,
             call.peer.name,
             fields["ttl_s"],
@@ -66,7 +60,7 @@ async def put_reservation(call: Call) -> web.StreamResponse:
             await asyncio.wait((asking,), timeout=AT_ONCE_S)
         if not fields["attach"] or fields["wait"] or asking.done():
             answer = await asking
-            _raise_refusal(answer)
+            raise_refusal("the reservation", answer)
             if not fields["attach"]:
                 return respond(202 if answer.kind is AnswerKind.ACCEPTED else 200, _body(call, reservation_id))
         return await _stream(call, reservation_id, stream, asking)
@@ -78,25 +72,12 @@ async def put_reservation(call: Call) -> web.StreamResponse:
 
 
 async def delete_reservation(call: Call) -> web.StreamResponse:
-    reservation_id = _id_of(call)
+    reservation_id = id_of(call, "reservation")
     there = reservation_id in call.daemon.world.reservations
     uid, is_admin = call.peer.uid, call.is_admin
-    _raise_refusal(await call.daemon.ask(lambda waiter: ReservationEnded(waiter, reservation_id, uid, is_admin)))
+    answer = await call.daemon.ask(lambda waiter: ReservationEnded(waiter, reservation_id, uid, is_admin))
+    raise_refusal("the reservation", answer)
     return respond(200, {"id": reservation_id, "released": there})
-
-
-def _id_of(call: Call) -> str:
-    """Return the id of the path. Raises Problem where nothing may be called so."""
-    reservation_id = call.request.match_info["id"]
-    if not re.fullmatch(HOLD_ID, reservation_id):
-        wanted = "1 to 128 of A-Z a-z 0-9 . _ : @ -, a letter or digit first"
-        raise Problem("invalid", "the id of the reservation is not valid", wanted=wanted, found=reservation_id[:80])
-    return reservation_id
-
-
-def _raise_refusal(answer: Answer) -> None:
-    if answer.kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT):
-        raise Problem.of(answer, "the reservation")
 
 
 async def _stream(call: Call, reservation_id: str, stream: int, asking: "asyncio.Future[Answer]") -> web.StreamResponse:
@@ -110,20 +91,20 @@ async def _stream(call: Call, reservation_id: str, stream: int, asking: "asyncio
         if asking.done() and asking.result().kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT):
             _, problem = wire.refusal_body("the reservation", asking.result())
             refused: ReservationEnd = {"ended": problem["detail"], "problem": problem}
-            await response.write(_line(refused))
+            await response.write(line(refused))
             return response
         found = call.daemon.world.reservations.get(reservation_id)
         if asking.done() and (found is None or found.stream != stream):
             ended: ReservationEnd = {"ended": "given back" if found is None else "taken over", "problem": None}
-            await response.write(_line(ended))
+            await response.write(line(ended))
             return response
         body = wire.reservation_body(call.daemon.world, found) if found is not None else told
         if _told_of(body) != _told_of(told):
             told, beat_in_s = body, BEAT_S
-            await response.write(_line(body))
+            await response.write(line(body))
         elif beat_in_s <= 0:
             beat: ReservationBeat = {"beat": wire.format_time(call.daemon.now().wall_s)}
-            await response.write(_line(beat))
+            await response.write(line(beat))
             beat_in_s = BEAT_S
         # Its answer ends the pause early, so that a grant is told at once.
         pause = (asking,) if not asking.done() else (asyncio.ensure_future(asyncio.sleep(LOOK_S)),)
@@ -141,7 +122,3 @@ def _body(call: Call, reservation_id: str) -> wire.Json:
     if found is None:
         raise Problem("failed", "the reservation was ended meanwhile", hint="ask anew")
     return wire.reservation_body(call.daemon.world, found)
-
-
-def _line(body: wire.Json) -> bytes:
-    return (json.dumps(body, ensure_ascii=False) + "\n").encode()

@@ -8,6 +8,7 @@ from aiohttp import web
 from sleepd.api import history, holds, looks, reservations, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
+from sleepd.api.leases import ENDS_SOMEHOW
 from sleepd.api.openapi import describe
 from sleepd.api.route import Route
 from sleepd.api.stream import EVENT_QUERY
@@ -102,7 +103,7 @@ ROUTES: tuple[Route, ...] = (
         "take a hold, or renew one's own; 200 once awake, 202 with `wait: false`; with `attach` a stream",
         {200: shapes.Hold, 202: shapes.Hold},
         holds.HOLD_FIELDS,
-        holds.ENDS_SOMEHOW,
+        ENDS_SOMEHOW,
         kinds=("unknown_model", *NO_ROOM, *MAY_FAIL),
         stream=(shapes.Hold, shapes.HoldBeat, shapes.HoldEnd),
     ),
@@ -123,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
         " a stream, which with `wait: false` begins at once and tells what the grant waits for",
         {200: reserved.Reservation, 202: reserved.Reservation},
         reservations.RESERVATION_FIELDS,
-        reservations.ENDS_SOMEHOW,
+        ENDS_SOMEHOW,
         kinds=("no_room", "blind", "reserved", "busy", "failed", "not_recordable", "timeout"),
         stream=(reserved.Reservation, reserved.ReservationBeat, reserved.ReservationEnd),
     ),

@@ -1,8 +1,6 @@
 """The socket API's server: one aiohttp application on one unix socket, built from the route table."""
 
 import asyncio
-import contextlib
-import errno
 import logging
 import os
 import socket
@@ -20,6 +18,7 @@ from sleepd.api.problems import Problem, respond
 from sleepd.api.protocol import Runner
 from sleepd.api.route import Route
 from sleepd.api.routes import ROUTES
+from sleepd.api.sockets import SocketFiles, SocketTaken, bind_socket
 
 _log = logging.getLogger("sleepd.api")
 
@@ -38,10 +37,6 @@ class _Shared:
 
 
 _SHARED = web.AppKey("shared", _Shared)
-
-
-class SocketTaken(Exception):
-    """The socket cannot be bound; the message says which, why, and what to do."""
 
 
 def make_app(daemon: Daemon, access: Access) -> web.Application:
@@ -125,50 +120,12 @@ async def _end_streams(app: web.Application) -> None:
         task.cancel()
 
 
-def bind_socket(path: Path, mode: int, *, key: str = "[api] socket") -> socket.socket:
-    """Return a socket bound to `path` that only `mode` may connect to; a stale file there is replaced. `key` is where
-    the path was chosen.
-
-    Raises SocketTaken where somebody listens on it, where something else lies there, or where it cannot be made.
-    """
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _remove_stale(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            bound.bind(str(path))
-            path.chmod(mode)  # nobody can connect before listen()
-            bound.listen(128)
-        except BaseException:
-            bound.close()
-            raise
-    except OSError as error:
-        hint = f"set {key} to a place that sleepd may write to"
-        raise SocketTaken(f"cannot listen on {path}: {error.strerror or error}; {hint}") from None
-    return bound
-
-
-def _remove_stale(path: Path) -> None:
-    if not os.path.lexists(path):
-        return
-    if not path.is_socket():
-        raise SocketTaken(f"cannot listen on {path}: something that is no socket lies there; move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        found = probe.connect_ex(str(path))
-    if found == errno.ECONNREFUSED:
-        path.unlink()
-    elif found in (0, errno.EAGAIN):
-        raise SocketTaken(f"cannot listen on {path}: another process does, most likely a second sleepd; stop it")
-    elif found != errno.ENOENT:
-        raise OSError(found, os.strerror(found))
-
-
 class ApiServer:
     """The API on its socket; made by start_api, over after close."""
 
-    def __init__(self, runner: web.AppRunner, app: web.Application, path: Path | None) -> None:
-        self._runner, self._app, self._path = runner, app, path
-        self._inode = path.stat().st_ino if path is not None else 0
+    def __init__(self, runner: web.AppRunner, app: web.Application, passed: bool, files: SocketFiles) -> None:
+        """`passed`: its sockets are the service manager's; `files`: those of its own."""
+        self._runner, self._app, self._passed, self._files = runner, app, passed, files
 
     def grant(self, roles: Mapping[str, Iterable[str]]) -> None:
         """Judge requests by these roles from now on."""
@@ -176,16 +133,14 @@ class ApiServer:
 
     async def leave_passed(self) -> None:
         """Take no more connections from sockets that were passed: who comes now waits there for the next daemon."""
-        if self._path is None:
+        if self._passed:
             for site in self._runner.sites:
                 await site.stop()
 
     async def close(self) -> None:
         """End every request within STOP_LIMIT_S, stop listening, and take the socket file away if it is ours."""
         await self._runner.cleanup()
-        with contextlib.suppress(OSError):
-            if self._path is not None and self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        self._files.remove()
 
 
 async def start_api(
@@ -209,4 +164,4 @@ async def start_api(
     await runner.setup()
     for each in bound:
         await web.SockSite(runner, each).start()
-    return ApiServer(runner, app, None if passed else socket_path)
+    return ApiServer(runner, app, bool(passed), SocketFiles(() if passed else (socket_path,)))

@@ -55,13 +55,14 @@ class Columns:
 
 def age(since: str | None, now_wall_s: float) -> str:
     """Return how long ago that moment (RFC 3339) was."""
-    return "-" if since is None else format_duration(max(0, int(now_wall_s - _wall_s(since))))
+    return "-" if since is None else format_duration(max(0, int(now_wall_s - wall_s(since))))
 
 
 def left(until: str, now_wall_s: float) -> str:
     """Return how long it is until that moment (RFC 3339)."""
-    return format_duration(max(0, int(_wall_s(until) - now_wall_s)))
+    return format_duration(max(0, int(wall_s(until) - now_wall_s)))
 
 
-def _wall_s(time: str) -> float:
+def wall_s(time: str) -> float:
+    """Return that moment (RFC 3339) in seconds since the epoch."""
     return datetime.fromisoformat(time).timestamp()

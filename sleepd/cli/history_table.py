@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from sleepd.cli.columns import Columns
+from sleepd.cli.columns import Columns, wall_s
 from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration, format_size
 
@@ -48,8 +46,8 @@ def render_history(pages: Sequence[History], screen: Screen, now_wall_s: float) 
 def _state(each: StateSpan, now_wall_s: float) -> tuple[str, tuple[str, ...], dict[int, str]]:
     depth = f" L{each['level']}" if each["level"] else ""
     state = clean(each["state"]).replace("_", " ") + depth
-    until_s = now_wall_s if each["until"] is None else _wall_s(each["until"])
-    lasted = format_duration(max(0.0, until_s - _wall_s(each["since"])))
+    until_s = now_wall_s if each["until"] is None else wall_s(each["until"])
+    lasted = format_duration(max(0.0, until_s - wall_s(each["since"])))
     freed = f", frees {format_size(each['freed_bytes'])}" if each["freed_bytes"] else ""
     why = _why(each["by"], each["who"]) + freed
     tone = _TONES.get(each["state"], "dim")
@@ -68,7 +66,3 @@ def _why(by: str | None, who: str) -> str:
 
 def _told(moment: str) -> str:
     return clean(moment)[:19].replace("T", " ") + "Z"
-
-
-def _wall_s(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_DURATION = re.compile(r"\b\d+(\.\d)?(ms|[smhd])(\d+[smhd])?\b")
+"""What format_duration makes: a countdown alone is no news."""
 
 
 def reserve(client: Client, options: argparse.Namespace) -> int:
@@ -110,15 +113,17 @@ def _while_running(client: Client, options: argparse.Namespace) -> int:
 
 
 def _reserving(client: Client, options: argparse.Namespace, reason: str, after: str) -> Reserving:
-    told: list[str] = []
+    told = ""
 
     def lost(why: str) -> None:
         print(f"sleepctl: the room is no longer reserved: {clean(why)}{after}", file=sys.stderr)
 
     def progress(waiting: Reservation) -> None:
+        nonlocal told
         line = _progress(waiting)
-        if line and told[-1:] != [line]:
-            told.append(line)
+        news = _DURATION.sub("", line)
+        if news and news != told:
+            told = news
             print(f"sleepctl: {line}", file=sys.stderr, flush=True)
 
     return client.reserve(
@@ -133,10 +138,12 @@ def _reserving(client: Client, options: argparse.Namespace, reason: str, after: 
 def _progress(waiting: Reservation) -> str:
     """Return what it waits for: "waiting for 60GiB on GPU 0: for chat to fall asleep, 12GiB to go"; nothing where the
     room is there and is only read anew."""
-    missing = max((gpu["missing_bytes"] or 0 for gpu in waiting["gpus"]), default=0)
-    if not missing:
+    missing = [gpu["missing_bytes"] for gpu in waiting["gpus"]]
+    if waiting["granted"] or not any(size is None or size for size in missing):
         return ""
-    return f"waiting for {_size(waiting)}: for {clean(waiting['waits_for'] or '')}, {format_size(missing)} to go"
+    to_go = max(size or 0 for size in missing)
+    ends = f", {format_size(to_go)} to go" if to_go else ""
+    return f"waiting for {_size(waiting)}: for {clean(waiting['waits_for'] or '')}{ends}"
 
 
 def _size(kept: Reservation) -> str:

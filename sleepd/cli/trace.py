@@ -6,8 +6,7 @@ minute's, divided by the requests that finished in it; where none finished, the 
 
 from __future__ import annotations
 
-import calendar
-import time
+from sleepd.cli.columns import wall_s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +57,10 @@ def trace_of(rows: Sequence[MinuteRequests]) -> Trace:
     models: dict[str, _Model] = {}
     arrivals: list[tuple[float, str, int, int]] = []
     ordered = sorted(rows, key=lambda row: row["minute"])
-    begin_s = _second_of(ordered[0]["minute"]) if ordered else 0
+    begin_s = int(wall_s(ordered[0]["minute"])) if ordered else 0
     guessed = 0
     for row in ordered:
-        name, at_s = row["model"], _second_of(row["minute"]) - begin_s
+        name, at_s = row["model"], int(wall_s(row["minute"])) - begin_s
         count = models.setdefault(name, _Model()).add(row)
         known = row["finished"] > 0
         guessed += 0 if known or name in means else count
@@ -96,7 +95,3 @@ def _shared(total: float, count: int) -> list[int]:
     """The total as whole numbers that differ by one at most."""
     whole = round(total)
     return [whole * (index + 1) // count - whole * index // count for index in range(count)]
-
-
-def _second_of(minute: str) -> int:
-    return calendar.timegm(time.strptime(minute[:19], "%Y-%m-%dT%H:%M:%S"))

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 class Option:
-    """One option. `kind` is "flag", "text", "duration", "long duration", "level", or "file", which may be left out and
-    is "-" then; `metavar` shows what it takes."""
+    """One option. `kind` is "flag", "text", "duration", "long duration", "size", "list", "level", or "file", whose
+    value may be left out and is "-" then; `metavar` shows what it takes."""
 
     __slots__ = ("default", "flag", "help", "kind", "metavar")
 
@@ -133,7 +133,7 @@ VERBS = (
         *("history", "what models did, and why", "history:show_history", "filter"),
         (
             Option("--since", "how far back; default 1d", "long duration", "D", 86_400.0),
-            Option("--trace", "write requests as a trace for sleepd simulate, to FILE or stdout", "file", "[FILE]"),
+            Option("--trace", "write requests as a trace in CSV, to FILE or stdout", "file", "[FILE]"),
         ),
     ),
     Verb(

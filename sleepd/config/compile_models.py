@@ -104,7 +104,7 @@ def compile_models(
             model.refuse("url", f"{show(url.text)} is also the url of model {twin} ({place}); one server is one model")
             continue
         models[name] = _compile_model(model, url, max_wait_s, mode)
-    _check_served_names(written, findings)
+    _check_served_names(written)
     return models
 
 
@@ -166,7 +166,7 @@ def _check_files(model: Written, url: ServerUrl | None) -> None:
         model.warn("api_key_file", f"the key goes over the network in clear text to {show(url.text)}; use https")
 
 
-def _check_served_names(written: Mapping[str, Written | None], findings: Findings) -> None:
+def _check_served_names(written: Mapping[str, Written | None]) -> None:
     """One name is one model, whoever configures it."""
     owners = dict.fromkeys(written, "is its name")
     owner_of = {name: name for name in written}

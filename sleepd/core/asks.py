@@ -1,12 +1,13 @@
 """What callers ask for: admitted to the queue with a deadline, or answered at once."""
 
 from sleepd.core.budget import clear_failures
-from sleepd.core.conditions import ASLEEP, is_busy
+from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
+from sleepd.core.ends import take_back_drain
 from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
-from sleepd.core.life import LEVEL, Fact, State
+from sleepd.core.life import ASLEEP, LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
@@ -14,7 +15,7 @@ from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
-from sleepd.core.tasks import begin_sleep, take_back_drain
+from sleepd.core.tasks import begin_sleep
 from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 
 SILENT_WISH_S = 60.0
@@ -27,7 +28,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
     record = draft.models[ask.model]
     if len(record.waiters) >= WAITERS_LIMIT:
         detail = f"{WAITERS_LIMIT} callers wait for {ask.model} already"
-        draft.command(Answer(ask.waiter, AnswerKind.REFUSED, problem="busy", detail=detail))
+        draft.refuse(ask.waiter, "busy", detail)
         return
     waiter = Waiter(
         ask.waiter,

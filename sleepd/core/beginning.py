@@ -8,11 +8,12 @@ from sleepd.core.draft import age_of
 from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
 from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
-from sleepd.core.life import Life, State, Weights
+from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
+from sleepd.core.owed_wakes import ON_STOP
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
 from sleepd.core.reservations import remember_reservations
-from sleepd.core.tasks import ON_STOP, without_victim
+from sleepd.core.tasks import without_victim
 from sleepd.core.units import format_duration
 from sleepd.core.world import (
     HOST_LOCK,
@@ -47,7 +48,7 @@ def begin(settings: Settings, saved: Saved, now: Now) -> Turn:
         if kept is not None and task is not None and _goes_on(task, kept, spec.unit):
             record = replace(record, life=kept.life, belief=None)
             step_verb = task.plan.steps[task.cursor].verb
-            left_marks = kept.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2) and step_verb not in OBSERVES
+            left_marks = kept.life.state not in ASLEEP and step_verb not in OBSERVES
             # A step that waited for its moment (for memory, say) was not sent: there is nothing to find out about it,
             # and its intent is still that of the step before.
             fenced = left_marks and task.running and step_verb not in UNIT_VERBS

@@ -5,7 +5,7 @@ found awake close the account. Persons may try at any time, rules, neighbours an
 """
 
 from sleepd.core.draft import Draft
-from sleepd.core.life import Fact, State
+from sleepd.core.life import ASLEEP, Fact
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import ModelRecord
 
@@ -33,7 +33,7 @@ def count_failure(draft: Draft, name: str) -> None:
     rest_s = cooldown_s(failures, draft.now.entropy)
     draft.change(name, attempts=failures, cooldown_until_s=draft.mono_s + rest_s)
     detail = record.failure.detail if record.failure else "it could not be woken"
-    if failures >= FAILURES_IN_A_ROW and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    if failures >= FAILURES_IN_A_ROW and record.life.state in ASLEEP:
         draft.state(name, Fact.GAVE_UP)
         draft.fail(name, "failed_again", f"{failures} wakes in a row failed, the last so: {detail}")
         return

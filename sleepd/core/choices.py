@@ -1,22 +1,23 @@
 """What is begun in this turn: wakes that somebody waits for, sleeps that rules want, checks, tasks that go on."""
 
 from sleepd.core.budget import cooling_s
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
-from sleepd.core.life import Fact, State, Weights
+from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
-from sleepd.core.onward import LOOK_AGAIN_S, send_into_room, takes_memory
+from sleepd.core.onward import look_again, send_into_room, takes_memory
+from sleepd.core.owed_wakes import owe_wakes, restore_victims
 from sleepd.core.plan import Verb
+from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s, was_ignored
 from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.saying import note_act
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
-from sleepd.core.tasks import begin_sleep, begin_wake, carry_on, owe_wakes, refuse_all, refuse_users, restore_victims
+from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
 from sleepd.core.unit_tasks import is_on_unit
 from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen
@@ -54,7 +55,7 @@ def go_on(draft: Draft) -> None:
             continue
         if not isinstance(record.seen, Known) or (task.resume_s is not None and task.resume_s > draft.mono_s):
             continue
-        if record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2) and task.kind is TaskKind.WAKE:
+        if record.life.state in ASLEEP and task.kind is TaskKind.WAKE:
             _make_room(draft, task)
         elif record.life.state is State.BROKEN and task.phase is not Phase.FENCE:
             _retry(draft, task)
@@ -69,8 +70,7 @@ def _retry(draft: Draft, task: Task) -> None:
     if task.plan.steps[task.cursor].verb in (Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV):
         room = room_for(draft, task.model, task_id=task.id, barred=frozenset(), force=False)
         if isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:
-            draft.command(LookNow(gpus=True))
-            draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+            look_again(draft, task)
             return
         if not isinstance(room, Go):
             put_back(draft, task, untouched=was_ignored(draft.models[task.model], task))
@@ -80,31 +80,28 @@ def _retry(draft: Draft, task: Task) -> None:
 
 def _go_onward(draft: Draft, task: Task) -> None:
     """Send the next call of a wake that takes memory; whoever must sleep for it first does."""
-    if task.victim is not None:
-        if task.victim in draft.tasks:
-            return
-        task = _note_victim(draft, task)
-    room = send_into_room(draft, task)
-    if room is not None:
-        sleep_victim(draft, task, room)
+    met = past_victim(draft, task)
+    if met is not None and (room := send_into_room(draft, met)) is not None:
+        sleep_victim(draft, met, room)
 
 
-def _note_victim(draft: Draft, task: Task) -> Task:
-    """The task of the victim came to its end: it sleeps, or it does not."""
-    victim = draft.models.get(task.victim or "")
-    if victim is None or victim.life.state not in (State.ASLEEP_L1, State.ASLEEP_L2):
-        return draft.put_task(replace(task, victim=None))
-    return draft.put_task(replace(task, victim=None, slept=(*task.slept, victim.spec.name)))
+def past_victim(draft: Draft, task: Task) -> Task | None:
+    """The task once its victim sleeps, or does not after all; None as long as that is under way."""
+    if task.victim is None:
+        return task
+    if task.victim in draft.tasks:
+        return None
+    victim = draft.models.get(task.victim)
+    slept = victim is not None and victim.life.state in ASLEEP
+    return draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
 
 
-def _make_room(draft: Draft, task: Task) -> None:
+def _make_room(draft: Draft, held: Task) -> None:
     """Carry a wake forward that holds its claims but has not begun: next victim, go, or refuse."""
-    name = task.model
+    task, name = past_victim(draft, held), held.model
+    if task is None:
+        return
     record = draft.models[name]
-    if task.victim is not None:
-        if task.victim in draft.tasks:
-            return
-        task = _note_victim(draft, task)
     if not is_wanted_awake(record):
         draft.end_task(task, "nobody waits for it any more")
         owe_wakes(draft, task.slept, name)
@@ -117,8 +114,7 @@ def _make_room(draft: Draft, task: Task) -> None:
     elif isinstance(room, MakeRoom):
         sleep_victim(draft, task, room)
     elif isinstance(room, WaitFor) and room.look:
-        draft.command(LookNow(gpus=True))
-        draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+        look_again(draft, task)
     elif isinstance(room, WaitFor):
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
         draft.change(name, made_room=task.slept)
@@ -304,7 +300,7 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
         return
     problem = "engine_failed"
     to_wake = waiter.ask is AskKind.WAKE or wants_deeper(record, waiter)
-    if to_wake and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    if to_wake and record.life.state in ASLEEP:
         room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
         problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
     elif waiter.ask is AskKind.SLEEP:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from sleepd.core.calendar import Calendar, last_moment, within
-from sleepd.core.life import LEVEL, State
+from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import find_gpu, placement
 from sleepd.core.model import Known, Now, UnitMemory
 from sleepd.core.rules import (
@@ -32,7 +32,6 @@ from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 from sleepd.core.world import ModelRecord, Window, World
 
 WINDOW_BUCKETS = 120
-ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
 
 
 class Judged(NamedTuple):

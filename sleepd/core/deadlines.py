@@ -3,11 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from sleepd.core.conditions import ASLEEP, judge, judge_local
+from sleepd.core.conditions import judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
 from sleepd.core.holds import hold_moments
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
 from sleepd.core.relief import relief_measured_s
@@ -54,7 +54,8 @@ class Deadlines:
             following = bisect_right(moments_s, now_s)
             if following < len(moments_s):
                 ahead.append(moments_s[following])
-        relief_s = _relief_moment(world)
+        relief = world.memory.relief
+        relief_s = None if relief is None else relief_measured_s(relief, world.models, world.settings.rules)
         if relief_s is not None and relief_s > now_s:
             ahead.append(relief_s)
         ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
@@ -71,14 +72,6 @@ class Deadlines:
             if name in world.models
         ]
         yield from (j.changes_s for j in judged if j.changes_s is not None)
-
-
-def _relief_moment(world: World) -> MonotonicS | None:
-    relief = world.memory.relief
-    if relief is None:
-        return None
-    rule = next((r for r in world.settings.rules if r.name == relief.rule), None)
-    return relief_measured_s(relief, world.models.get(relief.model), rule)
 
 
 def _local_times(settings: Settings) -> tuple[LocalTime, ...]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sleepd.core.conditions import ASLEEP, WINDOW_BUCKETS, Judged, Measured, bucket_of, judge_all, measure
+from sleepd.core.conditions import WINDOW_BUCKETS, Judged, Measured, bucket_of, judge_all, measure
 from sleepd.core.frozen import replace
-from sleepd.core.life import LEVEL, State
+from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.limits import cron_moment
 from sleepd.core.model import Known, Now, Settings
 from sleepd.core.rules import (

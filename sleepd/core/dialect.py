@@ -115,10 +115,8 @@ NEWEST_READ: Release = (0, 33)
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What may be done to one engine. The `unsafe` texts name the fact that forbids a level; empty means allowed."""
+    """What may be done to one engine. The `unsafe` texts name the fact that forbids it; empty means allowed."""
 
-    recipe: Recipe
-    level1_unsafe: str
     level2_unsafe: str
     cure_unsafe: str
     """Why a reload does not make up for what somebody else may have done, where there is no known answer to compare."""
@@ -147,8 +145,6 @@ def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
         f"level 0 of vLLM {facts.version} discards what a reload does not bring back" if recipe.level0_discards else ""
     )
     return Capabilities(
-        recipe=recipe,
-        level1_unsafe=level1_unsafe(facts, fenced=fenced),
         level2_unsafe=unsafe,
         cure_unsafe=unsafe or lost,
         held_when_partial=recipe.held_when_partial,

@@ -1,7 +1,7 @@
 """Requests that reach a sleeper past the gate: vLLM holds them without a word, and only their connections show."""
 
 from sleepd.core.draft import Draft
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, DirectSeen, Known
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import AskKind, ModelRecord, Waiter
@@ -12,7 +12,6 @@ AGAIN_S = 30.0
 """A wish that came to nothing (no room, say) is not repeated sooner while the connection goes on waiting."""
 WAITER_ID = 0
 """The one wish of all direct connections of a model; callers' begin at 1."""
-ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
 
 
 def looks_at_connections(record: ModelRecord) -> bool:

@@ -165,6 +165,10 @@ class Draft:
             waited_s = self.mono_s - waiter.asked_s
             self._commands.append(Answer(waiter.id, kind, waited_s=waited_s, **fields))  # type: ignore[arg-type]
 
+    def refuse(self, waiter: int, problem: str, detail: str, hint: str = "") -> None:
+        """Answer a caller at once whose wish is not taken in."""
+        self.command(Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint))
+
     def world(self) -> World:
         """The world as it is in this moment of the turn; models and tasks go on changing in it."""
         now = _WORLD(self)

@@ -7,14 +7,16 @@ after `[recovery] late_drain`.
 """
 
 from sleepd.core.draft import Draft
+from sleepd.core.ends import give_up
 from sleepd.core.events import LeaveStep, LookNow, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.orders import step_timeout, uuids_of
 from sleepd.core.plan import Verb
+from sleepd.core.refusals import refuse_sleepers
 from sleepd.core.room import wakes_waiting
-from sleepd.core.tasks import carry_on, give_up, refuse_sleepers
+from sleepd.core.tasks import carry_on
 from sleepd.core.units import MonotonicS, format_duration
 from sleepd.core.world import HOST_LOCK, AskKind, Phase, Task, TaskKind
 

@@ -1,7 +1,6 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
-from sleepd.core.conditions import ASLEEP
-from sleepd.core.life import LEVEL, State
+from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Mode, Now
 from sleepd.core.policy import (
@@ -16,8 +15,8 @@ from sleepd.core.policy import (
 )
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.rule_reports import next_by_rules, report_rules
-from sleepd.core.tasks import describe
 from sleepd.core.units import Seconds, format_duration
+from sleepd.core.wording import describe
 from sleepd.core.world import ModelRecord, World, is_pinned, public_state
 
 

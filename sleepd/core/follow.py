@@ -1,11 +1,11 @@
 """What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
 
-from sleepd.core.conditions import ASLEEP, idle_s, is_idle_for
+from sleepd.core.conditions import idle_s, is_idle_for
 from sleepd.core.detector import count_looks, remember, watch_thresholds
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.host_room import backup_refusal, limits_unread
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Cause, CauseKind, Known, Mode
 from sleepd.core.orders import uuids_of

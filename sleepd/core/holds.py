@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 
 from sleepd.core.draft import Draft
+from sleepd.core.ends import take_back_drain
 from sleepd.core.events import Answer, AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL
-from sleepd.core.tasks import take_back_drain
-from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.units import MonotonicS, Seconds, format_duration
 from sleepd.core.world import HOLDS_LIMIT, Hold, ModelRecord, World, is_pinned
 
 GRACE_S = 30.0
 """How long a hold outlives the stream that it was attached to: a line that breaks must not let go of a model."""
+
+
+def lasting(ttl_s: Seconds | None) -> str:
+    """How long what was asked for lasts, as part of a sentence."""
+    return "while its stream is open" if ttl_s is None else f"for {format_duration(ttl_s)}"
 
 
 def find_hold(world: World | Draft, hold_id: str) -> tuple[ModelRecord, Hold] | None:
@@ -25,12 +30,12 @@ def ask_hold(draft: Draft, ask: HoldAsked) -> None:
     found = find_hold(draft, ask.id)
     if found is not None and found[1].uid != ask.uid and not ask.admin:
         detail = f"hold {ask.id} is {found[1].who}'s"
-        _refuse(draft, ask.waiter, "not_permitted", detail, "choose another id, or ask its owner or an admin")
+        draft.refuse(ask.waiter, "not_permitted", detail, "choose another id, or ask its owner or an admin")
         return
     others = [h for h in draft.models[ask.model].holds if h.id != ask.id]
     if len(others) >= HOLDS_LIMIT:
         detail = f"{HOLDS_LIMIT} holds keep {ask.model} awake already"
-        _refuse(draft, ask.waiter, "busy", detail, "let go of one: sleepctl holds lists them")
+        draft.refuse(ask.waiter, "busy", detail, "let go of one: sleepctl holds lists them")
         return
     if found is not None and found[0].spec.name != ask.model:
         _drop(draft, found[0].spec.name, ask.id, f"it holds {ask.model} now")
@@ -50,10 +55,9 @@ def ask_hold(draft: Draft, ask: HoldAsked) -> None:
     draft.change(ask.model, holds=(*kept, hold))
     _keep_awake(draft, ask.model, "held before it fell asleep")
     if found is None:
-        lasts = "while its stream is open" if ask.ttl_s is None else f"for {format_duration(ask.ttl_s)}"
         why = f": {ask.reason}" if ask.reason else ""
         data = {"hold": ask.id, "ttl_s": ask.ttl_s, "who": ask.who}
-        draft.note("hold", ask.model, f"{ask.who} holds {ask.model} awake {lasts}{why}", data)
+        draft.note("hold", ask.model, f"{ask.who} holds {ask.model} awake {lasting(ask.ttl_s)}{why}", data)
     draft.command(Answer(ask.waiter, AnswerKind.DONE, level=LEVEL[draft.models[ask.model].life.state]))
 
 
@@ -62,7 +66,7 @@ def end_hold(draft: Draft, ask: HoldEnded) -> None:
     found = find_hold(draft, ask.id)
     if found is not None and found[1].uid != ask.uid and not ask.admin:
         detail = f"hold {ask.id} is {found[1].who}'s"
-        _refuse(draft, ask.waiter, "not_permitted", detail, "ask its owner or an admin")
+        draft.refuse(ask.waiter, "not_permitted", detail, "ask its owner or an admin")
         return
     if found is not None:
         _drop(draft, found[0].spec.name, ask.id, "let go of")
@@ -124,7 +128,3 @@ def _keep_awake(draft: Draft, name: str, why: str) -> None:
     task = draft.tasks.get(name)
     if task is not None and not task.forced:
         take_back_drain(draft, name, why)
-
-
-def _refuse(draft: Draft, waiter: int, problem: str, detail: str, hint: str) -> None:
-    draft.command(Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint))

@@ -13,7 +13,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.ledger import left_of_reservation, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
 from sleepd.core.memory import Admitted, Blind, Short, find_gpu, preflight
 from sleepd.core.model import Cause, CauseKind, GpuSeen, GpusSeen, Known
-from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for
+from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for, seniority
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.units import Bytes, format_size
@@ -32,16 +32,9 @@ def make_reserved_room(draft: Draft) -> None:
     """Bring every reservation that waits one step nearer to its room, the oldest first."""
     if draft.stopping or draft.leaving:
         return
-    for reservation in sorted(_waiting(draft), key=_age):
+    waiting = [r for r in draft.reservations.values() if not r.granted]
+    for reservation in sorted(waiting, key=seniority):
         _lend(draft, _resolved(draft, reservation))
-
-
-def _waiting(draft: Draft) -> list[Reservation]:
-    return [r for r in draft.reservations.values() if not r.granted]
-
-
-def _age(reservation: Reservation) -> tuple[float, str]:
-    return (reservation.since_wall_s, reservation.id)
 
 
 def _resolved(draft: Draft, reservation: Reservation) -> Reservation:
@@ -133,7 +126,7 @@ def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: 
     before = {
         i: r
         for i, r in draft.reservations.items()
-        if r.id != reservation.id and (r.granted or _age(r) < _age(reservation))
+        if r.id != reservation.id and (r.granted or seniority(r) < seniority(reservation))
     }
     margin = draft.settings.gpu_margin_bytes
     promised = promised_bytes(draft.models, draft.tasks, before, gpus, but="")
@@ -145,17 +138,16 @@ def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: 
     room = room_by_victims(draft, "", verdict, {}, frozenset(), claimed(draft))
     if not isinstance(room, Refuse):
         return room
-    return _say_short(
-        draft, reservation, verdict, room, {i: before[i] for i in before if _shares(before[i], reservation)}
-    )
+    sharing = [r for r in before.values() if not set(r.uuids).isdisjoint(reservation.uuids)]
+    return _say_short(draft, reservation, verdict, room, sharing)
 
 
 def _say_short(
-    draft: Draft, reservation: Reservation, short: Short, room: Refuse, before: dict[str, Reservation]
+    draft: Draft, reservation: Reservation, short: Short, room: Refuse, before: list[Reservation]
 ) -> WaitFor | Refuse:
     """Wait where time helps: for other people's jobs, and for models on their way somewhere. Else say what is short."""
     if before:
-        first = min(before.values(), key=_age)
+        first = min(before, key=seniority)
         return WaitFor(f"room that is kept for {reserved_for(first)}", problem="reserved")
     waking = [n for n, t in draft.tasks.items() if t.kind is not TaskKind.SLEEP and t.claims & set(reservation.uuids)]
     if waking:
@@ -165,10 +157,6 @@ def _say_short(
     reasons = room.detail.partition(" (")[2]
     detail += f" ({reasons}" if reasons else ""
     return Refuse("no_room", detail, room.wanted, room.found, "ask for less, or end or unpin what holds the GPU")
-
-
-def _shares(one: Reservation, other: Reservation) -> bool:
-    return not set(one.uuids).isdisjoint(other.uuids)
 
 
 def _index(draft: Draft, uuid: str) -> str:

@@ -289,6 +289,8 @@ SERVING = frozenset({State.AWAKE})
 SETTLED = frozenset({_S.AWAKE, _S.ASLEEP_L1, _S.ASLEEP_L2, _S.FAILED, _S.LOST, _S.STOPPED, _S.FOREIGN})
 """States that need no task of ours to go on."""
 
+ASLEEP = frozenset({_S.ASLEEP_L1, _S.ASLEEP_L2})
+
 PUBLIC: dict[State, str] = {
     **{s: s.value for s in State},
     _S.SLEEP_PENDING: "falling_asleep",

@@ -6,12 +6,11 @@ from sleepd.core.calendar import last_moment
 from sleepd.core.frozen import replace
 from sleepd.core.model import Now
 from sleepd.core.rules import ActionKind, Rule
-from sleepd.core.units import MonotonicS, Seconds, format_duration
+from sleepd.core.units import HOUR_S, MonotonicS, format_duration
 from sleepd.core.world import DetectorMemory, RuleKey, World
 
 ACTIONS_AN_HOUR = 6
 """A rule that wants more of one model than this goes in circles: it is told, not followed."""
-HOUR_S: Seconds = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,11 @@ from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wak
 from sleepd.core.frozen import replace
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.lending import make_reserved_room
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known, Missing, Now, Settings
+from sleepd.core.owed_wakes import owe_all
 from sleepd.core.progress import end_step
+from sleepd.core.refusals import refuse_all
 from sleepd.core.relief import begin_relief
 from sleepd.core.reservations import (
     ask_reservation,
@@ -48,7 +50,7 @@ from sleepd.core.restarts import owe_restarts
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
-from sleepd.core.tasks import owe_all, refuse_all, without_victim
+from sleepd.core.tasks import without_victim
 from sleepd.core.unit_asks import ask_start, ask_stop
 from sleepd.core.unit_sightings import look_at_unit
 from sleepd.core.units import Seconds
@@ -163,7 +165,7 @@ def _take(draft: Draft, event: Event) -> None:
 def _ask_reservation(draft: Draft, event: ReservationAsked) -> None:
     if draft.stopping:
         detail = "the daemon is being stopped"
-        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem="failed", detail=detail))
+        draft.refuse(event.waiter, "failed", detail)
     else:
         ask_reservation(draft, event)
 
@@ -172,7 +174,7 @@ def _ask(draft: Draft, event: ModelAsk) -> None:
     problem = "unknown_model" if event.model not in draft.models else "failed" if draft.stopping else ""
     if problem:
         detail = f"there is no model {event.model!r}" if problem == "unknown_model" else "the daemon is being stopped"
-        draft.command(Answer(event.waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
+        draft.refuse(event.waiter, problem, detail)
     elif isinstance(event, WakeAsked):
         ask_wake(draft, event)
     elif isinstance(event, SleepAsked):
@@ -300,13 +302,4 @@ def wants_processes(world: World) -> bool:
 
 def _bytes_unknown(record: ModelRecord) -> bool:
     state, learned = record.life.state, record.footprint
-    return (state is State.AWAKE and not learned.awake) or (
-        state in (State.ASLEEP_L1, State.ASLEEP_L2) and not learned.asleep
-    )
-
-
-def is_ready(world: World) -> bool:
-    """Whether every model answered or was found unreachable at least once."""
-    return all(
-        isinstance(r.seen, Known) or r.failed_polls >= LOST_AFTER_POLLS or r.failure for r in world.models.values()
-    )
+    return (state is State.AWAKE and not learned.awake) or (state in ASLEEP and not learned.asleep)

@@ -67,7 +67,7 @@ def host_left(draft: Draft) -> Bytes:
     return max(0, draft.host.value.available_bytes - draft.settings.host_reserve_bytes - promised)
 
 
-def expected_frees(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes]:
+def _expected_frees(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes]:
     """Bytes its sleep should give back per GPU: learned, else held, else declared, else the server's own share."""
     frees: dict[str, Bytes] = {}
     for uuid in placement(record.spec, record.placed_on, gpus):
@@ -83,7 +83,7 @@ def expected_frees(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes]:
 def _gives(draft: Draft, other: ModelRecord, missing: Mapping[str, int], gpus: GpusSeen) -> dict[str, int]:
     gives: dict[str, int] = {}
     if other.life.state in (State.AWAKE, State.DRAINING):
-        gives |= expected_frees(other, gpus)
+        gives |= _expected_frees(other, gpus)
     for group in draft.settings.groups:
         name = other.spec.name
         if (

@@ -7,16 +7,18 @@ fails half-way costs older engines a restart, so what certainly does not fit is 
 from collections.abc import Mapping
 
 from sleepd.core.draft import Draft
+from sleepd.core.ends import NO_ROOM
 from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.memory import Short, find_gpu, held_bytes
 from sleepd.core.model import GpusSeen, Known, Reading
 from sleepd.core.orders import pids_of, uuids_of
+from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import Verb
 from sleepd.core.repair import BLIND_S, can_put_back, put_back
 from sleepd.core.room import FRESH_S, Go, MakeRoom, WaitFor, claimed, room_by_victims, room_for
-from sleepd.core.tasks import NO_ROOM, carry_on, owe_wakes
+from sleepd.core.tasks import carry_on
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.world import AskKind, Belief, ModelRecord, Phase, Task, TaskKind
 
@@ -52,7 +54,7 @@ def _send_again(draft: Draft, task: Task) -> None:
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:
-        _look_again(draft, task)
+        look_again(draft, task)
     elif task.refusals:
         _give_back(draft, task, "its room is gone")
     else:
@@ -78,7 +80,7 @@ def _leave_asleep(draft: Draft, task: Task) -> None:
 def _send_last_stage(draft: Draft, task: Task) -> MakeRoom | None:
     missing, waited_s = _missing_bytes(draft, task), draft.mono_s - task.sent_s
     if missing is None and waited_s < ROOM_S:
-        _look_again(draft, task)
+        look_again(draft, task)
     elif not missing or waited_s >= LAST_S:
         carry_on(draft, task)
     elif (room := _room_by_victims(draft, task, missing)) is not None:
@@ -87,7 +89,7 @@ def _send_last_stage(draft: Draft, task: Task) -> MakeRoom | None:
         lacking = format_size(max(missing.values()))
         told = f"half awake: somebody took memory meanwhile, and {lacking} of VRAM are missing"
         draft.change(task.model, reason=told)
-        _look_again(draft, task)
+        look_again(draft, task)
     else:
         lacking = format_size(max(missing.values()))
         _give_back(draft, task, f"somebody took memory in the middle of it: {lacking} of VRAM are missing")
@@ -126,7 +128,8 @@ def with_rest(draft: Draft, task: Task, after: Reading[GpusSeen] | None) -> Task
     return replace(task, rest=rest)
 
 
-def _look_again(draft: Draft, task: Task) -> None:
+def look_again(draft: Draft, task: Task) -> None:
+    """Let the task wait for a new reading of GPU memory."""
     draft.command(LookNow(gpus=True))
     draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
 

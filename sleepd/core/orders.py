@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
+from sleepd.core.durations import FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB
 from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.footprint import STEP
+from sleepd.core.frozen import replace
 from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
 from sleepd.core.model import Known, Settings
 from sleepd.core.plan import (
@@ -33,7 +35,6 @@ FREED_SHARE = 0.02
 PATIENCE = 10.0
 FIRST_FACTOR = 20.0
 """A first level 1 sleep may take this many times longer than a later one."""
-FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB = 2.0, 0.6
 SLOW_DISK_GIB_S = 0.5
 HASH_GIB_S = 0.5
 """SHA-256 of a rank's weights on one core, after their copy to the host (0.32, model_loader/weight_checksum.py)."""
@@ -48,17 +49,21 @@ def order_of(draft: Draft, task: Task) -> RunStep:
     elif task.phase is Phase.CUT:
         step = step_of(CUTS[2 if step.verb is Verb.SLEEP_L2 else 1])
     uuids = uuids_of(draft, record)
+    order = StepOrder(
+        model=task.model,
+        task_id=task.id,
+        cursor=task.cursor,
+        step=step,
+        timeout_s=step_timeout(record, step.verb, draft.settings),
+        pids=pids_of(record),
+        uuids=uuids,
+    )
     if step.verb in UNIT_VERBS:
-        return _order_of_unit(draft, task, step, uuids)
+        invocation = task.intent.invocation if task.intent is not None else ""
+        return RunStep(replace(order, unit=record.spec.unit, invocation=invocation))
     return RunStep(
-        StepOrder(
-            model=task.model,
-            task_id=task.id,
-            cursor=task.cursor,
-            step=step,
-            timeout_s=step_timeout(record, step.verb, draft.settings),
-            pids=pids_of(record),
-            uuids=uuids,
+        replace(
+            order,
             # A repair finds part released already: that it sleeps and nothing moves any more is its proof.
             least_freed_bytes=0 if step.verb in REPAIRS else least_freed(draft, record),
             gpus_before=draft.gpus,
@@ -71,23 +76,6 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             mode_parameter=bool(record.facts and recipe_of(record.facts.release).sleep_mode_parameter),
             activity=record.activity,
             owed=record.owed,
-        )
-    )
-
-
-def _order_of_unit(draft: Draft, task: Task, step: PlanStep, uuids: tuple[str, ...]) -> RunStep:
-    record = draft.models[task.model]
-    return RunStep(
-        StepOrder(
-            model=task.model,
-            task_id=task.id,
-            cursor=task.cursor,
-            step=step,
-            timeout_s=step_timeout(record, step.verb, draft.settings),
-            pids=pids_of(record),
-            uuids=uuids,
-            unit=record.spec.unit,
-            invocation=task.intent.invocation if task.intent is not None else "",
         )
     )
 

@@ -10,12 +10,12 @@ from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.limits import HOUR_S, limit_of
+from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
-from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.units import HOUR_S, MonotonicS, format_duration
 from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
@@ -96,14 +96,7 @@ def wake_wanted(world: World, record: ModelRecord, now: Now, rules: tuple[Evalua
     wakes = [e.rule for e in found if e.rule.action.kind is ActionKind.WAKE]
     if not wakes:
         return None
-    woken = replace(
-        record,
-        life=Life(State.AWAKE, Weights.LOADED),
-        since_s=now.mono_s,
-        awake_since_s=now.mono_s,
-        last_active_s=now.mono_s,
-        wanted_by="",
-    )
+    woken = _woken(record, now)
     then = [evaluate(r, woken, world, now) for r in world.settings.rules_of[record.spec.name] if r.enabled]
     sleeps = tuple(e for e in then if e.holds and e.rule.action.kind is ActionKind.SLEEP)
     against = [Claim(_RANKS[e.rule.kind], Wish.SLEEP, e.rule.name, e.rule.action.level) for e in sleeps]
@@ -181,15 +174,20 @@ def kept_from_neighbour(world: World, record: ModelRecord, priority: int | None,
 
 
 def would_sleep(world: World, record: ModelRecord, now: Now) -> bool:
-    """Whether rules would put this sleeper to sleep at once were it awake again: idle time would begin anew."""
-    woken = replace(
+    """Whether rules would put this sleeper to sleep at once were it awake again."""
+    return record.spec.mode is not Mode.OBSERVE and want_of(world, _woken(record, now), now)[0] is not None
+
+
+def _woken(record: ModelRecord, now: Now) -> ModelRecord:
+    """The sleeper as it would be, were it awake from now on: idle time begins anew."""
+    return replace(
         record,
         life=Life(State.AWAKE, Weights.LOADED),
         since_s=now.mono_s,
         awake_since_s=now.mono_s,
         last_active_s=now.mono_s,
+        wanted_by="",
     )
-    return record.spec.mode is not Mode.OBSERVE and want_of(world, woken, now)[0] is not None
 
 
 def is_pressed(world: World, record: ModelRecord) -> bool:

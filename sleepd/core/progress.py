@@ -2,6 +2,7 @@
 
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
+from sleepd.core.ends import give_up
 from sleepd.core.events import AnswerKind, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
@@ -22,7 +23,7 @@ from sleepd.core.proof import (
 )
 from sleepd.core.repair import go_on_unsent, repair, settle_unanswered
 from sleepd.core.strangers import yield_to_stranger
-from sleepd.core.tasks import carry_on, give_up, step_on
+from sleepd.core.tasks import carry_on, step_on
 from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 from sleepd.core.world import AskKind, Phase, Task, TaskKind
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from sleepd.core.dialect import level2_unsafe
 from sleepd.core.draft import Draft
+from sleepd.core.ends import give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise
@@ -11,7 +12,7 @@ from sleepd.core.life import Fact, State
 from sleepd.core.model import Fingerprint, KnownAnswer
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
-from sleepd.core.tasks import carry_on, give_up, step_on
+from sleepd.core.tasks import carry_on, step_on
 from sleepd.core.world import Task
 
 PROVE_AGAIN_S = 2.0

@@ -10,7 +10,7 @@ from sleepd.core.explain import eta_s, reason
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import Life, State, Weights
+from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
 from sleepd.core.model import GpusSeen, Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
@@ -100,7 +100,7 @@ def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
     state = record.life.state
     if state is State.AWAKE and isinstance(record.seen, Known):
         return WakePlan(name, "nothing", eta_s=0.0, detail=f"{name} is awake")
-    if state not in (State.ASLEEP_L1, State.ASLEEP_L2) or task is not None:
+    if state not in ASLEEP or task is not None:
         detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name)}"
         if state is State.STOPPED and record.stopped is not None:
             return WakePlan(name, "wake", eta_s=eta_s(world, name, now), detail=detail)
@@ -212,10 +212,8 @@ def _with_steps(world: World, made: WakePlan, record: ModelRecord) -> WakePlan:
     doubtful, level = record.life.weights is not Weights.OFFLOADED, made.level or 1
     plan = plan_wake(level, caps, doubtful=doubtful, known=record.fingerprint is not None) if caps else None
     steps = tuple(PlannedStep(s.verb.value, _step_s(record, s.verb)) for s in plan.steps) if plan else ()
-    whole, sleeps = (
-        expected_wake(record, level),
-        [expected_sleep(world.models[v.offer.model], v.offer.level) for v in made.victims],
-    )
+    whole = expected_wake(record, level)
+    sleeps = (expected_sleep(world.models[v.offer.model], v.offer.level) for v in made.victims)
     measured = all(e.learned for e in (whole, *sleeps))
     return replace(made, steps=steps, eta_s=round(made.sleep_s + whole.seconds, 3), measured=measured)
 

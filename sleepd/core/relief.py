@@ -3,11 +3,13 @@
 On stock vLLM nothing but the end of a process gives a level 1 backup back: no deeper sleep of a sleeper, no wake.
 """
 
-from sleepd.core.conditions import ASLEEP, idle_s
+from collections.abc import Mapping, Sequence
+
+from sleepd.core.conditions import idle_s
 from sleepd.core.draft import Draft
 from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Cause, CauseKind, HostSeen, Known, Mode
 from sleepd.core.orders import uuids_of
@@ -73,20 +75,16 @@ def _relieve(draft: Draft, rule: Rule, record: ModelRecord) -> None:
     unit = record.seen.value.unit_memory if isinstance(record.seen, Known) else None
     kept_bytes = unit.kept_bytes if unit is not None and unit.own else None
     draft.memory = replace(draft.memory, relief=Relief(rule.name, name, draft.host.value, kept_bytes))
-    idle = format_idle(record, draft.mono_s)
+    idle = f"used least recently, {idle_s(record, draft.mono_s):.0f} s ago"
     draft.note("rule", name, f"rule {rule.name} stops {name} for its RAM: {idle}", evidence(draft, rule, record))
     note_act(draft, rule.name, name)
     begin_stop(draft, name, Cause(CauseKind.RULE, rule.name))
 
 
-def format_idle(record: ModelRecord, now_s: MonotonicS) -> str:
-    """How long nobody used the sleeper, as a sentence."""
-    return f"used least recently, {idle_s(record, now_s):.0f} s ago"
-
-
-def relief_measured_s(relief: Relief | None, record: ModelRecord | None, rule: Rule | None) -> MonotonicS | None:
-    """When the effect of the stop can be read; None where none is to be measured."""
-    if relief is None or record is None:
+def relief_measured_s(relief: Relief, models: Mapping[str, ModelRecord], rules: Sequence[Rule]) -> MonotonicS | None:
+    """When the effect of the stop can be read; None where the model is gone, and none is to be measured."""
+    record, rule = models.get(relief.model), next((r for r in rules if r.name == relief.rule), None)
+    if record is None:
         return None
     on_pressure = rule is not None and any(isinstance(c, HostPressureAbove) for c in rule.conditions)
     return record.since_s + (PRESSURE_AFTER_S if on_pressure else MEASURED_AFTER_S)
@@ -95,8 +93,7 @@ def relief_measured_s(relief: Relief | None, record: ModelRecord | None, rule: R
 def _measured(draft: Draft, relief: Relief, host: Known[HostSeen]) -> bool:
     """Whether what the stop gave back is known; then it is told."""
     record = draft.models.get(relief.model)
-    rule = next((r for r in draft.settings.rules if r.name == relief.rule), None)
-    due_s = relief_measured_s(relief, record, rule)
+    due_s = relief_measured_s(relief, draft.models, draft.settings.rules)
     if due_s is not None and host.asked_at_s < due_s:
         if draft.mono_s >= due_s:
             draft.command(LookNow(host=True))

@@ -4,16 +4,19 @@ from sleepd.core.budget import jitter
 from sleepd.core.dialect import Remedy, has_ranks, recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
+from sleepd.core.ends import fell_asleep, give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known, Missing, Settings
 from sleepd.core.orders import least_freed, pids_of, step_timeout, uuids_of
+from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
+from sleepd.core.refusals import refuse_all, refuse_sleepers
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.sightings import LOST_AFTER_POLLS
-from sleepd.core.tasks import carry_on, fell_asleep, give_up, refuse_all, refuse_sleepers, restore_victims, step_on
+from sleepd.core.tasks import carry_on, step_on
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import HOST_LOCK, UNIT_TASKS, Belief, ModelRecord, Phase, Task, TaskKind
 

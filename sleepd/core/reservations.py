@@ -5,14 +5,14 @@ How the room is made for those that wait is in core/lending.py; what is kept fre
 
 from collections.abc import Iterator, Mapping
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.events import Answer, AnswerKind, ReservationAsked, ReservationDetached, ReservationEnded
 from sleepd.core.frozen import replace
-from sleepd.core.holds import GRACE_S
+from sleepd.core.holds import GRACE_S, lasting
+from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, Now
 from sleepd.core.policy import would_sleep
-from sleepd.core.units import MonotonicS, format_duration, format_size
+from sleepd.core.units import MonotonicS, WallS, format_size
 from sleepd.core.world import RESERVATIONS_LIMIT, Reservation, World
 
 
@@ -22,29 +22,44 @@ def reserved_for(reservation: Reservation) -> str:
     return f"{reservation.who} (reservation {reservation.id}{why})"
 
 
+def size_of(reservation: Reservation) -> str:
+    """How much it is and where, as part of a sentence."""
+    return f"{format_size(reservation.bytes_per_gpu)} on GPU {', '.join(reservation.gpus)}"
+
+
+def waited_for(reservation: Reservation) -> str:
+    """What its grant waits for, as part of a sentence."""
+    return reservation.waits_for or "a reading of GPU memory"
+
+
+def seniority(reservation: Reservation) -> tuple[WallS, str]:
+    """What reservations are sorted by: who asked first comes first."""
+    return (reservation.since_wall_s, reservation.id)
+
+
 def ask_reservation(draft: Draft, ask: ReservationAsked) -> None:
     """Queue the wish; its room is made from this turn on. The same id renews what stands, or waits, already."""
     found = draft.reservations.get(ask.id)
     if found is not None and found.uid != ask.uid and not ask.admin:
         detail, hint = f"reservation {ask.id} is {found.who}'s", "choose another id, or ask its owner or an admin"
-        _refuse(draft, ask.waiter, "not_permitted", detail, hint)
+        draft.refuse(ask.waiter, "not_permitted", detail, hint)
     elif found is not None and (found.gpus, found.bytes_per_gpu) != (ask.gpus, ask.bytes_per_gpu):
-        size = f"{format_size(found.bytes_per_gpu)} on GPU {', '.join(found.gpus)}"
-        _refuse(draft, ask.waiter, "invalid", f"reservation {ask.id} keeps its size, {size}", "end it, then ask anew")
+        detail = f"reservation {ask.id} keeps its size, {size_of(found)}"
+        draft.refuse(ask.waiter, "invalid", detail, "end it, then ask anew")
     elif found is not None and found.granted:
         renewed = replace(found, who=ask.who, reason=ask.reason, ttl_s=ask.ttl_s)
         put_reservation(draft, _lasting(draft, renewed, ask.waiter if ask.ttl_s is None else None))
         draft.command(Answer(ask.waiter, AnswerKind.DONE))
     elif found is None and len(draft.reservations) >= RESERVATIONS_LIMIT:
         hint = "end one: sleepctl reservations lists them"
-        _refuse(draft, ask.waiter, "busy", f"there are {RESERVATIONS_LIMIT} reservations already", hint)
+        draft.refuse(ask.waiter, "busy", f"there are {RESERVATIONS_LIMIT} reservations already", hint)
     else:
         _queue(draft, ask, found)
 
 
 def _queue(draft: Draft, ask: ReservationAsked, found: Reservation | None) -> None:
     if found is not None and found.waiter is not None:
-        _refuse(draft, found.waiter, "busy", f"reservation {ask.id} was asked for anew by another call")
+        draft.refuse(found.waiter, "busy", f"reservation {ask.id} was asked for anew by another call")
     put_reservation(
         draft,
         Reservation(
@@ -82,11 +97,10 @@ def grant(draft: Draft, reservation: Reservation) -> None:
     """Its bytes were seen free: they are its job's from now on, and its time begins."""
     granted = _lasting(draft, replace(reservation, granted=True, waits_for="", problem=""), reservation.stream)
     put_reservation(draft, replace(granted, waiter=None))
-    size = f"{format_size(reservation.bytes_per_gpu)} on GPU {', '.join(reservation.gpus)}"
     ttl_s = reservation.ttl_s
-    lasts = "while its stream is open" if ttl_s is None else f"for {format_duration(ttl_s)}"
     data = {"reservation": reservation.id, "who": reservation.who, "ttl_s": ttl_s, "aside": list(reservation.aside)}
-    draft.note("reserved", "", f"{size} is kept for {reserved_for(reservation)} {lasts}", data)
+    text = f"{size_of(reservation)} is kept for {reserved_for(reservation)} {lasting(ttl_s)}"
+    draft.note("reserved", "", text, data)
     if reservation.waiter is not None:
         waited_s = draft.mono_s - reservation.asked_s
         draft.command(Answer(reservation.waiter, AnswerKind.DONE, waited_s=waited_s))
@@ -96,9 +110,7 @@ def end_reservation(draft: Draft, ask: ReservationEnded) -> None:
     """Give the room back; of a reservation that is not there any more it was given back already."""
     found = draft.reservations.get(ask.id)
     if found is not None and found.uid != ask.uid and not ask.admin:
-        _refuse(
-            draft, ask.waiter, "not_permitted", f"reservation {ask.id} is {found.who}'s", "ask its owner or an admin"
-        )
+        draft.refuse(ask.waiter, "not_permitted", f"reservation {ask.id} is {found.who}'s", "ask its owner or an admin")
         return
     if found is not None:
         drop_reservation(draft, found, "given back")
@@ -126,8 +138,7 @@ def end_due_reservations(draft: Draft) -> None:
         if reservation.granted and reservation.until_s is not None and reservation.until_s <= draft.mono_s:
             drop_reservation(draft, reservation, "its time was up")
         elif not reservation.granted and reservation.deadline_s <= draft.mono_s:
-            waits_for = reservation.waits_for or "a reading of GPU memory"
-            detail = f"there was no room in time: it waited for {waits_for}"
+            detail = f"there was no room in time: it waited for {waited_for(reservation)}"
             refuse_reservation(draft, reservation, reservation.problem or "timeout", detail)
 
 
@@ -146,7 +157,7 @@ def refuse_reservation(
 def drop_reservation(draft: Draft, reservation: Reservation, why: str) -> None:
     """Forget it; who was put aside for it is to be woken again, unless a rule wants it asleep by now."""
     if reservation.waiter is not None:
-        _refuse(draft, reservation.waiter, "timeout", f"reservation {reservation.id} ended: {why}")
+        draft.refuse(reservation.waiter, "timeout", f"reservation {reservation.id} ended: {why}")
     draft.reservations = {i: r for i, r in draft.reservations.items() if i != reservation.id}
     draft.note("reservation_ended", "", f"reservation {reservation.id} ended: {why}", {"reservation": reservation.id})
     for name in reservation.aside:
@@ -190,7 +201,3 @@ def remember_reservations(kept: Mapping[str, Reservation], now: Now) -> dict[str
             anew = replace(anew, until_s=now.mono_s + left_s, until_wall_s=now.wall_s + left_s)
         found[reservation.id] = anew
     return found
-
-
-def _refuse(draft: Draft, waiter: int, problem: str, detail: str, hint: str = "") -> None:
-    draft.command(Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint))

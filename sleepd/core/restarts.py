@@ -4,10 +4,8 @@ of the daemon."""
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, MissingReason, Mode, Now, Settings
-from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.units import HOUR_S, MonotonicS
 from sleepd.core.world import ModelRecord
-
-HOUR_S: Seconds = 3600.0
 
 
 def unit_refusal(record: ModelRecord) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
+from sleepd.core.reservations import reserved_for, seniority, size_of
 from sleepd.core.units import Bytes, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
 from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Reservation, is_wanted_awake
@@ -137,7 +137,7 @@ def _reserved(
         room = room_by_victims(draft, name, verdict, places, frozenset(), frozenset())
         if isinstance(room, Refuse) and room.problem == "no_room":
             return refused
-    kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=lambda r: (r.since_wall_s, r.id)))
+    kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=seniority))
     hint = "wait until it ends (sleepctl reservations), or let its owner or an admin end it"
     return Refuse(
         "reserved", f"{name} does not fit beside what is reserved: {kept}", refused.wanted, refused.found, hint
@@ -146,13 +146,11 @@ def _reserved(
 
 def _kept_for(reservation: Reservation) -> str:
     """Who keeps how much, why, since when and until when, as a sentence that time does not change."""
-    size = f"{format_size(reservation.bytes_per_gpu)} on GPU {', '.join(reservation.gpus)}"
-    why = f": {reservation.reason}" if reservation.reason else ""
     ends = (
         "while its job runs" if reservation.until_wall_s is None else f"until {format_wall(reservation.until_wall_s)}"
     )
     since = format_wall(reservation.since_wall_s)
-    return f"{size} for {reservation.who} (reservation {reservation.id}{why}) since {since}, {ends}"
+    return f"{size_of(reservation)} for {reserved_for(reservation)} since {since}, {ends}"
 
 
 def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
@@ -182,7 +180,7 @@ def room_by_victims(
     problem = "group_full" if places else "no_room"
     choice = _choose(missing, around, left, Ready.NOW)
     if choice is not None:
-        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
+        whole = _with_claims_of(choice, around, claims)
         if whole & taken:
             return WaitFor("another transition is under way on the host", whole, problem=problem)
         return MakeRoom(choice, whole, around)
@@ -191,8 +189,7 @@ def room_by_victims(
     choice = _choose(missing, around, left, Ready.NOW, Ready.LOCKED)
     if choice is not None:
         # Locks are all that is missing: whoever is younger leaves alone everything that it would take.
-        whole = claims.union({HOST_LOCK}, *(n.claims for n in around if _sleeps(n, choice)))
-        return WaitFor(why, whole, problem=problem)
+        return WaitFor(why, _with_claims_of(choice, around, claims), problem=problem)
     if _choose(missing, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is not None:
         return WaitFor(why, claims - {HOST_LOCK}, problem=problem)
     if places and _choose(places, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is None:
@@ -209,8 +206,10 @@ def _choose(missing: Mapping[str, int], around: Sequence[Neighbour], host_bytes:
     return choose_victims(missing, [o for n in around if n.ready in ready for o in n.offers], host_bytes)
 
 
-def _sleeps(neighbour: Neighbour, choice: Choice) -> bool:
-    return any(o.model == neighbour.name for o in choice.offers)
+def _with_claims_of(choice: Choice, around: Sequence[Neighbour], claims: frozenset[str]) -> frozenset[str]:
+    """What the target and the sleeps that are chosen for it take together."""
+    sleeping = {o.model for o in choice.offers}
+    return claims.union({HOST_LOCK}, *(n.claims for n in around if n.name in sleeping))
 
 
 def _beside_others(missing: Mapping[str, int], around: Sequence[Neighbour], left: Bytes) -> list[str]:

@@ -1,8 +1,7 @@
 """A rule of a model as an operator reads it: its conditions, whether it holds, what is missing, when it would act."""
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.detector import Evaluated, evaluate
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import Limit, limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.policy import STOP_LEVEL, acting, is_ram_pressure, protections, stop_refusal, wake_wanted, want_of
@@ -76,15 +75,13 @@ def _missing(
         return refusal
     if kind is ActionKind.KEEP_AWAKE:
         return "a reading is missing, so it counts as holding" if found.blind else ""
-    against = (
-        _wake_missing(rule, world, record, now) if kind is ActionKind.WAKE else _sleep_missing(rule, world, record, now)
-    )
+    against = _wake_missing(world, record, now) if kind is ActionKind.WAKE else _sleep_missing(rule, world, record, now)
     if not against and record.spec.mode is Mode.OBSERVE:
         return "observe mode: told, not done"
     return against
 
 
-def _wake_missing(rule: Rule, world: World, record: ModelRecord, now: Now) -> str:
+def _wake_missing(world: World, record: ModelRecord, now: Now) -> str:
     if record.life.state is State.AWAKE:
         return "it is awake"
     if record.life.state not in ASLEEP:

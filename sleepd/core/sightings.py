@@ -8,7 +8,7 @@ from sleepd.core.events import AnswerKind, LookNow, ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.learn import count_use
-from sleepd.core.life import Fact, Life, State, Weights
+from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
 from sleepd.core.model import (
     Known,
@@ -17,9 +17,9 @@ from sleepd.core.model import (
     ModelSeen,
     SleepGauge,
 )
+from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.restarts import may_come_back
 from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
-from sleepd.core.tasks import restore_victims
 from sleepd.core.units import Bytes
 from sleepd.core.world import Belief, ModelRecord
 
@@ -296,7 +296,7 @@ def place(draft: Draft) -> None:
 
 def _note_held(draft: Draft, name: str, held: dict[str, Bytes]) -> None:
     record = draft.models[name]
-    asleep = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+    asleep = record.life.state in ASLEEP
     if record.life.state is State.AWAKE and held != record.footprint.awake:
         draft.change(name, footprint=replace(record.footprint, awake=held))
     elif asleep and held != record.footprint.asleep:

@@ -1,20 +1,30 @@
 """Which units are started and restarted in this turn, which are stopped, and whether there is room for a start."""
 
 from sleepd.core.budget import cooling_s
-from sleepd.core.choices import refuse_wakers, sleep_victim, wait_for, wake_cause
-from sleepd.core.conditions import ASLEEP, is_idle_for
+from sleepd.core.choices import past_victim, refuse_wakers, sleep_victim, wait_for, wake_cause
+from sleepd.core.conditions import is_idle_for
 from sleepd.core.draft import Draft
 from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.frozen import replace
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.onward import look_again
 from sleepd.core.orders import uuids_of
+from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import Verb
 from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
-from sleepd.core.tasks import carry_on, restore_victims
+from sleepd.core.tasks import carry_on
 from sleepd.core.unit_asks import kept_running
-from sleepd.core.unit_tasks import begin_restart, begin_start, begin_stop, claim_late, is_on_unit, wait_stopped
+from sleepd.core.unit_tasks import (
+    begin_restart,
+    begin_start,
+    begin_stop,
+    claim_late,
+    claims_of,
+    is_on_unit,
+    wait_stopped,
+)
 from sleepd.core.units import Seconds
 from sleepd.core.world import (
     LIFTS,
@@ -28,7 +38,6 @@ from sleepd.core.world import (
     is_wanted_awake,
 )
 
-LOOK_AGAIN_S = 0.25
 RESTART = Cause(CauseKind.RECOVERY, "a failure")
 
 
@@ -53,22 +62,17 @@ def _lift(draft: Draft, task: Task) -> None:
         _take_room(draft, task)
 
 
-def _take_room(draft: Draft, task: Task) -> None:
+def _take_room(draft: Draft, held: Task) -> None:
     """Start the unit once there is room for it: next victim, go, or wait without keeping its GPUs from others."""
-    name = task.model
+    task, name = past_victim(draft, held), held.model
+    if task is None:
+        return
     record = draft.models[name]
-    if task.victim is not None:
-        if task.victim in draft.tasks:
-            return
-        victim = draft.models.get(task.victim)
-        slept = victim is not None and victim.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
-        task = draft.put_task(replace(task, victim=None, slept=(*task.slept, task.victim) if slept else task.slept))
     room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=False)
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, WaitFor) and room.look:
-        draft.command(LookNow(gpus=True))
-        draft.put_task(replace(task, resume_s=draft.mono_s + LOOK_AGAIN_S))
+        look_again(draft, task)
     elif isinstance(room, MakeRoom) and _is_asked(record):
         sleep_victim(draft, task, room)
     elif isinstance(room, Refuse):
@@ -100,7 +104,7 @@ def begin_starts(draft: Draft) -> None:
         elif record.life.state is State.STOPPED:
             _begin_start(draft, record)
         else:
-            claims = _all_or_own(draft, record)
+            claims = claims_of(draft, record)
             if not claims & claimed(draft):
                 begin_restart(draft, name, record.start_wanted or RESTART, claims)
 
@@ -120,7 +124,7 @@ def _begin_start(draft: Draft, record: ModelRecord) -> None:
         wait_for(draft, name, WaitFor(f"room: {room.victim} is awake"))
     elif isinstance(room, Go | MakeRoom):
         # What was left of it is ended first; whether there is room is asked again then, and victims sleep.
-        begin_start(draft, name, _cause_of(record), _all_or_own(draft, record))
+        begin_start(draft, name, _cause_of(record), claims_of(draft, record))
     elif isinstance(room, WaitFor):
         wait_for(draft, name, room)
     else:
@@ -134,11 +138,6 @@ def _cause_of(record: ModelRecord) -> Cause:
     if wakes_asked(record) or record.owed_wake or record.wanted_by:
         return wake_cause(record)
     return record.stopped.cause if record.stopped is not None else RESTART
-
-
-def _all_or_own(draft: Draft, record: ModelRecord) -> frozenset[str]:
-    assert isinstance(draft.gpus, Known)
-    return frozenset(uuids_of(draft, record) or (g.uuid for g in draft.gpus.value))
 
 
 QUIET_S: Seconds = 600.0

@@ -6,7 +6,7 @@ from sleepd.core.known_answer import UPDATED
 from sleepd.core.life import Fact, State
 from sleepd.core.model import CallCount, ControlCounts, Missing, MissingReason, ModelSeen
 from sleepd.core.plan import OBSERVES
-from sleepd.core.tasks import refuse_sleepers
+from sleepd.core.refusals import refuse_sleepers
 from sleepd.core.units import format_duration
 from sleepd.core.world import ModelRecord, Task
 

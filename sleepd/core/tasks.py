@@ -1,27 +1,16 @@
-"""Tasks: begun, carried to their next step, ended. How steps end is taken in by core/progress.py."""
+"""Tasks: begun, carried to their next step. Ends of steps: core/progress.py; ends of tasks: core/ends.py."""
 
-from sleepd.core.budget import clear_failures, count_failure
 from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind
+from sleepd.core.ends import fell_asleep, woke
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
-from sleepd.core.learn import owe_unheard
+from sleepd.core.known_answer import UPDATED, has_other_weights, may_take_answer
 from sleepd.core.life import Fact, Life, State, Weights
-from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import COUNTED_AS, UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
-from sleepd.core.restarts import owe_restart
-from sleepd.core.units import Seconds
-from sleepd.core.world import HOST_LOCK, AskKind, LastWake, ModelRecord, Phase, Task, TaskKind, proof_key
-
-NO_ROOM = "no_room"
-"""The failure of a wake that was put back as somebody took its memory meanwhile: no fault of the engine's."""
-ON_STOP = "on_stop"
-"""Who wants sleepers awake when the daemon ends for good: its setting of that name."""
-RULE_PAUSE_S = 60.0
-"""A wake that a rule wanted and that failed is not tried again by the rule before this."""
+from sleepd.core.wording import describe
+from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind, proof_key
 
 
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
@@ -39,16 +28,6 @@ def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task 
     draft.change(name, reason=f"falling asleep: {describe(cause)}", checking=check, checksums="")
     _tell_begun(draft, task)
     return carry_on(draft, task)
-
-
-def take_back_drain(draft: Draft, name: str, why: str) -> None:
-    """Let a model that only drains serve on: nothing was sent yet, its gate simply opens again."""
-    task = draft.tasks.get(name)
-    if task is not None and draft.models[name].life.state is State.DRAINING:
-        owe_unheard(draft, task)
-        draft.end_task(task, why)
-        draft.state(name, Fact.WAKE_CHOSEN)
-        draft.change(name, checking=False, reason=f"awake: {why}")
 
 
 def _takes_checksums(record: ModelRecord) -> bool:
@@ -190,183 +169,7 @@ def step_on(draft: Draft, task: Task) -> None:
     elif draft.models[task.model].life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
         fell_asleep(draft, task)
     else:
-        _woke(draft, task)
-
-
-def give_up(draft: Draft, task: Task, code: str, detail: str) -> None:
-    """End a task whose model is not to be used: everybody is told, and victims are owed their wake."""
-    name = task.model
-    draft.end_task(task, f"failed: {detail}")
-    if draft.models[name].checking:
-        draft.change(name, check_failed=detail, checking=False, owed_wake=None)
-    draft.fail(name, code, detail, task.plan.steps[min(task.cursor, len(task.plan.steps) - 1)].verb)
-    if draft.models[name].life.state is State.FAILED and owe_restart(draft, name, detail):
-        # Who waits for it awake goes on waiting, and who made room for it goes on sleeping: it will be restarted.
-        refuse_sleepers(draft, name)
-        draft.change(name, made_room=task.slept)
-        return
-    refuse_users(draft, name, "engine_failed", detail)
-    restore_victims(draft, task)
-
-
-def refuse_users(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:
-    """Tell everybody who waits for the engine that it did not work; who wants it stopped goes on waiting."""
-    for waiter in draft.models[name].waiters:
-        if waiter.ask is not AskKind.STOP:
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
-
-
-def refuse_all(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:
-    """Tell everybody who waits for the model that nothing will come of it."""
-    for waiter in draft.models[name].waiters:
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
-
-
-def restore_victims(draft: Draft, task: Task) -> None:
-    """A wake failed for good: those that made room for it are owed their own."""
-    owe_wakes(draft, task.slept, task.model)
-
-
-def owe_wakes(draft: Draft, victims: tuple[str, ...], name: str) -> None:
-    """What made room for `name` in vain is woken again when there is room."""
-    for victim in victims:
-        record = draft.models.get(victim)
-        if record is not None and record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
-            draft.change(victim, owed_wake=Cause(CauseKind.RECOVERY, name))
-
-
-def owe_all(draft: Draft) -> None:
-    """Every sleeper is to be woken where there is room for it: the daemon will not be there to do it."""
-    for name, record in list(draft.models.items()):
-        if record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2):
-            draft.change(name, owed_wake=Cause(CauseKind.OPERATOR, ON_STOP))
-
-
-def fell_asleep(draft: Draft, task: Task) -> None:
-    name = task.model
-    record = draft.models[name]
-    put_back = task.kind is TaskKind.WAKE
-    draft.end_task(task, "asleep again" if put_back else f"asleep at level {task.level}", done=not put_back)
-    if put_back:
-        problem = NO_ROOM if record.failure and record.failure.code == NO_ROOM else "engine_failed"
-        if problem != NO_ROOM:
-            count_failure(draft, name)
-        if task.cause.kind is CauseKind.RULE:
-            draft.change(name, not_before_s=draft.mono_s + RULE_PAUSE_S)
-        refuse_all(draft, name, problem, record.failure.detail if record.failure else "it could not be woken")
-        restore_victims(draft, task)
-        return
-    clear_failures(draft, name)
-    draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
-    if draft.leaving:
-        draft.change(name, owed_wake=Cause(CauseKind.OPERATOR, ON_STOP))
-    if record.checking:
-        draft.change(name, owed_wake=Cause(CauseKind.CHECK, "level 2"))
-    elif task.cause.kind is CauseKind.PRIME:
-        draft.change(name, owed_wake=task.cause)
-    elif task.cause.kind is CauseKind.VICTIM and task.parent is None:
-        # The wake or start it made room for came to its end before it slept.
-        owe_wakes(draft, (name,), task.cause.who)
-    elif task.cause.kind is CauseKind.RESERVATION and task.cause.who not in draft.reservations:
-        # What it made room for is over already.
-        owe_wakes(draft, (name,), f"reservation {task.cause.who}")
-    level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
-    for waiter in draft.models[name].waiters:
-        if waiter.ask is AskKind.SLEEP and waiter.level > level and waiter.via_wake:
-            continue  # it is woken for this first
-        if waiter.ask is AskKind.SLEEP and waiter.level > level:
-            detail = f"{name} is asleep at level {level} now, {waiter.level} is deeper"
-            hint = "wake it first; on stock vLLM a deeper sleep of a sleeper does nothing"
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="needs_wake", detail=detail, hint=hint)
-        elif waiter.ask is AskKind.SLEEP:
-            draft.answer(name, waiter, AnswerKind.DONE, task_id=task.id, level=level)
-
-
-def _woke(draft: Draft, task: Task) -> None:
-    """End of a wake or a proof: without doubt the gate opens; a resumed sleep tells its failure."""
-    name = task.model
-    record = draft.models[name]
-    if record.life.state is State.PROVING and record.life.weights is not Weights.LOADED:
-        # Awake, but nothing showed yet that its memory holds what it should: begin_proof comes next.
-        draft.end_task(task, "awake, its weights are to be proven", done=True)
-        draft.change(name, reason="its weights are to be proven before it serves")
-        return
-    if record.life.state is State.PROVING:
-        draft.state(name, Fact.NOT_PROVABLE)
-    took_s: Seconds = draft.mono_s - task.started_s
-    draft.end_task(task, "awake", done=task.kind is not TaskKind.SLEEP)
-    asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
-    if task.kind is TaskKind.WAKE:
-        draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
-        began_s = task.started_s if task.called_s is None else task.called_s
-        learn_duration(draft, draft.models[name], f"wake{task.level}", draft.mono_s - began_s)
-    if task.kind is TaskKind.SLEEP:
-        count_failure(draft, name)
-        refuse_sleepers(draft, name)
-        _fail_check(draft, name)
-        if task.cause.kind is CauseKind.PRIME:
-            draft.change(name, prime_failed=True)
-    else:
-        clear_failures(draft, name)
-        draft.change(name, failure=None)
-    if task.kind is TaskKind.WAKE and task.level == 2:
-        _note_check(draft, name)
-    draft.change(
-        name,
-        last_active_s=draft.mono_s,
-        owed_wake=None,
-        last_wake=LastWake(round(took_s, 3), task.kind.value, True, task.id),
-        reason=f"awake: {describe(task.cause)}{_unproven(draft.models[name])}",
-    )
-
-
-def _unproven(record: ModelRecord) -> str:
-    """Why no answer can show that this wake brought back what was there; empty where one can."""
-    if record.fingerprint is not None or not record.unverified:
-        return ""
-    return f"; its weights cannot be proven: {record.not_provable or NEVER_TAKEN}"
-
-
-def refuse_sleepers(draft: Draft, name: str) -> None:
-    """Tell those who wanted it asleep that it is not, and why: the failure, else the reason it is as it is."""
-    record = draft.models[name]
-    for waiter in record.waiters:
-        if waiter.ask is AskKind.SLEEP:
-            detail = record.failure.detail if record.failure else f"{name} does not sleep: {record.reason}"
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
-
-
-def _fail_check(draft: Draft, name: str) -> None:
-    """A sleep that was to check level 2 did not come about: that proves nothing, and is not tried again by itself."""
-    record = draft.models[name]
-    if record.checking:
-        detail = record.failure.detail if record.failure else "it could not be put to sleep"
-        draft.change(name, checking=False, check_failed=detail)
-
-
-def _note_check(draft: Draft, name: str) -> None:
-    record = draft.models[name]
-    if not record.checking or record.facts is None:
-        return
-    draft.prove(proof_key(record.facts))
-    draft.change(name, checking=False)
-    by = "its answer and the checksums of its weights" if record.checksums else "its answer"
-    text = f"{name} came back right from level 2 by {by}: it may be chosen from now on"
-    draft.note("level2_proven", name, text)
-
-
-def describe(cause: Cause) -> str:
-    """The cause as a person would say it."""
-    return {
-        CauseKind.RULE: f"rule {cause.who}",
-        CauseKind.OPERATOR: f"asked for by {cause.who}",
-        CauseKind.REQUEST: f"a request waits ({cause.who})",
-        CauseKind.VICTIM: f"makes room for {cause.who}",
-        CauseKind.RESERVATION: f"makes room for reservation {cause.who}",
-        CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
-        CauseKind.PRIME: "makes later sleeps fast",
-        CauseKind.RECOVERY: f"put back after {cause.who}",
-    }[cause.kind]
+        woke(draft, task)
 
 
 def without_victim(task: Task, name: str) -> Task:

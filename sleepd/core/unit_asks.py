@@ -68,14 +68,9 @@ def ask_start(draft: Draft, ask: StartAsked) -> None:
     """Let the unit be started where nothing of it runs; answered once the model serves."""
     record = draft.models[ask.model]
     name, state = record.spec.name, record.life.state
-    if len(record.waiters) >= WAITERS_LIMIT:
-        detail = f"{WAITERS_LIMIT} callers wait for {name} already"
-        draft.command(Answer(ask.waiter, AnswerKind.REFUSED, problem="busy", detail=detail))
-        return
     refusal = _refuse_start(record)
     if refusal is not None:
-        problem, detail, hint = refusal
-        draft.command(Answer(ask.waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint))
+        draft.refuse(ask.waiter, *refusal)
         return
     if state not in (State.STOPPED, State.LOST, State.STARTING):
         # Its process runs: there is nothing to start.
@@ -91,6 +86,8 @@ def ask_start(draft: Draft, ask: StartAsked) -> None:
 
 def _refuse_start(record: ModelRecord) -> tuple[str, str, str] | None:
     name = record.spec.name
+    if len(record.waiters) >= WAITERS_LIMIT:
+        return "busy", f"{WAITERS_LIMIT} callers wait for {name} already", ""
     if refusal := unit_refusal(record):
         return "engine_failed", f"{name} cannot be started: {refusal}", ""
     if record.life.state is State.FAILED and not record.restart_due:

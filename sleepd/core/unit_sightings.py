@@ -20,10 +20,9 @@ _ANSWERS = (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
 def unit_after_s(record: ModelRecord, settings: Settings) -> Seconds:
     """Seconds until the next look at the model's unit."""
     troubled = record.failed_polls > 0 or record.life.state in (State.LOST, State.STOPPED, State.FAILED, State.UNKNOWN)
-    if isinstance(record.unit, Missing):
-        return max(settings.poll_every_s, QUIET_S if not troubled else settings.poll_every_s)
-    # One that serves while it is stopped or started: whose job that is changes at any moment, and must be seen.
-    troubled = troubled or record.unit.value.active != "active" or bool(record.unit.value.job)
+    if isinstance(record.unit, Known):
+        # One that serves while it is stopped or started: whose job that is changes at any moment, and must be seen.
+        troubled = troubled or record.unit.value.active != "active" or bool(record.unit.value.job)
     return settings.poll_every_s if troubled else max(settings.poll_every_s, QUIET_S)
 
 

@@ -12,10 +12,14 @@ from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.orders import uuids_of
+from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import UNIT_VERBS, Verb, plan_await, plan_start, plan_stop
+from sleepd.core.refusals import refuse_users
 from sleepd.core.restarts import clear_restarts, count_restart, owe_restart
-from sleepd.core.tasks import carry_on, create, describe, owe_wakes, refuse_users
+from sleepd.core.room import claimed
+from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.wording import describe
 from sleepd.core.world import AskKind, Belief, ModelRecord, Stopped, Task, TaskKind
 
 STOPPED_HINT = "sleepctl start"
@@ -28,7 +32,7 @@ def begin_stop(draft: Draft, name: str, cause: Cause) -> Task:
     before = record.life
     if serves:
         draft.state(name, Fact.SLEEP_CHOSEN)
-    claims, plan = _claims(draft, record) - _taken(draft), plan_stop(confirm=serves)
+    claims, plan = claims_of(draft, record) - claimed(draft), plan_stop(confirm=serves)
     task = create(draft, Task(0, name, TaskKind.STOP, 0, cause, plan, draft.mono_s, claims=claims))
     settled = before.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
     belief = Belief(before, record.incarnation, record.control) if settled else None
@@ -65,29 +69,26 @@ def await_start(draft: Draft, name: str) -> Task:
     """Somebody else started the unit: its GPUs are kept from others until the server answers."""
     draft.state(name, Fact.FOUND_STARTING)
     cause = Cause(CauseKind.RECOVERY, "a start of its unit")
-    claims = _claims(draft, draft.models[name]) - _taken(draft)
+    claims = claims_of(draft, draft.models[name]) - claimed(draft)
     task = create(draft, Task(0, name, TaskKind.START, 0, cause, plan_await(), draft.mono_s, claims=claims))
     unit = draft.models[name].spec.unit
     draft.change(name, stopped=None, restart_due="", failure=None, reason=f"{unit} starts, and not by us")
     return carry_on(draft, task)
 
 
-def _claims(draft: Draft, record: ModelRecord) -> frozenset[str]:
+def claims_of(draft: Draft, record: ModelRecord) -> frozenset[str]:
+    """The GPUs that a start or stop of its unit moves memory on: all there are, where nobody can know which."""
     uuids = uuids_of(draft, record)
     if not uuids and isinstance(draft.gpus, Known):
         return frozenset(g.uuid for g in draft.gpus.value)
     return frozenset(uuids)
 
 
-def _taken(draft: Draft) -> frozenset[str]:
-    return frozenset(c for t in draft.tasks.values() for c in t.claims)
-
-
 def claim_late(draft: Draft) -> None:
     """Starts that we did not begin take the locks of their GPUs as these come free."""
     for task in list(draft.tasks.values()):
         if task.kind is TaskKind.START and task.plan.steps[task.cursor].verb is Verb.AWAIT_HEALTH:
-            missing = _claims(draft, draft.models[task.model]) - _taken(draft)
+            missing = claims_of(draft, draft.models[task.model]) - claimed(draft)
             if missing:
                 draft.put_task(replace(task, claims=task.claims | missing))
 
@@ -167,10 +168,9 @@ def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
 def _stopped(draft: Draft, task: Task, *, ours: bool) -> None:
     name = task.model
     record = draft.state(name, Fact.GONE)
-    invocation = record.unit.value.invocation if isinstance(record.unit, Known) else ""
     draft.end_task(task, "stopped", done=True)
     clear_failures(draft, name)
-    stopped = Stopped(task.cause, invocation) if ours else None
+    stopped = _stopped_by(task, record) if ours else None
     draft.change(
         name,
         stopped=stopped,
@@ -188,6 +188,10 @@ def _stopped(draft: Draft, task: Task, *, ours: bool) -> None:
             detail = f"{name} was stopped: {describe(task.cause)}"
             hint = f"{STOPPED_HINT} {name}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=detail, hint=hint)
+
+
+def _stopped_by(task: Task, record: ModelRecord) -> Stopped:
+    return Stopped(task.cause, record.unit.value.invocation if isinstance(record.unit, Known) else "")
 
 
 def _not_done(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
@@ -222,6 +226,10 @@ def _not_stopped(draft: Draft, task: Task, detail: str, ordered: Ordered | None)
         draft.state(name, Fact.STOP_EXPIRED)
         draft.fail(name, "not_stopped", detail)
     problem = "not_permitted" if ordered is not None and ordered.end is JobEnd.NOT_PERMITTED else "engine_failed"
+    _refuse_stops(draft, name, problem, detail)
+
+
+def _refuse_stops(draft: Draft, name: str, problem: str, detail: str) -> None:
     for waiter in draft.models[name].waiters:
         if waiter.ask is AskKind.STOP:
             draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=detail)
@@ -268,9 +276,7 @@ def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | 
         stopped_on_purpose(draft, name, task)
         return
     _let_go(draft, task, detail)
-    for waiter in draft.models[name].waiters:
-        if waiter.ask is AskKind.STOP:
-            draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    _refuse_stops(draft, name, "engine_failed", detail)
 
 
 def _let_go(draft: Draft, task: Task, detail: str) -> None:
@@ -314,10 +320,9 @@ def wait_stopped(draft: Draft, task: Task, why: str) -> None:
     name = task.model
     record = draft.state(name, Fact.GONE)
     draft.end_task(task, f"waits for {why}")
-    invocation = record.unit.value.invocation if isinstance(record.unit, Known) else ""
     draft.change(
         name,
-        stopped=Stopped(task.cause, invocation),
+        stopped=_stopped_by(task, record),
         made_room=task.slept,
         restart_due="",
         failure=None,

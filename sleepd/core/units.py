@@ -19,6 +19,7 @@ WallS: TypeAlias = float
 """Seconds since the Unix epoch."""
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+HOUR_S: Seconds = 3600.0
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)")
 _SIZE_FACTOR = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}

@@ -1,9 +1,9 @@
-"""What a condition wants and what was found, as an operator reads it."""
+"""What a condition wants and what was found, and why a task was begun, as an operator reads it."""
 
 from sleepd.core.calendar import last_moment
-from sleepd.core.conditions import ASLEEP, Judged, count_requests, idle_s, is_busy, measure
-from sleepd.core.life import LEVEL, PUBLIC, State
-from sleepd.core.model import Known, Missing, Now
+from sleepd.core.conditions import Judged, count_requests, idle_s, is_busy, measure
+from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, State
+from sleepd.core.model import Cause, CauseKind, Known, Missing, Now
 from sleepd.core.reports import ConditionReport
 from sleepd.core.rules import (
     EVERY_DAY,
@@ -177,3 +177,17 @@ def _threshold(bound: Threshold) -> str:
 
 def _share(share: float) -> str:
     return f"{share * 100:.4g}%"
+
+
+def describe(cause: Cause) -> str:
+    """The cause as a person would say it."""
+    return {
+        CauseKind.RULE: f"rule {cause.who}",
+        CauseKind.OPERATOR: f"asked for by {cause.who}",
+        CauseKind.REQUEST: f"a request waits ({cause.who})",
+        CauseKind.VICTIM: f"makes room for {cause.who}",
+        CauseKind.RESERVATION: f"makes room for reservation {cause.who}",
+        CauseKind.CHECK: {"level 2": "checks that level 2 works"}.get(cause.who, f"checks {cause.who}"),
+        CauseKind.PRIME: "makes later sleeps fast",
+        CauseKind.RECOVERY: f"put back after {cause.who}",
+    }[cause.kind]

@@ -18,6 +18,7 @@ from sleepd.gateway.errors import Refusal
 from sleepd.gateway.front import STOPPING, Front
 from sleepd.gateway.keys import Keys
 from sleepd.gateway.lane import Access
+from sleepd.gateway.pace import sweep
 from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
 
 SWEEP_S = 1.0
@@ -128,7 +129,7 @@ class Gateway:
     def _sweep(self) -> None:
         """Once a second: slow clients, connections that servers are about to drop, ids of an hour ago."""
         for client in list(self._front.connections):
-            client.sweep()
+            sweep(client)
         for lane in self._front.directory.lanes.values():
             lane.drop_idle(self._front.time())
         self._front.ids.forget_old()

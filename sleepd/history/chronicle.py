@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from sleepd.core.activity import NOTHING
 from sleepd.core.events import TaskEnded
-from sleepd.core.life import LEVEL, State
+from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.model import Activity, CauseKind, Known, Now
 from sleepd.core.units import Bytes, MonotonicS, WallS
 from sleepd.core.world import ModelRecord, Task, TaskKind, World, public_state
@@ -314,7 +314,7 @@ def held_by(record: ModelRecord) -> Mapping[str, Bytes]:
     state = record.life.state
     if state is State.AWAKE:
         return record.learned.awake
-    if state in (State.ASLEEP_L1, State.ASLEEP_L2):
+    if state in ASLEEP:
         return record.learned.asleep
     return dict.fromkeys(record.learned.awake, 0) if state is State.STOPPED else {}
 

@@ -17,8 +17,8 @@ MINUTE_S, HOUR_S = 60, 3600
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A model was in one state. `until_wall_s` None: it still is, as far as is known; equal to `since_wall_s`: it never
-    was, and what stands on record goes. `by`: what put it there, see `Why`. `freed_bytes`: GPU bytes it gave back
-    meanwhile, over all its GPUs."""
+    was, and what stands on record goes. `by`: the kind of the cause that put it there, "" where it was found so; `who`:
+    whose. `freed_bytes`: GPU bytes it gave back meanwhile, over all its GPUs."""
 
     model: str
     state: str
@@ -46,7 +46,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One sleep, wake or proof that is over. `served`: requests that had waited for it; `longest_wait_s` of them."""
+    """One task that is over. `served`: requests that had waited for it; `longest_wait_s` of them."""
 
     task: int
     model: str

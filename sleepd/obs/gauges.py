@@ -99,7 +99,7 @@ def _memory(world: World, record: ModelRecord, name: str) -> Iterator[Sample]:
         awake = learned.awake.get(uuid)
         if awake is None and need is not None and asleep is not None:
             awake = asleep + need
-        if need is None and _is_on(record, gpu):
+        if need is None and is_on(record, gpu):
             need = record.spec.vram_bytes
         for what, value in (("awake", awake), ("asleep", asleep), ("need", need)):
             if value is not None:
@@ -111,7 +111,8 @@ def _memory(world: World, record: ModelRecord, name: str) -> Iterator[Sample]:
         yield Sample("sleepd_model_host_backup_bytes", (name,), record.footprint.pinned_bytes)
 
 
-def _is_on(record: ModelRecord, gpu: GpuSeen) -> bool:
+def is_on(record: ModelRecord, gpu: GpuSeen) -> bool:
+    """Whether the model was seen on this GPU, or is configured for it."""
     return gpu.uuid in record.placed_on or gpu.uuid in record.spec.gpus or str(gpu.index) in record.spec.gpus
 
 

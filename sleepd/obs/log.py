@@ -12,6 +12,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from sleepd.core.events import Note
+from sleepd.core.model import CauseKind
 from sleepd.obs.journal import Journal
 from sleepd.obs.rations import Rations
 from sleepd.obs.secrets import mask
@@ -24,7 +25,6 @@ _WARNINGS = frozenset(
 )
 _OWN_FIELDS = ("model", "task", "rule", "gpu")
 """What is asked for most has a short name in the journal; everything else begins with SLEEPD_."""
-_CAUSED_BY_RULE = re.compile(r"rule:(.+)")
 VALUE_LIMIT = 2000
 
 _rations = Rations()
@@ -62,9 +62,9 @@ def log_note(note: Note, gpus: Sequence[str] = ()) -> None:
     write = log.warning if note.kind in _WARNINGS else log.info
     # Evidence may use words that the log has a meaning for: those get the note's own prefix.
     fields = {f"note_{key}" if key in _TAKEN else key: _plain(value) for key, value in note.data.items()}
-    caused = _CAUSED_BY_RULE.fullmatch(str(note.data.get("cause", "")))
-    if caused and "rule" not in fields:
-        fields["rule"] = caused[1]
+    cause, _, who = str(note.data.get("cause", "")).partition(":")
+    if cause == CauseKind.RULE and who and "rule" not in fields:
+        fields["rule"] = who
     if gpus:
         fields["gpu"] = tuple(gpus)
     _write(write, note.text, (note.kind, note.model), **fields, model=note.model or None, kind=note.kind)

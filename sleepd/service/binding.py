@@ -1,11 +1,10 @@
 """Sockets for what listens beside the API: bound together, and their files taken away again."""
 
-import contextlib
 import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from sleepd.api.server import SocketTaken, bind_socket
+from sleepd.api.sockets import SocketFiles, SocketTaken, bind_socket
 from sleepd.config.listen import Listen
 
 
@@ -35,15 +34,6 @@ def _bind_tcp(host: str, port: int, key: str) -> socket.socket:
         raise SocketTaken(f"cannot listen on {host}:{port}: {error.strerror or error}; {hint}") from None
 
 
-class SocketFiles:
-    """Socket files of ours, each with its inode: one that somebody else put there meanwhile stays."""
-
-    def __init__(self, addresses: Iterable[Listen] = ()) -> None:
-        paths = [Path(address.path) for address in addresses if address.path]
-        self._files = [(path, path.stat().st_ino) for path in paths]
-
-    def remove(self) -> None:
-        for path, inode in self._files:
-            with contextlib.suppress(OSError):
-                if path.stat().st_ino == inode:
-                    path.unlink()
+def files_of(addresses: Iterable[Listen]) -> SocketFiles:
+    """Return the files of the unix sockets among these addresses, which were bound."""
+    return SocketFiles(Path(address.path) for address in addresses if address.path)

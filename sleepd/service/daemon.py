@@ -26,7 +26,7 @@ from sleepd.engine.runner import Runner, cancelled
 from sleepd.engine.ticker import Ticker
 from sleepd.gateway.daemon import Held
 from sleepd.obs import log
-from sleepd.obs.gauges import Moment
+from sleepd.obs.gauges import Moment, is_on
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
 from sleepd.service.farewell import WAKE_S, wake_sleepers
@@ -294,8 +294,7 @@ class Service:
         if self._loop is None or model not in self.world.models or not isinstance(self.world.gpus, Known):
             return ()
         record = self.world.models[model]
-        mine = {*record.spec.gpus, *record.placed_on}
-        return tuple(str(gpu.index) for gpu in self.world.gpus.value if mine & {gpu.uuid, str(gpu.index)})
+        return tuple(str(gpu.index) for gpu in self.world.gpus.value if is_on(record, gpu))
 
     def _complain(self, what: str) -> None:
         told = f"an error inside sleepd, in what follows its turns: {what}"

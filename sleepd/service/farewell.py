@@ -2,8 +2,8 @@
 
 import asyncio
 
-from sleepd.core.conditions import ASLEEP
 from sleepd.core.events import Leaving, Note
+from sleepd.core.life import ASLEEP
 from sleepd.core.world import World
 from sleepd.engine.loop import Loop
 

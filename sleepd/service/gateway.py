@@ -4,7 +4,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
-from sleepd.api.server import SocketTaken
+from sleepd.api.sockets import SocketFiles, SocketTaken
 from sleepd.config.secrets import SecretError, read_api_keys, read_key
 from sleepd.config.settings import GatewaySettings as Written
 from sleepd.core.model import ModelSpec
@@ -12,7 +12,7 @@ from sleepd.gateway.app import Gateway, ListenRefused
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
-from sleepd.service.binding import SocketFiles, bind
+from sleepd.service.binding import bind, files_of
 
 PASSED_NAME = "gateway"
 """FileDescriptorName= of sockets that the service manager passes for it."""
@@ -31,7 +31,7 @@ class GatewayPart:
         if not sockets:
             return
         if PASSED_NAME not in passed:
-            self._files = SocketFiles(written.listen)
+            self._files = files_of(written.listen)
         try:
             self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
             await self._gateway.start(sockets)

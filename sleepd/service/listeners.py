@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from sleepd.api.daemon import Daemon as ApiDaemon
-from sleepd.api.server import ApiServer, SocketTaken, start_api
+from sleepd.api.server import ApiServer, start_api
+from sleepd.api.sockets import SocketTaken
 from sleepd.config.settings import ServiceSettings
 from sleepd.gateway.daemon import Daemon as GatewayDaemon
 from sleepd.service.gateway import PASSED_NAME, GatewayPart

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from sleepd import wire
+from sleepd.api.sockets import SocketFiles
 from sleepd.config.listen import Listen
 from sleepd.obs.exposition import Metrics
 from sleepd.obs.gauges import Moment
 from sleepd.obs.pages import Answer, Pages, json_answer
-from sleepd.service.binding import SocketFiles, bind
+from sleepd.service.binding import bind, files_of
 from sleepd.service.followers import Followers
 
 KEY = "[metrics] listen"
@@ -31,7 +32,7 @@ class MetricsPart:
     async def start(self, addresses: tuple[Listen, ...], mode: int) -> None:
         """Listen on these addresses, unix ones with this mode. Raises SocketTaken."""
         sockets = bind(addresses, mode, KEY)
-        self._files = SocketFiles(addresses)
+        self._files = files_of(addresses)
         await self._pages.start(sockets)
 
     async def page(self, accept: str) -> tuple[str, bytes]:

@@ -10,7 +10,7 @@ import uvloop
 
 from sleepd import __version__
 from sleepd.adapters.instance_lock import AlreadyRunning, InstanceLock
-from sleepd.api.server import SocketTaken
+from sleepd.api.sockets import SocketTaken
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 from sleepd.config.settings import Config

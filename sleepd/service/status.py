@@ -1,13 +1,12 @@
 """The one line that the service manager shows."""
 
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known
 from sleepd.core.units import format_size
 from sleepd.core.world import Task, TaskKind, World
 
 NAMES_LIMIT = 4
 """Names told of one sort; the rest is a number."""
-_ASLEEP = (State.ASLEEP_L1, State.ASLEEP_L2)
 _FAILED = (State.FAILED, State.LOST)
 
 
@@ -16,7 +15,7 @@ def status_line(world: World) -> str:
     if not world.models:
         return "no models are configured"
     states = [record.life.state for record in world.models.values()]
-    counted = [(sum(s is State.AWAKE for s in states), "awake"), (sum(s in _ASLEEP for s in states), "asleep")]
+    counted = [(sum(s is State.AWAKE for s in states), "awake"), (sum(s in ASLEEP for s in states), "asleep")]
     counted += [(sum(s is State.STOPPED for s in states), "stopped")] * (State.STOPPED in states)
     parts = [f"{count} {what}" for count, what in counted]
     if isinstance(world.gpus, Known):

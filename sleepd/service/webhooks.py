@@ -97,7 +97,7 @@ class _Webhook:
             return
         if len(self._queue) >= QUEUE_LIMIT:
             self._queue.popleft()
-            self._lose(1, "lost", f"{QUEUE_LIMIT} events wait already: the oldest are lost")
+            self._lose("lost", f"{QUEUE_LIMIT} events wait already: the oldest are lost")
         self._queue.append(event)
         self._empty.clear()
         self._arrived.set()
@@ -144,14 +144,14 @@ class _Webhook:
                 return
             told = sent.detail or f"it answered {sent.status}"
             if sent.status is not None and sent.status < 500 and sent.status not in _LATER:
-                self._lose(1, "refused", f"{told} to event {event.id}, which is not sent again")
+                self._lose("refused", f"{told} to event {event.id}, which is not sent again")
                 return
             if not self._failing:
                 self._failing = True
                 self._inform("failing", f"{told}; it is tried again")
             if attempt + 1 < ATTEMPTS:
                 await self._pause(attempt, sent.retry_after_s)
-        self._lose(1, "lost", f"event {event.id} was sent {ATTEMPTS} times in vain")
+        self._lose("lost", f"event {event.id} was sent {ATTEMPTS} times in vain")
 
     async def _pause(self, attempt: int, asked_s: Seconds | None) -> None:
         """Wait longer each time, by chance a part of it; longer where that was asked for. New settings end it."""
@@ -161,9 +161,9 @@ class _Webhook:
             async with asyncio.timeout(pause_s):
                 await self._news.wait()
 
-    def _lose(self, count: int, code: str, why: str) -> None:
-        """Count what is lost, and tell of the first and then of each further power of ten."""
-        self._lost += count
+    def _lose(self, code: str, why: str) -> None:
+        """Count an event that is lost, and tell of the first, the tenth, the hundredth and then of each thousandth."""
+        self._lost += 1
         if self._lost in (1, 10, 100) or self._lost % 1000 == 0:
             self._inform(code, why)
 

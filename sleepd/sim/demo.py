@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from sleepd.api.server import SocketTaken
+from sleepd.api.sockets import SocketTaken
 from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
 from sleepd.core.units import Seconds

@@ -60,9 +60,9 @@ class Visit:
     """Question, tokens wanted, pause behind it."""
 
 
-def plan_visits(models: tuple[str, ...], seed: int = SEED) -> Iterator[Visit]:
-    """Yield callers without end, the same for the same seed: busy spells, with quiet ones in which models nap."""
-    dice = random.Random(seed)
+def plan_visits(models: tuple[str, ...]) -> Iterator[Visit]:
+    """Yield callers without end, the same each time: busy spells, with quiet ones in which models nap."""
+    dice = random.Random(SEED)
     last = models[-1]
     count = 0
     while True:

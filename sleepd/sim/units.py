@@ -41,7 +41,6 @@ class SimUnit:
     left: set[int] = field(default_factory=set)
     """Processes that outlived the main one."""
     started_at: list[Seconds] = field(default_factory=list)
-    masked: bool = False
     load_s: Seconds = 2.0
     fails: int = 0
     """So many of its next starts end at once."""
@@ -59,7 +58,6 @@ class SimUnit:
     def seen(self) -> UnitSeen:
         pids = {*self.left, *((self.pid,) if self.pid else ())}
         return UnitSeen(
-            load="masked" if self.masked else "loaded",
             active=self.active,
             sub=self.sub,
             result=self.result,
@@ -130,10 +128,8 @@ class SimManager:
     # what systemd does
 
     def start(self, unit: SimUnit, then: Then = lambda ordered: None) -> None:
-        """A start job: nothing where it runs, waiting where it stops, refused where it is masked or over its limit."""
-        if unit.masked:
-            then(Ordered(JobEnd.FAILED, "masked"))
-        elif unit.active == "active":
+        """A start job: nothing where it runs, waiting where it stops, refused where it is over its limit."""
+        if unit.active == "active":
             then(Ordered(JobEnd.DONE))
         elif unit.active == "deactivating":
             unit.job = "start"
@@ -221,16 +217,8 @@ class SimManager:
         if pid:
             unit.end(pid)
         self._kill_left(unit)
-        unit.active, unit.sub, unit.result = (
-            ("failed", "failed", result)
-            if result != "success"
-            else (
-                "inactive",
-                "dead",
-                result,
-            )
-        )
-        unit.job = ""
+        unit.active, unit.sub = ("inactive", "dead") if result == "success" else ("failed", "failed")
+        unit.result, unit.job = result, ""
         waits, unit.waits = unit.waits, []
         for then in waits:
             then(Ordered(JobEnd.DONE))

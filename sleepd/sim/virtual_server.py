@@ -141,7 +141,7 @@ class VirtualServer:
             self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
             return
         if counters and self._hung_page_of is engine:
-            self._wait_for_page(engine, timeout_s, then, ask_sleeping, ask_connections)
+            self._wait_for_page(timeout_s, then, ask_sleeping, ask_connections)
             return
         seen = self._see(engine) if counters else ModelSeen(self._facts_of(engine), pids=(self.pid,))
         if ask_connections:
@@ -156,7 +156,7 @@ class VirtualServer:
             elif not isinstance(answer, SimReply) or answer.status != 200:
                 then(Missing(MissingReason.UNREACHABLE, "/is_sleeping broke off", asked_s))
             elif fence and self._hung_page_of is engine:
-                self._wait_for_page(engine, asked_s + timeout_s - self._time.now(), then, ask_sleeping, ask_connections)
+                self._wait_for_page(asked_s + timeout_s - self._time.now(), then, ask_sleeping, ask_connections)
             else:
                 told = replace(self._see(engine) if fence else seen, is_sleeping=bool(answer.body["is_sleeping"]))
                 then(Known(told, asked_s, self._time.now()))
@@ -176,7 +176,6 @@ class VirtualServer:
 
     def _wait_for_page(
         self,
-        engine: SimEngine,
         timeout_s: Seconds,
         then: Callable[[Reading[ModelSeen]], None],
         ask_sleeping: bool,

@@ -3,6 +3,7 @@
 from sleepd.core.ledger import left_of_reservation, managed_pids
 from sleepd.core.memory import find_gpu
 from sleepd.core.model import Known
+from sleepd.core.reservations import seniority, waited_for
 from sleepd.core.world import Reservation as Kept
 from sleepd.core.world import World
 from sleepd.wire.bodies import format_time
@@ -18,7 +19,7 @@ def reservation_body(world: World, kept: Kept) -> Reservation:
         "gpus": [_reserved_gpu(world, kept, uuid) for uuid in kept.uuids or kept.gpus],
         "bytes_per_gpu": kept.bytes_per_gpu,
         "granted": kept.granted,
-        "waits_for": None if kept.granted else kept.waits_for or "a reading of GPU memory",
+        "waits_for": None if kept.granted else waited_for(kept),
         "aside": list(kept.aside),
         "since": format_time(kept.since_wall_s),
         "ttl_s": kept.ttl_s,
@@ -28,7 +29,7 @@ def reservation_body(world: World, kept: Kept) -> Reservation:
 
 
 def reservations_body(world: World) -> Reservations:
-    found = sorted(world.reservations.values(), key=lambda r: (r.since_wall_s, r.id))
+    found = sorted(world.reservations.values(), key=seniority)
     return {"reservations": [reservation_body(world, kept) for kept in found]}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.gateway import client as client_module
+from sleepd.gateway import pace as pace_module
 from sleepd.gateway.settings import GatewaySettings
 from tests.gateway.rig import CHAT, Client, Rig, Server, answer, get, post
 
@@ -209,8 +209,8 @@ async def test_a_body_that_turns_malformed_ends_the_request_at_the_server(rig: R
 
 
 async def test_slow_heads_and_bodies_are_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "HEAD_WITHIN_S", 0)
-    monkeypatch.setattr(client_module, "BODY_STALLED_S", 0)
+    monkeypatch.setattr(pace_module, "HEAD_WITHIN_S", 0)
+    monkeypatch.setattr(pace_module, "BODY_STALLED_S", 0)
     for start in (HEAD, HEAD + b"Content-Length: 1000\r\n\r\n{"):
         client = await rig.client()
         client.send(start)
@@ -220,7 +220,7 @@ async def test_slow_heads_and_bodies_are_given_up(rig: Rig, monkeypatch: pytest.
 
 
 async def test_an_idle_connection_is_ended_without_a_word(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "IDLE_CLIENT_S", 0)
+    monkeypatch.setattr(pace_module, "IDLE_CLIENT_S", 0)
     client = await rig.client()
     client.send(get(b"/v1/models"))
     await client.answer()

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sleepd.core.model import ModelSpec
-from sleepd.gateway import client as client_module
 from sleepd.gateway import front as front_module
+from sleepd.gateway import pace as pace_module
 from sleepd.gateway.errors import chunk
+from sleepd.gateway.pace import sweep
 from sleepd.gateway.settings import GatewaySettings
 from tests.gateway.rig import CHAT, OK, Rig, Seen, answer, get, post
 
@@ -161,7 +162,7 @@ async def test_an_answer_that_comes_before_the_body_is_whole_reaches_its_client(
 async def test_a_long_stream_is_not_cut_at_the_first_moment_its_client_is_slow(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "UNREAD_S", 300)
+    monkeypatch.setattr(pace_module, "UNREAD_S", 300)
     go = asyncio.Event()
 
     async def play(request: Seen, writer: asyncio.StreamWriter) -> None:
@@ -176,11 +177,11 @@ async def test_a_long_stream_is_not_cut_at_the_first_moment_its_client_is_slow(
         await client.head()
         connection = next(iter(rig.gateway._front.connections))
         for _ in range(400):
-            connection.sweep()
+            sweep(connection)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         go.set()
         await rig.until(lambda: not connection.is_writable, "the client to be slow")
-        connection.sweep()
+        sweep(connection)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
             assert len(await client.reader.readuntil(b"\r\n0\r\n\r\n")) > 4 << 20
@@ -194,11 +195,11 @@ async def test_a_head_has_its_time_from_its_own_first_byte(root: Path) -> None:
         await client.answer()
         connection = next(iter(rig.gateway._front.connections))
         for _ in range(60):
-            connection.sweep()
+            sweep(connection)
         request = post(CHAT)
         client.send(request[:20])
-        await rig.until(lambda: connection._head_fed, "the head to begin")
-        connection.sweep()
+        await rig.until(lambda: connection.head_fed, "the head to begin")
+        sweep(connection)
         client.send(request[20:])
         assert (await client.answer())[0] == 200
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.api.server import SocketTaken
+from sleepd.api.sockets import SocketTaken
 from sleepd.config.listen import parse_listen
 from sleepd.config.settings import GatewaySettings
 from sleepd.core.model import ModelSpec

@@ -34,8 +34,7 @@ class Prometheus:
     """One real Prometheus on loopback, with a database of its own."""
 
     def __init__(self, programs: Path, root: Path, target: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         written = (EXAMPLES / "prometheus" / "prometheus.yml").read_text().replace("15s", "500ms")
         assert "127.0.0.1:9800" in written
         for name in ("rules.yml", "alerts.yml"):

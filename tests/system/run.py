@@ -2,7 +2,7 @@
 
 Boots throw-away machines (machine.sh), one with this system's own systemd and one with a newer one, puts into each what
 `make install` installs, and runs pytest in there. Needs root, unshare with cgroup2, and Debian 12's packages systemd,
-dbus, polkitd and iproute2; without them it says why and ends with 0, or with 1 where SLEEPD_SYSTEMD=required.
+dbus, polkitd, iproute2 and procps; without them it says why and ends with 0, or with 1 where SLEEPD_SYSTEMD=required.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMIT_S = 900
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--real-vllm", action="store_true", help="with real vLLM servers, on the newer systemd alone")
+    parser.add_argument("--real-vllm", action="store_true", help="with real vLLM servers, on its own systemd alone")
     parser.add_argument("--only", choices=("own", "newer"), help="one systemd alone")
     parser.add_argument("words", nargs="*", help="for pytest")
     options = parser.parse_args()
@@ -41,9 +41,8 @@ def main() -> int:
         return 1 if os.environ.get("SLEEPD_SYSTEMD") == "required" else 0
     tree = install()
     library = build(CACHE / "nvml")
-    versions = {"own": "", "newer": fetch_newer()}
-    if options.only or options.real_vllm:
-        versions = {name: debs for name, debs in versions.items() if name == (options.only or "own")}
+    names = (options.only or "own",) if options.only or options.real_vllm else ("own", "newer")
+    versions = {name: fetch_newer() if name == "newer" else "" for name in names}
     words = ["-m", "vllm and systemd" if options.real_vllm else "systemd and not vllm", *options.words]
     if not any(word.startswith("tests/") for word in words):
         words.append("tests/system")
@@ -125,7 +124,9 @@ def start(name: str, debs: str, tree: Path, library: Path, words: list[str]) -> 
     environ = environment(name, debs)
     began_s = time.monotonic()
     subprocess.run([MACHINE, "up"], env=environ, check=True)
-    print(f"{name} systemd is up after {time.monotonic() - began_s:.1f} s", flush=True)
+    asked = [MACHINE, "exec", "systemctl", "show", "--value", "--property=Version"]
+    version = subprocess.run(asked, env=environ, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    print(f"{name} systemd, {version}, is up after {time.monotonic() - began_s:.1f} s", flush=True)
     copy = f"cp -a --no-preserve=ownership {tree}/. / && install -D {library} /opt/nvml/{library.name}"
     subprocess.run([MACHINE, "exec", "sh", "-c", copy], env=environ, check=True)
     inside = ["PYTHONDONTWRITEBYTECODE=1", f"SLEEPD_MACHINE={name}", f"HOME={os.environ.get('HOME', '/root')}"]

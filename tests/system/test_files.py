@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_it_works_in_a_narrower_sandbox(system: System, dropin: str) -> None:
             "curl", "-s", "http://127.0.0.1:8800/v1/completions", "-H", "content-type: application/json", "-d", body
         )
         assert before in said.stdout
+    finally:
+        placed.unlink()
+        systemctl("daemon-reload")
+
+
+def test_the_delay_between_starts_grows_where_systemd_knows_how(system: System) -> None:
+    placed = system.drop_in("sleepd.service", "zz-test", (DROPINS / "growing-delay.conf").read_text())
+    try:
+        systemctl("daemon-reload")
+        known = int(re.split(r"\D", systemctl("show", "--value", "--property=Version").stdout)[0]) >= 254
+        assert show("sleepd.service", "LoadState") == "loaded"
+        found = (show("sleepd.service", "RestartSteps"), show("sleepd.service", "RestartMaxDelayUSec"))
+        assert found == (("5", "30s") if known else ("", ""))
     finally:
         placed.unlink()
         systemctl("daemon-reload")

@@ -15,7 +15,8 @@ from api_rig import OPEN_ROLES, FakeDaemon, serving
 
 from sleepd.api.daemon import ReloadOutcome
 from sleepd.api.routes import ROUTES
-from sleepd.api.server import SocketTaken, bind_socket, start_api
+from sleepd.api.server import start_api
+from sleepd.api.sockets import SocketTaken, bind_socket
 from sleepd.core.events import Answer, AnswerKind, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.model import Missing, MissingReason
 from sleepd.service.listeners import check_names

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.core.dialect import NEWEST_READ, NO_RELOAD_FORMATS, RECIPES, Recipe, Remedy, capabilities, recipe_of
+from sleepd.core.dialect import (
+    NEWEST_READ,
+    NO_RELOAD_FORMATS,
+    RECIPES,
+    Recipe,
+    Remedy,
+    capabilities,
+    level1_unsafe,
+    recipe_of,
+)
 from sleepd.core.model import EngineFacts, Release
 from sleepd.core.plan import Verb, plan_wake
 from sleepd.core.remedy import remedies_for
@@ -105,7 +114,7 @@ def test_a_release_gets_its_row(release, row):
     assert recipe_of(release).sleep_mode_parameter is mode
     for fenced in (True, False):
         caps = capabilities(facts, fenced=fenced)
-        assert (not caps.level1_unsafe) is (level1 == OPEN or fenced)
+        assert (not level1_unsafe(facts, fenced=fenced)) is (level1 == OPEN or fenced)
         assert (not caps.level2_unsafe) is (level2 == OPEN or (level2 == FENCED_ONLY and fenced))
 
 
@@ -219,22 +228,21 @@ def test_level_2_between_0_17_and_0_23_says_that_it_resumes_too_early():
 
 @pytest.mark.parametrize("release", [(0, 16), (0, 34), None])
 def test_what_forbids_level_1_forbids_level_2_in_the_same_words(release):
-    caps = capabilities(facts_of(release), fenced=False)
-    assert "fenced = true" in caps.level1_unsafe
-    assert caps.level2_unsafe == caps.level1_unsafe
+    facts = facts_of(release)
+    assert "fenced = true" in level1_unsafe(facts, fenced=False)
+    assert capabilities(facts, fenced=False).level2_unsafe == level1_unsafe(facts, fenced=False)
 
 
 @pytest.mark.parametrize("release", [(0, 10, 1), (0, 34), None])
 def test_behind_a_fence_level_2_stays_forbidden_where_no_recipe_was_read(release):
-    caps = capabilities(facts_of(release), fenced=True)
-    assert caps.level1_unsafe == ""
-    assert "cannot restore weights over HTTP reliably" in caps.level2_unsafe
+    facts = facts_of(release)
+    assert level1_unsafe(facts, fenced=True) == ""
+    assert "cannot restore weights over HTTP reliably" in capabilities(facts, fenced=True).level2_unsafe
 
 
 def test_no_sleep_mode_forbids_every_level_whatever_the_fence():
-    caps = capabilities(facts_of((0, 32), sleep_mode=False), fenced=True)
-    assert "--enable-sleep-mode" in caps.level1_unsafe
-    assert capabilities(facts_of((0, 32), sleep_mode=None), fenced=True).level1_unsafe == ""
+    assert "--enable-sleep-mode" in level1_unsafe(facts_of((0, 32), sleep_mode=False), fenced=True)
+    assert level1_unsafe(facts_of((0, 32), sleep_mode=None), fenced=True) == ""
 
 
 # --- facts that forbid a level only in some releases --------------------------------------------------------------
@@ -257,8 +265,8 @@ def test_a_fact_forbids_level_2_below_its_release(change, release, named):
 
 
 def test_a_kv_connector_forbids_level_1_too_until_0_33():
-    assert "KV connector" in capabilities(facts_of((0, 32), kv_connector="LMCache"), fenced=True).level1_unsafe
-    assert capabilities(facts_of((0, 33), kv_connector="LMCache"), fenced=True).level1_unsafe == ""
+    assert "KV connector" in level1_unsafe(facts_of((0, 32), kv_connector="LMCache"), fenced=True)
+    assert level1_unsafe(facts_of((0, 33), kv_connector="LMCache"), fenced=True) == ""
 
 
 def test_a_checkpoint_that_is_read_and_one_named_by_its_repository_may_be_reloaded():

@@ -47,7 +47,6 @@ def _ask_stop(stage: Stage, name: str, drawn: Arguments) -> None:
     """sleepctl stop, and some time later sleepctl start."""
     if not stage.daemon.alive or stage.unit_of(name) is None:
         return
-    epoch = stage.daemon.tally.deaths
     stage.ask(lambda w: StopAsked(w, name, "operator", 60.0), 60.0, lambda answer: None)
 
     def start() -> None:
@@ -55,7 +54,6 @@ def _ask_stop(stage: Stage, name: str, drawn: Arguments) -> None:
             stage.account.stopped_by_person.discard(name)
             stage.ask(lambda w: StartAsked(w, name, "operator", 60.0), 60.0, lambda answer: None)
 
-    assert epoch == stage.daemon.tally.deaths
     stage.later(float(drawn["lasts_s"] or 0.0), start)
 
 

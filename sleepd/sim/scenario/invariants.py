@@ -9,7 +9,7 @@ from math import inf
 
 from sleepd.core.groups import takes_place
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import SERVING, SETTLED, State
+from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.world import Phase, TaskKind, is_pinned
 from sleepd.sim.scenario.stage import Stage
@@ -180,7 +180,7 @@ def what_was_learned_is_true(stage: Stage) -> None:
     for name, record in stage.daemon.world.models.items():
         server, footprint = stage.servers[name], record.footprint
         engine = server.engine
-        asleep = record.life.state in (State.ASLEEP_L1, State.ASLEEP_L2)
+        asleep = record.life.state in ASLEEP
         if name in stage.account.blamed or engine is None or not asleep or name in stage.daemon.world.tasks:
             continue
         for gpu in stage.host.gpus:

@@ -18,9 +18,8 @@ from sleepd.core.events import (
 )
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
-from sleepd.core.restarts import HOUR_S
 from sleepd.core.unit import UnitOrder
-from sleepd.core.units import Seconds
+from sleepd.core.units import HOUR_S, Seconds
 from sleepd.core.world import LIFTS, UNIT_TASKS, TaskKind
 from sleepd.sim.host import GpuShare, RamShare
 from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_name, unit_of
