@@ -6,8 +6,6 @@ Endpoints and releases: docs/vllm.md.
 """
 
 import asyncio
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,15 @@ from sleepd.adapters.credentials import Credentials
 from sleepd.adapters.direct import DirectConnections
 from sleepd.adapters.processes import Process, ProcessFinder
 from sleepd.adapters.threads import in_thread
+from sleepd.adapters.vllm_answers import (
+    Refusal,
+    incarnation_of,
+    member,
+    parse,
+    read_control,
+    read_sleeping,
+    start_of,
+)
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
@@ -33,7 +40,6 @@ from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 
 BODY_LIMIT = 4 << 20
-TEXT_LIMIT = 500
 CONNECT_S = 5.0
 FIRST_LOOK_S = 30.0
 SCAN_S = 10.0
@@ -107,7 +113,7 @@ class VllmServer:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
                 return Missing(MissingReason.REFUSED, detail, asked_s)
             return Missing(MissingReason.TIMED_OUT, f"no answer within {limit_s:g} s", asked_s)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return Missing(refusal.reason, refusal.detail, asked_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if not is_refusal(error):
@@ -122,9 +128,9 @@ class VllmServer:
             if fence and asking:
                 await asking
             scrape = await self._scrape()
-            incarnation, facts = _incarnation(scrape), self._facts
+            incarnation, facts = incarnation_of(scrape), self._facts
             if incarnation is None and facts is not None and facts.incarnation is not None and not self._ended():
-                raise _Refusal(MissingReason.UNREADABLE, "a metrics page without process_start_time_seconds")
+                raise Refusal(MissingReason.UNREADABLE, "a metrics page without process_start_time_seconds")
             if facts is None or facts.incarnation != incarnation:
                 limit.reschedule(asyncio.get_running_loop().time() + FIRST_LOOK_S)
                 facts = await self._discover(incarnation)
@@ -173,23 +179,23 @@ class VllmServer:
             self._filtered = False
         status, body = await self._get("/metrics")
         if status != 200:
-            raise _Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
+            raise Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
 
     async def _scrape_again(self, incarnation: str | None) -> Scrape:
         """The counters once more, of the process that was asked in between and of no other."""
         scrape = await self._scrape()
-        if _incarnation(scrape) != incarnation:
-            raise _Refusal(MissingReason.UNREADABLE, "the server was replaced while it was looked at")
+        if incarnation_of(scrape) != incarnation:
+            raise Refusal(MissingReason.UNREADABLE, "the server was replaced while it was looked at")
         return scrape
 
     async def _discover(self, incarnation: str | None) -> EngineFacts:
         if self._facts is not None:
             # Another process than before: it may be a release that filters.
             self._filtered = True
-        version = _member(await self._get_json("/version"), "version")
+        version = member(await self._get_json("/version"), "version")
         if not isinstance(version, str):
-            raise _Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
+            raise Refusal(MissingReason.NOT_VLLM, self._other("vLLM's /version", "something else"))
         models = await self._list_models()
         info = await self._get_json("/server_info", [("config_format", "json")])
         listed = await self._get_json("/openapi.json")
@@ -201,8 +207,8 @@ class VllmServer:
         status, body = await self._get("/v1/models")
         if status == 401:
             detail = f"wanted /v1/models, found status 401: {self._credentials.refused(self._spec.name)}"
-            raise _Refusal(MissingReason.UNAUTHORIZED, detail)
-        return _parse(body) if status == 200 else None
+            raise Refusal(MissingReason.UNAUTHORIZED, detail)
+        return parse(body) if status == 200 else None
 
     async def _measure(self, model_path: str) -> int | None:
         """The checkpoint's bytes, or None where the disk does not tell in time or still owes an earlier answer."""
@@ -219,18 +225,7 @@ class VllmServer:
         return f"wanted {wanted} of {self._spec.url}, found {found}; check url in [models.{self._spec.name}]"
 
     async def _ask_sleeping(self) -> bool:
-        status, body = await self._get("/is_sleeping")
-        if status == 404:
-            detail = "wanted /is_sleeping, found status 404; start the server with VLLM_SERVER_DEV_MODE=1"
-            raise _Refusal(MissingReason.NO_DEV_MODE, detail)
-        if status in (401, 403):
-            detail = f"wanted /is_sleeping without a key, found status {status}; let the daemon reach the server itself"
-            raise _Refusal(MissingReason.UNAUTHORIZED, detail)
-        answer = _member(_parse(body), "is_sleeping")
-        if status != 200 or not isinstance(answer, bool):
-            wanted = 'wanted {"is_sleeping": true or false}'
-            raise _Refusal(MissingReason.UNREADABLE, f"{wanted}, found status {status}: {_start(body)}")
-        return answer
+        return read_sleeping(*await self._get("/is_sleeping"))
 
     async def call(self, verb: Verb, *, timeout_s: Seconds, mode_parameter: bool) -> CallResult:
         """Send the one control call of this verb on a fresh connection, never twice. Waits `timeout_s` at most."""
@@ -238,14 +233,7 @@ class VllmServer:
         result = await self._post(request.path, request.query, request.body, timeout_s)
         if isinstance(result, NoAnswer):
             return result
-        status, raw = result
-        answer = _parse(raw)
-        if verb is Verb.RESET_PREFIX and status == 200 and _member(answer, "success") is False:
-            return Answered(409, "the prefix cache is held by requests")
-        if status == 200:
-            return Answered(status, str(_member(answer, "status") or ""))
-        message = _member(_member(answer, "error"), "message") or _member(answer, "detail")
-        return Answered(status, str(message or _start(raw))[:TEXT_LIMIT])
+        return read_control(verb, *result)
 
     async def complete(
         self, prompt: str, *, api_name: str, timeout_s: Seconds, asks_at: str = COMPLETIONS
@@ -258,12 +246,12 @@ class VllmServer:
         status, raw = result
         if status == 401:
             return Answered(status, self._credentials.refused(self._spec.name))
-        return read_answer(asks_at, _parse(raw)) if status == 200 else Answered(status, _start(raw))
+        return read_answer(asks_at, parse(raw)) if status == 200 else Answered(status, start_of(raw))
 
     async def checksums(self, *, timeout_s: Seconds) -> str:
         """Return one digest over the checksums of all weights; empty where the server told none in time."""
         result = await self._post(WEIGHT_CHECKER, (), CHECKSUM_BODY, timeout_s)
-        return "" if isinstance(result, NoAnswer) or result[0] != 200 else read_checksums(_parse(result[1]))
+        return "" if isinstance(result, NoAnswer) or result[0] != 200 else read_checksums(parse(result[1]))
 
     async def close(self) -> None:
         for session in (self._looking, self._calling):
@@ -309,25 +297,13 @@ class VllmServer:
     async def _get_json(self, path: str, query: list[tuple[str, str]] | None = None) -> Any:
         """The parsed answer; None where the server has no such page or says no JSON."""
         status, body = await self._get(path, query)
-        return _parse(body) if status == 200 else None
+        return parse(body) if status == 200 else None
 
     def _connector(self, *, fresh: bool) -> aiohttp.BaseConnector:
         keep: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": 4.0}
         if self._socket:
             return aiohttp.UnixConnector(path=str(Path(self._socket)), **keep)
         return aiohttp.TCPConnector(limit=8, **keep)
-
-
-class _Refusal(Exception):
-    """The server answered, and what it answered means that there is no reading."""
-
-    def __init__(self, reason: MissingReason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
-
-
-def _incarnation(scrape: Scrape) -> str | None:
-    return f"pst:{scrape.process_start_s:.2f}" if scrape.process_start_s is not None else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -337,22 +313,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     if not response.content.at_eof():
         raise ValueError(f"wanted an answer below {BODY_LIMIT} bytes, found more")
     return body
-
-
-def _parse(body: bytes) -> Any:
-    """The JSON, or None: of no JSON, of one too deep to be an answer, of half characters that nothing could record."""
-    try:
-        parsed = json.loads(body)
-        if b"\\ud" in body.lower():
-            json.dumps(parsed, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        return None
-    return parsed
-
-
-def _member(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
-def _start(body: bytes) -> str:
-    return body[:TEXT_LIMIT].decode("utf-8", "replace").strip()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import sys
 
-from sleepd.cli import child
-from sleepd.cli.codes import BY_SIGNAL, DONE, OWN_FAILURE
-from sleepd.cli.prose import tell_problem
+from sleepd.cli.codes import DONE
 from sleepd.cli.screen import clean, print_text
-from sleepd.client import ApiProblem, Client, DaemonUnreachable
+from sleepd.cli.while_kept import run_while, shown
 from sleepd.core.units import format_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+
+    from sleepd.client import Client
+    from sleepd.client.holding import Holding
 
 
 def hold(client: Client, options: argparse.Namespace) -> int:
@@ -52,40 +52,14 @@ def _release(client: Client, options: argparse.Namespace) -> int:
     return DONE
 
 
-class Told(SystemExit):
-    """Somebody told sleepctl to end before CMD began."""
-
-
 def _while_running(client: Client, options: argparse.Namespace) -> int:
-    """Wake the model, run CMD while it is held, let go. Its own output goes to stderr alone: stdout is CMD's."""
+    """Wake the model, run CMD while it is held, let go."""
 
     def lost(why: str) -> None:
         print(f"sleepctl: {options.model} is no longer held: {clean(why)}; the command goes on", file=sys.stderr)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_early)
-    held = client.holding(
-        options.model, options.id, reason=options.reason or shown(options.cmd), timeout_s=options.timeout, on_lost=lost
-    )
-    try:
-        with held:
-            return child.run(options.cmd)
-    except DaemonUnreachable as error:
-        print(f"sleepctl: {clean(error)}", file=sys.stderr)
-    except ApiProblem as problem:
-        print("\n".join(tell_problem(problem, options.model)), file=sys.stderr)
-    except KeyboardInterrupt:
-        return BY_SIGNAL + signal.SIGINT
-    except Told as told:
-        return BY_SIGNAL + int(str(told.code))
-    return OWN_FAILURE
+    def keep() -> Holding:
+        reason = options.reason or shown(options.cmd)
+        return client.holding(options.model, options.id, reason=reason, timeout_s=options.timeout, on_lost=lost)
 
-
-def end_early(number: int, _: object) -> None:
-    raise Told(number)
-
-
-def shown(cmd: list[str]) -> str:
-    """Return the command as a reason: what is printable of its beginning."""
-    text = clean(" ".join(cmd))
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return run_while(keep, options.cmd, options.model)

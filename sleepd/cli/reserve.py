@@ -8,19 +8,17 @@ import secrets
 import signal
 import sys
 
-from sleepd.cli import child
-from sleepd.cli.codes import BY_SIGNAL, DONE, OWN_FAILURE, REFUSED
-from sleepd.cli.hold import Told, end_early, shown
-from sleepd.cli.prose import tell_problem
+from sleepd.cli.codes import DONE, REFUSED
 from sleepd.cli.reservations_table import name_gpus
 from sleepd.cli.screen import clean, print_text
-from sleepd.client import ApiProblem, Client, DaemonUnreachable
+from sleepd.cli.while_kept import Told, heed_signals, run_while, shown
 from sleepd.core.units import format_duration, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from sleepd.client import Client
     from sleepd.client.reserving import Reserving
     from sleepd.wire.reservation_shapes import Reservation
 
@@ -73,8 +71,7 @@ def _for_a_time(client: Client, options: argparse.Namespace) -> int:
 def _until_interrupted(client: Client, options: argparse.Namespace) -> int:
     """Keep it until told to end; refused or lost, the exit code says so."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_early)
+    heed_signals()
     try:
         with _reserving(client, options, options.reason, "") as kept:
             assert kept.reservation is not None
@@ -95,21 +92,9 @@ def _until_interrupted(client: Client, options: argparse.Namespace) -> int:
 
 
 def _while_running(client: Client, options: argparse.Namespace) -> int:
-    """Make the room, run CMD while it is kept, give it back. Its own output goes to stderr alone: stdout is CMD's."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end_early)
-    try:
-        with _reserving(client, options, options.reason or shown(options.cmd), "; the command goes on"):
-            return child.run(options.cmd)
-    except DaemonUnreachable as error:
-        print(f"sleepctl: {clean(error)}", file=sys.stderr)
-    except ApiProblem as problem:
-        print("\n".join(tell_problem(problem)), file=sys.stderr)
-    except KeyboardInterrupt:
-        return BY_SIGNAL + signal.SIGINT
-    except Told as told:
-        return BY_SIGNAL + int(str(told.code))
-    return OWN_FAILURE
+    """Make the room, run CMD while it is kept, give it back."""
+    reason = options.reason or shown(options.cmd)
+    return run_while(lambda: _reserving(client, options, reason, "; the command goes on"), options.cmd)
 
 
 def _reserving(client: Client, options: argparse.Namespace, reason: str, after: str) -> Reserving:

@@ -77,5 +77,15 @@ def say_unreachable(path: str, error: OSError) -> str:
     return f"no daemon at {path}: {why(error)}"
 
 
+def silent(path: str, error: BaseException) -> DaemonUnreachable:
+    """Whoever listens at the socket gave no answer."""
+    return DaemonUnreachable(f"the daemon at {path} did not answer: {why(error)}")
+
+
+def broke_off(path: str, error: BaseException | None = None) -> DaemonUnreachable:
+    """A stream ended in the midst of it."""
+    return DaemonUnreachable(f"the daemon at {path} broke off{f': {why(error)}' if error else ''}")
+
+
 def why(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,8 +106,9 @@ def attach_reservation(
     reason: str,
     timeout_s: float,
 ) -> Request:
-    """A stream that begins at once and tells what the grant waits for."""
-    body = _size(gpus, bytes_per_gpu, pid, reason, timeout_s) | {"attach": True, "wait": False}
+    """A stream that begins at once and tells what the grant waits for. `pid` None: this process."""
+    own = os.getpid() if pid is None else pid
+    body = _size(gpus, bytes_per_gpu, own, reason, timeout_s) | {"attach": True, "wait": False}
     return Request("PUT", of_reservation(reservation_id), body)
 
 

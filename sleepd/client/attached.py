@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import suppress
-from json import loads
 
-from sleepd.client.answers import ApiProblem, DaemonUnreachable
+from sleepd.client.answers import ApiProblem, DaemonUnreachable, broke_off
 from sleepd.client.asks import RETRY_S
+from sleepd.client.attached_lines import read_begin, read_end
 from sleepd.client.http1 import Answer, BrokenAnswer
 
 TYPE_CHECKING = False
@@ -27,34 +27,32 @@ class Attached:
     `lost` says why it is over although the block is not (somebody ended it), and is empty else.
     """
 
-    def __init__(self, client: Client, name: str, on_lost: Callable[[str], None] | None) -> None:
-        """`on_lost` is told, in another thread, when `lost` is set."""
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        ask: Callable[[bool], Request],
+        release: Callable[[], object],
+        on_lost: Callable[[str], None] | None,
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> None:
+        """`ask` makes the request that opens the stream, which may wait only the first time (True); `release` ends what
+        is kept. `on_progress` is told what the beginning waits for; `on_lost`, in another thread, when `lost` is set.
+        """
         self.lost = ""
-        self._client, self._on_lost = client, on_lost
+        self._client, self._ask, self._release = client, ask, release
+        self._on_lost, self._on_progress = on_lost, on_progress
         self._lock, self._over = threading.Lock(), threading.Event()
         self._stream: Answer | None = None
         self._keeper = threading.Thread(target=self._keep, name=name, daemon=True)
 
-    def _request(self, *, wait: bool) -> Request:
-        """The request that opens its stream: the first time with `wait`, and without when it is asked for again."""
-        raise NotImplementedError
-
-    def _release(self) -> None:
-        """Let the daemon know that it is over. Raises ApiProblem, DaemonUnreachable."""
-        raise NotImplementedError
-
-    def _begin(self) -> Any:
-        """Return the first line of the stream; more may be taken from `_lines`."""
-        self._lines = self._attach(wait=True)
-        return loads(next(self._lines))
-
-    def _enter(self, begin: Callable[[], None]) -> None:
-        """Return once `begin` did and the stream is watched. Raises ApiProblem, DaemonUnreachable."""
+    def _enter(self) -> Any:
+        """Return what is kept once it is there and its stream is watched. Raises ApiProblem, DaemonUnreachable."""
         try:
-            begin()
+            kept = self._begin()
         except (OSError, BrokenAnswer, StopIteration, ValueError):
             self._close_stream()
-            raise DaemonUnreachable(f"the daemon at {self._client.socket_path} broke off") from None
+            raise broke_off(self._client.socket_path) from None
         except (ApiProblem, DaemonUnreachable):
             self._close_stream()
             raise
@@ -68,6 +66,13 @@ class Attached:
             self._keeper.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return kept
+
+    def _begin(self) -> Any:
+        self._lines = self._attach(wait=True)
+        while (kept := read_begin(next(self._lines), self._on_progress)) is None:
+            pass
+        return kept
 
     def __exit__(self, *_: object) -> None:
         """Let go; where the daemon cannot be told, it lets go itself within 30 s."""
@@ -84,7 +89,7 @@ class Attached:
             self._release()
 
     def _attach(self, *, wait: bool) -> Iterator[bytes]:
-        stream = self._client.open_stream(self._request(wait=wait))
+        stream = self._client.open_stream(self._ask(wait))
         with self._lock:
             self._stream = stream
             if self._over.is_set():
@@ -104,7 +109,7 @@ class Attached:
         """Return when the stream ended, or broke."""
         with suppress(OSError, BrokenAnswer, ValueError):
             for line in self._lines:
-                self._lose(loads(line).get("ended", ""))
+                self._lose(read_end(line))
         self._close_stream()
 
     def _close_stream(self) -> None:

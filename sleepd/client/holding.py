@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
-from sleepd.client import asks
 from sleepd.client.attached import Attached
 
 TYPE_CHECKING = False
@@ -23,34 +20,17 @@ class Holding(Attached):
     def __init__(
         self,
         client: Client,
+        hold_id: str,
         model: str,
-        hold_id: str | None = None,
-        *,
-        reason: str = "",
-        wake: bool = True,
-        timeout_s: float = 600.0,
-        on_lost: Callable[[str], None] | None = None,
+        ask: Callable[[bool], Request],
+        on_lost: Callable[[str], None] | None,
     ) -> None:
-        """`on_lost` is told, in another thread, when `lost` is set. `timeout_s` bounds the wake."""
-        self.id = hold_id or f"{model}-{secrets.token_hex(6)}"
-        self.model = model
+        """`ask` and `on_lost`: see Attached."""
+        self.id, self.model = hold_id, model
         self.hold: shapes.Hold | None = None
-        self._reason, self._wake, self._timeout_s = reason, wake, timeout_s
-        super().__init__(client, f"hold {self.id}", on_lost)
+        super().__init__(client, f"hold {hold_id}", ask, lambda: client.release(hold_id), on_lost)
 
     def __enter__(self) -> Holding:
         """Return once the model is awake and held. Raises ApiProblem, DaemonUnreachable."""
-
-        def begin() -> None:
-            self.hold = self._begin()
-
-        self._enter(begin)
+        self.hold = self._enter()
         return self
-
-    def _request(self, *, wait: bool) -> Request:
-        return asks.attach(
-            self.id, self.model, reason=self._reason, wake=self._wake, wait=wait, timeout_s=self._timeout_s
-        )
-
-    def _release(self) -> None:
-        self._client.release(self.id)

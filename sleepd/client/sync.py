@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 from sleepd.client import asks
-from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
-from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
+from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, silent
+from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, Request
 from sleepd.client.http1 import Answer, BrokenAnswer, connect, send
 
 TYPE_CHECKING = False
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from sleepd.client.holding import Holding
     from sleepd.client.reserving import Reserving
-    from sleepd.client.sse import EventLines
     from sleepd.wire import answers, history_shapes, reservation_shapes, shapes
 
 
@@ -188,10 +186,19 @@ class Client:
         timeout_s: float = 600.0,
         on_lost: Callable[[str], None] | None = None,
     ) -> Holding:
-        """Keep the model awake while a `with` block runs; see Holding. `hold_id` None: one nobody else has."""
+        """Keep the model awake while a `with` block runs; see Holding. `hold_id` None: one nobody else has.
+
+        `timeout_s` bounds the wake; `on_lost` is told, in another thread, when the Holding's `lost` is set.
+        """
+        from sleepd.client.attached_lines import new_id
         from sleepd.client.holding import Holding
 
-        return Holding(self, model, hold_id, reason=reason, wake=wake, timeout_s=timeout_s, on_lost=on_lost)
+        own_id = hold_id or new_id(model)
+
+        def ask(wait: bool) -> Request:
+            return asks.attach(own_id, model, reason=reason, wake=wake, wait=wait, timeout_s=timeout_s)
+
+        return Holding(self, own_id, model, ask, on_lost)
 
     # reserving
 
@@ -241,17 +248,18 @@ class Client:
         on_progress: Callable[[reservation_shapes.Reservation], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
     ) -> Reserving:
-        """Reserve bytes on each of the GPUs while a `with` block runs; see Reserving."""
+        """Reserve bytes on each of the GPUs while a `with` block runs; see Reserving.
+
+        `pid`: whose processes hold what is the job's own already; None: this process. `timeout_s` bounds the wait for
+        the room; `on_progress` is told meanwhile what it waits for. `on_lost` is told, in another thread, when the
+        Reserving's `lost` is set.
+        """
+        from sleepd.client.attached_lines import new_id
         from sleepd.client.reserving import Reserving
 
-        return Reserving(
-            *(self, gpus, bytes_per_gpu, reservation_id),
-            reason=reason,
-            timeout_s=timeout_s,
-            pid=pid,
-            on_progress=on_progress,
-            on_lost=on_lost,
-        )
+        own_id = reservation_id or new_id("job")
+        request = asks.attach_reservation(own_id, gpus, bytes_per_gpu, pid, reason=reason, timeout_s=timeout_s)
+        return Reserving(self, own_id, request, on_progress, on_lost)
 
     # streams
 
@@ -263,41 +271,9 @@ class Client:
         Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
         began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
         """
-        from sleepd.client.sse import EventLines
+        from sleepd.client.events import read_events
 
-        lines = EventLines(since)
-        answer = self.open_stream(asks.events(since, follow=follow))
-        while True:
-            broke: DaemonUnreachable | None = None
-            try:
-                yield from self._read_events(answer, lines)
-            except DaemonUnreachable as error:
-                broke = error
-            if not follow or resume_for_s <= 0:
-                if broke is not None:
-                    raise broke
-                return
-            answer = self._open_again(lines, time.monotonic() + resume_for_s)
-
-    def _open_again(self, lines: EventLines, deadline_s: float) -> Answer:
-        while True:
-            time.sleep(RETRY_S)
-            try:
-                return self.open_stream(asks.events(lines.last_id, follow=True))
-            except DaemonUnreachable:
-                if time.monotonic() >= deadline_s:
-                    raise
-
-    def _read_events(self, answer: Answer, lines: EventLines) -> Iterator[dict[str, Any]]:
-        try:
-            for raw in answer.lines():
-                event = lines.take(raw)
-                if event is not None:
-                    yield event
-        except (OSError, BrokenAnswer) as error:
-            raise DaemonUnreachable(f"the daemon at {self.socket_path} broke off: {why(error)}") from None
-        finally:
-            answer.close()
+        return read_events(self, since, follow=follow, resume_for_s=resume_for_s)
 
     def open_stream(self, request: Request) -> Answer:
         """Return the head of an answer that has no end of its own; its pieces may come BEAT_LIMIT_S apart."""
@@ -323,7 +299,7 @@ class Client:
         try:
             return read_reply(answer.status, answer.read())
         except (OSError, BrokenAnswer) as error:
-            raise self._silent(error) from None
+            raise silent(self.socket_path, error) from None
         finally:
             answer.close()
 
@@ -336,10 +312,7 @@ class Client:
         try:
             return send(connected, request.method, request.path, body)
         except (OSError, BrokenAnswer) as error:
-            raise self._silent(error) from None
-
-    def _silent(self, error: Exception) -> DaemonUnreachable:
-        return DaemonUnreachable(f"the daemon at {self.socket_path} did not answer: {why(error)}")
+            raise silent(self.socket_path, error) from None
 
 
 __all__ = ["ApiProblem", "Client", "DaemonUnreachable", "Reply"]

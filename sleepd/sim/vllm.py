@@ -14,8 +14,9 @@ from types import MappingProxyType
 from sleepd.sim import vllm_bodies as bodies
 from sleepd.sim import vllm_info as info
 from sleepd.sim.dialects import dialect_of
+from sleepd.sim.vllm_calls import HANG_S
 from sleepd.sim.vllm_control import ControlRoutes
-from sleepd.sim.vllm_core import HANG_S, EngineCore
+from sleepd.sim.vllm_core import EngineCore
 from sleepd.sim.vllm_faults import Fault, FaultQueue
 from sleepd.sim.vllm_inference import InferenceRoutes
 from sleepd.sim.vllm_types import (
@@ -92,7 +93,7 @@ class SimEngine:
         self._control = ControlRoutes(spec, self.dialect, scheduler, self._core)
         self._inference = InferenceRoutes(spec, self._core, self._wall_s)
         self._routes = info.routes_of(spec, self.dialect)
-        self._open: set[CallHandle] = set()
+        self._open: dict[CallHandle, None] = {}  # in the order of their coming, so that a seed plays alike every time
         self._in_flight = 0
         self._http_requests: Counter[tuple[str, str, str]] = Counter()
         self._http_seconds: dict[tuple[str, str], tuple[int, float]] = {}
@@ -110,7 +111,7 @@ class SimEngine:
             handle.ended = True
             handle._tell(_REFUSED)
             return handle
-        self._open.add(handle)
+        self._open[handle] = None
         refusal = self._refuse(request)
         if refusal is not None:
             self._answer(handle, refusal)
@@ -213,7 +214,7 @@ class SimEngine:
         if handle.ended:
             return
         handle.ended = True
-        self._open.discard(handle)
+        self._open.pop(handle, None)
         request = handle.request
         known = request.method in self._routes.get(request.path, ())
         self._in_flight -= handle.is_load

@@ -12,7 +12,8 @@ from typing import Any
 
 from sleepd.sim import vllm_bodies as bodies
 from sleepd.sim.dialects import Dialect
-from sleepd.sim.vllm_core import EngineCore, Work
+from sleepd.sim.vllm_calls import Work
+from sleepd.sim.vllm_core import EngineCore
 from sleepd.sim.vllm_types import EngineFailure, EngineSpec, HttpRequest, Scheduler, SimReply
 
 Answer = Callable[[SimReply], None]

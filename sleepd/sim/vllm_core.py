@@ -1,37 +1,21 @@
-"""The engine core: one thread that runs utility calls in order and, between them, steps the scheduler.
+"""The engine core: scheduler, executor and one worker behind utility calls, each of which is work for its one thread.
 
-That single thread is why `/is_sleeping` waits behind a running sleep, why streams stall meanwhile, and why a drain that
-nobody waits for any more still ends in a sleep. Source: vLLM v1/engine/core.py and v1/executor/abstract.py.
+A drain that nobody waits for any more still ends in a sleep. Source: vLLM v1/engine/core.py, v1/executor/abstract.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from sleepd.sim.dialects import Dialect
 from sleepd.sim.vllm_batch import Batch
+from sleepd.sim.vllm_calls import LATER, Done, UtilityCalls, Work
 from sleepd.sim.vllm_executor import Executor
 from sleepd.sim.vllm_faults import FaultQueue
 from sleepd.sim.vllm_generation import Generation
-from sleepd.sim.vllm_types import Cancellable, EngineFailure, EngineSpec, Scheduler
+from sleepd.sim.vllm_types import EngineFailure, EngineSpec, Scheduler
 from sleepd.sim.vllm_worker import KV_CACHE, Worker
-
-Done = Callable[[object], None]
-"""Gets the call's value, or the EngineFailure that ended it."""
-Work = Generator[float, None, object]
-LATER = object()  # the work has ended, its answer comes from an idle callback
-
-HANG_S = math.inf
-
-
-@dataclass(slots=True)
-class _Utility:
-    work: Work
-    done: Done
 
 
 class EngineCore:
@@ -54,12 +38,7 @@ class EngineCore:
         """What the scheduler leaves alone: new requests (a drain), everything, or nothing."""
         self.batch = Batch(scheduler, spec.max_num_seqs, self._step)
         self._idle_callbacks: list[tuple[int | None, Done]] = []
-        self._queue: deque[_Utility] = deque()
-        self._current: _Utility | None = None
-        self._timer: Cancellable | None = None
-        self._advancing = False
-        self.hung = False
-        """The running call waits for `release_hang`."""
+        self._calls = UtilityCalls(scheduler, self.batch.freeze, self._schedule)
         self.lost = False
         """It was killed and its server does not know: whoever asks it something waits for ever."""
         self.frontend_pause: str | None = None
@@ -86,7 +65,7 @@ class EngineCore:
     @property
     def busy(self) -> bool:
         """A utility call runs (or hangs) and everything else waits."""
-        return self._current is not None
+        return self._calls.busy
 
     def gauges(self) -> tuple[int, int]:
         """(running, waiting) as of the last step: frozen while nothing steps."""
@@ -120,14 +99,11 @@ class EngineCore:
 
     def call(self, work: Work, done: Done, delay_s: float = 0.0) -> None:
         """`work` runs when everything asked before it has ended, `delay_s` late (HANG_S: not before release_hang)."""
-        self._queue.append(_Utility(_delayed(work, delay_s) if delay_s else work, done))
-        self._advance()
+        self._calls.call(work, done, delay_s)
 
     def release_hang(self) -> None:
         """A hanging call goes on."""
-        if self.hung:
-            self.hung = False
-            self._advance()
+        self._calls.release_hang()
 
     def ask(self, question: Callable[[], object]) -> Work:
         """Work: the answer as it is when every earlier call has ended."""
@@ -261,66 +237,19 @@ class EngineCore:
     def silence(self) -> None:
         """SIGKILL: nothing more is done or said."""
         self.alive = False
-        self._queue.clear()
+        self._calls.stop()
         self._idle_callbacks.clear()
         self.batch.freeze()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _end_everything(self) -> None:
         self.silence()
         for generation in self.batch.everything():
             self.batch.end(generation, "error")
 
-    # the one thread
-
-    def _advance(self) -> None:
-        if self._advancing or self.hung or self._timer is not None:
-            return  # a running call's own timer brings it back
-        self._advancing = True
-        try:
-            while self.alive and self._run_one():
-                if not self._queue:
-                    self._schedule()
-        finally:
-            self._advancing = False
-
-    def _run_one(self) -> bool:
-        """Runs the current or next call as far as it goes now; False when none can go on."""
-        if self._current is None:
-            if not self._queue:
-                return False
-            self._current = self._queue.popleft()
-        utility = self._current
-        result: object
-        try:
-            delay_s = 0.0
-            while delay_s <= 0:
-                delay_s = next(utility.work)
-            self.batch.freeze()
-            self.hung = delay_s == HANG_S
-            if not self.hung:
-                self._timer = self._scheduler.call_later(delay_s, self._on_timer)
-            return False
-        except StopIteration as stop:
-            result = stop.value
-        except EngineFailure as error:
-            result = error
-        self._current = None
-        if result is not LATER:
-            utility.done(result)
-        return True
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._advance()
+    # scheduler
 
     def _step(self) -> None:
-        """One turn of the loop, unless a call holds the thread."""
-        if self.alive and not self.busy and not self._advancing:
-            self._schedule()
-            self._advance()  # an idle callback may have been queued
+        self._calls.step()
 
     def _schedule(self) -> None:
         if self.pause is None:
@@ -333,10 +262,8 @@ class EngineCore:
         elif self._idle_callbacks and (self.pause is not None or not self.batch.waiting):
             for level, done in self._idle_callbacks:
                 work = self.ask(lambda: None) if level is None else self._executor.sleep(level)
-                self._queue.append(_Utility(work, done))
+                self._calls.queue(work, done)
             self._idle_callbacks.clear()
-
-    # scheduler
 
     def _pause_scheduler(self, mode: str, *, clear_cache: bool) -> bool:
         """True when running requests must end first."""
@@ -356,8 +283,3 @@ class EngineCore:
 
     def _unpause(self) -> None:
         self.pause, self.refuses_new = None, False
-
-
-def _delayed(work: Work, delay_s: float) -> Work:
-    yield delay_s
-    return (yield from work)

@@ -8,24 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sleepd.core import wishes
-from sleepd.core.asking import (
-    Ask,
-    Call,
-    CallAndWatch,
-    Checksums,
-    Complete,
-    Got,
-    Look,
-    LookAndReadGpus,
-    LookUnit,
-    OrderUnit,
-    Pause,
-    Procedure,
-    ReadGpus,
-)
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import (
     Answer,
     AnswerKind,
@@ -33,56 +17,35 @@ from sleepd.core.events import (
     CallerGone,
     Command,
     Event,
-    Evidence,
-    GpusLooked,
-    HostLooked,
     LeaveStep,
     LookNow,
-    ModelLooked,
     Note,
     OpenGate,
     Record,
     RunStep,
     Saved,
-    StepEnd,
-    StepEnded,
     StepOrder,
     TaskEnded,
     Tick,
     Turn,
-    UnitLooked,
 )
-from sleepd.core.machine import answers_first, asks_sleeping, is_looked_at, poll_after_s, step, wants_processes
-from sleepd.core.memory import widen
-from sleepd.core.model import Known, Missing, MissingReason, Now, Settings, Span
-from sleepd.core.procedure import perform
+from sleepd.core.machine import answers_first, step
+from sleepd.core.model import Now, Settings
 from sleepd.core.rules import LocalTime
-from sleepd.core.unit_sightings import unit_after_s
-from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
 from sleepd.sim.host import SimHost
 from sleepd.sim.memory_store import apply_records
+from sleepd.sim.polls import Polls
+from sleepd.sim.steps import Steps
+from sleepd.sim.surroundings import Surroundings
 from sleepd.sim.units import SimManager
 from sleepd.sim.virtual_calendar import CALENDAR_KEPT_S, calendar_around
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 
-NVML_S = 0.005
 DISK_S = 0.002
-WATCH_EVERY_S = 0.5
-
-
-@dataclass(slots=True)
-class Upsets:
-    """What goes wrong in the daemon's own surroundings; the scenario sets it, the shell suffers it."""
-
-    fail_commits: int = 0
-    die_before_commit: bool = False
-    die_after_commit: bool = False
-    nvml_missing: bool = False
-    disk_slow_s: Seconds = 0.0
-    wall_offset_s: Seconds = 0.0
 
 
 @dataclass(slots=True)
@@ -108,13 +71,14 @@ class VirtualDaemon:
         host: SimHost,
         servers: dict[str, VirtualServer],
         *,
+        manager: SimManager | None = None,
         check: Callable[["VirtualDaemon"], None] = lambda daemon: None,
         tell: Callable[[Note], None] = lambda note: None,
     ) -> None:
         self.settings, self.time, self.host, self.servers = settings, time, host, servers
-        self.saved, self.upsets, self.tally = Saved(), Upsets(), Tally()
-        self.manager: SimManager | None = None
-        self.gates = Gates()
+        self._around = Surroundings(time, host, servers, manager)
+        self.saved, self.upsets, self.tally = Saved(), self._around.upsets, Tally()
+        self._begin_life()
         self.world: World = begin(settings, self.saved, self.now()).world
         self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
         self.alive = False
@@ -126,31 +90,29 @@ class VirtualDaemon:
         self._rejudged: tuple[str, ...] = ()
         self._due: Any = None
         self._turning = False
-        self._nvml_busy = False
-        self._procedures: dict[str, tuple[int, int, Procedure]] = {}
         self._answers: dict[int, Callable[[Answer], None]] = {}
         self._gone: set[int] = set()
         self._next_waiter = 1
 
-    def now(self) -> Now:
-        return Now(self._mono_s(), 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+    def _begin_life(self) -> None:
+        """What a life has of its own: gates, and the steps and polls that end with it."""
+        self.gates = Gates()
+        self._steps = Steps(self._around, self.gates, self.submit)
+        self._polls = Polls(self._around, self.settings, self.gates, lambda: self.world, self.submit)
 
-    def _mono_s(self) -> MonotonicS:
-        return 1000.0 + self.time.now()
+    def now(self) -> Now:
+        return self._around.now()
 
     def start(self) -> None:
         """Begin from what the database holds."""
-        self.alive, self._epoch = True, self._epoch + 1
+        self._end_life()
+        self.alive = True
         first = begin(self.settings, self.saved, self.now())
         self.world, self.saved = first.world, apply_records(self.saved, first.records)
-        self._events, self._answers, self._turning, self._nvml_busy = [], {}, False, False
+        self._events, self._answers, self._turning = [], {}, False
         self._owed, self._rejudged = (), ()
-        self.gates = Gates()
-        for name in self.servers:
-            self._poll_model(name, self._epoch)
-            if name in self.world.models and self.world.models[name].spec.unit:
-                self._poll_unit(name, self._epoch)
-        self._poll_gpus(self._epoch)
+        self._begin_life()
+        self._polls.begin()
         self._keep_calendar(self._epoch)
         self._wake_at(0.0)
 
@@ -162,10 +124,15 @@ class VirtualDaemon:
 
     def die(self) -> None:
         """As by SIGKILL: calls that are out go on at the servers, their answers reach nobody."""
-        self.alive, self._epoch = False, self._epoch + 1
+        self._end_life()
         self.tally.deaths += 1
         for name in self.servers:
             self.gates.of(name).open = False
+
+    def _end_life(self) -> None:
+        self.alive, self._epoch = False, self._epoch + 1
+        self._steps.end()
+        self._polls.end()
 
     def ask(self, make: Callable[[int], wishes.Ask], then: Callable[[Answer], None]) -> int:
         """Ask something; `then` gets the one answer, unless the daemon dies before."""
@@ -283,32 +250,21 @@ class VirtualDaemon:
             return
         due_s = self._deadlines.after(self.world, self.now())
         if due_s is not None:
-            self._wake_at(due_s - self._mono_s())
+            self._wake_at(due_s - self._around.mono_s())
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):
             self._assert_recorded(command.order)
             self.tally.steps += 1
-            self._run(command.order)
+            self._steps.run(command.order)
         elif isinstance(command, OpenGate):
             self.gates.open(command.model)
         elif isinstance(command, Answer):
             self._answer(command)
         elif isinstance(command, LookNow):
-            self._look_now(command)
+            self._polls.look_now(command)
         elif isinstance(command, LeaveStep):
-            self._leave_step(command)
-
-    def _look_now(self, command: LookNow) -> None:
-        epoch, name = self._epoch, command.model
-        if command.gpus and not self._nvml_busy:
-            self.time.call_later(0.05, lambda: self._read_gpus(epoch))
-        if command.unit:
-            self.time.call_later(0.05, lambda: self._look_at_unit(command.unit, epoch))
-        if name:
-            then = lambda reading: self._looked(name, reading, epoch)  # noqa: E731
-            ask = asks_sleeping(self.world.models[name])
-            self.time.call_later(0.05, lambda: self.servers[name].look(ask, 5.0, then))
+            self._steps.leave(command)
 
     def _answer(self, answer: Answer) -> None:
         then = self._answers.pop(answer.waiter, None)
@@ -321,173 +277,3 @@ class VirtualDaemon:
         task = self.saved.tasks.get(order.model)
         recorded = task is not None and task.id == order.task_id and task.cursor == order.cursor
         assert recorded, f"{order.step.verb} of {order.model} was acted on before it was recorded"
-
-    def _run(self, order: StepOrder) -> None:
-        procedure, epoch = perform(order, self._mono_s()), self._epoch
-        self._procedures[order.model] = (order.task_id, order.cursor, procedure)
-        self._drive(order, procedure, epoch, next(procedure))
-
-    def _leave_step(self, left: LeaveStep) -> None:
-        found = self._procedures.get(left.model)
-        if found is None or found[:2] != (left.task_id, left.cursor):
-            return
-        del self._procedures[left.model]
-        evidence = Evidence(None, "not waited for any longer", self._mono_s(), self._mono_s())
-        in_flight = self.gates.of(left.model).in_flight
-        self.submit(StepEnded(left.model, left.task_id, left.cursor, StepEnd.UNANSWERED, evidence, in_flight))
-
-    def _drive(self, order: StepOrder, procedure: Procedure, epoch: int, ask: Ask) -> None:
-        def then(value: Any) -> None:
-            if epoch != self._epoch or self._procedures.get(order.model, (0, 0, None))[2] is not procedure:
-                return
-            try:
-                following = procedure.send(Got(value, self._mono_s()))
-            except StopIteration as stop:
-                end, evidence = stop.value
-                del self._procedures[order.model]
-                in_flight = self.gates.of(order.model).in_flight
-                self.submit(StepEnded(order.model, order.task_id, order.cursor, end, evidence, in_flight))
-                return
-            self._drive(order, procedure, epoch, following)
-
-        server = self.servers[order.model]
-        if isinstance(ask, Call):
-            server.call(ask.verb, ask.timeout_s, ask.mode_parameter, then)
-        elif isinstance(ask, CallAndWatch):
-            self._call_and_watch(ask, server, then)
-        elif isinstance(ask, Look):
-            server.look(ask.ask_sleeping, ask.timeout_s, lambda reading: then(self._dated(reading)), fence=ask.fence)
-        elif isinstance(ask, Complete):
-            server.complete(ask.prompt, ask.timeout_s, then, api_name=ask.api_name, asks_at=ask.asks_at)
-        elif isinstance(ask, Checksums):
-            server.checksums(ask.timeout_s, then)
-        elif isinstance(ask, LookAndReadGpus):
-            both_s = self._mono_s()
-
-            def read_gpus(seen: Any) -> None:
-                gpus = self._see_gpus(both_s, processes=True)
-                self.time.call_later(NVML_S, lambda: then((self._dated(seen), gpus)))
-
-            server.look(True, ask.timeout_s, read_gpus, counters=ask.counters)
-        elif isinstance(ask, ReadGpus):
-            asked_s = self._mono_s()
-            self.time.call_later(NVML_S, lambda: then(self._see_gpus(asked_s, processes=True)))
-        elif isinstance(ask, LookUnit):
-            self._ask_unit(ask.unit, then)
-        elif isinstance(ask, OrderUnit):
-            assert self.manager is not None
-            self.manager.order(ask.unit, ask.order, ask.timeout_s, then)
-        elif isinstance(ask, Pause):
-            self.time.call_later(ask.seconds, lambda: then(None))
-        else:
-            then(Known(self.host.see_ram(), self._mono_s(), self._mono_s()))
-
-    def _call_and_watch(self, ask: CallAndWatch, server: VirtualServer, then: Callable[[Any], None]) -> None:
-        """Free memory is looked at while the call is out, more rarely than the daemon does: it costs events."""
-        span: dict[str, Span] = {}
-        out = True
-
-        def watch() -> None:
-            if out:
-                if not self.upsets.nvml_missing:
-                    widen(span, self.host.see_gpus(processes=False))
-                self.time.call_later(WATCH_EVERY_S, watch)
-
-        def ended(result: Any) -> None:
-            nonlocal out
-            out = False
-            then((result, span))
-
-        self.time.call_later(WATCH_EVERY_S, watch)
-        server.call(ask.verb, ask.timeout_s, ask.mode_parameter, ended)
-
-    def _dated(self, reading: Any) -> Any:
-        """The servers' clock starts at 0, the daemon's does not: readings carry the daemon's."""
-        if isinstance(reading, Known):
-            return Known(reading.value, reading.asked_at_s + 1000.0, reading.at_s + 1000.0)
-        return reading
-
-    def _poll_model(self, name: str, epoch: int) -> None:
-        if epoch != self._epoch or name not in self.world.models:
-            return
-        record, asked_s = self.world.models[name], self.time.now()
-
-        def then(reading: Any) -> None:
-            if epoch == self._epoch:
-                self._looked(name, reading, epoch)
-                self._await_poll(name, asked_s, epoch)
-
-        if not is_looked_at(self.world, name):
-            self._await_poll(name, asked_s, epoch)
-        else:
-            self.servers[name].look(asks_sleeping(record), 5.0, then, ask_connections=looks_at_connections(record))
-
-    def _await_poll(self, name: str, asked_s: Seconds, epoch: int) -> None:
-        """As the daemon's observer: what woke meanwhile is not waited for as long as the sleeper it was."""
-        if epoch != self._epoch or name not in self.world.models:
-            return
-        left_s = asked_s + poll_after_s(self.world.models[name], self.settings) - self.time.now()
-        if left_s <= 0:
-            self._poll_model(name, epoch)
-        else:
-            within_s = min(left_s, self.settings.poll_every_s)
-            self.time.call_later(within_s, lambda: self._await_poll(name, asked_s, epoch))
-
-    def _looked(self, name: str, reading: Any, epoch: int) -> None:
-        if epoch == self._epoch:
-            gate = self.gates.of(name)
-            self.submit(ModelLooked(name, self._dated(reading), gate.in_flight, gate.entered))
-
-    def _poll_unit(self, name: str, epoch: int) -> None:
-        if epoch == self._epoch and name in self.world.models:
-            self._look_at_unit(name, epoch)
-            self._await_unit(name, self._mono_s(), epoch)
-
-    def _await_unit(self, name: str, asked_s: Seconds, epoch: int) -> None:
-        """As the daemon's observer: how soon follows from what the unit is by then."""
-        if epoch != self._epoch or name not in self.world.models:
-            return
-        left_s = asked_s + unit_after_s(self.world.models[name], self.settings) - self._mono_s()
-        if left_s <= 1e-6:
-            self._poll_unit(name, epoch)
-        else:
-            within_s = min(left_s, self.settings.poll_every_s)
-            self.time.call_later(within_s, lambda: self._await_unit(name, asked_s, epoch))
-
-    def _look_at_unit(self, name: str, epoch: int) -> None:
-        def then(reading: Any) -> None:
-            if epoch == self._epoch:
-                self.submit(UnitLooked(name, reading))
-
-        if epoch == self._epoch and name in self.world.models:
-            self._ask_unit(self.world.models[name].spec.unit, then)
-
-    def _ask_unit(self, unit: str, then: Callable[[Any], None]) -> None:
-        assert self.manager is not None
-        self.manager.look(unit, lambda reading: then(self._dated(reading)))
-
-    def _poll_gpus(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            self._read_gpus(epoch)
-            self.time.call_later(self.settings.poll_every_s, lambda: self._poll_gpus(epoch))
-
-    def _read_gpus(self, epoch: int) -> None:
-        if epoch != self._epoch or self._nvml_busy:
-            return
-        self._nvml_busy = True
-        asked_s, processes = self._mono_s(), wants_processes(self.world)
-
-        def done() -> None:
-            if epoch == self._epoch:
-                self._nvml_busy = False
-                # Host RAM is read beside: one turn for both keeps the simulation cheap.
-                now_s = self._mono_s()
-                self.submit(HostLooked(Known(self.host.see_ram(), now_s, now_s)))
-                self.submit(GpusLooked(self._see_gpus(asked_s, processes=processes), processes))
-
-        self.time.call_later(NVML_S, done)
-
-    def _see_gpus(self, asked_s: float, *, processes: bool) -> Any:
-        if self.upsets.nvml_missing:
-            return Missing(MissingReason.UNREADABLE, "NVML: unknown error", asked_s)
-        return Known(self.host.see_gpus(processes=processes), asked_s, self._mono_s())

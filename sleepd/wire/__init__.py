@@ -8,7 +8,6 @@ from sleepd.wire.bodies import (
     event_body,
     explain_body,
     find_task,
-    format_time,
     gpu_body,
     hold_body,
     holds_body,
@@ -24,6 +23,7 @@ from sleepd.wire.history import buckets_body, history_body, report_body
 from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 from sleepd.wire.reservations import reservation_body, reservations_body
+from sleepd.wire.values import format_time
 
 Json: TypeAlias = Mapping[str, Any]
 

@@ -1,6 +1,5 @@
 """From the world to the shapes of the API: what a world, an answer, an event look like in JSON. Pure."""
 
-from datetime import UTC, datetime
 from typing import cast
 
 from sleepd import __version__
@@ -10,10 +9,10 @@ from sleepd.core.ledger import reserved_bytes
 from sleepd.core.life import LEVEL
 from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
 from sleepd.core.reports import Explanation, NextAction
-from sleepd.core.units import Seconds, WallS
 from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned, public_state
 from sleepd.wire import answers, shapes
 from sleepd.wire.problems import PROBLEMS, problem_body
+from sleepd.wire.values import format_time, rounded
 
 CAUSES = frozenset(CauseKind)
 
@@ -85,7 +84,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "pinned": is_pinned(record),
         "priority": spec.priority,
         "last_wake": {"seconds": round(last.seconds, 3), "action": last.action, "ok": last.ok} if last else None,
-        "eta_s": _rounded(daemon.eta_s(name)),
+        "eta_s": rounded(daemon.eta_s(name)),
         "hold_down_s": round(max(0.0, record.hold_down_until_s - now.mono_s), 3),
         "reason": daemon.reason(name),
         "next": next_body(daemon.next_action(name)),
@@ -200,14 +199,14 @@ def explain_body(explanation: Explanation) -> answers.Explanation:
                 "kind": rule.kind,
                 "holds": rule.holds,
                 "missing": rule.missing,
-                "due_in_s": _rounded(rule.due_in_s),
+                "due_in_s": rounded(rule.due_in_s),
                 "conditions": [
                     {
                         "name": condition.name,
                         "wanted": condition.wanted,
                         "found": condition.found,
                         "holds": condition.holds,
-                        "in_s": _rounded(condition.in_s),
+                        "in_s": rounded(condition.in_s),
                     }
                     for condition in rule.conditions
                 ],
@@ -234,11 +233,6 @@ def event_body(event: RingEvent) -> shapes.Event:
     }
 
 
-def format_time(wall_s: WallS) -> str:
-    """Return the moment as RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def unread_models(world: World) -> list[str]:
     """Return the models that neither answered nor were found unreachable yet: the daemon is ready without them."""
     return [
@@ -248,17 +242,13 @@ def unread_models(world: World) -> list[str]:
     ]
 
 
-def _rounded(value: Seconds | None) -> float | None:
-    return None if value is None else round(value, 3)
-
-
 def _idle_s(record: ModelRecord, mono_s: float) -> float | None:
     if isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET:
         return None
     seen = record.seen.value if isinstance(record.seen, Known) else None
     if record.in_flight or record.holds or (seen and (seen.running or seen.waiting)):
         return 0.0
-    return _rounded(max(0.0, mono_s - record.last_active_s))
+    return rounded(max(0.0, mono_s - record.last_active_s))
 
 
 def _gpus_of(world: World, record: ModelRecord) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from sleepd.core.world import TaskKind
 from sleepd.history.found import Bucket, Page, Report, Totals
 from sleepd.history.rows import Interval, Transition, hour_of, percentile
 from sleepd.wire import history_shapes as shapes
-from sleepd.wire.bodies import format_time
 from sleepd.wire.shapes import Level, State
+from sleepd.wire.values import format_time
 
 GIB_H = float(1 << 30) * 3600
 

@@ -3,8 +3,8 @@
 from typing import Literal, cast
 
 from sleepd.core.rehearse import WakePlan as Plan
-from sleepd.core.units import Seconds
 from sleepd.wire.shapes import Shape
+from sleepd.wire.values import rounded
 
 
 class FreedBytes(Shape):
@@ -136,7 +136,7 @@ def plan_body(plan: Plan) -> WakePlan:
             }
             for v in plan.victims
         ],
-        "stay": [{"model": s.model, "why": s.why, "in_s": _rounded(s.in_s)} for s in plan.stay],
+        "stay": [{"model": s.model, "why": s.why, "in_s": rounded(s.in_s)} for s in plan.stay],
         "gpus": [
             {
                 "uuid": g.uuid,
@@ -149,11 +149,11 @@ def plan_body(plan: Plan) -> WakePlan:
             }
             for g in plan.gpus
         ],
-        "steps": [{"call": s.call, "seconds": _rounded(s.seconds)} for s in plan.steps],
+        "steps": [{"call": s.call, "seconds": rounded(s.seconds)} for s in plan.steps],
         "chosen": plan.chosen,
         "exact": plan.exact,
         "sleep_s": plan.sleep_s,
-        "eta_s": _rounded(plan.eta_s),
+        "eta_s": rounded(plan.eta_s),
         "measured": plan.measured,
         "problem": plan.problem,
         "detail": plan.detail,
@@ -161,7 +161,3 @@ def plan_body(plan: Plan) -> WakePlan:
         "found": plan.found,
         "hint": plan.hint,
     }
-
-
-def _rounded(seconds: Seconds | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)

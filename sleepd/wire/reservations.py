@@ -6,8 +6,8 @@ from sleepd.core.model import Known
 from sleepd.core.reservations import seniority, waited_for
 from sleepd.core.world import Reservation as Kept
 from sleepd.core.world import World
-from sleepd.wire.bodies import format_time
 from sleepd.wire.reservation_shapes import Reservation, Reservations, ReservedGpu
+from sleepd.wire.values import format_time
 
 
 def reservation_body(world: World, kept: Kept) -> Reservation:

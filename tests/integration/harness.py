@@ -22,6 +22,7 @@ from typing import Any
 from sleepd.client import Client
 from sleepd.sim.dialects import dialect_of
 from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
+from tests.integration.fake_server import FakeServer
 from tests.integration.nursery import Child
 from tests.integration.waiting import WAIT_LIMIT_S, Events, wait_until
 from tests.integration.wire import Answer, send
@@ -33,7 +34,6 @@ AWAKE_BYTES = 47 * GIB
 ASLEEP_BYTES = 1 * GIB
 RAM_BYTES = 256 * GIB
 START_LIMIT_S = 20.0
-PROMPT = "Tell me about tides."
 SERVER_OPTIONS = (
     *("--weights", "16GiB", "--kv", "30GiB", "--residual", "1GiB"),
     *("--sleep-seconds", "0.05", "--wake-seconds", "0.05", "--reload-seconds", "0.05"),
@@ -96,19 +96,18 @@ class _Process:
                 self.child.stdout.close()
 
 
-class Server(_Process):
+class Server(_Process, FakeServer):
     """One simulated vLLM server, answering when made."""
 
     def __init__(self, host: Host, name: str, version: str, options: tuple[str, ...], gpus: tuple[int, ...]) -> None:
-        self.version = version
-        self.name, self.path, self._control = name, host.root / f"{name}.sock", host.root / f"{name}.ctl"
-        self._host = host
+        FakeServer.__init__(self, name, host.root / f"{name}.sock", host.root / f"{name}.ctl")
+        self.version, self._host = version, host
         where = ("--uds", str(self.path), "--control-uds", str(self._control), "--ledger", str(host.ledger.directory))
         ranks = (word for index in gpus for word in ("--gpu", str(index)))
         arguments = ("fake-vllm", *where, *ranks, "--name", name, "--version", version, *options)
         for stale in (self.path, self._control):
             stale.unlink(missing_ok=True)
-        super().__init__(arguments, host.root / f"{name}.log", {}, told=True)
+        _Process.__init__(self, arguments, host.root / f"{name}.log", {}, told=True)
 
     def await_ready(self) -> None:
         """Return when it has printed that it listens."""
@@ -116,32 +115,6 @@ class Server(_Process):
         ready, _, _ = select.select([self.child.stdout], [], [], START_LIMIT_S)
         line = self.child.stdout.readline() if ready else b""
         assert line.startswith(b"sleepd fake-vllm:"), f"server {self.name} did not start: {self.words()}"
-
-    def ask(self, method: str, target: str, body: Any = None) -> Answer:
-        """As a person with curl would: past the daemon."""
-        return send(self.path, method, target, body)
-
-    def complete(self, prompt: str = PROMPT) -> str:
-        """Return the greedy answer of whoever uses the server directly."""
-        body = {"model": self.name, "prompt": prompt, "max_tokens": 8, "temperature": 0}
-        answer = self.ask("POST", "/v1/completions", body)
-        assert answer.status == 200, answer
-        return str(answer.data["choices"][0]["text"])
-
-    def arm(self, kind: str, **fault: Any) -> None:
-        """Let the next fitting call go wrong (docs/fake-vllm.md, "Faults")."""
-        answer = send(self._control, "POST", "/fake/fault", {"kind": kind, **fault})
-        assert answer.status == 200, answer
-
-    def release(self) -> None:
-        """Let a hanging call go on."""
-        send(self._control, "POST", "/fake/release")
-
-    def state(self) -> dict[str, Any]:
-        """What is true inside, whatever the server says."""
-        found = send(self._control, "GET", "/fake/state").data
-        assert isinstance(found, dict)
-        return found
 
     def needs_restart(self) -> bool:
         """Whether a call of a release that cannot repeat it failed half-way, which nothing but a restart mends."""

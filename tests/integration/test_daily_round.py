@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, PROMPT, Host
+from tests.integration.fake_server import PROMPT
+from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Host
 from tests.integration.waiting import wait_until
 
 

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.integration.fake_server import PROMPT
 from tests.integration.harness import Daemon, Host
 from tests.integration.test_room import start_two_that_do_not_fit
 from tests.integration.waiting import wait_until
 from tests.integration.wire import Answer, send
-
-PROMPT = "Tell me about tides."
 
 
 def listen(host: Host, *models: str, **keys: str) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sleepd.client import Client
 from sleepd.sim.ledger import Ledger, LedgerGpu
+from tests.integration.fake_server import FakeServer
 from tests.integration.waiting import wait_until
 from tests.integration.wire import Answer, send
 
@@ -25,7 +26,6 @@ SOCKET = Path("/run/sleepd/sleepd.sock")
 LEDGER = Path("/srv/gpus")
 PROC = Path("/srv/proc")
 UNITS = Path("/etc/systemd/system")
-PROMPT = "Tell me about tides."
 AWAKE_BYTES, ASLEEP_BYTES = 32 * GIB, GIB
 
 FAKE_NVML = f"""[Service]
@@ -71,12 +71,12 @@ def journal(*matches: str, since_s: float) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.splitlines()]
 
 
-class Server:
+class Server(FakeServer):
     """One vllm@NAME.service."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.unit = name, f"vllm@{name}.service"
-        self.path, self._control = Path(f"/run/vllm/{name}.sock"), Path(f"/run/vllm/{name}.ctl")
+        super().__init__(name, Path(f"/run/vllm/{name}.sock"), Path(f"/run/vllm/{name}.ctl"))
+        self.unit = f"vllm@{name}.service"
 
     @property
     def pid(self) -> int:
@@ -84,28 +84,9 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            return send(self.path, "GET", "/health").status == 200
+            return self.ask("GET", "/health").status == 200
         except OSError:
             return False
-
-    def complete(self) -> str:
-        """The greedy answer of whoever uses the server directly."""
-        body = {"model": self.name, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
-        answer = send(self.path, "POST", "/v1/completions", body)
-        assert answer.status == 200, answer
-        return str(answer.data["choices"][0]["text"])
-
-    def arm(self, kind: str, **fault: Any) -> None:
-        answer = send(self._control, "POST", "/fake/fault", {"kind": kind, **fault})
-        assert answer.status == 200, answer
-
-    def release(self) -> None:
-        send(self._control, "POST", "/fake/release")
-
-    def state(self) -> dict[str, Any]:
-        found = send(self._control, "GET", "/fake/state").data
-        assert isinstance(found, dict)
-        return found
 
     def held_bytes(self) -> int:
         return Ledger(LEDGER).read()[0].used_by_pid.get(self.pid, 0)

@@ -7,9 +7,10 @@ import os
 import socket
 from pathlib import Path
 
+from tests.integration.fake_server import PROMPT
 from tests.integration.waiting import wait_until
 from tests.system.callers import ask
-from tests.system.inside import LIMIT_S, PROMPT, SOCKET, System, journal, run, systemctl
+from tests.system.inside import LIMIT_S, SOCKET, System, journal, run, systemctl
 
 SECRETS = Path("/etc/sleepd/secrets")
 SERVER_KEY, CLIENT_KEY, WRONG_KEY = "sk-server-5ecret", "sk-client-5ecret", "sk-wrong-5ecret"

@@ -10,9 +10,10 @@ import pytest
 
 from sleepd.client import ApiProblem
 from sleepd.sim.ledger import Ledger
+from tests.integration.fake_server import PROMPT
 from tests.integration.waiting import wait_until
 from tests.system.callers import ask
-from tests.system.inside import AWAKE_BYTES, GIB, LEDGER, LIMIT_S, PROMPT, System, show, systemctl
+from tests.system.inside import AWAKE_BYTES, GIB, LEDGER, LIMIT_S, System, show, systemctl
 
 GATEWAY = 8800
 PRESSURE = """

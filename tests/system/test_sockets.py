@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.fake_server import PROMPT
 from tests.integration.waiting import wait_until
 from tests.system.callers import Callers, ask
-from tests.system.inside import LIMIT_S, PROMPT, SOCKET, Server, System, show, systemctl
+from tests.system.inside import LIMIT_S, SOCKET, Server, System, show, systemctl
 
 GATEWAY = 8800
 REQUEST = {"model": "a", "prompt": PROMPT, "max_tokens": 8, "temperature": 0}

@@ -3,7 +3,8 @@
 import pytest
 
 from sleepd.sim.vllm_faults import FAULT_KINDS, Fault, FaultQueue, parse_fault
-from tests.unit.sim_vllm_bench import ALL, Bench, Clock, Gpu, Ram
+from sleepd.sim.vllm_types import HttpRequest, SimDropped
+from tests.unit.sim_vllm_bench import ALL, CHAT, Bench, Clock, Gpu, Ram
 
 RIGHT = "zero supa galo karo nega kami fodu fovi"
 OLD = ["0.22.1", "0.24.0"]
@@ -320,3 +321,13 @@ def test_two_engines_share_one_gpu():
     second.do("/sleep?level=1")
     assert first.do("/wake_up").status == 200
     assert gpu.used() == 30
+
+
+def test_a_killed_server_breaks_its_calls_off_in_the_order_of_their_coming():
+    # Any other order would follow from where objects lie in memory, and no seed would play alike twice.
+    bench, broken_off = Bench(), []
+    for number in range(40):
+        request = HttpRequest("POST", "/v1/chat/completions", (), CHAT, {})
+        bench.engine.call(request, lambda answer, number=number: broken_off.append((number, answer)))
+    bench.engine.kill()
+    assert broken_off == [(number, SimDropped()) for number in range(40)]

@@ -100,10 +100,10 @@ class Stage:
             self.time,
             self.host,
             self.servers,
+            manager=self.manager,
             check=lambda daemon: check(self),
             tell=lambda note: tell(self, note),
         )
-        self.daemon.manager = self.manager
         self.manager.ordered = self._ordered
 
     def start(self) -> None:

@@ -1,22 +1,18 @@
-"""The asynchronous client, on aiohttp: the same methods as `sleepd.client.Client`, to be awaited."""
+"""Every call of the asynchronous client."""
 
-import asyncio
-import json
 import os
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
-import aiohttp
-from yarl import URL
-
 from sleepd.client import asks
-from sleepd.client.answers import ApiProblem, DaemonUnreachable, Reply, read_reply, say_unreachable, why
-from sleepd.client.asks import BEAT_LIMIT_S, DEFAULT_SOCKET, RETRY_S, Request
-from sleepd.client.reserving import refusal
-from sleepd.client.sse import EventLines
+from sleepd.client.aio.attached import attached
+from sleepd.client.aio.events import read_events
+from sleepd.client.aio.wire import Stream, Wire
+from sleepd.client.answers import Reply
+from sleepd.client.asks import DEFAULT_SOCKET, Request
+from sleepd.client.attached_lines import new_id
 from sleepd.wire import answers, history_shapes, reservation_shapes, shapes
 
 
@@ -30,7 +26,7 @@ class AsyncClient:
         """`socket_path` None: $SLEEPD_SOCKET, else the daemon's default. `timeout_s` bounds each ordinary answer."""
         self.socket_path = os.fspath(socket_path or os.environ.get("SLEEPD_SOCKET") or DEFAULT_SOCKET)
         self.timeout_s = timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self._wire = Wire(self.socket_path)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -42,9 +38,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """End every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._wire.close()
 
     # looking
 
@@ -191,8 +185,7 @@ class AsyncClient:
         """Let go of a hold; one that is not there any more is let go of already."""
         return await self.send(asks.release(hold_id))
 
-    @asynccontextmanager
-    async def holding(
+    def holding(
         self,
         model: str,
         hold_id: str | None = None,
@@ -201,61 +194,19 @@ class AsyncClient:
         wake: bool = True,
         timeout_s: float = 600.0,
         on_lost: Callable[[str], None] | None = None,
-    ) -> AsyncIterator[shapes.Hold]:
+    ) -> AbstractAsyncContextManager[shapes.Hold]:
         """Keep the model awake while an `async with` block runs, over broken lines and restarts of the daemon.
 
         It is woken first. `on_lost` is told why where the hold is over although the block is not.
         """
-        hold_id = hold_id or f"{model}-{secrets.token_hex(6)}"
-        lost: list[str] = []
+        own_id = hold_id or new_id(model)
 
-        def lose(reason: str) -> None:
-            lost.append(reason)
-            if on_lost is not None:
-                on_lost(reason)
+        def attach(wait: bool) -> Awaitable[Stream]:
+            return self._open_stream(
+                asks.attach(own_id, model, reason=reason, wake=wake, wait=wait, timeout_s=timeout_s)
+            )
 
-        def attach(wait: bool) -> Request:
-            return asks.attach(hold_id, model, reason=reason, wake=wake, wait=wait, timeout_s=timeout_s)
-
-        try:
-            stream = await self._open_stream(attach(True))
-            try:
-                first: shapes.Hold = json.loads(await stream.content.readline())
-                keeper = asyncio.create_task(self._keep(stream, lambda: self._open_stream(attach(False)), lose))
-                try:
-                    yield first
-                finally:
-                    keeper.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await keeper
-            finally:
-                stream.close()
-        finally:
-            if not lost:
-                with suppress(ApiProblem, DaemonUnreachable):
-                    await self.release(hold_id)
-
-    async def _keep(
-        self,
-        stream: aiohttp.ClientResponse,
-        open_again: Callable[[], Awaitable[aiohttp.ClientResponse]],
-        lose: Callable[[str], None],
-    ) -> None:
-        """Read beats; a stream that breaks is asked for again until cancelled, or until the daemon says no."""
-        while True:
-            with suppress(aiohttp.ClientError, TimeoutError, ValueError):
-                async for line in stream.content:
-                    if ended := json.loads(line).get("ended"):
-                        return lose(ended)
-            stream.close()
-            while stream.closed:
-                await asyncio.sleep(RETRY_S)
-                try:
-                    stream = await open_again()
-                except ApiProblem as problem:
-                    return lose(str(problem))
-                except DaemonUnreachable:
-                    continue
+        return attached(attach, lambda: self.release(own_id), on_lost)
 
     # reserving
 
@@ -293,8 +244,7 @@ class AsyncClient:
         """End a reservation; one that is not there any more is ended already."""
         return await self.send(asks.give_back(reservation_id))
 
-    @asynccontextmanager
-    async def reserve(
+    def reserve(
         self,
         gpus: Sequence[int | str],
         bytes_per_gpu: int,
@@ -305,59 +255,19 @@ class AsyncClient:
         pid: int | None = None,
         on_progress: Callable[[reservation_shapes.Reservation], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
-    ) -> AsyncIterator[reservation_shapes.Reservation]:
+    ) -> AbstractAsyncContextManager[reservation_shapes.Reservation]:
         """Reserve bytes on each of the GPUs while an `async with` block runs, over broken lines and restarts.
 
         Models step aside first; `on_progress` is told what that waits for. `pid` None: this process. `on_lost` is told
         why where the reservation is over although the block is not.
         """
-        reservation_id = reservation_id or f"job-{secrets.token_hex(6)}"
-        own = os.getpid() if pid is None else pid
-        lost: list[str] = []
-
-        def lose(reason: str) -> None:
-            lost.append(reason)
-            if on_lost is not None:
-                on_lost(reason)
-
-        request = asks.attach_reservation(reservation_id, gpus, bytes_per_gpu, own, reason=reason, timeout_s=timeout_s)
-        try:
-            stream = await self._open_stream(request)
-            try:
-                line = json.loads(await self._read_line(stream))
-                while not line.get("granted"):
-                    if "ended" in line:
-                        lost.append(line["ended"])
-                        raise refusal(line)
-                    if "id" in line and on_progress is not None:
-                        on_progress(line)
-                    line = json.loads(await self._read_line(stream))
-                keeper = asyncio.create_task(self._keep(stream, lambda: self._open_stream(request), lose))
-                try:
-                    yield line
-                finally:
-                    keeper.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await keeper
-            finally:
-                stream.close()
-        finally:
-            if not lost:
-                with suppress(ApiProblem, DaemonUnreachable):
-                    await self.give_back(reservation_id)
-
-    async def _read_line(self, stream: aiohttp.ClientResponse) -> bytes:
-        try:
-            line = await stream.content.readline()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent(error) from None
-        if not line:
-            raise DaemonUnreachable(f"the daemon at {self.socket_path} broke off")
-        return line
+        own_id = reservation_id or new_id("job")
+        request = asks.attach_reservation(own_id, gpus, bytes_per_gpu, pid, reason=reason, timeout_s=timeout_s)
+        return attached(lambda _: self._open_stream(request), lambda: self.give_back(own_id), on_lost, on_progress)
 
     # streams
 
-    async def events(
+    def events(
         self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
@@ -365,39 +275,10 @@ class AsyncClient:
         Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
         began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
         """
-        lines = EventLines(since)
-        stream = await self._open_stream(asks.events(since, follow=follow))
-        while True:
-            try:
-                async for raw in stream.content:
-                    event = lines.take(raw.rstrip(b"\n"))
-                    if event is not None:
-                        yield event
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if not follow or resume_for_s <= 0:
-                    raise DaemonUnreachable(f"the daemon at {self.socket_path} broke off: {why(error)}") from None
-            finally:
-                stream.close()
-            if not follow or resume_for_s <= 0:
-                return
-            stream = await self._open_again(lines, asyncio.get_running_loop().time() + resume_for_s)
+        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s)
 
-    async def _open_again(self, lines: EventLines, deadline_s: float) -> aiohttp.ClientResponse:
-        while True:
-            await asyncio.sleep(RETRY_S)
-            try:
-                return await self._open_stream(asks.events(lines.last_id, follow=True))
-            except DaemonUnreachable:
-                if asyncio.get_running_loop().time() >= deadline_s:
-                    raise
-
-    async def _open_stream(self, request: Request) -> aiohttp.ClientResponse:
-        between_s = max(BEAT_LIMIT_S, request.limit_s(self.timeout_s))
-        response = await self._ask(request, aiohttp.ClientTimeout(total=None, sock_read=between_s))
-        if response.status >= 400:
-            async with response:
-                read_reply(response.status, await response.read())
-        return response
+    async def _open_stream(self, request: Request) -> Stream:
+        return await self._wire.open_stream(request, self.timeout_s)
 
     # the wire
 
@@ -406,28 +287,4 @@ class AsyncClient:
         return await self.send(Request(method, path, body))
 
     async def send(self, request: Request) -> Reply[Any]:
-        try:
-            async with await self._ask(request, aiohttp.ClientTimeout(total=request.limit_s(self.timeout_s))) as found:
-                return read_reply(found.status, await found.read())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent(error) from None
-
-    async def _ask(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        if self._session is None:
-            # A connection for each call: one that a restarted daemon has closed must not fail the next call.
-            connector = aiohttp.UnixConnector(self.socket_path, limit=0, force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=1 << 20)
-        body = None if request.body is None else json.dumps(request.body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        url = f"http://localhost{request.path}"
-        try:
-            return await self._session.request(
-                request.method, URL(url, encoded=True), data=body, headers=headers, timeout=limits
-            )
-        except aiohttp.ClientConnectorError as error:
-            raise DaemonUnreachable(say_unreachable(self.socket_path, error.os_error)) from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent(error) from None
-
-    def _silent(self, error: Exception) -> DaemonUnreachable:
-        return DaemonUnreachable(f"the daemon at {self.socket_path} did not answer: {why(error)}")
+        return await self._wire.send(request, self.timeout_s)
