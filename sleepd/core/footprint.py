@@ -60,6 +60,14 @@ class Footprint:
             samples += self.reloaded.get(uuid, ())
         return max(samples, default=None)
 
+    def given_back(self, *, stopped: bool = False) -> dict[str, Bytes]:
+        """By GPU uuid, what a model gives back while it is asleep, or stopped; nothing where that was not measured."""
+        if stopped and self.awake:
+            return dict(self.awake)
+        back = {uuid: samples[-1] for uuid, samples in self.freed.items() if samples}
+        both = self.awake.keys() & self.asleep.keys()
+        return back | {uuid: max(0, self.awake[uuid] - self.asleep[uuid]) for uuid in both}
+
     def last_s(self, key: str) -> Seconds | None:
         """How long this took the last time."""
         samples = self.durations.get(key)

@@ -296,15 +296,9 @@ def put_by(by: str, who: str) -> str:
 
 def freed_of(record: ModelRecord) -> Bytes | None:
     """Return the GPU bytes that the model gives back while it is asleep or stopped: measured, else declared."""
-    learned = record.learned
-    if record.life.state is State.STOPPED and learned.awake:
-        return sum(learned.awake.values())
-    both = learned.awake.keys() & learned.asleep.keys()
-    if both:
-        return sum(max(0, learned.awake[uuid] - learned.asleep[uuid]) for uuid in both)
-    freed = [samples[-1] for samples in learned.freed.values() if samples]
-    if freed:
-        return sum(freed)
+    measured = record.learned.given_back(stopped=record.life.state is State.STOPPED)
+    if measured:
+        return sum(measured.values())
     declared = record.spec.vram_bytes
     return None if declared is None else declared * max(1, len(record.spec.gpus))
 

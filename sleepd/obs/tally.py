@@ -118,7 +118,7 @@ class Tally:
             self._save(name, mono_s)
             del self._saving[name]
         if asleep and name not in self._saving:
-            self._saving[name] = (mono_s, saved_bytes(record))
+            self._saving[name] = (mono_s, record.learned.given_back())
 
     def _save(self, name: str, mono_s: MonotonicS) -> None:
         since_s, by_gpu = self._saving[name]
@@ -166,19 +166,6 @@ class Tally:
         self.counts.add("sleepd_wishes_total", outcome)
         if answer.kind is not AnswerKind.ACCEPTED:
             self.counts.observe("sleepd_wish_wait_seconds", answer.waited_s)
-
-
-def saved_bytes(record: ModelRecord) -> dict[str, Bytes]:
-    """By GPU uuid, what the sleep that a model is in gave back; nothing where that was not measured."""
-    learned = record.learned
-    found: dict[str, Bytes] = {}
-    for uuid in dict.fromkeys((*record.placed_on, *learned.freed)):
-        freed, awake, asleep = learned.freed.get(uuid), learned.awake.get(uuid), learned.asleep.get(uuid)
-        if freed:
-            found[uuid] = freed[-1]
-        elif awake is not None and asleep is not None:
-            found[uuid] = max(0, awake - asleep)
-    return found
 
 
 def is_up(record: ModelRecord) -> bool | None:
