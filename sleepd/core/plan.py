@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sleepd.core.dialect import Capabilities
-from sleepd.core.frozen import replace
 from sleepd.core.life import Fact
 from sleepd.core.units import Seconds
 
@@ -201,11 +200,6 @@ def plan_resume(*, probe: bool) -> tuple[PlanStep, ...]:
 def redirect(plan: Plan, done: int, *steps: PlanStep) -> Plan:
     """The plan with everything after its first `done` steps replaced: cursors never point at two steps."""
     return Plan((*plan.steps[:done], *steps))
-
-
-def remaining(plan: Plan, done: int) -> Plan:
-    """The plan that continues after its first `done` steps; any prefix may have been cut off by a crash."""
-    return replace(plan, steps=plan.steps[done:])
 
 
 def default_timeout(verb: Verb) -> Seconds:
