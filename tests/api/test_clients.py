@@ -299,6 +299,26 @@ def test_every_way_to_say_how_long_an_answer_is(tmp_path: Path, reply: bytes) ->
         assert Client(tmp_path / "s").healthz().body == {"ok": True}
 
 
+@pytest.mark.parametrize("sent", [b"", b'{"beat": true}\n', b'{"id": "r", "granted": false}\n'])
+async def test_a_stream_that_ends_before_anything_is_kept_broke_off(tmp_path: Path, sent: bytes) -> None:
+    reply = OK + b"Content-Type: application/x-ndjson\r\nConnection: close\r\n\r\n" + sent
+    client, aio = Client(tmp_path / "s", timeout_s=1.0), AsyncClient(tmp_path / "a", timeout_s=1.0)
+    with raw_server(tmp_path / "s", reply), pytest.raises(DaemonUnreachable, match="broke off"):
+        await in_thread(lambda: client.reserve([0], 1).__enter__())
+    async with aio:
+        with raw_server(tmp_path / "a", reply), pytest.raises(DaemonUnreachable, match="broke off"):
+            await aio.reserve([0], 1).__aenter__()
+    if sent.startswith(b'{"id"'):
+        return
+    (tmp_path / "s").unlink()
+    (tmp_path / "a").unlink()
+    with raw_server(tmp_path / "s", reply), pytest.raises(DaemonUnreachable, match="broke off"):
+        await in_thread(lambda: client.holding("chat").__enter__())
+    async with aio:
+        with raw_server(tmp_path / "a", reply), pytest.raises(DaemonUnreachable, match="broke off"):
+            await aio.holding("chat").__aenter__()
+
+
 @pytest.mark.parametrize("body", [b"[]", b"<html>", b"\xff"])
 def test_an_answer_of_something_else_is_no_answer(tmp_path: Path, body: bytes) -> None:
     reply = OK + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
