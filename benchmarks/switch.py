@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sleepd.core.events import Answer, AnswerKind, SleepAsked, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import State
 from sleepd.core.model import ModelSpec, Settings
 from sleepd.core.units import GIB
+from sleepd.core.wishes import SleepAsked, WakeAsked
 from sleepd.sim.host import GpuShare, RamShare, SimGpu, SimHost
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime

@@ -12,23 +12,15 @@ from figures import describe_machine, in_ms, percentile
 
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, Saved, Tick, Turn, WakeAsked
+from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, Tick
 from sleepd.core.life import State
 from sleepd.core.machine import step
-from sleepd.core.model import (
-    Activity,
-    ControlCounts,
-    EngineFacts,
-    GpuSeen,
-    HostSeen,
-    Known,
-    ModelSeen,
-    ModelSpec,
-    Now,
-    Settings,
-    SleepGauge,
-)
+from sleepd.core.model import Known, ModelSpec, Now, Settings
+from sleepd.core.records import Saved
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
+from sleepd.core.seen import Activity, ControlCounts, EngineFacts, GpuSeen, HostSeen, ModelSeen, SleepGauge
+from sleepd.core.turn import Turn
+from sleepd.core.wishes import WakeAsked
 from sleepd.core.world import World
 
 GIB = 1 << 30

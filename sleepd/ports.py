@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
-from sleepd.core.events import Record, Saved
-from sleepd.core.model import GpusSeen, HostSeen, ModelSeen, ModelSpec, Now, Reading
+from sleepd.core.model import ModelSpec, Now, Reading
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS
+from sleepd.core.records import Record, Saved
+from sleepd.core.seen import GpusSeen, HostSeen, ModelSeen
 from sleepd.core.unit import Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import Seconds
 

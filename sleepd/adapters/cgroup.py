@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sleepd.core.model import ModelSpec, UnitMemory
+from sleepd.core.model import ModelSpec
+from sleepd.core.seen import UnitMemory
 from sleepd.core.units import Bytes
 
 _RECLAIMABLE = ("active_file", "inactive_file")

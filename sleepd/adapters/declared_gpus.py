@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from sleepd.core.model import GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.seen import GpuSeen, GpusSeen
 from sleepd.core.units import Bytes
 from sleepd.ports import Clock
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from sleepd.adapters.sock_diag import TcpSocket, UnixSocket, tcp_sockets, unix_sockets
-from sleepd.core.model import DirectSeen
+from sleepd.core.seen import DirectSeen
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _SOCKET = re.compile(r"socket:\[(\d+)\]")

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from sleepd.adapters.cgroup import CgroupMemory
-from sleepd.core.model import HostSeen, Known, Missing, MissingReason, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.seen import HostSeen
 from sleepd.ports import Clock
 
 _LINE = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", re.MULTILINE)

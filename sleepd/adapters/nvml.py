@@ -15,7 +15,8 @@ import pynvml
 
 from sleepd.adapters.nvml_energy import EnergyMeter
 from sleepd.adapters.threads import in_thread
-from sleepd.core.model import MIG_INDICES, GpuSeen, GpusSeen, Known, Missing, MissingReason, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.seen import MIG_INDICES, GpuSeen, GpusSeen
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sleepd.adapters.sqlite import in_short, is_full, migrate, read_version, transaction
 from sleepd.adapters.threads import WorkThread
-from sleepd.core.events import (
+from sleepd.core.records import (
     EngineProven,
     ModelSaved,
     Record,
@@ -27,7 +27,9 @@ from sleepd.core.events import (
     TaskEnded,
     TaskSaved,
 )
-from sleepd.core.world import TASKS_KEPT, Reservation, Task
+from sleepd.core.reservation import Reservation
+from sleepd.core.task import Task
+from sleepd.core.world import TASKS_KEPT
 from sleepd.ports import StoreFailed
 
 JOURNAL_ROWS = 50_000

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.core.checksums import WEIGHT_CHECKER
-from sleepd.core.model import EngineFacts, Release
 from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING
+from sleepd.core.seen import EngineFacts, Release
 
 _BUILD = r"\+(?:cpu|xpu|tpu|cu\d+|rocm\d+(?:\.\d+)*)"
 """What vLLM's setup.py (get_vllm_version) adds for hardware other than its main CUDA, as a PEP 440 local version."""

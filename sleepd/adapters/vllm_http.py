@@ -33,9 +33,10 @@ from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
 from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
-from sleepd.core.model import EngineFacts, Known, Missing, MissingReason, ModelSeen, ModelSpec, Reading, UnitMemory
+from sleepd.core.model import Known, Missing, MissingReason, ModelSpec, Reading
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS, question_body, read_answer
+from sleepd.core.seen import EngineFacts, ModelSeen, UnitMemory
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 

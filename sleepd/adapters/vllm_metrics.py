@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from sleepd.core.model import Activity, CallCount, ControlCounts, SleepGauge
+from sleepd.core.seen import Activity, CallCount, ControlCounts, SleepGauge
 
 RUNNING = b"vllm:num_requests_running"
 WAITING = b"vllm:num_requests_waiting"

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sleepd.core.events import Answer, Note, TaskEnded
+from sleepd.core.commands import Answer
 from sleepd.core.model import Now
+from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import WakePlan
 from sleepd.core.reports import Explanation, NextAction
+from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World

@@ -11,7 +11,7 @@ from sleepd.api.fields import Flag, Number, Text
 from sleepd.api.leases import BEAT_S, LOOK_S, check_end, id_of, line, raise_refusal
 from sleepd.api.problems import Problem, respond
 from sleepd.api.wishes import TIMEOUT, WAIT
-from sleepd.core.events import AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.holds import find_hold
 from sleepd.core.wishes import HoldAsked, HoldEnded, WakeAsked
 from sleepd.wire.shapes import Hold, HoldBeat, HoldEnd

@@ -9,7 +9,7 @@ from sleepd import wire
 from sleepd.api.call import Call
 from sleepd.api.problems import Problem
 from sleepd.api.route import HOLD_ID
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 
 BEAT_S = 15.0
 LOOK_S = 0.5

@@ -5,7 +5,7 @@ import json
 from aiohttp import web
 
 from sleepd import wire
-from sleepd.core.events import Answer
+from sleepd.core.commands import Answer
 
 
 class Problem(Exception):

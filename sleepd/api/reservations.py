@@ -10,7 +10,7 @@ from sleepd.api.fields import Flag, GpuNames, Number, Text
 from sleepd.api.leases import BEAT_S, LOOK_S, check_end, id_of, line, raise_refusal
 from sleepd.api.problems import Problem, respond
 from sleepd.api.wishes import WAIT
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.wishes import ReservationAsked, ReservationEnded
 from sleepd.wire.reservation_shapes import ReservationBeat, ReservationEnd
 

@@ -5,7 +5,7 @@ from collections import deque
 from itertools import islice
 
 from sleepd.api.daemon import EventsRead, RingEvent
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.core.units import WallS
 
 

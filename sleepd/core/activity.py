@@ -7,7 +7,7 @@ counted as ours where the counters moved as it would have moved them.
 from dataclasses import dataclass
 
 from sleepd.core.frozen import replace
-from sleepd.core.model import Activity
+from sleepd.core.seen import Activity
 
 NOTHING = Activity()
 QUESTION_TOKENS = 128

@@ -1,10 +1,10 @@
 """What callers ask for: admitted to the queue with a deadline, or answered at once."""
 
 from sleepd.core.budget import clear_failures
+from sleepd.core.commands import Answer, AnswerKind, LookNow
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
-from sleepd.core.events import Answer, AnswerKind, CallerGone, LookNow, ResetAsked, SleepAsked, WakeAsked
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
 from sleepd.core.life import ASLEEP, LEVEL, Fact, State
@@ -12,11 +12,13 @@ from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
+from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
+from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
-from sleepd.core.world import HOST_LOCK, WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
+from sleepd.core.wishes import CallerGone, ResetAsked, SleepAsked, WakeAsked
 
 SILENT_WISH_S = 60.0
 SECOND_LOOK_S = 0.5

@@ -5,28 +5,20 @@ from collections.abc import Mapping
 from sleepd.core.activity import Owed, ask_lost
 from sleepd.core.budget import MOST_S
 from sleepd.core.draft import age_of
-from sleepd.core.events import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded, Turn
 from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.owed_wakes import ON_STOP
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
+from sleepd.core.record import Belief, Hold, ModelRecord
+from sleepd.core.records import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded
 from sleepd.core.reservations import remember_reservations
+from sleepd.core.task import HOST_LOCK, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import without_victim
+from sleepd.core.turn import Turn
 from sleepd.core.units import format_duration
-from sleepd.core.world import (
-    HOST_LOCK,
-    UNIT_TASKS,
-    Belief,
-    DetectorMemory,
-    Hold,
-    ModelRecord,
-    Phase,
-    RuleKey,
-    Task,
-    World,
-)
+from sleepd.core.world import DetectorMemory, RuleKey, World
 
 
 def newborn(spec: ModelSpec, now: Now) -> ModelRecord:

@@ -6,8 +6,8 @@ found awake close the account. Persons may try at any time, rules, neighbours an
 
 from sleepd.core.draft import Draft
 from sleepd.core.life import ASLEEP, Fact
+from sleepd.core.record import ModelRecord
 from sleepd.core.units import Seconds, format_duration
-from sleepd.core.world import ModelRecord
 
 FIRST_S = 15.0
 MOST_S = 3600.0

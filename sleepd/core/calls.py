@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from sleepd.core.model import Activity
 from sleepd.core.plan import Verb
+from sleepd.core.seen import Activity
 
 
 class NoAnswerKind(StrEnum):

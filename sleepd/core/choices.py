@@ -1,9 +1,9 @@
 """What is begun in this turn: wakes that somebody waits for, sleeps that rules want, checks, tasks that go on."""
 
 from sleepd.core.budget import cooling_s
+from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, Fact, State, Weights
@@ -11,28 +11,18 @@ from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
 from sleepd.core.plan import Verb
+from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s, was_ignored
 from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.saying import note_act
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
+from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
 from sleepd.core.unit_tasks import is_on_unit
 from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen
-from sleepd.core.world import (
-    UNIT_TASKS,
-    AskKind,
-    ModelRecord,
-    Phase,
-    Task,
-    TaskKind,
-    Waiter,
-    is_start_wanted,
-    is_wanted_awake,
-    wants_deeper,
-)
 
 WAITS = "waits for "
 NOBODY_WAITS = "asleep: whoever wanted it left"

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 from sleepd.core.calendar import Calendar, last_moment, within
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import find_gpu, placement
-from sleepd.core.model import Known, Now, UnitMemory
+from sleepd.core.model import Known, Now
+from sleepd.core.record import ModelRecord
 from sleepd.core.rules import (
     AsleepFor,
     AwakeFor,
@@ -28,8 +29,9 @@ from sleepd.core.rules import (
     Rule,
     UnitMemoryAbove,
 )
+from sleepd.core.seen import UnitMemory
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
-from sleepd.core.world import ModelRecord, Window, World
+from sleepd.core.world import Window, World
 
 WINDOW_BUCKETS = 120
 

@@ -10,12 +10,14 @@ from sleepd.core.holds import hold_moments
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
+from sleepd.core.record import ModelRecord
 from sleepd.core.relief import relief_measured_s
 from sleepd.core.repair import silent_until_s
 from sleepd.core.reservations import reservation_moments
 from sleepd.core.rules import CronDue, During, LocalTime, Rule
+from sleepd.core.task import Task
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import ModelRecord, Task, World
+from sleepd.core.world import World
 
 
 def next_deadline(world: World, now: Now) -> MonotonicS | None:

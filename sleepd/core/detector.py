@@ -8,6 +8,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.limits import cron_moment
 from sleepd.core.model import Known, Now, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.rules import (
     ActionKind,
     HostAvailableBelow,
@@ -18,7 +19,7 @@ from sleepd.core.rules import (
     UnitMemoryAbove,
 )
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import DetectorMemory, ModelRecord, RuleKey, Window, World
+from sleepd.core.world import DetectorMemory, RuleKey, Window, World
 
 OF_HOST = (HostAvailableBelow, HostPressureAbove)
 """Thresholds that read the host, whatever the model."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sleepd.core.frozen import replace
-from sleepd.core.model import EngineFacts, Release
+from sleepd.core.seen import EngineFacts, Release
 
 
 class Remedy(StrEnum):

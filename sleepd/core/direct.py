@@ -2,9 +2,10 @@
 
 from sleepd.core.draft import Draft
 from sleepd.core.life import ASLEEP
-from sleepd.core.model import Cause, CauseKind, DirectSeen, Known
+from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.record import AskKind, ModelRecord, Waiter
+from sleepd.core.seen import DirectSeen
 from sleepd.core.units import Seconds, format_duration
-from sleepd.core.world import AskKind, ModelRecord, Waiter
 
 QUIET_S = 1.0
 """How much longer than the server's own keep-alive nothing must have moved for a connection to hold a request."""

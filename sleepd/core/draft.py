@@ -11,30 +11,29 @@ from operator import attrgetter, is_
 from typing import Any
 
 from sleepd.core.calendar import Calendar
+from sleepd.core.commands import Answer, AnswerKind, Command, OpenGate, RunStep
 from sleepd.core.detector import Evaluated
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    Command,
+from sleepd.core.frozen import replace
+from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
+from sleepd.core.model import Failure, Now, Reading
+from sleepd.core.record import ModelRecord, Waiter
+from sleepd.core.records import (
     EngineProven,
     HoldSaved,
     ModelSaved,
-    Note,
-    OpenGate,
     Record,
     ReservationDropped,
     ReservationSaved,
     RuleSaved,
-    RunStep,
     TaskEnded,
     TaskSaved,
-    Turn,
 )
-from sleepd.core.frozen import replace
-from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
-from sleepd.core.model import Failure, GpusSeen, HostSeen, Now, Reading
+from sleepd.core.reservation import Reservation
+from sleepd.core.seen import GpusSeen, HostSeen
+from sleepd.core.task import Task, TaskKind
+from sleepd.core.turn import Note, Turn
 from sleepd.core.units import MonotonicS, Seconds, WallS
-from sleepd.core.world import DetectorMemory, ModelRecord, Reservation, Task, TaskKind, Waiter, World
+from sleepd.core.world import DetectorMemory, World
 
 ACTIVITY_GRAIN_S = 60.0
 """Last use is made durable in steps of this size, rounded up: a busy model must not cost a commit a second."""

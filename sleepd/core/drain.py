@@ -6,19 +6,21 @@ come to their end (recorded from 0.32). That is done by force, or where a waitin
 after `[recovery] late_drain`.
 """
 
+from sleepd.core.commands import LeaveStep, LookNow
 from sleepd.core.draft import Draft
 from sleepd.core.ends import give_up
-from sleepd.core.events import LeaveStep, LookNow, StepEnded
+from sleepd.core.events import StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.orders import step_timeout, uuids_of
 from sleepd.core.plan import Verb
+from sleepd.core.record import AskKind
 from sleepd.core.refusals import refuse_sleepers
 from sleepd.core.room import wakes_waiting
+from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on
 from sleepd.core.units import MonotonicS, format_duration
-from sleepd.core.world import HOST_LOCK, AskKind, Phase, Task, TaskKind
 
 PENDING_PAUSE_S = 2.0
 PAUSED_BY_OTHERS_S = 60.0

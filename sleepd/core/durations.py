@@ -5,8 +5,8 @@ from statistics import median_low
 
 from sleepd.core.footprint import STEP
 from sleepd.core.plan import Verb
+from sleepd.core.record import ModelRecord
 from sleepd.core.units import GIB, Seconds
-from sleepd.core.world import ModelRecord
 
 GUESSED_WEIGHTS_GIB = 16.0
 """Where nobody told how large a checkpoint is."""

@@ -1,8 +1,8 @@
 """How tasks end, and what an end means for the model, its waiters and those that made room for it."""
 
 from sleepd.core.budget import clear_failures, count_failure
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind
 from sleepd.core.known_answer import NEVER_TAKEN
 from sleepd.core.learn import owe_unheard
 from sleepd.core.life import Fact, State, Weights
@@ -10,11 +10,13 @@ from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.owed_wakes import ON_STOP, owe_wakes, restore_victims
 from sleepd.core.plan import Verb
+from sleepd.core.record import AskKind, LastWake, ModelRecord
 from sleepd.core.refusals import refuse_all, refuse_sleepers, refuse_users
 from sleepd.core.restarts import owe_restart
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Seconds
 from sleepd.core.wording import describe
-from sleepd.core.world import AskKind, LastWake, ModelRecord, Task, TaskKind, proof_key
+from sleepd.core.world import proof_key
 
 NO_ROOM = "no_room"
 """The failure of a wake that was put back as somebody took its memory meanwhile: no fault of the engine's."""

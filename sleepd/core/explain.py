@@ -13,11 +13,12 @@ from sleepd.core.policy import (
     wake_wanted,
     want_of,
 )
+from sleepd.core.record import ModelRecord, is_pinned
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.rule_reports import next_by_rules, report_rules
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.wording import describe
-from sleepd.core.world import ModelRecord, World, is_pinned, public_state
+from sleepd.core.world import World, public_state
 
 
 def explain(world: World, name: str, now: Now) -> Explanation:

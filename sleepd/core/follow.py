@@ -1,9 +1,9 @@
 """What rules bring about in this turn: wishes to wake, sleeps, level 2 checks, and what is told instead of done."""
 
+from sleepd.core.commands import LookNow
 from sleepd.core.conditions import idle_s, is_idle_for
 from sleepd.core.detector import count_looks, remember, watch_thresholds
 from sleepd.core.draft import Draft
-from sleepd.core.events import LookNow
 from sleepd.core.host_room import backup_refusal, limits_unread
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import limit_of
@@ -21,14 +21,16 @@ from sleepd.core.policy import (
     wake_wanted,
     want_of,
 )
+from sleepd.core.record import ModelRecord
 from sleepd.core.relief import may_be_stopped, tell_helpless
 from sleepd.core.room import claimed, wakes_waiting, wished_s
 from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove
 from sleepd.core.saying import evidence, rules_said, say, tell_act
 from sleepd.core.strangers import let_go
+from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
 from sleepd.core.unit_tasks import begin_stop
-from sleepd.core.world import HOST_LOCK, ModelRecord, World
+from sleepd.core.world import World
 
 VERIFY_AFTER_S = 0.05
 """How long after its gate opened a model is asked for the known answer: who waited for it comes first."""

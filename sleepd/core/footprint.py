@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from sleepd.core.frozen import replace
-from sleepd.core.model import EngineFacts
+from sleepd.core.seen import EngineFacts
 from sleepd.core.units import Bytes, Seconds
 
 SAMPLES = 5

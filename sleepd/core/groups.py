@@ -3,7 +3,7 @@
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Group
-from sleepd.core.world import Task, TaskKind
+from sleepd.core.task import Task, TaskKind
 
 PLACE = "place in group "
 """What a place is called among the resources that may be missing; UUIDs have no spaces."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
-from sleepd.core.events import Answer, AnswerKind, HoldAsked, HoldDetached, HoldEnded, PinAsked
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL
+from sleepd.core.record import HOLDS_LIMIT, Hold, ModelRecord, is_pinned
 from sleepd.core.units import MonotonicS, Seconds, format_duration
-from sleepd.core.world import HOLDS_LIMIT, Hold, ModelRecord, World, is_pinned
+from sleepd.core.wishes import HoldAsked, HoldDetached, HoldEnded, PinAsked
+from sleepd.core.world import World
 
 GRACE_S = 30.0
 """How long a hold outlives the stream that it was attached to: a line that breaks must not let go of a model."""

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from sleepd.core.ledger import left_of
 from sleepd.core.life import State
 from sleepd.core.memory import Admitted, Blind, bound_bytes, placement
-from sleepd.core.model import GpusSeen, HostSeen, Known, Reading
+from sleepd.core.model import Known, Reading
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import GpusSeen, HostSeen
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Bytes, MonotonicS, format_size
-from sleepd.core.world import ModelRecord, Task, TaskKind, World
+from sleepd.core.world import World
 
 UNMEASURED_BACKUP_FACTOR = 2
 """PyTorch's pinned allocator rounds each block up to a power of two, so a first backup may take twice the weights

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from math import fsum, isfinite, sqrt
 
-from sleepd.core.model import CallCount, Fingerprint, KnownAnswer
-from sleepd.core.world import ModelRecord
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import CallCount, Fingerprint, KnownAnswer
 
 BASE = ""
 """The name under which the base model's answer stands beside those of its LoRA adapters."""

@@ -1,14 +1,16 @@
 """What an ended step showed: readings that replace older ones, and whether somebody else moved the engine meanwhile."""
 
 from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
+from sleepd.core.commands import LookNow
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence, LookNow, StepEnded
+from sleepd.core.events import Evidence, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import TAKEN_RUNS
 from sleepd.core.life import State
-from sleepd.core.model import CallCount, Known, ModelSeen
+from sleepd.core.model import Known
 from sleepd.core.plan import COUNTED_AS, Verb
-from sleepd.core.world import Task
+from sleepd.core.seen import CallCount, ModelSeen
+from sleepd.core.task import Task
 
 
 def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:

@@ -7,9 +7,12 @@ twice, and nothing that was promised is given away.
 from collections.abc import Iterable, Mapping
 
 from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
-from sleepd.core.model import GpuSeen, GpusSeen, Known, Missing, MissingReason
+from sleepd.core.model import Known, Missing, MissingReason
+from sleepd.core.record import ModelRecord
+from sleepd.core.reservation import Reservation
+from sleepd.core.seen import GpuSeen, GpusSeen
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Bytes
-from sleepd.core.world import ModelRecord, Reservation, Task, TaskKind
 
 
 def left_of(promised: Bytes, grown: Bytes | None) -> Bytes:

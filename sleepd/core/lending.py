@@ -7,18 +7,20 @@ reservation is served first.
 
 from dataclasses import dataclass
 
+from sleepd.core.commands import LookNow
 from sleepd.core.draft import Draft
-from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.ledger import left_of_reservation, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
 from sleepd.core.memory import Admitted, Blind, Short, find_gpu, preflight
-from sleepd.core.model import Cause, CauseKind, GpuSeen, GpusSeen, Known
+from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for, seniority
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
+from sleepd.core.seen import GpuSeen, GpusSeen
+from sleepd.core.task import TaskKind
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.victims import why_chosen
-from sleepd.core.world import Reservation, TaskKind
 
 LISTED_WITHIN_S = 2.0
 """How long a reservation waits for a reading that tells who holds what; where none does, its job's use is not seen."""

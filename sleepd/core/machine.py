@@ -5,28 +5,23 @@ from collections.abc import Sequence
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
 from sleepd.core.beginning import newborn
 from sleepd.core.choices import begin_wakes, go_on, serve_callers
+from sleepd.core.commands import Answer, AnswerKind, OpenGate, RunStep
 from sleepd.core.detector import forget_rules
 from sleepd.core.direct import due_in_s
 from sleepd.core.draft import Draft
 from sleepd.core.drain import hurry_sleeps
 from sleepd.core.events import (
-    Answer,
-    AnswerKind,
     CalendarExtended,
-    CallerGone,
     Event,
     GateEmptied,
     GpusLooked,
     HostLooked,
     Leaving,
     ModelLooked,
-    OpenGate,
-    RunStep,
     SettingsChanged,
     StepEnded,
     Stopping,
     Tick,
-    Turn,
     UnitLooked,
 )
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
@@ -37,6 +32,7 @@ from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known, Missing, Now, Settings
 from sleepd.core.owed_wakes import owe_all
 from sleepd.core.progress import end_step
+from sleepd.core.record import ModelRecord
 from sleepd.core.refusals import refuse_all
 from sleepd.core.relief import begin_relief
 from sleepd.core.reservations import (
@@ -51,11 +47,13 @@ from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
 from sleepd.core.tasks import without_victim
+from sleepd.core.turn import Turn
 from sleepd.core.unit_asks import ask_start, ask_stop
 from sleepd.core.unit_sightings import look_at_unit
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import (
     Ask,
+    CallerGone,
     HoldAsked,
     HoldDetached,
     HoldEnded,
@@ -69,7 +67,7 @@ from sleepd.core.wishes import (
     StopAsked,
     WakeAsked,
 )
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 
 ASLEEP_POLL_FACTOR = 5.0
 """Sleepers are polled this much more slowly: nothing of theirs moves unless somebody else moves it."""

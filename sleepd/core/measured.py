@@ -7,11 +7,13 @@ from sleepd.core.events import Evidence
 from sleepd.core.footprint import STEP, Footprint, added, kept
 from sleepd.core.frozen import replace
 from sleepd.core.memory import find_gpu, held_bytes
-from sleepd.core.model import GpuSeen, GpusSeen, Known, ModelSeen, Reading
+from sleepd.core.model import Known, Reading
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.plan import Verb
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import GpuSeen, GpusSeen, ModelSeen
+from sleepd.core.task import Intent, Phase, Task, TaskKind
 from sleepd.core.units import MIB, Bytes, format_size
-from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 STILL_BYTES = 64 * MIB
 """What others' memory may move by and still count as standing still: contexts breathe."""

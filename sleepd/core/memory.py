@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleepd.core.life import Weights
-from sleepd.core.model import EngineFacts, GpuSeen, GpusSeen, Known, ModelSpec, Reading, Span
+from sleepd.core.model import Known, ModelSpec, Reading
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import EngineFacts, GpuSeen, GpusSeen, Span
 from sleepd.core.units import Bytes
-from sleepd.core.world import ModelRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from sleepd.core.commands import LookNow
 from sleepd.core.conditions import idle_s
 from sleepd.core.draft import Draft
 from sleepd.core.durations import expected_sleep, expected_wake
-from sleepd.core.events import LookNow
 from sleepd.core.groups import PLACE, takes_place
 from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
 from sleepd.core.life import PUBLIC, State
 from sleepd.core.memory import find_gpu, held_bytes, placement
-from sleepd.core.model import GpusSeen, Known
+from sleepd.core.model import Known
 from sleepd.core.orders import pids_of
 from sleepd.core.policy import is_pressed, kept_from_neighbour, level1_refusal, level2_refusal, level_for
+from sleepd.core.record import ModelRecord, is_pinned
+from sleepd.core.seen import GpusSeen
+from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import Bytes
 from sleepd.core.victims import Offer
-from sleepd.core.world import HOST_LOCK, ModelRecord, is_pinned
 
 
 class Ready(Enum):

@@ -6,21 +6,23 @@ fails half-way costs older engines a restart, so what certainly does not fit is 
 
 from collections.abc import Mapping
 
+from sleepd.core.commands import LookNow
 from sleepd.core.draft import Draft
 from sleepd.core.ends import NO_ROOM
-from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.memory import Short, find_gpu, held_bytes
-from sleepd.core.model import GpusSeen, Known, Reading
+from sleepd.core.model import Known, Reading
 from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import Verb
+from sleepd.core.record import AskKind, Belief, ModelRecord
 from sleepd.core.repair import BLIND_S, can_put_back, put_back
 from sleepd.core.room import FRESH_S, Go, MakeRoom, WaitFor, claimed, room_by_victims, room_for
+from sleepd.core.seen import GpusSeen
+from sleepd.core.task import Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on
 from sleepd.core.units import Bytes, format_size
-from sleepd.core.world import AskKind, Belief, ModelRecord, Phase, Task, TaskKind
 
 LOOK_AGAIN_S = 0.25
 ROOM_S, LAST_S = 30.0, 60.0

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from sleepd.core.commands import RunStep, StepOrder
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.durations import FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB
-from sleepd.core.events import RunStep, StepOrder
 from sleepd.core.footprint import STEP
 from sleepd.core.frozen import replace
 from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
@@ -23,8 +23,9 @@ from sleepd.core.plan import (
     default_timeout,
     step_of,
 )
+from sleepd.core.record import ModelRecord
+from sleepd.core.task import Intent, Phase, Task, TaskKind
 from sleepd.core.units import GIB, Bytes, Seconds
-from sleepd.core.world import Intent, ModelRecord, Phase, Task, TaskKind
 
 PROBE_PROMPT = "The capital of France is Paris. The capital of Italy is Rome. One, two, three, four, five,"
 """Fixed for ever: fingerprints are compared across daemon versions."""

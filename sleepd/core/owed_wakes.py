@@ -3,7 +3,7 @@
 from sleepd.core.draft import Draft
 from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind
-from sleepd.core.world import Task
+from sleepd.core.task import Task
 
 ON_STOP = "on_stop"
 """Who wants sleepers awake when the daemon ends for good: its setting of that name."""

@@ -13,10 +13,11 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
+from sleepd.core.record import ModelRecord, is_pinned
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.units import HOUR_S, MonotonicS, format_duration
-from sleepd.core.world import ModelRecord, World, is_pinned, proof_key
+from sleepd.core.world import World, proof_key
 
 NO_ANSWER_YET = "no known answer was taken yet"
 NOT_CHECKED = "its level 2 cycle was not checked yet"

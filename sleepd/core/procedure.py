@@ -20,12 +20,14 @@ from sleepd.core.asking import (
     ReadHost,
 )
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
-from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, TAKEN_RUNS, agreed
 from sleepd.core.memory import freed_bytes, held_bytes
-from sleepd.core.model import Activity, GpusSeen, Known, KnownAnswer, ModelSeen, Reading
+from sleepd.core.model import Known, Reading
 from sleepd.core.plan import CHECKSUMS, SLEEPS, UNIT_VERBS, WAKES, Proof, Verb
+from sleepd.core.seen import Activity, GpusSeen, KnownAnswer, ModelSeen
 from sleepd.core.unit_procedure import await_health, end_unit, start_unit
 from sleepd.core.units import Bytes, MonotonicS, Seconds
 

@@ -1,9 +1,10 @@
 """How a step ended, and what follows: the next step, a repair, or the end of the task."""
 
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.ends import give_up
-from sleepd.core.events import AnswerKind, StepEnd, StepEnded
+from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
 from sleepd.core.learn import count_calls, count_own_wake, take_readings
@@ -21,11 +22,12 @@ from sleepd.core.proof import (
     not_verified,
     take_answer,
 )
+from sleepd.core.record import AskKind
 from sleepd.core.repair import go_on_unsent, repair, settle_unanswered
 from sleepd.core.strangers import yield_to_stranger
+from sleepd.core.task import Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on, step_on
 from sleepd.core.unit_tasks import end_unit_step, is_on_unit
-from sleepd.core.world import AskKind, Phase, Task, TaskKind
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""

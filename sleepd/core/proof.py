@@ -9,11 +9,11 @@ from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Fingerprint, KnownAnswer
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
+from sleepd.core.seen import Fingerprint, KnownAnswer
+from sleepd.core.task import Task
 from sleepd.core.tasks import carry_on, step_on
-from sleepd.core.world import Task
 
 PROVE_AGAIN_S = 2.0
 PROBE_RUNS = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from sleepd.core.activity import ANSWER_TOKENS
 from sleepd.core.calls import ProbeAnswer
-from sleepd.core.model import Activity
+from sleepd.core.seen import Activity
 
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"

@@ -1,8 +1,8 @@
 """Callers that wait for a model and are told that nothing comes of it."""
 
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind
-from sleepd.core.world import AskKind
+from sleepd.core.record import AskKind
 
 
 def refuse_users(draft: Draft, name: str, problem: str, detail: str, hint: str = "") -> None:

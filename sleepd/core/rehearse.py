@@ -12,13 +12,15 @@ from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
-from sleepd.core.model import GpusSeen, Known, Now
+from sleepd.core.model import Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
 from sleepd.core.plan import Verb, plan_wake
+from sleepd.core.record import ModelRecord
 from sleepd.core.room import Go, MakeRoom, Refuse, Room, room_for
+from sleepd.core.seen import GpusSeen
 from sleepd.core.units import Bytes, MonotonicS, Seconds, format_duration, format_size
 from sleepd.core.victims import Offer, why_chosen
-from sleepd.core.world import ModelRecord, World, public_state
+from sleepd.core.world import World, public_state
 
 
 @dataclass(frozen=True, slots=True)

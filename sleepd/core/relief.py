@@ -5,21 +5,24 @@ On stock vLLM nothing but the end of a process gives a level 1 backup back: no d
 
 from collections.abc import Mapping, Sequence
 
+from sleepd.core.commands import LookNow
 from sleepd.core.conditions import idle_s
 from sleepd.core.draft import Draft
-from sleepd.core.events import LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import limit_of
-from sleepd.core.model import Cause, CauseKind, HostSeen, Known, Mode
+from sleepd.core.model import Cause, CauseKind, Known, Mode
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import NO_ANSWER_YET, NOT_CHECKED, is_ram_pressure, level2_refusal, stop_refusal
+from sleepd.core.record import ModelRecord, is_pinned, is_wanted_awake
 from sleepd.core.room import claimed
 from sleepd.core.rules import ActionKind, HostPressureAbove, Rule
 from sleepd.core.saying import evidence, rules_said, say, tell_act
+from sleepd.core.seen import HostSeen
+from sleepd.core.task import TaskKind
 from sleepd.core.unit_tasks import begin_stop
 from sleepd.core.units import MonotonicS, Seconds, format_size
-from sleepd.core.world import ModelRecord, Relief, TaskKind, is_pinned, is_wanted_awake
+from sleepd.core.world import Relief
 
 MEASURED_AFTER_S: Seconds = 3.0
 """The kernel gives the pages of a process that ended back at once; MemAvailable shows it with the next reading."""

@@ -6,9 +6,10 @@ from enum import StrEnum
 from sleepd.core.dialect import Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.memory import held_bytes, unmoved
-from sleepd.core.model import EngineFacts, GpusSeen, Known, Reading
+from sleepd.core.model import Known, Reading
 from sleepd.core.plan import COUNTED_AS, REPAIRS, SLEEPS, WAKES, Verb
-from sleepd.core.world import Intent
+from sleepd.core.seen import EngineFacts, GpusSeen
+from sleepd.core.task import Intent
 
 
 class Verdict(StrEnum):

@@ -13,12 +13,13 @@ from sleepd.core.model import Known, Missing, Settings
 from sleepd.core.orders import least_freed, pids_of, step_timeout, uuids_of
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
+from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.refusals import refuse_all, refuse_sleepers
 from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
 from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.task import HOST_LOCK, UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on, step_on
 from sleepd.core.units import MonotonicS
-from sleepd.core.world import HOST_LOCK, UNIT_TASKS, Belief, ModelRecord, Phase, Task, TaskKind
 
 FENCE_RUNS = 5
 """Fences in a row that may stay unanswered before an engine counts as wedged."""

@@ -5,15 +5,17 @@ How the room is made for those that wait is in core/lending.py; what is kept fre
 
 from collections.abc import Iterator, Mapping
 
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.draft import Draft
-from sleepd.core.events import Answer, AnswerKind, ReservationAsked, ReservationDetached, ReservationEnded
 from sleepd.core.frozen import replace
 from sleepd.core.holds import GRACE_S, lasting
 from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, Now
 from sleepd.core.policy import would_sleep
+from sleepd.core.reservation import RESERVATIONS_LIMIT, Reservation
 from sleepd.core.units import MonotonicS, WallS, format_size
-from sleepd.core.world import RESERVATIONS_LIMIT, Reservation, World
+from sleepd.core.wishes import ReservationAsked, ReservationDetached, ReservationEnded
+from sleepd.core.world import World
 
 
 def reserved_for(reservation: Reservation) -> str:

@@ -4,8 +4,8 @@ of the daemon."""
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, MissingReason, Mode, Now, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.units import HOUR_S, MonotonicS
-from sleepd.core.world import ModelRecord
 
 
 def unit_refusal(record: ModelRecord) -> str:

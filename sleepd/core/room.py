@@ -11,10 +11,12 @@ from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
+from sleepd.core.record import AskKind, ModelRecord, is_wanted_awake
+from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import reserved_for, seniority, size_of
+from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import Bytes, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Reservation, is_wanted_awake
 
 UNLIMITED_BYTES: Bytes = 1 << 62
 FRESH_S = 0.5

@@ -5,11 +5,12 @@ from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import Limit, limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.policy import STOP_LEVEL, acting, is_ram_pressure, protections, stop_refusal, wake_wanted, want_of
+from sleepd.core.record import ModelRecord, is_pinned, is_wanted_awake
 from sleepd.core.reports import ConditionReport, NextAction, RuleReport
 from sleepd.core.rules import ActionKind, Rule, RuleClass
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.wording import report_condition
-from sleepd.core.world import ModelRecord, World, is_pinned, is_wanted_awake
+from sleepd.core.world import World
 
 NO_SLEEP_HELPS = "no sleep gives host RAM back: it only makes sleeps that are due go to level 2 where that is proven"
 

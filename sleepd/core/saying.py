@@ -6,9 +6,9 @@ from sleepd.core.detector import Evaluated, evaluate_all
 from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
 from sleepd.core.limits import with_act
+from sleepd.core.record import ModelRecord
 from sleepd.core.rules import Rule
 from sleepd.core.wording import report_condition
-from sleepd.core.world import ModelRecord
 
 
 def rules_said(draft: Draft, record: ModelRecord) -> tuple[Evaluated, ...]:

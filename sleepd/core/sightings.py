@@ -1,27 +1,23 @@
 """What a look at a server means for what is believed of it: belief + look -> what happened."""
 
 from sleepd.core.activity import Owed
+from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, LookNow, ModelLooked
+from sleepd.core.events import ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.learn import count_use
 from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
-from sleepd.core.model import (
-    Known,
-    Missing,
-    MissingReason,
-    ModelSeen,
-    SleepGauge,
-)
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.owed_wakes import restore_victims
+from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.restarts import may_come_back
+from sleepd.core.seen import ModelSeen, SleepGauge
 from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
 from sleepd.core.units import Bytes
-from sleepd.core.world import Belief, ModelRecord
 
 LOST_AFTER_POLLS = 3
 """Polls in a row that must fail before a reading is missing, and a refused connection means the server is gone."""

@@ -2,9 +2,9 @@
 
 from sleepd.core.budget import cooling_s
 from sleepd.core.choices import past_victim, refuse_wakers, sleep_victim, wait_for, wake_cause
+from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.conditions import is_idle_for
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, LookNow
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Cause, CauseKind, Known
@@ -12,8 +12,10 @@ from sleepd.core.onward import look_again
 from sleepd.core.orders import uuids_of
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import Verb
+from sleepd.core.record import AskKind, ModelRecord, is_pinned, is_start_wanted, is_wanted_awake
 from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
+from sleepd.core.task import LIFTS, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import carry_on
 from sleepd.core.unit_asks import kept_running
 from sleepd.core.unit_tasks import (
@@ -26,17 +28,6 @@ from sleepd.core.unit_tasks import (
     wait_stopped,
 )
 from sleepd.core.units import Seconds
-from sleepd.core.world import (
-    LIFTS,
-    UNIT_TASKS,
-    AskKind,
-    ModelRecord,
-    Phase,
-    Task,
-    is_pinned,
-    is_start_wanted,
-    is_wanted_awake,
-)
 
 RESTART = Cause(CauseKind.RECOVERY, "a failure")
 

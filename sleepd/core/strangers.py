@@ -1,14 +1,16 @@
 """Hands on an engine that are not ours: noticed by its control counters, believed, told, and left alone for a while."""
 
+from sleepd.core.commands import LookNow
 from sleepd.core.draft import Draft
-from sleepd.core.events import LookNow
 from sleepd.core.known_answer import UPDATED
 from sleepd.core.life import Fact, State
-from sleepd.core.model import CallCount, ControlCounts, Missing, MissingReason, ModelSeen
+from sleepd.core.model import Missing, MissingReason
 from sleepd.core.plan import OBSERVES
+from sleepd.core.record import ModelRecord
 from sleepd.core.refusals import refuse_sleepers
+from sleepd.core.seen import CallCount, ControlCounts, ModelSeen
+from sleepd.core.task import Task
 from sleepd.core.units import format_duration
-from sleepd.core.world import ModelRecord, Task
 
 
 def asks_only(record: ModelRecord, task: Task) -> bool:

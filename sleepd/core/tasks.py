@@ -9,8 +9,10 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import COUNTED_AS, UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
+from sleepd.core.record import AskKind, ModelRecord
+from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
 from sleepd.core.wording import describe
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Phase, Task, TaskKind, proof_key
+from sleepd.core.world import proof_key
 
 
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:

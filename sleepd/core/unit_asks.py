@@ -1,14 +1,15 @@
 """What persons ask of a model's unit: stop it, start it."""
 
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
-from sleepd.core.events import Answer, AnswerKind, StartAsked, StopAsked
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind
 from sleepd.core.policy import held_by
+from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 from sleepd.core.restarts import unit_refusal
-from sleepd.core.world import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
+from sleepd.core.wishes import StartAsked, StopAsked
 
 _RUNS = (State.AWAKE, State.DRAINING)
 

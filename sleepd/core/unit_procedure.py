@@ -5,9 +5,11 @@ started anew, and another start of the unit than the one to be ended is left alo
 """
 
 from sleepd.core.asking import Look, LookUnit, OrderUnit, Pause, Procedure, ReadGpus
-from sleepd.core.events import Evidence, StepEnd, StepOrder
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.frozen import replace
-from sleepd.core.model import GpusSeen, Known, ModelSeen, Reading
+from sleepd.core.model import Known, Reading
+from sleepd.core.seen import GpusSeen, ModelSeen
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import MonotonicS, Seconds
 

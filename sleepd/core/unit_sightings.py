@@ -1,16 +1,17 @@
 """What a look at a model's unit means: why its server does not answer, and whether anybody brings it back."""
 
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, UnitLooked
+from sleepd.core.events import UnitLooked
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.model import Known, Missing, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.restarts import is_spent, owe_restart, unit_refusal
 from sleepd.core.sightings import START_HINT
 from sleepd.core.unit import UnitSeen
 from sleepd.core.unit_tasks import await_start, stopped_on_purpose
 from sleepd.core.units import Seconds
-from sleepd.core.world import ModelRecord
 
 QUIET_S: Seconds = 30.0
 """How often the unit of a server that answers is looked at: only which start of it serves is wanted then."""

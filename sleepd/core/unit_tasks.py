@@ -5,8 +5,9 @@ know which ones it takes.
 """
 
 from sleepd.core.budget import clear_failures, count_failure
+from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.draft import Draft
-from sleepd.core.events import AnswerKind, LookNow, StepEnd, StepEnded
+from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_duration
@@ -14,13 +15,14 @@ from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.orders import uuids_of
 from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import UNIT_VERBS, Verb, plan_await, plan_start, plan_stop
+from sleepd.core.record import AskKind, Belief, ModelRecord, Stopped
 from sleepd.core.refusals import refuse_users
 from sleepd.core.restarts import clear_restarts, count_restart, owe_restart
 from sleepd.core.room import claimed
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.wording import describe
-from sleepd.core.world import AskKind, Belief, ModelRecord, Stopped, Task, TaskKind
 
 STOPPED_HINT = "sleepctl start"
 

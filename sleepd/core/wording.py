@@ -4,6 +4,7 @@ from sleepd.core.calendar import last_moment
 from sleepd.core.conditions import Judged, count_requests, idle_s, is_busy, measure
 from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, State
 from sleepd.core.model import Cause, CauseKind, Known, Missing, Now
+from sleepd.core.record import ModelRecord
 from sleepd.core.reports import ConditionReport
 from sleepd.core.rules import (
     EVERY_DAY,
@@ -25,7 +26,7 @@ from sleepd.core.rules import (
     UnitMemoryAbove,
 )
 from sleepd.core.units import format_duration, format_size
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 
 NAMES: dict[type[Condition], str] = {
     IdleFor: "idle",

@@ -7,33 +7,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sleepd.core.commands import Answer, AnswerKind, Command, LeaveStep, LookNow, OpenGate, RunStep, StepOrder
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    CallerGone,
-    Command,
-    Event,
-    Evidence,
-    GateEmptied,
-    LeaveStep,
-    LookNow,
-    Note,
-    OpenGate,
-    Record,
-    RunStep,
-    StepEnd,
-    StepEnded,
-    StepOrder,
-    Stopping,
-    TaskEnded,
-    Tick,
-    Turn,
-)
+from sleepd.core.events import Event, Evidence, GateEmptied, StepEnd, StepEnded, Stopping, Tick
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
+from sleepd.core.records import Record, TaskEnded
+from sleepd.core.turn import Note, Turn
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import Ask, HoldEnded, ReservationAsked, ReservationEnded
+from sleepd.core.wishes import Ask, CallerGone, HoldEnded, ReservationAsked, ReservationEnded
 from sleepd.core.world import TASKS_KEPT, World
 from sleepd.engine.gate import Gates
 from sleepd.engine.observer import Observer

@@ -10,9 +10,10 @@ from sleepd.core.direct import looks_at_connections
 from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
 from sleepd.core.model import Known, Reading, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 from sleepd.engine.places import Places
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sleepd.core.events import Event, Turn
+from sleepd.core.events import Event
 from sleepd.core.model import Now
+from sleepd.core.turn import Turn
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 

@@ -17,10 +17,12 @@ from sleepd.core.asking import (
     Pause,
     ReadGpus,
 )
-from sleepd.core.events import StepEnded, StepOrder
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import StepEnded
 from sleepd.core.memory import widen
-from sleepd.core.model import Known, Missing, MissingReason, Reading, Span
+from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.procedure import perform
+from sleepd.core.seen import Span
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from sleepd.core.events import Answer, WakeAsked
+from sleepd.core.commands import Answer
 from sleepd.core.model import Now
 from sleepd.core.units import Seconds
+from sleepd.core.wishes import WakeAsked
 from sleepd.core.world import World
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sleepd.core.model import ModelSpec
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.record import ModelRecord
+from sleepd.core.world import World
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.lane import Access, Lane
 from sleepd.gateway.routes import show

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
+from sleepd.core.wishes import WakeAsked
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.gateway.errors import Refusal, chunk, heartbeat
 from sleepd.gateway.head import traceparent_of

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sleepd.core.activity import NOTHING
-from sleepd.core.events import TaskEnded
 from sleepd.core.life import ASLEEP, LEVEL, State
-from sleepd.core.model import Activity, CauseKind, Known, Now
+from sleepd.core.model import CauseKind, Known, Now
+from sleepd.core.record import ModelRecord
+from sleepd.core.records import TaskEnded
+from sleepd.core.seen import Activity
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Bytes, MonotonicS, WallS
-from sleepd.core.world import ModelRecord, Task, TaskKind, World, public_state
+from sleepd.core.world import World, public_state
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.history.rows import (

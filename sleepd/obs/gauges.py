@@ -8,9 +8,12 @@ from itertools import chain
 from sleepd import __version__
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import LEVEL, PUBLIC
-from sleepd.core.model import GpuSeen, Known, Now
+from sleepd.core.model import Known, Now
+from sleepd.core.record import ModelRecord, is_pinned
+from sleepd.core.seen import GpuSeen
+from sleepd.core.task import TaskKind
 from sleepd.core.units import WallS
-from sleepd.core.world import ModelRecord, TaskKind, World, is_pinned, public_state
+from sleepd.core.world import World, public_state
 from sleepd.obs.tally import is_up
 
 STATES = tuple(dict.fromkeys(PUBLIC.values()))

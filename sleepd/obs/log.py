@@ -11,8 +11,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from sleepd.core.events import Note
 from sleepd.core.model import CauseKind
+from sleepd.core.turn import Note
 from sleepd.obs.journal import Journal
 from sleepd.obs.rations import Rations
 from sleepd.obs.secrets import mask

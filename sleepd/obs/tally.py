@@ -4,12 +4,15 @@ Nothing is looked at for it, and nothing waits. Names of models and rules come f
 can make a series; those of models and rules that are configured no more are dropped.
 """
 
-from sleepd.core.events import Answer, AnswerKind, RuleSaved, StepEnd, StepEnded, TaskEnded
+from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.life import State
 from sleepd.core.model import Known, MissingReason
 from sleepd.core.plan import Proof
+from sleepd.core.record import ModelRecord
+from sleepd.core.records import RuleSaved, TaskEnded
 from sleepd.core.units import Bytes, MonotonicS, Seconds
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
 from sleepd.obs.counts import Counts

@@ -5,11 +5,13 @@ Spans are made when a wake is over, from what the published turns said: nothing 
 
 from dataclasses import dataclass, field
 
-from sleepd.core.events import RunStep, TaskEnded
+from sleepd.core.commands import RunStep
 from sleepd.core.model import Now
 from sleepd.core.plan import OBSERVES
+from sleepd.core.records import TaskEnded
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import MonotonicS, Seconds, WallS
-from sleepd.core.world import Task, TaskKind, World
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.obs.spans import Span, Value

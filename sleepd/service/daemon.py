@@ -12,12 +12,15 @@ from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
-from sleepd.core.events import Answer, HoldAsked, HoldDetached, Note, ReservationDetached, TaskEnded
+from sleepd.core.commands import Answer
 from sleepd.core.explain import eta_s, explain, next_action, reason
 from sleepd.core.model import Known, Now, OnStop
+from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
+from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
+from sleepd.core.wishes import HoldAsked, HoldDetached, ReservationDetached
 from sleepd.core.world import World
 from sleepd.engine.gate import Gate, Gates
 from sleepd.engine.loop import BEAT_S, Loop

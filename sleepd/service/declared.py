@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 
 from sleepd.core.life import State
 from sleepd.core.model import Known, MissingReason, ModelSpec
+from sleepd.core.record import ModelRecord
 from sleepd.core.units import Bytes
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 from sleepd.ports import Vllm
 
 ASK_S = 2.0

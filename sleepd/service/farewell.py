@@ -2,8 +2,9 @@
 
 import asyncio
 
-from sleepd.core.events import Leaving, Note
+from sleepd.core.events import Leaving
 from sleepd.core.life import ASLEEP
+from sleepd.core.turn import Note
 from sleepd.core.world import World
 from sleepd.engine.loop import Loop
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.history_queries import read_buckets, read_page, read_report
-from sleepd.core.events import Note, Turn
 from sleepd.core.model import Now
+from sleepd.core.turn import Note, Turn
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.published import Published

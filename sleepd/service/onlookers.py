@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from sleepd.adapters.webhook_http import WebhookSender
 from sleepd.config.settings import Config
-from sleepd.core.events import Note
 from sleepd.core.model import Now
+from sleepd.core.turn import Note
 from sleepd.service.followers import Followers
 from sleepd.service.history import HistoryPart
 from sleepd.service.parts import Parts

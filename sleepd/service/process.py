@@ -15,7 +15,7 @@ from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 from sleepd.config.settings import Config
 from sleepd.config.settle import load_settled
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.obs import log
 from sleepd.ports import StoreFailed
 from sleepd.service.daemon import Service

@@ -7,7 +7,8 @@ from sleepd.api.daemon import ReloadOutcome
 from sleepd.config.errors import ConfigError
 from sleepd.config.secrets import SecretError
 from sleepd.config.settings import Config
-from sleepd.core.events import Note, SettingsChanged
+from sleepd.core.events import SettingsChanged
+from sleepd.core.turn import Note
 from sleepd.engine.loop import Loop
 from sleepd.gateway.app import ListenRefused
 from sleepd.ports import Notifier

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from sleepd.adapters.credentials import Credentials, trust
 from sleepd.adapters.vllm_http import VllmServer
 from sleepd.config.secrets import SecretError, read_key
-from sleepd.core.events import Note
 from sleepd.core.model import ModelSpec
+from sleepd.core.turn import Note
 from sleepd.ports import Vllm
 from sleepd.service.parts import Parts
 

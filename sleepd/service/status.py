@@ -2,8 +2,9 @@
 
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import format_size
-from sleepd.core.world import Task, TaskKind, World
+from sleepd.core.world import World
 
 NAMES_LIMIT = 4
 """Names told of one sort; the rest is a number."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
 
-from sleepd.core.events import Note
 from sleepd.core.model import Now
+from sleepd.core.turn import Note
 from sleepd.core.units import Seconds
 from sleepd.engine.published import Published
 from sleepd.engine.runner import cancelled

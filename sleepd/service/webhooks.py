@@ -13,7 +13,7 @@ from sleepd.adapters.webhook_http import Sent
 from sleepd.api.daemon import RingEvent
 from sleepd.config.secrets import SecretError, read_webhook_secret
 from sleepd.config.settings import WebhookSettings
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
 from sleepd.engine.runner import cancelled
 

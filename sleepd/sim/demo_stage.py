@@ -17,7 +17,8 @@ from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
 from sleepd.config.load import PACKAGED_DIR, load_config
 from sleepd.config.settings import Config
-from sleepd.core.model import GpusSeen, Known, ModelSpec, Reading
+from sleepd.core.model import Known, ModelSpec, Reading
+from sleepd.core.seen import GpusSeen
 from sleepd.core.units import GIB, Bytes
 from sleepd.service.daemon import Service
 from sleepd.service.parts import Parts

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sleepd.core.model import GpuSeen, GpusSeen, HostSeen, UnitMemory
+from sleepd.core.seen import GpuSeen, GpusSeen, HostSeen, UnitMemory
 from sleepd.core.units import GIB, Bytes, Seconds
 from sleepd.sim.vllm_types import HostRamExhausted, OutOfMemory
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sleepd.core.events import (
+from sleepd.core.records import (
     EngineProven,
     ModelSaved,
     Record,

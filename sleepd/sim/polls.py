@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from sleepd.core.commands import LookNow
 from sleepd.core.direct import looks_at_connections
-from sleepd.core.events import Event, GpusLooked, HostLooked, LookNow, ModelLooked, UnitLooked
+from sleepd.core.events import Event, GpusLooked, HostLooked, ModelLooked, UnitLooked
 from sleepd.core.machine import asks_sleeping, is_looked_at, poll_after_s, wants_processes
 from sleepd.core.model import Settings
 from sleepd.core.unit_sightings import unit_after_s

@@ -18,10 +18,11 @@ from sleepd.core.asking import (
     Procedure,
     ReadGpus,
 )
-from sleepd.core.events import Event, Evidence, LeaveStep, StepEnd, StepEnded, StepOrder
+from sleepd.core.commands import LeaveStep, StepOrder
+from sleepd.core.events import Event, Evidence, StepEnd, StepEnded
 from sleepd.core.memory import widen
-from sleepd.core.model import Span
 from sleepd.core.procedure import perform
+from sleepd.core.seen import Span
 from sleepd.engine.gate import Gates
 from sleepd.sim.surroundings import NVML_S, Surroundings
 from sleepd.sim.virtual_server import VirtualServer

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sleepd.core.model import GpusSeen, HostSeen, Known, Missing, MissingReason, Now, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Now, Reading
+from sleepd.core.seen import GpusSeen, HostSeen
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.sim.host import SimHost
 from sleepd.sim.units import SimManager

@@ -6,22 +6,19 @@ from collections.abc import Callable
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer, request_of
 from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
 from sleepd.core.frozen import replace
-from sleepd.core.model import (
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.plan import Verb
+from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
+from sleepd.core.seen import (
     Activity,
     CallCount,
     ControlCounts,
     DirectSeen,
     EngineFacts,
-    Known,
-    Missing,
-    MissingReason,
     ModelSeen,
-    Reading,
     SleepGauge,
     UnitMemory,
 )
-from sleepd.core.plan import Verb
-from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
 from sleepd.core.units import Seconds
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine

@@ -9,30 +9,16 @@ from typing import Any
 
 from sleepd.core import wishes
 from sleepd.core.beginning import begin
+from sleepd.core.commands import Answer, AnswerKind, Command, LeaveStep, LookNow, OpenGate, RunStep, StepOrder
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    CalendarExtended,
-    CallerGone,
-    Command,
-    Event,
-    LeaveStep,
-    LookNow,
-    Note,
-    OpenGate,
-    Record,
-    RunStep,
-    Saved,
-    StepOrder,
-    TaskEnded,
-    Tick,
-    Turn,
-)
+from sleepd.core.events import CalendarExtended, Event, Tick
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now, Settings
+from sleepd.core.records import Record, Saved, TaskEnded
 from sleepd.core.rules import LocalTime
+from sleepd.core.turn import Note, Turn
 from sleepd.core.units import Seconds
+from sleepd.core.wishes import CallerGone
 from sleepd.core.world import World
 from sleepd.engine.gate import Gates
 from sleepd.sim.host import SimHost

@@ -4,12 +4,16 @@ from typing import cast
 
 from sleepd import __version__
 from sleepd.api.daemon import Daemon, RingEvent
-from sleepd.core.events import Answer, AnswerKind, TaskEnded
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.ledger import reserved_bytes
 from sleepd.core.life import LEVEL
-from sleepd.core.model import CauseKind, GpuSeen, Known, Missing, MissingReason
+from sleepd.core.model import CauseKind, Known, Missing, MissingReason
+from sleepd.core.record import AskKind, Hold, ModelRecord, is_pinned
+from sleepd.core.records import TaskEnded
 from sleepd.core.reports import Explanation, NextAction
-from sleepd.core.world import AskKind, Hold, ModelRecord, Task, World, is_pinned, public_state
+from sleepd.core.seen import GpuSeen
+from sleepd.core.task import Task
+from sleepd.core.world import World, public_state
 from sleepd.wire import answers, shapes
 from sleepd.wire.problems import PROBLEMS, problem_body
 from sleepd.wire.values import format_time, rounded

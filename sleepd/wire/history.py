@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import cast
 
 from sleepd.core.model import CauseKind
+from sleepd.core.task import TaskKind
 from sleepd.core.units import WallS
-from sleepd.core.world import TaskKind
 from sleepd.history.found import Bucket, Page, Report, Totals
 from sleepd.history.rows import Interval, Transition, hour_of, percentile
 from sleepd.wire import history_shapes as shapes

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from sleepd.core.model import CauseKind
-from sleepd.core.world import TaskKind
+from sleepd.core.task import TaskKind
 from sleepd.wire.shapes import Level, Shape, State, Time
 
 

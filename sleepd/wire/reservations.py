@@ -3,8 +3,8 @@
 from sleepd.core.ledger import left_of_reservation, managed_pids
 from sleepd.core.memory import find_gpu
 from sleepd.core.model import Known
+from sleepd.core.reservation import Reservation as Kept
 from sleepd.core.reservations import seniority, waited_for
-from sleepd.core.world import Reservation as Kept
 from sleepd.core.world import World
 from sleepd.wire.reservation_shapes import Reservation, Reservations, ReservedGpu
 from sleepd.wire.values import format_time

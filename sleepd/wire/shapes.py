@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from sleepd.core.event_kinds import KINDS
 from sleepd.core.model import CauseKind, Mode
-from sleepd.core.world import Phase, TaskKind
+from sleepd.core.task import Phase, TaskKind
 
 if TYPE_CHECKING:
     EventKindName: TypeAlias = str

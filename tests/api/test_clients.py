@@ -16,7 +16,7 @@ import pytest
 from sleepd.api.routes import ROUTES
 from sleepd.client import ApiProblem, Client, DaemonUnreachable, asks
 from sleepd.client.aio import AsyncClient
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.wishes import HoldAsked, HoldEnded, PinAsked, ReservationAsked, SleepAsked, WakeAsked
 from sleepd.history.found import HistoryUnreadable, Span
 from tests.unit.api_rig import WALL_S, FakeDaemon, serving

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.wishes import HoldAsked, HoldEnded, WakeAsked
 from tests.cli.terminal import Terminal, finish, run, start
 from tests.unit.api_rig import FakeDaemon

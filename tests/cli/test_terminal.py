@@ -6,7 +6,7 @@ import re
 import pytest
 
 from sleepd import wire
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from tests.cli.terminal import Terminal, run
 from tests.unit.api_rig import FakeDaemon
 

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from sleepd.core.event_kinds import KINDS, TASK
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.events_doc import events_page
 from sleepd.sim.scenario.play import play
 from sleepd.sim.scenario.script import draw_script

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import EngineFacts, Known, ModelSpec, Now, Settings
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.model import Known, ModelSpec, Now, Settings
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import EngineFacts
+from sleepd.core.wishes import WakeAsked
+from sleepd.core.world import World
 from sleepd.engine.gate import Gate, Gates
 from sleepd.gateway.app import Gateway
 from sleepd.gateway.daemon import Held

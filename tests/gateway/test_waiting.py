@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sleepd.core.model import CauseKind, EngineFacts, ModelSpec
+from sleepd.core.model import CauseKind, ModelSpec
+from sleepd.core.seen import EngineFacts
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.settings import GatewaySettings
 from tests.gateway.rig import CHAT, OK, Client, Rig, Seen, answer, get, post

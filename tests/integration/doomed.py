@@ -18,7 +18,7 @@ from typing import Any
 from sleepd.adapters.store import SqliteStore
 from sleepd.adapters.vllm_http import VllmServer
 from sleepd.cli.daemon import main
-from sleepd.core.events import Record, TaskEnded, TaskSaved
+from sleepd.core.records import Record, TaskEnded, TaskSaved
 from sleepd.service import parts, servers
 
 SENT_WITHIN_S = 0.1

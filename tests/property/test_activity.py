@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepd.core.activity import ANSWER_TOKENS, Owed, ask_lost, share_out
-from sleepd.core.model import Activity
+from sleepd.core.seen import Activity
 
 NOTHING = Activity()
 QUESTION_TOKENS = 24

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import State
+from sleepd.core.wishes import WakeAsked
 from sleepd.sim.scenario.cast import Cast, CastModel
 from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.stage import Stage

@@ -13,21 +13,13 @@ from sleepd.core.events import Tick
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import (
-    Cause,
-    CauseKind,
-    EngineFacts,
-    GpuSeen,
-    HostSeen,
-    Known,
-    ModelSeen,
-    ModelSpec,
-    Now,
-    Settings,
-)
+from sleepd.core.model import Cause, CauseKind, Known, ModelSpec, Now, Settings
 from sleepd.core.plan import plan_sleep
+from sleepd.core.record import AskKind, ModelRecord, Waiter
+from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, ModelSeen
+from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.world import HOST_LOCK, AskKind, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.core.world import World
 
 BOUNDED = settings(max_examples=250, deadline=None, derandomize=True, database=None)
 NOW = Now(10_000.0, 1.7e9)

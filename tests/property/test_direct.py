@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
-from sleepd.core.model import DirectSeen
+from sleepd.core.seen import DirectSeen
 from sleepd.sim.vllm_types import HttpRequest, SimReply
 
 BODY = {"model": "a", "prompt": "hello", "max_tokens": 8, "temperature": 0}

@@ -7,10 +7,11 @@ import pytest
 from virtual_rig import Rig
 
 from sleepd.core.budget import FAILURES_IN_A_ROW, FIRST_S, MOST_S, cooldown_s, jitter
-from sleepd.core.events import AnswerKind, ResetAsked, WakeAsked
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
 from sleepd.core.plan import Verb
+from sleepd.core.wishes import ResetAsked, WakeAsked
 from sleepd.core.world import public_state
 from sleepd.sim.vllm_faults import Fault
 

@@ -3,11 +3,12 @@
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind, SleepAsked
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.plan import Verb
+from sleepd.core.task import Phase
 from sleepd.core.units import GIB
-from sleepd.core.world import Phase
+from sleepd.core.wishes import SleepAsked
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest, SimReply
 

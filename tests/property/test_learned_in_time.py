@@ -2,7 +2,7 @@
 
 from virtual_rig import Rig
 
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.units import GIB
 
 STRANGER = 7

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepd.core.memory import Admitted, Blind, Short, preflight
-from sleepd.core.model import GpuSeen
+from sleepd.core.seen import GpuSeen
 
 BOUNDED = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.units import GIB
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sleepd.core.events import TaskEnded, Turn
+from sleepd.core.records import TaskEnded
+from sleepd.core.turn import Turn
 from sleepd.engine.published import Published
 from sleepd.obs.exposition import Page, write_page
 from sleepd.obs.families import BY_NAME

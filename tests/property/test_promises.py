@@ -10,9 +10,12 @@ from sleepd.core.host_room import HostShort, host_need, host_preflight
 from sleepd.core.ledger import left_of, left_of_reservation, promised_bytes, unmanaged_bytes
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.memory import Admitted, preflight, wake_needs
-from sleepd.core.model import Cause, CauseKind, EngineFacts, GpuSeen, HostSeen, Known, ModelSeen, ModelSpec, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known, ModelSpec
 from sleepd.core.plan import Plan
-from sleepd.core.world import ModelRecord, Reservation, Task, TaskKind
+from sleepd.core.record import ModelRecord
+from sleepd.core.reservation import Reservation
+from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, ModelSeen, UnitMemory
+from sleepd.core.task import Task, TaskKind
 
 BOUNDED = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 UUIDS = ("GPU-0", "GPU-1", "GPU-2")

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind, PinAsked, WakeAsked
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
-from sleepd.core.model import Activity, Verify
+from sleepd.core.model import Verify
+from sleepd.core.seen import Activity
+from sleepd.core.wishes import PinAsked, WakeAsked
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest
 

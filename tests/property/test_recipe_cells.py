@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.plan import OBSERVES, Verb
 from sleepd.sim.vllm_faults import Fault

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_rig import Death, Rig
 
+from sleepd.core.commands import AnswerKind
 from sleepd.core.dialect import capabilities
-from sleepd.core.events import AnswerKind
 from sleepd.core.life import State
-from sleepd.core.model import EngineFacts
 from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, plan_wake, redirect, step_of
+from sleepd.core.seen import EngineFacts
 from sleepd.core.units import GIB
 from sleepd.sim.vllm_faults import Fault
 

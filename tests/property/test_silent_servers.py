@@ -4,7 +4,7 @@ the task ends, told, its GPUs are somebody else's again, and who slept for it is
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
 from sleepd.core.units import GIB

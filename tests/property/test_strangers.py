@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.events import AnswerKind, ResetAsked
+from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
-from sleepd.core.model import CallCount
+from sleepd.core.seen import CallCount
+from sleepd.core.wishes import ResetAsked
 from sleepd.sim import virtual_server
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest, Timing

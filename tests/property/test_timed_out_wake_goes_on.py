@@ -2,9 +2,10 @@
 
 from virtual_rig import Rig
 
-from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import State
 from sleepd.core.units import GIB
+from sleepd.core.wishes import WakeAsked
 
 
 def test_a_wake_that_makes_room_goes_on_after_its_caller_was_told_so() -> None:

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from sleepd.core import machine
+from sleepd.core.commands import LookNow
 from sleepd.core.deadlines import Deadlines, next_deadline
 from sleepd.core.draft import durable, saves_as_same
-from sleepd.core.events import Event, LookNow, Tick, Turn
+from sleepd.core.events import Event, Tick
 from sleepd.core.machine import step
 from sleepd.core.model import Missing, Now
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.record import ModelRecord
+from sleepd.core.turn import Turn
+from sleepd.core.world import World
 from sleepd.sim import world as shell
 from sleepd.sim.scenario.play import set_stage
 from sleepd.sim.scenario.script import draw_script

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sleepd.core.events import Answer, AnswerKind, Note, SleepAsked, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import SERVING, SETTLED, State
 from sleepd.core.model import ModelSpec, Settings
+from sleepd.core.record import ModelRecord
+from sleepd.core.turn import Note
 from sleepd.core.units import GIB
-from sleepd.core.world import ModelRecord
+from sleepd.core.wishes import SleepAsked, WakeAsked
 from sleepd.sim.host import GpuShare, RamShare, SimGpu, SimHost
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime

@@ -14,8 +14,9 @@ from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.vllm_http import VllmServer
 from sleepd.core.calls import ProbeAnswer
 from sleepd.core.known_answer import agreed, is_same
-from sleepd.core.model import Activity, Known, KnownAnswer, ModelSpec
+from sleepd.core.model import Known, ModelSpec
 from sleepd.core.orders import PROBE_PROMPT
+from sleepd.core.seen import Activity, KnownAnswer
 from tests.realvllm.daemon_host import Daemon, DaemonHost, wait_until
 from tests.realvllm.fixtures import PROMPT, RealPair
 from tests.realvllm.server import RealServer

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sleepd.core.events import Answer, AnswerKind, SleepAsked, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import State
 from sleepd.core.units import GIB
+from sleepd.core.wishes import SleepAsked, WakeAsked
 from sleepd.sim.scenario.cast import Cast, CastModel
 from sleepd.sim.scenario.invariants import EVERY_TURN, check
 from sleepd.sim.scenario.stage import Stage

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sleepd.core.events import StartAsked, StopAsked
 from sleepd.core.life import State
+from sleepd.core.wishes import StartAsked, StopAsked
 from sleepd.sim.scenario.cast import Cast, CastModel
 from sleepd.sim.scenario.invariants import EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.play import play

@@ -10,29 +10,23 @@ from pathlib import Path
 from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
 from sleepd.api.ring import EventRing
 from sleepd.api.server import ApiServer, start_api
-from sleepd.core.events import Answer, AnswerKind, Note, TaskEnded
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import (
-    Cause,
-    CauseKind,
-    EngineFacts,
-    Failure,
-    GpuSeen,
-    HostSeen,
-    Known,
-    ModelSeen,
-    ModelSpec,
-    Now,
-    Settings,
-)
+from sleepd.core.model import Cause, CauseKind, Failure, Known, ModelSpec, Now, Settings
 from sleepd.core.plan import Plan, Verb, step_of
+from sleepd.core.record import AskKind, Hold, LastWake, ModelRecord, Waiter
+from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import PlannedGpu, PlannedStay, PlannedStep, PlannedVictim, WakePlan
 from sleepd.core.reports import ConditionReport, Explanation, NextAction, RuleReport
+from sleepd.core.reservation import Reservation
+from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, ModelSeen
+from sleepd.core.task import Task, TaskKind
+from sleepd.core.turn import Note
 from sleepd.core.units import GIB
 from sleepd.core.victims import Offer
 from sleepd.core.wishes import HoldAsked, HoldEnded, ReservationAsked, ReservationEnded
-from sleepd.core.world import AskKind, Hold, LastWake, ModelRecord, Reservation, Task, TaskKind, Waiter, World
+from sleepd.core.world import World
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
 from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
 

@@ -5,20 +5,12 @@ from dataclasses import replace
 
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import (
-    EngineFacts,
-    Fingerprint,
-    GpuSeen,
-    HostSeen,
-    Known,
-    ModelSeen,
-    ModelSpec,
-    Now,
-    Settings,
-)
+from sleepd.core.model import Known, ModelSpec, Now, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
+from sleepd.core.seen import EngineFacts, Fingerprint, GpuSeen, HostSeen, ModelSeen
 from sleepd.core.units import GIB
-from sleepd.core.world import DetectorMemory, ModelRecord, World, proof_key
+from sleepd.core.world import DetectorMemory, World, proof_key
 
 NOW = Now(10_000.0, 1.7e9)
 FACTS = EngineFacts(

@@ -12,14 +12,7 @@ from sleepd.core.events import (
 from sleepd.core.explain import explain
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import (
-    GpuSeen,
-    HostSeen,
-    Known,
-    Missing,
-    MissingReason,
-    Now,
-)
+from sleepd.core.model import Known, Missing, MissingReason, Now
 from sleepd.core.rules import (
     SLEEP_1,
     WAKE,
@@ -29,6 +22,7 @@ from sleepd.core.rules import (
     Rule,
     Threshold,
 )
+from sleepd.core.seen import GpuSeen, HostSeen
 from sleepd.core.units import GIB
 
 MISSING = Missing(MissingReason.TIMED_OUT)

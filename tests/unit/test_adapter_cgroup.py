@@ -9,7 +9,8 @@ from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.vllm_http import VllmServer
-from sleepd.core.model import Known, ModelSpec, UnitMemory
+from sleepd.core.model import Known, ModelSpec
+from sleepd.core.seen import UnitMemory
 from tests.adapters.raw_server import reply, serving
 
 UNIT = ModelSpec("a", "http://127.0.0.1:1", unit="vllm@a.service")

@@ -12,9 +12,9 @@ from sleepd.adapters.credentials import Credentials, trust
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.vllm_http import VllmServer
 from sleepd.core.calls import Answered, ProbeAnswer
-from sleepd.core.events import Note
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
+from sleepd.core.turn import Note
 from sleepd.service.servers import Servers
 from sleepd.sim.fake_server import FakeVllm
 from sleepd.sim.vllm_types import EngineSpec

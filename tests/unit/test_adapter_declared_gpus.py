@@ -9,8 +9,9 @@ import pytest
 from sleepd.adapters.declared_gpus import NAMED_FROM, DeclaredGpus
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec, Now, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.units import GIB
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 from sleepd.service.declared import declared_bytes
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sleepd.adapters.direct import DirectConnections, own_inodes
 from sleepd.adapters.sock_diag import TcpSocket, UnixSocket, tcp_sockets, unix_sockets
-from sleepd.core.model import DirectSeen
+from sleepd.core.seen import DirectSeen
 
 PORT = 8001
 URL = f"http://127.0.0.1:{PORT}"

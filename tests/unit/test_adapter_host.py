@@ -17,7 +17,8 @@ from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.instance_lock import AlreadyRunning, InstanceLock
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
-from sleepd.core.model import HostSeen, Known, Missing, MissingReason, ModelSpec
+from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
+from sleepd.core.seen import HostSeen
 
 # host memory
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.obs import log
 from sleepd.obs.journal import Journal
 from sleepd.obs.rations import BURST, Rations

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
-from sleepd.core.model import Activity, CallCount, ControlCounts, SleepGauge
+from sleepd.core.seen import Activity, CallCount, ControlCounts, SleepGauge
 
 DATA = Path(__file__).parents[1] / "adapters" / "data"
 START_S = 1795199443.25

@@ -11,7 +11,8 @@ import pynvml
 import pytest
 
 from sleepd.adapters.nvml import REOPEN_AFTER_S, RETRY_AFTER_S, NvmlGpus
-from sleepd.core.model import GpuSeen, Known, Missing, MissingReason, Now
+from sleepd.core.model import Known, Missing, MissingReason, Now
+from sleepd.core.seen import GpuSeen
 
 TOTAL, FREE = 80 << 30, 30 << 30
 

@@ -15,9 +15,10 @@ from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer
 from sleepd.adapters.vllm_metrics import SERIES
 from sleepd.core import calls
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
-from sleepd.core.model import Activity, Known, Missing, MissingReason, ModelSpec
+from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS, read_answer
+from sleepd.core.seen import Activity
 from tests.adapters.raw_server import Answer, Asked, RawServer, reply, serving
 
 METRICS = (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleepd.api.ring import EventRing
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 
 
 def filled(count: int, limit: int = 3) -> EventRing:

@@ -17,8 +17,9 @@ from sleepd.api.daemon import ReloadOutcome
 from sleepd.api.routes import ROUTES
 from sleepd.api.server import start_api
 from sleepd.api.sockets import SocketTaken, bind_socket
-from sleepd.core.events import Answer, AnswerKind, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import Missing, MissingReason
+from sleepd.core.wishes import ResetAsked, SleepAsked, WakeAsked
 from sleepd.service.listeners import check_names
 
 

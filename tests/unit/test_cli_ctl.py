@@ -16,7 +16,8 @@ from api_rig import WALL_S, FakeDaemon, serving
 
 from sleepd import wire
 from sleepd.api.daemon import ReloadOutcome
-from sleepd.core.events import Answer, AnswerKind, SleepAsked, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.wishes import SleepAsked, WakeAsked
 
 SLEEPCTL = [sys.executable, "-m", "sleepd.cli.ctl"]
 

@@ -27,26 +27,12 @@ from rule_worlds import (
 )
 
 from sleepd.core.beginning import begin
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import durable
-from sleepd.core.events import (
-    AnswerKind,
-    GpusLooked,
-    HoldAsked,
-    HostLooked,
-    Leaving,
-    Saved,
-    SleepAsked,
-    WakeAsked,
-)
+from sleepd.core.events import GpusLooked, HostLooked, Leaving
 from sleepd.core.explain import explain, next_action
-from sleepd.core.model import (
-    Activity,
-    Group,
-    Known,
-    Mode,
-    Now,
-    Settings,
-)
+from sleepd.core.model import Group, Known, Mode, Now, Settings
+from sleepd.core.records import Saved
 from sleepd.core.rules import (
     KEEP_AWAKE,
     SLEEP_1,
@@ -57,7 +43,9 @@ from sleepd.core.rules import (
     IdleFor,
     LevelIs,
 )
+from sleepd.core.seen import Activity
 from sleepd.core.units import GIB
+from sleepd.core.wishes import HoldAsked, SleepAsked, WakeAsked
 
 # --- "Idle: ..." -----------------------------------------------------------------------------------------------------
 

@@ -18,13 +18,8 @@ from rule_worlds import (
     rule,
 )
 
-from sleepd.core.events import (
-    AnswerKind,
-    HoldAsked,
-    HostLooked,
-    SleepAsked,
-    WakeAsked,
-)
+from sleepd.core.commands import AnswerKind
+from sleepd.core.events import HostLooked
 from sleepd.core.explain import explain
 from sleepd.core.model import (
     Cause,
@@ -45,6 +40,7 @@ from sleepd.core.rules import (
 )
 from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
+from sleepd.core.wishes import HoldAsked, SleepAsked, WakeAsked
 
 # --- "Precedence, highest first: ..." --------------------------------------------------------------------------------
 

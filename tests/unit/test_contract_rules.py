@@ -29,24 +29,11 @@ from rule_worlds import (
 
 from sleepd.core.beginning import begin
 from sleepd.core.deadlines import next_deadline
-from sleepd.core.events import (
-    GpusLooked,
-    HostLooked,
-    ModelLooked,
-    RuleSaved,
-    Saved,
-    Tick,
-)
+from sleepd.core.events import GpusLooked, HostLooked, ModelLooked, Tick
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import (
-    Activity,
-    GpuSeen,
-    Known,
-    Now,
-    Settings,
-    UnitMemory,
-)
+from sleepd.core.model import Known, Now, Settings
+from sleepd.core.records import RuleSaved, Saved
 from sleepd.core.rules import (
     KEEP_AWAKE,
     SLEEP_1,
@@ -67,6 +54,7 @@ from sleepd.core.rules import (
     Threshold,
     UnitMemoryAbove,
 )
+from sleepd.core.seen import Activity, GpuSeen, UnitMemory
 from sleepd.core.units import GIB
 from sleepd.core.world import DetectorMemory
 

@@ -15,9 +15,9 @@ from sleepd.core.dialect import (
     level1_unsafe,
     recipe_of,
 )
-from sleepd.core.model import EngineFacts, Release
 from sleepd.core.plan import Verb, plan_wake
 from sleepd.core.remedy import remedies_for
+from sleepd.core.seen import EngineFacts, Release
 
 RETRY, ONCE, STAGES = Remedy.RETRY, Remedy.RETRY_ONCE, Remedy.IN_STAGES
 RESLEEP, WORKER_SLEEP, RESTART = Remedy.RESLEEP, Remedy.WORKER_SLEEP, Remedy.RESTART

@@ -12,8 +12,9 @@ from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason
 from sleepd.core.plan import plan_sleep
 from sleepd.core.policy import NOT_CHECKED
 from sleepd.core.reports import NextAction
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.world import DetectorMemory, Task, TaskKind
+from sleepd.core.world import DetectorMemory
 
 BELOW = DetectorMemory(crossed=frozenset({("host-ram-pressure", "a", 0)}))
 

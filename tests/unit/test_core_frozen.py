@@ -8,8 +8,9 @@ import pytest
 from sleepd.core.frozen import replace
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Known, ModelSpec, Settings
+from sleepd.core.record import ModelRecord
 from sleepd.core.rules import SLEEP_1, IdleFor, Rule
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.world import World
 
 SPEC = ModelSpec("llama", "http://127.0.0.1:8000")
 RECORD = ModelRecord(SPEC)

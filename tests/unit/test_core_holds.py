@@ -6,30 +6,19 @@ import pytest
 from core_worlds import ASLEEP, NOW, gpus, nap, record, world
 
 from sleepd.core.beginning import begin
+from sleepd.core.commands import AnswerKind, OpenGate
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import durable
-from sleepd.core.events import (
-    AnswerKind,
-    CallerGone,
-    GateEmptied,
-    HoldAsked,
-    HoldDetached,
-    HoldEnded,
-    OpenGate,
-    PinAsked,
-    Saved,
-    SettingsChanged,
-    SleepAsked,
-    Tick,
-    WakeAsked,
-)
+from sleepd.core.events import GateEmptied, SettingsChanged, Tick
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import State
 from sleepd.core.machine import step
 from sleepd.core.model import Now, Settings
+from sleepd.core.record import HOLDS_LIMIT, is_pinned
+from sleepd.core.records import Saved
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.units import GIB
-from sleepd.core.world import HOLDS_LIMIT, is_pinned
+from sleepd.core.wishes import CallerGone, HoldAsked, HoldDetached, HoldEnded, PinAsked, SleepAsked, WakeAsked
 
 ALICE, BOB = 1000, 1001
 

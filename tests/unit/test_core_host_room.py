@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
 
-from sleepd.core.events import Answer, AnswerKind, LookNow, ModelLooked, RunStep, SleepAsked, Tick
+from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
+from sleepd.core.events import ModelLooked, Tick
 from sleepd.core.footprint import Footprint
 from sleepd.core.host_room import (
     HostShort,
@@ -20,11 +21,13 @@ from sleepd.core.host_room import (
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
-from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode, ModelSeen, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode
 from sleepd.core.plan import plan_sleep
 from sleepd.core.rehearse import plan_of_wake
+from sleepd.core.seen import ModelSeen, UnitMemory
+from sleepd.core.task import HOST_LOCK, Intent, Task, TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.world import HOST_LOCK, Intent, Task, TaskKind
+from sleepd.core.wishes import SleepAsked
 
 FREED = Footprint(freed={"GPU-0": (28 * GIB,)})
 

@@ -20,11 +20,12 @@ from sleepd.core.measured import (
     learn_wake,
 )
 from sleepd.core.memory import Blind, wake_needs
-from sleepd.core.model import Cause, CauseKind, GpuSeen, HostSeen, Known, Missing, MissingReason, Span, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import expected_s, step_timeout
 from sleepd.core.plan import Verb, plan_sleep, plan_wake
+from sleepd.core.seen import GpuSeen, HostSeen, Span, UnitMemory
+from sleepd.core.task import Intent, Task, TaskKind
 from sleepd.core.units import GIB, MIB
-from sleepd.core.world import Intent, Task, TaskKind
 
 FRESH = Footprint(under=sized_by(FACTS))
 TOTAL = 80 * GIB

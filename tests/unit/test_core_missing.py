@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rule_worlds import CRON, GIBS, HOURS, MISSING, TENTH, calendar
 
+from sleepd.core.commands import LookNow
 from sleepd.core.detector import evaluate
-from sleepd.core.events import LookNow, Tick, WakeAsked
+from sleepd.core.events import Tick
 from sleepd.core.machine import step
-from sleepd.core.model import CauseKind, UnitMemory
+from sleepd.core.model import CauseKind
 from sleepd.core.rules import (
     KEEP_AWAKE,
     SLEEP_1,
@@ -28,7 +29,9 @@ from sleepd.core.rules import (
     Rule,
     UnitMemoryAbove,
 )
+from sleepd.core.seen import UnitMemory
 from sleepd.core.units import GIB
+from sleepd.core.wishes import WakeAsked
 
 CONDITIONS = (
     IdleFor(60.0),

@@ -11,7 +11,7 @@ from sleepd.core.deadlines import next_deadline
 from sleepd.core.detector import evaluate_all, remember, watch_thresholds
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import CallCount, Cause, CauseKind, ControlCounts, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Now
 from sleepd.core.policy import (
     NO_ANSWER_YET,
     NOT_CHECKED,
@@ -20,10 +20,12 @@ from sleepd.core.policy import (
     protections,
     want_of,
 )
+from sleepd.core.record import AskKind, Hold, Waiter
 from sleepd.core.rule_reports import report_rules
 from sleepd.core.rules import SLEEP_2, IdleFor
+from sleepd.core.seen import CallCount, ControlCounts
 from sleepd.core.units import GIB
-from sleepd.core.world import AskKind, DetectorMemory, Hold, Waiter
+from sleepd.core.world import DetectorMemory
 
 MISSING = Missing(MissingReason.TIMED_OUT)
 CROSSED = frozenset({("host-ram-pressure", "a", 0), ("host-ram-pressure", "b", 0)})

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from sleepd.core.events import Answer, AnswerKind, SettingsChanged, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.events import SettingsChanged
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Missing, MissingReason, ModelSpec, Reading, Settings
+from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import GIB
-from sleepd.core.world import HOST_LOCK
+from sleepd.core.wishes import WakeAsked
 from sleepd.sim import virtual_server
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest, SimAnswer

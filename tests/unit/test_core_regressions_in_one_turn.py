@@ -5,24 +5,19 @@ from dataclasses import replace
 from core_worlds import AWAKE, FACTS, NOW, record, seen, world
 
 from sleepd.core.beginning import begin
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    Evidence,
-    ModelLooked,
-    Saved,
-    StepEnd,
-    StepEnded,
-    Tick,
-    Turn,
-    WakeAsked,
-)
+from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.events import Evidence, ModelLooked, StepEnd, StepEnded, Tick
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Activity, Cause, CauseKind, Fingerprint, KnownAnswer, Missing, MissingReason, Settings
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Settings
 from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, step_of
+from sleepd.core.records import Saved
+from sleepd.core.seen import Activity, Fingerprint, KnownAnswer
+from sleepd.core.task import Phase, Task, TaskKind
+from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
-from sleepd.core.world import Phase, Task, TaskKind, World
+from sleepd.core.wishes import WakeAsked
+from sleepd.core.world import World
 
 
 def probed(known: tuple[str, ...], found: tuple[str, ...]) -> Life:

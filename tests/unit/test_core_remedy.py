@@ -3,11 +3,12 @@
 import pytest
 
 from sleepd.core.events import Evidence, StepEnd
-from sleepd.core.model import CallCount, ControlCounts, EngineFacts, GpuSeen, Known, Missing, MissingReason, ModelSeen
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.plan import REPAIRS, WAKES, Verb
 from sleepd.core.remedy import Found, Verdict, failure_code, found_since, judge, nothing_moved
+from sleepd.core.seen import CallCount, ControlCounts, EngineFacts, GpuSeen, ModelSeen
+from sleepd.core.task import Intent
 from sleepd.core.units import GIB
-from sleepd.core.world import Intent
 
 LEAST = GIB
 AS_BEFORE, DOWN, UP = 0, 20 * GIB, -20 * GIB

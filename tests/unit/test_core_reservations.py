@@ -6,27 +6,20 @@ import pytest
 from core_worlds import ASLEEP, NOW, nap, record, world
 
 from sleepd.core.beginning import begin
+from sleepd.core.commands import AnswerKind
 from sleepd.core.deadlines import next_deadline
-from sleepd.core.events import (
-    AnswerKind,
-    CallerGone,
-    GpusLooked,
-    ReservationAsked,
-    ReservationDetached,
-    ReservationDropped,
-    ReservationEnded,
-    ReservationSaved,
-    Saved,
-    Tick,
-    WakeAsked,
-)
+from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Cause, CauseKind, GpuSeen, Known, Now, Settings
+from sleepd.core.model import Cause, CauseKind, Known, Now, Settings
+from sleepd.core.record import Hold
+from sleepd.core.records import ReservationDropped, ReservationSaved, Saved
+from sleepd.core.reservation import RESERVATIONS_LIMIT
 from sleepd.core.rules import AwakeFor, IdleFor
+from sleepd.core.seen import GpuSeen
 from sleepd.core.units import GIB
-from sleepd.core.world import RESERVATIONS_LIMIT, Hold
+from sleepd.core.wishes import CallerGone, ReservationAsked, ReservationDetached, ReservationEnded, WakeAsked
 
 ALICE, BOB, JOB_PID = 1000, 1001, 77
 

@@ -24,11 +24,13 @@ from sleepd.core.events import GpusLooked, ModelLooked
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Cause, CauseKind, ControlCounts, GpuSeen, Known, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
 from sleepd.core.plan import plan_sleep
 from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
+from sleepd.core.seen import ControlCounts, GpuSeen
+from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.world import HOST_LOCK, DetectorMemory, Task, TaskKind
+from sleepd.core.world import DetectorMemory
 
 GPU = frozenset({"GPU-0"})
 MARGIN = GIB

@@ -6,14 +6,20 @@ from dataclasses import replace
 import pytest
 from core_worlds import ASLEEP, AWAKE, FACTS, NOW, gpus, record, seen, world
 
+from sleepd.core.commands import Answer, AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
-from sleepd.core.events import Answer, AnswerKind, Evidence, GpusLooked, LookNow, StepEnd, StepEnded, Turn, WakeAsked
+from sleepd.core.events import Evidence, GpusLooked, StepEnd, StepEnded
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Activity, Cause, CauseKind, Failure, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
 from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
+from sleepd.core.record import AskKind, ModelRecord, Waiter
+from sleepd.core.seen import Activity
+from sleepd.core.task import Phase, Task, TaskKind
+from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
-from sleepd.core.world import AskKind, ModelRecord, Phase, Task, TaskKind, Waiter, World
+from sleepd.core.wishes import WakeAsked
+from sleepd.core.world import World
 
 OPERATOR = Cause(CauseKind.OPERATOR, "test")
 

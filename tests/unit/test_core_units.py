@@ -8,47 +8,22 @@ from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, world
 from rule_worlds import begun, fresh, kinds, later, play, rule
 
 from sleepd.core.beginning import begin
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    Evidence,
-    HoldAsked,
-    HostLooked,
-    ModelLooked,
-    ModelSaved,
-    PinAsked,
-    RunStep,
-    Saved,
-    StartAsked,
-    StepEnd,
-    StepEnded,
-    StopAsked,
-    TaskSaved,
-    UnitLooked,
-    WakeAsked,
-)
+from sleepd.core.commands import Answer, AnswerKind, RunStep
+from sleepd.core.events import Evidence, HostLooked, ModelLooked, StepEnd, StepEnded, UnitLooked
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import (
-    Cause,
-    CauseKind,
-    ControlCounts,
-    Failure,
-    GpuSeen,
-    HostSeen,
-    Known,
-    Missing,
-    MissingReason,
-    Mode,
-    Settings,
-)
+from sleepd.core.model import Cause, CauseKind, Failure, Known, Missing, MissingReason, Mode, Settings
 from sleepd.core.plan import Verb, plan_start, plan_stop
+from sleepd.core.record import Stopped
+from sleepd.core.records import ModelSaved, Saved, TaskSaved
 from sleepd.core.rules import STOP, WAKE, AsleepFor
+from sleepd.core.seen import ControlCounts, GpuSeen, HostSeen
+from sleepd.core.task import Intent, Task, TaskKind
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
 from sleepd.core.unit_sightings import QUIET_S, unit_after_s
 from sleepd.core.units import GIB
-from sleepd.core.world import Intent, Stopped, Task, TaskKind
+from sleepd.core.wishes import HoldAsked, PinAsked, StartAsked, StopAsked, WakeAsked
 
 UNIT = {"unit": "vllm@a.service"}
 MAY_STOP = {**UNIT, "may_stop": True}

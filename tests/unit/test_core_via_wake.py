@@ -7,11 +7,15 @@ from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, proven, r
 from rule_worlds import begun, fresh, later, play
 
 from sleepd.core.beginning import begin
+from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import durable
-from sleepd.core.events import AnswerKind, ModelLooked, Saved, SleepAsked
+from sleepd.core.events import ModelLooked
 from sleepd.core.machine import step
-from sleepd.core.model import ControlCounts, Known, Settings
+from sleepd.core.model import Known, Settings
+from sleepd.core.records import Saved
+from sleepd.core.seen import ControlCounts
 from sleepd.core.units import GIB
+from sleepd.core.wishes import SleepAsked
 
 DEEPER = SleepAsked(1, "a", "alice", 2, 60.0, via_wake=True)
 

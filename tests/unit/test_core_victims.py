@@ -11,12 +11,14 @@ from sleepd.core.events import Tick
 from sleepd.core.explain import reason
 from sleepd.core.footprint import Footprint
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, GpuSeen, Group, Known, Settings
+from sleepd.core.model import Cause, CauseKind, Group, Known, Settings
 from sleepd.core.plan import plan_sleep
+from sleepd.core.record import AskKind, Waiter
 from sleepd.core.room import MakeRoom, Refuse, WaitFor, room_for
+from sleepd.core.seen import GpuSeen
+from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.victims import EXACT_MODELS
-from sleepd.core.world import HOST_LOCK, AskKind, Task, TaskKind, Waiter
 
 QUICK_TO_WAKE = {"sleep1": (3.0,), "wake1": (2.0,), "sleep2": (0.14,), "wake2": (14.0,)}
 """By published vLLM logs: level 2 sleeps at once and reads its weights anew, level 1 the other way round."""

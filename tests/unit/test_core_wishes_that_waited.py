@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 from core_worlds import FACTS, KNOWN_ANSWER, NOW, host, proven, record, seen, world
 
-from sleepd.core.events import Answer, AnswerKind, HostLooked, RunStep
+from sleepd.core.commands import Answer, AnswerKind, RunStep
+from sleepd.core.events import HostLooked
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, Known, UnitMemory
+from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.plan import plan_sleep
+from sleepd.core.seen import UnitMemory
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.wishes import HoldAsked, PinAsked, SleepAsked
-from sleepd.core.world import Task, TaskKind
 
 
 def waiting(level: int = 1, **more):

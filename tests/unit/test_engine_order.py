@@ -8,28 +8,14 @@ from typing import Any
 import pytest
 
 from sleepd.core.beginning import begin
-from sleepd.core.events import (
-    Answer,
-    AnswerKind,
-    EngineProven,
-    Event,
-    Evidence,
-    LeaveStep,
-    OpenGate,
-    Record,
-    ResetAsked,
-    RunStep,
-    Saved,
-    StepEnd,
-    StepEnded,
-    StepOrder,
-    Tick,
-    Turn,
-    WakeAsked,
-)
+from sleepd.core.commands import Answer, AnswerKind, LeaveStep, OpenGate, RunStep, StepOrder
+from sleepd.core.events import Event, Evidence, StepEnd, StepEnded, Tick
 from sleepd.core.machine import answers_first
 from sleepd.core.model import Missing, MissingReason, Now, Settings
 from sleepd.core.plan import Verb, step_of
+from sleepd.core.records import EngineProven, Record, Saved
+from sleepd.core.turn import Turn
+from sleepd.core.wishes import ResetAsked, WakeAsked
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gates
 from sleepd.engine.loop import Loop

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
-from sleepd.core.events import TaskEnded, Turn
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Activity, Cause, CauseKind, GpuSeen, Known, ModelSpec, Now, Settings
+from sleepd.core.model import Cause, CauseKind, Known, ModelSpec, Now, Settings
 from sleepd.core.plan import Plan
-from sleepd.core.world import ModelRecord, Task, TaskKind, World
+from sleepd.core.record import ModelRecord
+from sleepd.core.records import TaskEnded
+from sleepd.core.seen import Activity, GpuSeen
+from sleepd.core.task import Task, TaskKind
+from sleepd.core.turn import Turn
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.history.chronicle import Chronicle

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from sleepd.core.events import Note, Turn
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
-from sleepd.core.world import ModelRecord, World
+from sleepd.core.record import ModelRecord
+from sleepd.core.turn import Note, Turn
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.history.found import HistoryUnreadable, Page, Span
 from sleepd.history.rows import Batch, Kept

@@ -3,8 +3,8 @@
 import pytest
 
 from sleepd.core.known_answer import BASE, agreed, cosine, differing, is_same
-from sleepd.core.model import Activity, Fingerprint, KnownAnswer
 from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
+from sleepd.core.seen import Activity, Fingerprint, KnownAnswer
 
 
 def said(*tokens: str) -> KnownAnswer:

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from sleepd.core.events import Evidence, StepEnd, StepEnded, TaskEnded, Turn
+from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
 from sleepd.core.plan import Plan, Verb, step_of
+from sleepd.core.records import TaskEnded
+from sleepd.core.task import Task, TaskKind
+from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
-from sleepd.core.world import Task, TaskKind, World
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.obs.counts import Counts

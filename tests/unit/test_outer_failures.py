@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from sleepd.core.events import Event, StepEnd, StepEnded, StepOrder, Turn
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import Event, StepEnd, StepEnded
+from sleepd.core.turn import Turn
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.observer import Observer
 from sleepd.service import daemon as service_module

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from sleepd.core.beginning import begin
-from sleepd.core.events import CallerGone, Saved, Turn
 from sleepd.core.life import State
 from sleepd.core.model import ModelSpec, Now, Settings
+from sleepd.core.records import Saved
+from sleepd.core.turn import Turn
+from sleepd.core.wishes import CallerGone
 from sleepd.core.world import World
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gate

@@ -9,11 +9,13 @@ import pytest
 
 from sleepd.core.asking import Got, Look
 from sleepd.core.calls import Answered
-from sleepd.core.events import Event, StepOrder
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import Event
 from sleepd.core.life import State
-from sleepd.core.model import Known, Missing, MissingReason, ModelSeen, Now, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Now, Reading
 from sleepd.core.plan import Verb, step_of
 from sleepd.core.procedure import perform
+from sleepd.core.seen import ModelSeen
 from sleepd.engine.observer import Observer
 from tests.adapters.raw_server import Answer, Asked, serving
 from tests.property.virtual_rig import Rig

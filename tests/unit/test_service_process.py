@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sleepd.config.load import load_config
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.service import process
 
 

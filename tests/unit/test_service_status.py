@@ -7,8 +7,9 @@ from core_worlds import ASLEEP, AWAKE, gpus, record, world
 
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
+from sleepd.core.task import UNIT_TASKS, Task, TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.world import UNIT_TASKS, Task, TaskKind, World
+from sleepd.core.world import World
 from sleepd.service.status import NAMES_LIMIT, status_line
 
 

@@ -12,19 +12,13 @@ from hypothesis import strategies as st
 
 from sleepd.adapters import store as store_module
 from sleepd.adapters.store import BALLAST_BYTES, SCHEMA, SqliteStore
-from sleepd.core.events import EngineProven, ModelSaved, TaskEnded, TaskSaved
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import (
-    CallCount,
-    Cause,
-    CauseKind,
-    ControlCounts,
-    Failure,
-    Fingerprint,
-)
+from sleepd.core.model import Cause, CauseKind, Failure
 from sleepd.core.plan import Plan, Verb, plan_sleep, step_of
-from sleepd.core.world import Intent, Phase, Task, TaskKind
+from sleepd.core.records import EngineProven, ModelSaved, TaskEnded, TaskSaved
+from sleepd.core.seen import CallCount, ControlCounts, Fingerprint
+from sleepd.core.task import Intent, Phase, Task, TaskKind
 from sleepd.ports import StoreFailed
 
 _NAME = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True)

@@ -5,10 +5,12 @@ from dataclasses import replace
 from core_worlds import NOW, seen
 
 from sleepd.core.asking import Got, Look, LookUnit, OrderUnit, Pause, ReadGpus
-from sleepd.core.events import StepEnd, StepOrder
-from sleepd.core.model import GpuSeen, Known, Missing, MissingReason
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import StepEnd
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.plan import Verb, step_of
 from sleepd.core.procedure import perform
+from sleepd.core.seen import GpuSeen
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import GIB
 

@@ -13,11 +13,15 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sleepd.adapters.otel import OtelExporter
-from sleepd.core.events import Note, StepOrder, TaskEnded, Turn
-from sleepd.core.events import RunStep as Run
+from sleepd.core.commands import RunStep as Run
+from sleepd.core.commands import StepOrder
 from sleepd.core.model import Cause, CauseKind, ModelSpec, Now, Settings
 from sleepd.core.plan import Plan, Verb, step_of
-from sleepd.core.world import AskKind, ModelRecord, Task, TaskKind, Waiter, World
+from sleepd.core.record import AskKind, ModelRecord, Waiter
+from sleepd.core.records import TaskEnded
+from sleepd.core.task import Task, TaskKind
+from sleepd.core.turn import Note, Turn
+from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.obs.spans import Span

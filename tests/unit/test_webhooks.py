@@ -15,7 +15,7 @@ from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 from sleepd.config.secrets import read_webhook_secret
 from sleepd.config.settings import WebhookSettings
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.service import webhooks as module
 from sleepd.service.webhooks import Webhooks
 

@@ -7,10 +7,11 @@ import pytest
 from api_rig import GPU, MONO_S, FakeDaemon
 
 from sleepd import wire
-from sleepd.core.events import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import HostSeen, Known, Missing, MissingReason, Mode
+from sleepd.core.model import Known, Missing, MissingReason, Mode
+from sleepd.core.seen import HostSeen
 from sleepd.core.units import GIB
 from sleepd.core.world import World
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.sim.scenario.play import play
 from sleepd.sim.scenario.script import Act, Script, draw_script, read_script
 from sleepd.sim.scenario.stage import Stage

@@ -3,7 +3,7 @@ limit of starts is hit, an API server dies alone, the bus goes away, nobody may 
 
 from random import Random
 
-from sleepd.core.events import StartAsked, StopAsked
+from sleepd.core.wishes import StartAsked, StopAsked
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage

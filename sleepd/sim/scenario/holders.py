@@ -2,7 +2,7 @@
 
 from random import Random
 
-from sleepd.core.events import HoldAsked, HoldDetached, HoldEnded, PinAsked
+from sleepd.core.wishes import HoldAsked, HoldDetached, HoldEnded, PinAsked
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage

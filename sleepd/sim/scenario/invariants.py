@@ -11,7 +11,8 @@ from sleepd.core.groups import takes_place
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
 from sleepd.core.model import CauseKind, Known
-from sleepd.core.world import Phase, TaskKind, is_pinned
+from sleepd.core.record import is_pinned
+from sleepd.core.task import Phase, TaskKind
 from sleepd.sim.scenario.stage import Stage
 
 LOOKED_AT_S = 30.0

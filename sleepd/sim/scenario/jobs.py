@@ -2,8 +2,9 @@
 
 from random import Random
 
-from sleepd.core.events import Answer, AnswerKind, ReservationAsked, ReservationDetached, ReservationEnded
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.units import GIB
+from sleepd.core.wishes import ReservationAsked, ReservationDetached, ReservationEnded
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage

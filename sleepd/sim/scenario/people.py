@@ -3,8 +3,9 @@
 from random import Random
 from typing import Any
 
-from sleepd.core.events import Answer, AnswerKind, WakeAsked
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import State
+from sleepd.core.wishes import WakeAsked
 from sleepd.sim.scenario.cast import Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage

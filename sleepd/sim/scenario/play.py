@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sleepd.core.events import Note
+from sleepd.core.turn import Note
 from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.script import Act, Script, draw_script
 from sleepd.sim.scenario.stage import Stage

@@ -6,21 +6,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from sleepd.core.events import (
-    Answer,
-    Note,
-    ReservationAsked,
-    ResetAsked,
-    SleepAsked,
-    StartAsked,
-    StopAsked,
-    WakeAsked,
-)
+from sleepd.core.commands import Answer
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
+from sleepd.core.task import LIFTS, UNIT_TASKS, TaskKind
+from sleepd.core.turn import Note
 from sleepd.core.unit import UnitOrder
 from sleepd.core.units import HOUR_S, Seconds
-from sleepd.core.world import LIFTS, UNIT_TASKS, TaskKind
+from sleepd.core.wishes import ReservationAsked, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
 from sleepd.sim.host import GpuShare, RamShare
 from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_name, unit_of
 from sleepd.sim.units import SimManager, SimUnit

@@ -1,0 +1,217 @@
+"""What is believed of one model, who waits for it and who keeps it awake."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sleepd.core.activity import Owed
+from sleepd.core.footprint import Footprint
+from sleepd.core.life import LEVEL, Life, State, Weights
+from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, ModelSpec, Reading
+from sleepd.core.seen import Activity, ControlCounts, EngineFacts, Fingerprint, ModelSeen
+from sleepd.core.unit import UnitSeen
+from sleepd.core.units import MonotonicS, Seconds, WallS
+
+WAITERS_LIMIT = 1024
+"""Callers that may wait for one model; one more is refused."""
+
+
+HOLDS_LIMIT = 256
+"""Holds that may keep one model awake; one more is refused."""
+
+
+class AskKind(StrEnum):
+    WAKE = "wake"
+    SLEEP = "sleep"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A caller who gets exactly one answer, at `deadline_s` at the latest."""
+
+    id: int
+    ask: AskKind
+    cause: Cause
+    asked_s: MonotonicS
+    deadline_s: MonotonicS
+    level: int = 0
+    force: bool = False
+    drain_until_s: MonotonicS = 0.0
+    via_wake: bool = False
+    """A sleeper that is to sleep deeper may be woken for it first."""
+    silent: bool = False
+    """Its answer went out when it was accepted; only its wish is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keeps a model awake while somebody needs it: only force puts it to sleep.
+
+    It lets go at `until_s`; None: it is attached to the open stream that the ask `stream` began.
+    """
+
+    id: str
+    uid: int
+    who: str
+    reason: str
+    since_wall_s: WallS
+    ttl_s: Seconds | None
+    until_s: MonotonicS | None
+    until_wall_s: WallS | None
+    stream: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastWake:
+    seconds: Seconds
+    action: str
+    ok: bool
+    task_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """We stopped its unit, for `cause`: the next wake starts it. `invocation` names the start of the unit that ended
+    then; another one means that somebody started it since."""
+
+    cause: Cause
+    invocation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the state database said of the same incarnation; a first look confirms or voids it."""
+
+    life: Life
+    incarnation: str | None
+    control: ControlCounts | None
+    since_s: MonotonicS | None = None
+    """Since when it was so, where a former daemon knew."""
+    since_wall_s: WallS = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Everything believed of one model. `settled_s`: readings asked before it prove nothing about the model."""
+
+    spec: ModelSpec
+    life: Life = Life(State.UNKNOWN, Weights.DOUBTFUL)
+    since_s: MonotonicS = 0.0
+    since_wall_s: WallS = 0.0
+    seen: Reading[ModelSeen] = Missing(MissingReason.NOT_YET)
+    unit_read_s: MonotonicS = 0.0
+    """When the look was asked that `unit_memory` is from: not every look reads it."""
+    failed_polls: int = 0
+    facts: EngineFacts | None = None
+    incarnation: str | None = None
+    belief: Belief | None = None
+    control: ControlCounts | None = None
+    control_before: ControlCounts | None = None
+    """Before our own last wake, where that was counted unseen: a page may lag behind it."""
+    activity: Activity | None = None
+    used: Activity = Activity()
+    """What users moved of the server's counters while this daemon looked, over its incarnations: our questions are left
+    out."""
+    in_flight: int = 0
+    entered: int = 0
+    """Requests its gate had let in as of the last look."""
+    last_active_s: MonotonicS = 0.0
+    awake_since_s: MonotonicS = 0.0
+    settled_s: MonotonicS = 0.0
+    placed_on: tuple[str, ...] = ()
+    """GPU uuids where its processes were seen holding memory."""
+    waiters: tuple[Waiter, ...] = ()
+    fingerprint: Fingerprint | None = None
+    owed: Owed = Owed()
+    """What our own questions moved, or may have moved, of counters not yet seen."""
+    not_provable: str = ""
+    """Why this incarnation has no known answer, as it was found when one was asked for."""
+    direct_not_before_s: MonotonicS = 0.0
+    """No direct connection makes a wish before this moment."""
+    direct_missing: str = ""
+    """Why direct connections cannot be seen, as it was told."""
+    unverified: bool = False
+    """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
+    footprint: Footprint = Footprint()
+    """What was learned of this incarnation."""
+    prior: Footprint = Footprint()
+    """What was learned of earlier incarnations of the same size."""
+    failure: Failure | None = None
+    attempts: int = 0
+    """Tasks in a row that ended in a failure of the engine."""
+    cooldown_until_s: MonotonicS = 0.0
+    """After a failure, nothing but a person's wish starts a transition before this moment."""
+    not_before_s: MonotonicS = 0.0
+    """No rule starts a transition before this moment: after a failure or an overtaken drain."""
+    hold_down_until_s: MonotonicS = 0.0
+    frees_nothing: bool = False
+    checking: bool = False
+    """A level 2 check (sleep at level 2, wake with reload, compare) is under way."""
+    checksums: str = ""
+    """The digest over all weights' checksums before the sleep of the level 2 check that is, or was last, under way."""
+    check_failed: str = ""
+    owed_wake: Cause | None = None
+    """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
+    made_room: tuple[str, ...] = ()
+    """Who was put to sleep for a wish that still waits: woken again should it come to nothing."""
+    holds: tuple[Hold, ...] = ()
+    pin: bool | None = None
+    """What an operator said at run time; None: as configured."""
+    wanted_by: str = ""
+    """The rule that wants this sleeper awake now."""
+    last_wake: LastWake | None = None
+    listed_s: MonotonicS = -1.0
+    """When processes on the GPUs were last listed for it; lists hold a driver-wide lock and are asked for rarely."""
+    prime_failed: bool = False
+    """A sleep that was to make later ones fast did not come about: not tried again in this incarnation."""
+    restart_wanted: str = ""
+    """Why a restart in a quiet moment would do it good, as a sentence; it is no failure."""
+    unit: Reading[UnitSeen] = Missing(MissingReason.NOT_YET)
+    served_as: str = ""
+    """The start of its unit (InvocationID) that it was last seen to answer in."""
+    told_to_stop: str = ""
+    """The start of its unit that somebody else was seen to stop."""
+    stopped: Stopped | None = None
+    """Who stopped its unit, where that was us; None while it is stopped: a person did, and only a person starts it."""
+    start_wanted: Cause | None = None
+    """A person wants its unit started."""
+    restart_due: str = ""
+    """Why its unit is to be restarted, as a sentence."""
+    restarts_s: tuple[MonotonicS, ...] = ()
+    """When we restarted its unit within the last hour."""
+    restarts_spent: bool = False
+    """No more restarts of ours before a reset, or before a new incarnation serves."""
+    reason: str = "not looked at yet"
+
+    @property
+    def learned(self) -> Footprint:
+        """What was learned of this incarnation, and where it taught nothing yet, of earlier ones."""
+        return self.footprint.over(self.prior) if self.prior.under else self.footprint
+
+
+def is_pinned(record: ModelRecord) -> bool:
+    """Whether nothing but force may put the model to sleep: said at run time, else configured."""
+    return record.spec.pinned if record.pin is None else record.pin
+
+
+def is_wanted_awake(record: ModelRecord) -> bool:
+    """Whether anybody wants this sleeper awake: a caller, a rule, a debt of ours, or who wants it to sleep deeper."""
+    if record.owed_wake or record.wanted_by:
+        return True
+    return any(w.ask is AskKind.WAKE or wants_deeper(record, w) for w in record.waiters)
+
+
+def wants_deeper(record: ModelRecord, waiter: Waiter) -> bool:
+    """Whether this caller waits for a sleeper to be woken, so that it can sleep deeper."""
+    return waiter.via_wake and waiter.level > (LEVEL[record.life.state] or 0)
+
+
+def is_start_wanted(record: ModelRecord) -> bool:
+    """Whether its unit is to be started or restarted: owed after a failure, wanted by a person, or wanted awake by
+    anybody while it is stopped by us."""
+    if record.life.state is State.STOPPED:
+        ours = record.stopped is not None and (
+            record.stopped.cause.kind is CauseKind.RECOVERY or is_wanted_awake(record)
+        )
+        return record.start_wanted is not None or ours
+    return record.life.state in (State.FAILED, State.LOST) and bool(record.restart_due or record.start_wanted)
