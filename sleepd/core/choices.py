@@ -13,13 +13,14 @@ from sleepd.core.owed_wakes import owe_wakes, restore_victims
 from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
-from sleepd.core.repair import BLIND_S, leave_silent, put_back, retry, silent_until_s, was_ignored
+from sleepd.core.repair import put_back, retry, was_ignored
 from sleepd.core.restarts import may_come_back
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
 from sleepd.core.saying import note_act
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
+from sleepd.core.unanswered import BLIND_S, leave_silent, silent_until_s
 from sleepd.core.unit_tasks import is_on_unit
 from sleepd.core.units import format_duration
 from sleepd.core.victims import why_chosen

@@ -12,10 +12,10 @@ from sleepd.core.model import Now, Settings
 from sleepd.core.policy import rule_moments
 from sleepd.core.record import ModelRecord
 from sleepd.core.relief import relief_measured_s
-from sleepd.core.repair import silent_until_s
 from sleepd.core.reservations import reservation_moments
 from sleepd.core.rules import CronDue, During, LocalTime, Rule
 from sleepd.core.task import Task
+from sleepd.core.unanswered import silent_until_s
 from sleepd.core.units import MonotonicS
 from sleepd.core.world import World
 

@@ -17,11 +17,12 @@ from sleepd.core.orders import pids_of, uuids_of
 from sleepd.core.owed_wakes import owe_wakes
 from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, Belief, ModelRecord
-from sleepd.core.repair import BLIND_S, can_put_back, put_back
+from sleepd.core.repair import can_put_back, put_back
 from sleepd.core.room import FRESH_S, Go, MakeRoom, WaitFor, claimed, room_by_victims, room_for
 from sleepd.core.seen import GpusSeen
 from sleepd.core.task import Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on
+from sleepd.core.unanswered import BLIND_S
 from sleepd.core.units import Bytes, format_size
 
 LOOK_AGAIN_S = 0.25

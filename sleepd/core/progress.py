@@ -23,10 +23,11 @@ from sleepd.core.proof import (
     take_answer,
 )
 from sleepd.core.record import AskKind
-from sleepd.core.repair import go_on_unsent, repair, settle_unanswered
+from sleepd.core.repair import repair
 from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.task import Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on, step_on
+from sleepd.core.unanswered import go_on_unsent, settle_unanswered
 from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 
 OVERTAKEN_PAUSE_S = 10.0

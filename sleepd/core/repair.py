@@ -3,28 +3,19 @@
 from sleepd.core.budget import jitter
 from sleepd.core.dialect import Remedy, has_ranks, recipe_of
 from sleepd.core.draft import Draft
-from sleepd.core.drain import PENDING_PAUSE_S, wait_for_drain
+from sleepd.core.drain import PENDING_PAUSE_S
 from sleepd.core.ends import fell_asleep, give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.life import Fact, Life, State, Weights
-from sleepd.core.measured import learn_lost_sleep
-from sleepd.core.model import Known, Missing, Settings
-from sleepd.core.orders import least_freed, pids_of, step_timeout, uuids_of
-from sleepd.core.owed_wakes import restore_victims
-from sleepd.core.plan import REPAIRS, SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
-from sleepd.core.record import Belief, ModelRecord
-from sleepd.core.refusals import refuse_all, refuse_sleepers
-from sleepd.core.remedy import Verdict, failure_code, found_since, judge, nothing_moved, remedies_for
-from sleepd.core.sightings import LOST_AFTER_POLLS
-from sleepd.core.task import HOST_LOCK, UNIT_TASKS, Phase, Task, TaskKind
+from sleepd.core.life import Fact, State, Weights
+from sleepd.core.model import Known
+from sleepd.core.orders import least_freed, pids_of, uuids_of
+from sleepd.core.plan import SLEEPS, WAKES, Plan, Verb, in_stages, plan_resume, redirect, step_of
+from sleepd.core.record import ModelRecord
+from sleepd.core.remedy import failure_code, nothing_moved, remedies_for
+from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on, step_on
-from sleepd.core.units import MonotonicS
 
-FENCE_RUNS = 5
-"""Fences in a row that may stay unanswered before an engine counts as wedged."""
-BLIND_S = 600.0
-"""How long a call is waited for whose effect on GPU memory cannot be read: NVML that is gone may not come back."""
 CACHE_IS_HELD = 409
 """The adapter's word for a 200 with `"success": false` from /reset_prefix_cache."""
 
@@ -35,9 +26,7 @@ _RETRY_FACT = {
     Verb.WAKE_KV: Fact.RETRY_KV_CHOSEN,
     Verb.RESET_PREFIX: Fact.RETRY_KV_CHOSEN,
 }
-_HALF_WAY = frozenset(
-    {State.FALLING_ASLEEP, State.WAKING, State.WAKING_WEIGHTS, State.RELOADING, State.PARTIALLY_AWAKE}
-)
+HALF_WAY = frozenset({State.FALLING_ASLEEP, State.WAKING, State.WAKING_WEIGHTS, State.RELOADING, State.PARTIALLY_AWAKE})
 _RESLEEP = {1: Verb.RESLEEP_L1, 2: Verb.RESLEEP_L2}
 
 
@@ -119,7 +108,7 @@ def _repair_sleep(draft: Draft, task: Task, verb: Verb, event: StepEnded, unmove
         draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
         _redirect(draft, task, task.phase, step_of(Verb.RESLEEP_L1))
         return
-    _restart(draft, task)
+    needs_restart(draft, task)
 
 
 def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
@@ -131,7 +120,7 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
     if verb in (Verb.WAKE, Verb.WAKE_KV) and isinstance(seen, Known) and seen.value.is_sleeping is False:
         # It runs: to send a wake again or to put its memory back would pull it from under whatever it computes.
-        _restart(draft, task)
+        needs_restart(draft, task)
         return
     untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
     ignored = untouched and event.end is StepEnd.UNPROVEN and task.refusals == 0
@@ -190,7 +179,7 @@ def put_back(draft: Draft, task: Task, *, untouched: bool) -> None:
         draft.state(name, Fact.UNDO_CHOSEN)
         _redirect(draft, task, Phase.UNDO, step_of(undo))
         return
-    _restart(draft, task)
+    needs_restart(draft, task)
 
 
 def can_put_back(record: ModelRecord, task: Task) -> bool:
@@ -213,142 +202,9 @@ def _redirect(draft: Draft, task: Task, phase: Phase, *steps: object) -> None:
     carry_on(draft, replace(task, plan=plan, cursor=task.cursor + 1, phase=phase, attempt=0, refusals=0))
 
 
-def _restart(draft: Draft, task: Task) -> None:
+def needs_restart(draft: Draft, task: Task) -> None:
     """Only a new process helps: its unit is restarted where that is ours to do, else the operator is told."""
     draft.state(task.model, Fact.GAVE_UP)
     failure = draft.models[task.model].failure
     detail = failure.detail if failure else "the engine cannot be repaired"
     give_up(draft, task, failure.code if failure else "broken", f"{detail}; restart the server")
-
-
-def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A fence ended: decide what the unanswered call did, and go on from there."""
-    name, verb = task.model, task.plan.steps[task.cursor].verb
-    record = draft.models[name]
-    if event.end is not StepEnd.DONE:
-        _fence_again(draft, task, event)
-        return
-    seen = event.evidence.seen
-    assert isinstance(seen, Known)
-    if seen.value.facts.incarnation != record.incarnation or task.intent is None:
-        # Another process: the next look voids the task.
-        draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
-        return
-    waited_s = draft.mono_s - task.sent_s
-    if verb in SLEEPS and not isinstance(event.evidence.gpus_after, Known) and waited_s < BLIND_S:
-        # Whether memory was given back cannot be seen now; it can later. Where it stays so, its counted call decides.
-        draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
-        return
-    pids = seen.value.pids or pids_of(record)
-    found = found_since(verb, task.intent, event.evidence, pids)
-    least = least_freed(draft, record)
-    held = recipe_of(seen.value.facts.release).held_when_partial
-    verdict = judge(verb, found, least, held_when_partial=held) if found else Verdict.UNCLEAR
-    draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
-    task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
-    if verb in SLEEPS:
-        unmoved = bool(pids) and found is not None and found.freed is not None and abs(found.freed) < least
-        _settle_sleep(draft, task, verdict, event, unmoved)
-    else:
-        _settle_wake(draft, task, verdict, event)
-
-
-def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
-    if task.attempt + 1 < FENCE_RUNS:
-        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + 2.0**task.attempt))
-        return
-    _wedged(draft, task, event.evidence.detail)
-
-
-def silent_until_s(settings: Settings, record: ModelRecord, task: Task) -> MonotonicS | None:
-    """When a task that waits for its moment is given up, as its server answers no look any more; None: it answers."""
-    if (
-        task.kind in UNIT_TASKS
-        or task.running
-        or not isinstance(record.seen, Missing)
-        or record.failed_polls < LOST_AFTER_POLLS
-    ):
-        return None
-    return record.seen.since_s + step_timeout(record, task.plan.steps[task.cursor].verb, settings)
-
-
-def leave_silent(draft: Draft, task: Task) -> None:
-    """End the task of a server that answered no look for as long as a call may take: its GPUs are others' again."""
-    name = task.model
-    record = draft.models[name]
-    assert isinstance(record.seen, Missing)
-    found = f"{record.seen.reason}: {record.seen.detail}".rstrip(": ")
-    if record.life.state not in (State.AWAKE, State.DRAINING, State.ASLEEP_L1, State.ASLEEP_L2):
-        _wedged(draft, task, found)
-        return
-    # Nothing was sent that could have changed it: it is as it was, and wakes and sleeps wait until it answers.
-    draft.end_task(task, f"the server does not answer ({found})")
-    if record.life.state is State.DRAINING:
-        draft.state(name, Fact.DRAIN_EXPIRED)
-    draft.change(name, checking=False)
-    refuse_all(draft, name, "engine_failed", f"{name} does not answer ({found})")
-    restore_victims(draft, task)
-
-
-def _wedged(draft: Draft, task: Task, found: str) -> None:
-    name = task.model
-    if draft.models[name].life.state in _HALF_WAY:
-        draft.state(name, Fact.REFUSED)
-    draft.state(name, Fact.GAVE_UP)
-    give_up(draft, task, "wedged", f"the engine does not answer ({found}): restart the server")
-
-
-def _settle_sleep(draft: Draft, task: Task, verdict: Verdict, event: StepEnded, unmoved: bool) -> None:
-    name, verb = task.model, task.plan.steps[task.cursor].verb
-    state = draft.models[name].life.state
-    if verdict is Verdict.DONE:
-        done = task.plan.steps[task.cursor].done
-        assert done is not None
-        learn_lost_sleep(draft, task, event.evidence)
-        draft.state(name, done)
-        step_on(draft, replace(task, attempt=0))
-    elif verdict is Verdict.PENDING:
-        if state is State.FALLING_ASLEEP:
-            draft.state(name, Fact.UNANSWERED)
-        wait_for_drain(draft, task, event)
-    elif verdict is Verdict.NOT_SENT and verb in REPAIRS:
-        draft.state(name, Fact.REFUSED)
-        if task.attempt < draft.settings.retries:
-            draft.state(name, Fact.RETRY_SLEEP_CHOSEN)
-            go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
-        else:
-            _restart(draft, task)
-    elif verdict is Verdict.NOT_SENT:
-        record = draft.models[name]
-        belief = Belief(Life(State.AWAKE, Weights.LOADED), record.incarnation, record.control)
-        draft.state(name, Fact.CONTRADICTED)
-        draft.change(name, belief=belief, checking=False, reason="the call to sleep was never carried out")
-        draft.end_task(task, "never carried out")
-        refuse_sleepers(draft, name)
-    else:
-        if verdict is Verdict.UNCLEAR:
-            draft.state(name, Fact.CONTRADICTED)
-            draft.state(name, Fact.FOUND_MIDWAY)
-        detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
-        refused = replace(event, end=StepEnd.REFUSED, evidence=replace(event.evidence, detail=detail))
-        repair(draft, task, refused, unmoved=unmoved and verdict is Verdict.FAILED)
-
-
-def go_on_unsent(draft: Draft, task: Task) -> None:
-    """The call never reached the engine, so nothing will count it either: it goes on in this turn, where it may."""
-    draft.put_task(replace(task, uncounted=(), resume_s=None))
-
-
-def _settle_wake(draft: Draft, task: Task, verdict: Verdict, event: StepEnded) -> None:
-    name = task.model
-    if verdict is Verdict.DONE:
-        done = task.plan.steps[task.cursor].done
-        if done is not None:
-            draft.state(name, done)
-        step_on(draft, replace(task, attempt=0))
-    elif verdict is Verdict.NOT_SENT and task.attempt < draft.settings.retries:
-        go_on_unsent(draft, replace(task, attempt=task.attempt + 1))
-    else:
-        detail = event.evidence.detail or f"its answer was lost, and it turned out {verdict}"
-        evidence = replace(event.evidence, detail=detail, gpus_before=None)
-        repair(draft, task, replace(event, end=StepEnd.REFUSED, evidence=evidence))
