@@ -49,6 +49,10 @@ def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
     return _wish(name, "wake", {"wait": wait, "timeout_s": timeout_s, "force": force})
 
 
+def gate(name: str, wait_s: int) -> Request:
+    return Request("GET", f"{of_model(name, 'gate')}?wait_s={wait_s}", waits_s=wait_s)
+
+
 def plan_wake(name: str) -> Request:
     return Request("POST", of_model(name, "wake"), {"dry_run": True})
 

@@ -110,6 +110,13 @@ class Client:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return self.send(asks.plan_wake(name))
 
+    def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return self.send(asks.gate(name, wait_s))
+
     def sleep(
         self,
         name: str,

@@ -119,6 +119,13 @@ class AsyncClient:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return await self.send(asks.plan_wake(name))
 
+    async def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return await self.send(asks.gate(name, wait_s))
+
     async def sleep(
         self,
         name: str,
