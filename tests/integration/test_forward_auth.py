@@ -1,9 +1,11 @@
-"""Forward-auth over the socket API: a daemon without a gateway wakes for a proxy's question, and holds for its request."""
+"""Forward-auth over the socket API, without a gateway: a proxy's question wakes, and holds for its request."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+
+import pytest
 
 from sleepd.client import ApiProblem
 from sleepd.client.aio import AsyncClient
@@ -36,12 +38,9 @@ async def test_who_asks_at_the_gate_waits_with_the_others_and_hears_why_not(host
     daemon, _, _ = await asyncio.to_thread(start_two_that_do_not_fit, host)
     await asyncio.to_thread(daemon.client.pin, "b")
     async with AsyncClient(daemon.path) as client:
-        try:
+        with pytest.raises(ApiProblem) as refused:
             await client.gate("a", wait_s=20)
-        except ApiProblem as refused:
-            assert (refused.status, refused.kind) == (503, "no_room")
-        else:
-            raise AssertionError("let through without room")
+        assert (refused.value.status, refused.value.kind) == (503, "no_room")
         await client.unpin("b")
         answers = await asyncio.gather(*(client.gate("a", wait_s=20) for _ in range(20)))
         assert {answer.status for answer in answers} == {204}
