@@ -139,8 +139,9 @@ def of_hold(hold_id: str) -> str:
     return f"/v1/holds/{quoted(hold_id)}"
 
 
-def events(since: str | None, *, follow: bool) -> Request:
+def events(since: str | None, *, follow: bool, last: int | None = None) -> Request:
     query = [f"follow={'true' if follow else 'false'}"] + ([f"since={quoted(since)}"] if since else [])
+    query += [f"last={last}"] if last is not None else []
     return Request("GET", f"/v1/events?{'&'.join(query)}")
 
 

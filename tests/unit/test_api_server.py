@@ -221,6 +221,22 @@ async def test_events_on_record_then_live_ones(api: Api) -> None:
     }
 
 
+async def test_only_the_newest_events_on_record(api: Api) -> None:
+    for number in range(4):
+        api.daemon.note(f"{number}")
+    async with api.session.get("http://x/v1/events?last=2&follow=false") as response:
+        told = (await response.text()).split("\n\n")
+    assert [block.partition("\n")[0] for block in told] == ["id: e1-3", "id: e1-4", ""]
+    async with api.session.get("http://x/v1/events?last=1") as response:
+        assert b"e1-4" in await response.content.readuntil(b"\n\n")
+        for text in ("a", "b", "c"):
+            api.daemon.note(text)
+        assert [b"e1-%d" % n in await response.content.readuntil(b"\n\n") for n in (5, 6, 7)] == [True] * 3
+    for wrong in ("0", "10001", "-1", "x", ""):
+        status, body = await api.ask("GET", f"/v1/events?last={wrong}")
+        assert (status, body["detail"]) == (400, "last has a wrong value")
+
+
 async def test_events_resume_and_tell_a_gap(api: Api) -> None:
     for n in range(8):
         api.daemon.note(str(n))

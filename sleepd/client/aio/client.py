@@ -275,14 +275,15 @@ class AsyncClient:
     # streams
 
     def events(
-        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0, last: int | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
-        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        `last`: of those on record only the newest, so many at most. Ends where the daemon ends the stream: after those
+        on record without `follow`, else when it stops. A stream that began, and then ended or broke, is asked for again
+        for `resume_for_s`, from where it was.
         """
-        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s)
+        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s, last=last)
 
     async def _open_stream(self, request: Request) -> Stream:
         return await self._wire.open_stream(request, self.timeout_s)
