@@ -306,10 +306,12 @@ def place(draft: Draft) -> None:
         held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
         if held and set(held) != set(record.placed_on):
             draft.change(name, placed_on=tuple(held))
-        if held and asked_s >= record.settled_s and name not in draft.tasks:
-            _note_held(draft, name, held)
-        if unknown and name not in draft.tasks and isinstance(record.seen, Known):
+        if name in draft.tasks:
+            continue
+        if unknown and isinstance(record.seen, Known):
             _interpret(draft, name, record.seen)
+        if held and asked_s >= record.settled_s:
+            _note_held(draft, name, held)
 
 
 def _note_held(draft: Draft, name: str, held: dict[str, Bytes]) -> None:
