@@ -140,6 +140,13 @@ VERBS = (
         *("report", "GPU memory given back, wakes and waits, by model and by rule", "history:show_report", "filter"),
         (Option("--since", "how far back; default 7d", "long duration", "D", 604_800.0),),
     ),
+    Verb(
+        *("ui-token", "a token that lets a browser in at the page, once, as you", "tokens:show_token"),
+        options=(
+            Option("--role", "viewer, operator or admin; default as you, but not admin", "text", "ROLE", ""),
+            Option("--ttl", "how long it may be used; default 5m", "duration", "D", 300.0),
+        ),
+    ),
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
     Verb(
         *("completion", "a script for the completion of your shell", "completion:show_completion"),
