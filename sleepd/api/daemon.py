@@ -56,6 +56,15 @@ class UiToken:
     pages: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NotAwake:
+    """Why nothing should be sent to a model now. `kind` is a problem's, `retry_after_s` when to ask again."""
+
+    kind: str
+    detail: str
+    retry_after_s: Seconds
+
+
 class History(Protocol):
     """What happened. Raises HistoryUnreadable where none is kept, WrongQuestion for what cannot be asked."""
 
@@ -79,6 +88,11 @@ class Daemon(Protocol):
 
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
+        ...
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
+        """Return None once the model is awake, and held so for a while; else why not, `wait_s` later at most. Waits in
+        the gateway's queue; cancelled, nobody waits any more."""
         ...
 
     def detach_hold(self, hold_id: str, stream: int) -> None:

@@ -138,7 +138,10 @@ VERBS = (
     ),
     Verb(
         *("report", "GPU memory given back, wakes and waits, by model and by rule", "history:show_report", "filter"),
-        (Option("--since", "how far back; default 7d", "long duration", "D", 604_800.0),),
+        (
+            Option("--since", "how far back; default 7d", "long duration", "D", 604_800.0),
+            Option("--html", "write it to FILE as a page with charts that stands alone", "text", "FILE"),
+        ),
     ),
     Verb(
         *("ui-token", "a token that lets a browser in at the page, once, as you", "tokens:show_token"),

@@ -49,6 +49,10 @@ def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
     return _wish(name, "wake", {"wait": wait, "timeout_s": timeout_s, "force": force})
 
 
+def gate(name: str, wait_s: int) -> Request:
+    return Request("GET", f"{of_model(name, 'gate')}?wait_s={wait_s}", waits_s=wait_s)
+
+
 def plan_wake(name: str) -> Request:
     return Request("POST", of_model(name, "wake"), {"dry_run": True})
 
@@ -135,8 +139,9 @@ def of_hold(hold_id: str) -> str:
     return f"/v1/holds/{quoted(hold_id)}"
 
 
-def events(since: str | None, *, follow: bool) -> Request:
+def events(since: str | None, *, follow: bool, last: int | None = None) -> Request:
     query = [f"follow={'true' if follow else 'false'}"] + ([f"since={quoted(since)}"] if since else [])
+    query += [f"last={last}"] if last is not None else []
     return Request("GET", f"/v1/events?{'&'.join(query)}")
 
 

@@ -121,6 +121,13 @@ class Client:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return self.send(asks.plan_wake(name))
 
+    def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return self.send(asks.gate(name, wait_s))
+
     def sleep(
         self,
         name: str,
@@ -279,16 +286,17 @@ class Client:
     # streams
 
     def events(
-        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0, last: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
-        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        `last`: of those on record only the newest, so many at most. Ends where the daemon ends the stream: after those
+        on record without `follow`, else when it stops. A stream that began, and then ended or broke, is asked for again
+        for `resume_for_s`, from where it was.
         """
         from sleepd.client.events import read_events
 
-        return read_events(self, since, follow=follow, resume_for_s=resume_for_s)
+        return read_events(self, since, follow=follow, resume_for_s=resume_for_s, last=last)
 
     def open_stream(self, request: Request) -> Answer:
         """Return the head of an answer that has no end of its own; its pieces may come BEAT_LIMIT_S apart."""

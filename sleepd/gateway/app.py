@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
+from sleepd.core.units import Seconds
 from sleepd.gateway.annexed import AnnexedConnection
 from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.daemon import Daemon
@@ -19,6 +20,7 @@ from sleepd.gateway.door import Door
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.front import STOPPING, Front
 from sleepd.gateway.keys import Keys
+from sleepd.gateway.knock import Knock
 from sleepd.gateway.lane import Access
 from sleepd.gateway.pace import sweep
 from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
@@ -57,9 +59,12 @@ class Gateway:
         self._furnish(settings)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Listen on these bound sockets, ours or passed ones. Raises ListenRefused where one is open to other hosts."""
+        """Listen on these bound sockets, ours or passed ones, or on none. Raises ListenRefused where one is open to
+        other hosts."""
         _refuse_exposed(sockets, self._front.settings)
         self._sockets = tuple(sockets)
+        if not sockets:
+            return  # who asks at a gate over the socket API keeps nothing here that would have to be looked after
         _raise_descriptor_limit()
         # What was made until now stays: a full collection that looked at it all would halt every stream for 20 ms.
         gc.freeze()
@@ -85,6 +90,25 @@ class Gateway:
         """Return how many requests wait for the model."""
         lane = self._front.directory.lanes.get(model)
         return len(lane.queue.held) if lane is not None else 0
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> Refusal | None:
+        """Return None once the model is awake, and held so for 30 s; else why not, `wait_s` later at most. Cancelled,
+        nobody waits any more."""
+        front, knock = self._front, Knock(who, wait_s)
+        try:
+            if front.closing:
+                raise Refusal(503, "stopping", STOPPING, retry_after_s=5)
+            front.directory.find(model).answer_gate(knock)
+            refusal = await knock.answered
+        except Refusal as refused:
+            refusal = refused
+        except asyncio.CancelledError:
+            if knock.lane is not None:
+                knock.lane.queue.leave(knock)
+            front.daemon.answered(model, "client_left")
+            raise
+        front.daemon.answered(model, refusal.code if refusal is not None else "2xx")
+        return refusal
 
     async def close(self) -> None:
         """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""

@@ -31,6 +31,7 @@ from sleepd.gateway.settings import (
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
+    from sleepd.gateway.queue import Waiting
 
 STOPPING = "sleepd is being stopped"
 
@@ -195,7 +196,7 @@ class Front:
 
     # memory
 
-    def count_bytes(self, x: Exchange, *, already: bool = False) -> None:
+    def count_bytes(self, x: Waiting, *, already: bool = False) -> None:
         """Count what is kept of the body. Raises Refusal where all bodies together are too much, unless it is kept
         `already`."""
         if x.upstream is not None:
@@ -206,6 +207,6 @@ class Front:
             message = f"requests that wait take {BUFFERED_LIMIT} bytes already"
             raise Refusal(503, "too_much_held", message, retry_after_s=10)
 
-    def forget_bytes(self, x: Exchange) -> None:
+    def forget_bytes(self, x: Waiting) -> None:
         self.buffered_bytes -= x.counted
         x.counted = 0

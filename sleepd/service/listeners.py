@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sleepd.api.access import Peer, Role
 from sleepd.api.daemon import Daemon as ApiDaemon
-from sleepd.api.daemon import UiToken
+from sleepd.api.daemon import NotAwake, UiToken
 from sleepd.api.server import ApiServer, start_api
 from sleepd.api.sockets import SocketTaken
 from sleepd.config.settings import ServiceSettings
@@ -65,6 +65,9 @@ class Listeners:
     def queued(self, model: str) -> int:
         """How many requests the gateway holds for the model."""
         return self._gateway.queued(model)
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
+        return await self._gateway.ask_gate(model, who, wait_s)
 
     def first_ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed before the engine is: what runs there still finishes."""

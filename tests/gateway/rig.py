@@ -40,6 +40,7 @@ class FakeDaemon:
         self.asked: list[WakeAsked] = []
         self.withdrawn = 0
         self.holds: list[str] = []
+        self.holding: asyncio.Future[Answer] | None = None
         self.waits: list[Held] = []
         self.ends: list[tuple[str, str]] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
@@ -82,8 +83,9 @@ class FakeDaemon:
     def refuse(self, problem: str, detail: str) -> None:
         self.answers.put_nowait(lambda waiter: Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
 
-    def hold(self, model: str, who: str) -> None:
+    def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
         self.holds.append(model)
+        return self.holding
 
     def held(self, held: Held) -> None:
         self.waits.append(held)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sleepd.api.access import Peer, Role
-from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome, UiToken
+from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome, UiToken
 from sleepd.api.ring import EventRing
 from sleepd.api.server import ApiServer, start_api
 from sleepd.core.commands import Answer, AnswerKind
@@ -139,6 +139,7 @@ class FakeDaemon:
         self.started_wall_s = WALL_S - 3600
         self.ring = EventRing("e1", limit=5)
         self.asked: list[Ask] = []
+        self.gate_asked: list[tuple[str, float]] = []
         self.withdrawn: list[str] = []
         self.answers: dict[str, Answer] = {}
         self.never: set[str] = set()
@@ -232,6 +233,11 @@ class FakeDaemon:
 
     async def process_tree(self, pid: int) -> tuple[int, ...]:
         return (pid, pid + 1)
+
+    async def ask_gate(self, model: str, who: str, wait_s: float) -> NotAwake | None:
+        self.gate_asked.append((model, wait_s))
+        refused = self.answers.get(model)
+        return None if refused is None else NotAwake(refused.problem, refused.detail, refused.retry_s)
 
     def detach_hold(self, hold_id: str, stream: int) -> None:
         self.detached.append((hold_id, stream))

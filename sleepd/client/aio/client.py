@@ -130,6 +130,13 @@ class AsyncClient:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return await self.send(asks.plan_wake(name))
 
+    async def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return await self.send(asks.gate(name, wait_s))
+
     async def sleep(
         self,
         name: str,
@@ -283,14 +290,15 @@ class AsyncClient:
     # streams
 
     def events(
-        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0, last: int | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
-        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        `last`: of those on record only the newest, so many at most. Ends where the daemon ends the stream: after those
+        on record without `follow`, else when it stops. A stream that began, and then ended or broke, is asked for again
+        for `resume_for_s`, from where it was.
         """
-        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s)
+        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s, last=last)
 
     async def _open_stream(self, request: Request) -> Stream:
         return await self._wire.open_stream(request, self.timeout_s)
