@@ -144,6 +144,13 @@ VERBS = (
             Option("--html", "write it to FILE as a page with charts that stands alone", "text", "FILE"),
         ),
     ),
+    Verb(
+        *("ui-token", "a token that lets a browser in at the page, once, as you", "tokens:show_token"),
+        options=(
+            Option("--role", "viewer, operator or admin; default as you, but not admin", "text", "ROLE", ""),
+            Option("--ttl", "how long it may be used; default 5m", "duration", "D", 300.0),
+        ),
+    ),
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
     Verb(
         *("completion", "a script for the completion of your shell", "completion:show_completion"),

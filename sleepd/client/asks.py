@@ -49,6 +49,10 @@ def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
     return _wish(name, "wake", {"wait": wait, "timeout_s": timeout_s, "force": force})
 
 
+def gate(name: str, wait_s: int) -> Request:
+    return Request("GET", f"{of_model(name, 'gate')}?wait_s={wait_s}", waits_s=wait_s)
+
+
 def plan_wake(name: str) -> Request:
     return Request("POST", of_model(name, "wake"), {"dry_run": True})
 
@@ -151,11 +155,15 @@ def history(
     step_s: int | None = None,
     after: str | None = None,
 ) -> Request:
-    """`kind` "": rows; "buckets" or "report": added up. `since` and `until` as RFC 3339."""
+    """`kind` "": rows; "buckets" or "report": added up; "timeline": as it is drawn. `since` and `until` as RFC 3339."""
     words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
     query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
     path = f"/v1/history/{kind}" if kind else "/v1/history"
     return Request("GET", f"{path}?{query}" if query else path)
+
+
+def ui_token(role: str, ttl_s: float) -> Request:
+    return Request("POST", "/v1/ui/tokens", {"role": role, "ttl_s": ttl_s})
 
 
 def _wish(name: str, verb: str, body: dict[str, Any]) -> Request:

@@ -150,6 +150,14 @@ def test_a_reading_from_before_a_started_server_answered_is_old():
     assert ask(replace(world(sleeper(), started), gpus=gpus(40 * GIB, age_s=0.04))) == Go(GPU)
 
 
+def test_a_reading_from_before_a_server_answered_that_nobody_placed_yet_is_old():
+    """Which GPUs it took its memory on is not known before processes were listed: it may be any."""
+    came_up = neighbour(settled_s=NOW.mono_s - 0.05)
+    came_up = replace(came_up, spec=replace(came_up.spec, gpus=()), life=Life(State.UNKNOWN, Weights.LOADED))
+    assert ask(world(sleeper(), came_up)).look
+    assert ask(replace(world(sleeper(), came_up), gpus=gpus(40 * GIB, age_s=0.04))) == Go(GPU)
+
+
 def test_what_is_found_asleep_after_a_reset_holds_what_a_new_reading_tells():
     """A wake that failed half-way left it with more than it was learned to hold asleep."""
     was = Footprint(freed={"GPU-0": (NEED,)}, asleep={"GPU-0": 2 * GIB})
