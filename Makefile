@@ -13,7 +13,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd test-prometheus soak bench docs clean
+.PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
+  test-prometheus test-terminal test-proxies soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -27,11 +28,14 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 	@$(PIP) --no-build-isolation -e $(ROOT)
 	@touch $@
 
+# Tests that need nothing which is not set up here.
+ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not systemd and not package
+
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not systemd and not package" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
 	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not systemd and not package" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -86,8 +90,18 @@ debian-tree:
 
 # Debian's Prometheus, unpacked into .cache: no service is installed. Under a minute.
 test-prometheus: $(READY)
-	@$(PYTHON) $(ROOT)tests/prometheus/install.py $(ROOT).cache/prometheus
+	@$(PYTHON) $(ROOT)tests/debian.py $(ROOT).cache/prometheus prometheus:prometheus,promtool
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -m prometheus tests/prometheus
+
+# Debian's nginx and Caddy with the configurations of examples/forward-auth. Under half a minute.
+test-proxies: $(READY)
+	@$(PYTHON) $(ROOT)tests/debian.py $(ROOT).cache/proxies nginx:nginx caddy:caddy
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m proxies tests/proxies
+
+# sleepctl top in tmux, of Debian's package of that name.
+test-terminal: $(READY)
+	@command -v tmux >/dev/null || { echo "wanted tmux, found none: apt-get install tmux" >&2; exit 1; }
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m terminal tests/terminal
 
 demo: $(READY)
 	@$(BIN)/sleepd demo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_the_wheel_brings_all_it_needs_into_an_empty_environment(tmp_path: Path)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "sleepd").rglob("*") if path.is_file()}
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    assert {path for path in sources if "__pycache__" not in path} <= packed
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     run(*pip, "--python", tmp_path / "venv", "install", "--no-compile", "-c", ROOT / "requirements.txt", wheel)
     programs = tmp_path / "venv" / "bin"
