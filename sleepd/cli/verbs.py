@@ -58,6 +58,7 @@ FORCE = Option("--force", "needs the role admin")
 
 VERBS = (
     Verb("status", "what every model does, and why", "looks:show_status", "filter"),
+    Verb("top", "the same on a screen that stays, with keys to act on it", "top.show:run_top"),
     Verb(
         *("wake", "wake models and wait until they are awake", "wishes:wake", "some"),
         (ALL, Option("--dry-run", "do nothing, show what would be done"), NO_WAIT, TIMEOUT, FORCE),
