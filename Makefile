@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo lint install test-systemd test-vllm test-vllm-systemd test-prometheus test-proxies soak bench docs clean
+.PHONY: test test-browser demo lint install test-systemd test-vllm test-vllm-systemd test-prometheus test-proxies soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -28,10 +28,10 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 	@touch $@
 
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not systemd" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not browser and not systemd" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
 	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not systemd" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not browser and not systemd" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -72,6 +72,10 @@ test-prometheus: $(READY)
 test-proxies: $(READY)
 	@$(PYTHON) $(ROOT)tests/debian.py $(ROOT).cache/proxies nginx:nginx caddy:caddy
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m proxies tests/proxies
+
+# Debian's chromium and chromium-driver, headless. Under a minute.
+test-browser: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -s -m browser tests/browser
 
 demo: $(READY)
 	@$(BIN)/sleepd demo

@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.add_argument("--speed", type=_speed, default=SPEED, metavar="N", help=f"times real time ({SPEED:g})")
     parser.add_argument("--seconds", type=_length, metavar="S", help=f"end after S real seconds ({SECONDS:g})")
-    parser.add_argument(
-        "--keep", action="store_true", help="go on until Ctrl-C, to try sleepctl and the page on it"
-    )
+    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C, to try sleepctl and the page on it")
 
 
 def run(args: argparse.Namespace) -> int:

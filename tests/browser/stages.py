@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import uvloop
 
 from sleepd.api.access import Peer, Role
+from sleepd.api.ring import EventRing
 from sleepd.client import Client
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import State, Weights
 from sleepd.core.model import Known, Now, Settings
 from sleepd.core.seen import GpuSeen, HostSeen
+from sleepd.core.turn import Note
 from sleepd.core.units import GIB
 from sleepd.core.world import World
 from sleepd.history.found import Span
@@ -34,7 +36,7 @@ T = TypeVar("T")
 
 MODELS, GPUS = 200, 8
 OWN = Peer(0, frozenset({0}))
-HOSTILE = "<img src=x onerror=\"window.hacked = 1\"> & <script>window.hacked = 2</script>"
+HOSTILE = '<img src=x onerror="window.hacked = 1"> & <script>window.hacked = 2</script>'
 
 
 class Running:
@@ -106,6 +108,7 @@ class CrowdDaemon(FakeDaemon):
     def __init__(self) -> None:
         self._dice = random.Random(11)
         super().__init__(make_crowd(self._dice))
+        self.ring = EventRing("e1", limit=1000)
         self.history = CrowdHistory(sorted(self.world.models), self.now)
 
     def now(self) -> Now:
@@ -120,7 +123,7 @@ class CrowdDaemon(FakeDaemon):
         for name in self._dice.sample(sorted(models), 10):
             state, weights = self._dice.choice(STATES)
             models[name] = replace(models[name], life=replace(models[name].life, state=state, weights=weights))
-            self.note(f"is {state.value}", name)
+        self.note(f"is {state.value}", name)
         self.world = replace(self.world, models=models)
 
 
@@ -220,7 +223,7 @@ class Crowd:
         self._running.do(self._say(text))
 
     async def _say(self, text: str) -> None:
-        self.daemon.note(text)
+        self.daemon.ring.append(Note("failure", "model-001", text, {}), WALL_S)
 
     def address(self, role: Role = Role.ADMIN) -> str:
         return self._running.do(self._address(role))

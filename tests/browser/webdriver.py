@@ -81,7 +81,9 @@ class Browser:
         self._call("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
 
     def text(self, selector: str) -> str:
-        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+        """Return what the first element that fits shows; empty where it is not shown."""
+        script = "const at = document.querySelector(arguments[0]); return at?.checkVisibility() ? at.innerText : ''"
+        return str(self.run(script, selector))
 
     def until(self, look: Callable[[], T | None], what: str) -> T:
         """Return what `look` returns, once it is true. Raises AssertionError after LIMIT_S."""
@@ -121,7 +123,9 @@ class Browser:
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._address + path, data, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            self._address + path, data, {"Content-Type": "application/json"}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=2 * LIMIT_S) as answer:
                 return json.load(answer)["value"]
