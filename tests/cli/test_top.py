@@ -36,7 +36,11 @@ async def test_without_a_terminal_or_a_daemon_it_says_so(daemon: FakeDaemon) -> 
     assert (await nobody.end(), await as_json.end()) == (3, 2)
     assert "no daemon at /nowhere/s" in nobody.shown
     assert "sleepctl status --json" in as_json.shown
-    assert OPENED not in nobody.shown + as_json.shown
+    program = "import sys, sleepd.cli.ctl as ctl; sys.modules['_curses'] = None; raise SystemExit(ctl.main())"
+    without = await Terminal.open("top", program=program)
+    assert await without.end() == 2
+    assert "this Python was built without curses" in without.shown
+    assert OPENED not in nobody.shown + as_json.shown + without.shown
 
 
 async def test_keys_ask_the_api_and_refusals_are_told_in_its_words(daemon: FakeDaemon) -> None:
@@ -97,7 +101,7 @@ async def test_colours_can_be_left_out(daemon: FakeDaemon, environ: dict[str, st
 
 async def test_it_starts_without_the_async_world(daemon: FakeDaemon) -> None:
     program = (
-        "import sys, sleepd.cli.top.show as show, sleepd.cli.ctl as ctl; show.Terminal = None\n"
+        "import sys, sleepd.cli.top.terminal as terminal, sleepd.cli.ctl as ctl; terminal.Terminal = None\n"
         "try: ctl.main()\nexcept TypeError: print('loaded:', *sys.modules)"
     )
     terminal = await Terminal.open("top", program=program)

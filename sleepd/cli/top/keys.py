@@ -56,12 +56,12 @@ def _browse(view: View, key: str) -> Pressed:
         return view, Leave()
     if key in _MOVES or key in _ENDS:
         return _move(view, key), None
-    if key in _ANYWHERE:
-        return _ANYWHERE[key](view), None
+    if key in ANYWHERE:
+        return ANYWHERE[key](view), None
     model = chosen_model(view)
-    if model is not None and key in _ON_MODEL:
+    if model is not None and key in ON_MODEL:
         # What acts is what is seen to be chosen, also where nobody chose it yet.
-        return _ON_MODEL[key](replace(view, chosen=model["name"]), model)
+        return ON_MODEL[key](replace(view, chosen=model["name"]), model)
     return view, None
 
 
@@ -79,7 +79,7 @@ def _next_order(view: View) -> View:
     return replace(view, sort=orders[(orders.index(view.sort) + 1) % len(orders)], turned=False)
 
 
-_ANYWHERE: Mapping[str, Callable[[View], View]] = {
+ANYWHERE: Mapping[str, Callable[[View], View]] = {
     "?": lambda view: replace(view, mode=Pane("help")),
     "f1": lambda view: replace(view, mode=Pane("help")),
     "v": lambda view: replace(view, mode=Pane("events")),
@@ -120,7 +120,7 @@ def _plan(view: View, model: Model) -> Pressed:
     return replace(view, mode=Pane("plan", model["name"])), Fetch("plan", model["name"])
 
 
-_ON_MODEL: Mapping[str, Callable[[View, Model], Pressed]] = {
+ON_MODEL: Mapping[str, Callable[[View, Model], Pressed]] = {
     "w": lambda view, model: (view, Wish("wake", model["name"])),
     "W": _wake_anyway,
     "s": lambda view, model: (replace(view, mode=SleepMenu(model["name"])), None),

@@ -26,7 +26,7 @@ HELP = (
     ("v", "all events"),
     ("/   esc", "show only names with this in them, or that match a glob; esc: all"),
     ("o   O", "order by the next column; O: the other way round"),
-    ("q   Ctrl-C", "leave; what was asked for goes on"),
+    ("?   q", "these keys; q or Ctrl-C: leave, and what was asked for goes on"),
     ("", ""),
     ("REQ/M", "requests finished a minute, of the last minute, by the server's own count"),
 )

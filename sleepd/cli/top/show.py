@@ -15,7 +15,6 @@ from sleepd.cli.top.keys import press
 from sleepd.cli.top.link import Link
 from sleepd.cli.top.news import StatusCame, take
 from sleepd.cli.top.render import render, settle
-from sleepd.cli.top.terminal import CannotShow, Terminal, look_at_terminal
 from sleepd.cli.top.view import Fetch, Leave, Pane, View, Wish
 
 TYPE_CHECKING = False
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
     from sleepd.cli.top.news import News
+    from sleepd.cli.top.terminal import Terminal
     from sleepd.client import Client
 
 FRAME_S = 1.0
@@ -31,13 +31,16 @@ FRAME_S = 1.0
 
 def run_top(client: Client, options: argparse.Namespace) -> int:
     """Return once somebody left. Raises DaemonUnreachable, ApiProblem where there is nobody at the beginning."""
+    if options.json:
+        return _refuse("it is for eyes; for programs there are sleepctl status --json and events --json")
     try:
-        if options.json:
-            raise CannotShow("top is for eyes; for programs there are sleepctl status --json and events --json")
+        from sleepd.cli.top.terminal import CannotShow, Terminal, look_at_terminal
+    except ImportError as error:
+        return _refuse(f"this Python was built without curses ({error}); use sleepctl status, or sleepctl events")
+    try:
         look_at_terminal()
     except CannotShow as error:
-        print(f"sleepctl: top: {error}", file=sys.stderr)
-        return USAGE
+        return _refuse(str(error))
     status = client.status().body
     view = take(View(unicode=look_at(sys.stdout).unicode, asked_by=_user()), StatusCame(status, time.time()))
     arrived: deque[News] = deque()
@@ -74,6 +77,11 @@ def _play(view: View, terminal: Terminal, link: Link, arrived: deque[News]) -> i
                 link.ask(wanted, view)
             elif isinstance(wanted, Fetch):
                 link.fetch(wanted)
+
+
+def _refuse(why: str) -> int:
+    print(f"sleepctl: top: {why}", file=sys.stderr)
+    return USAGE
 
 
 def _user() -> str:
