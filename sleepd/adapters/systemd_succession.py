@@ -41,9 +41,10 @@ class SystemdSuccession:
     def _keep(self, name: str, descriptors: Sequence[int]) -> bool:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
             ear.settimeout(KEEP_S)
+            ear.connect(self._address)  # send_fds of Python up to 3.12 goes by no address
             said = f"FDSTORE=1\nFDNAME={name}".encode()
             for at in range(0, len(descriptors), AT_ONCE):
-                socket.send_fds(ear, [said], descriptors[at : at + AT_ONCE], 0, self._address)
+                socket.send_fds(ear, [said], descriptors[at : at + AT_ONCE])
             return self._await_barrier(ear)
         return False
 
@@ -51,7 +52,7 @@ class SystemdSuccession:
         """Return once everything before was read: the manager then closes its end of a pipe."""
         here, there = os.pipe2(os.O_CLOEXEC)
         try:
-            socket.send_fds(ear, [b"BARRIER=1"], [there], 0, self._address)
+            socket.send_fds(ear, [b"BARRIER=1"], [there])
             os.close(there)
             there = -1
             return bool(select.select([here], [], [], KEEP_S)[0])

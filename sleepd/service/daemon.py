@@ -252,7 +252,8 @@ class Service:
                 told = await self._listeners.hand_over(succession, successor)
             except OSError as error:
                 told = f"nothing is left to the next run: {error}"
-            self._tell([Note("left", "", told)], self.now())
+            if told:
+                self._tell([Note("left", "", told)], self.now())
             return
         if self._reloading.config.settings.on_stop is OnStop.WAKE:
             self._parts.notifier.stopping()

@@ -75,7 +75,7 @@ class GatewayPart:
         finally:
             for descriptor in states:
                 os.close(descriptor)
-        return f"took over {taken} connections from the last run"
+        return f"connections taken over from the last run: {taken}" if taken else ""
 
     def take(self, written: Written) -> None:
         """Go by these settings from now on; files of keys are read again. Raises SecretError, keeping the old ones."""
@@ -94,7 +94,8 @@ class GatewayPart:
         return self._gateway.queued(model) if self._gateway is not None else 0
 
     async def hand_over(self, succession: Succession, successor: Successor) -> str:
-        """Let what runs finish, leave all else to the next run, and return what became of it, in words."""
+        """Let what runs finish, leave all else to the next run, and return what became of it, in words; empty where
+        there was nothing."""
         if self._gateway is None or succession.kept_limit < 2:
             return "nothing could be left to the next run: see FileDescriptorStoreMax= in docs/systemd.md"
         limit_s = max(1.0, succession.stop_s - ENDING_S)
@@ -104,7 +105,9 @@ class GatewayPart:
         finally:
             for descriptor in (*connections, state):
                 os.close(descriptor)
-        told = f"left {len(connections)} connections to the next run, {waiting} requests wait on them"
+        if not connections:
+            return ""
+        told = f"connections left to the next run: {len(connections)}, requests that wait on them: {waiting}"
         return told if kept else f"{told}; whether the service manager keeps them is not known"
 
     async def close(self) -> None:
