@@ -12,15 +12,16 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Seconds
+from sleepd.gateway.annexed import AnnexedConnection
 from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.door import Door
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.front import STOPPING, Front
 from sleepd.gateway.handover import (
-    Inherited,
     Moved,
     by_inode,
     give_away,
@@ -28,6 +29,7 @@ from sleepd.gateway.handover import (
     is_at_rest,
     pack,
     read_state,
+    take_up,
     write_state,
 )
 from sleepd.gateway.keys import Keys
@@ -60,10 +62,11 @@ class Gateway:
         access_of: Callable[[ModelSpec], Access],
         *,
         passed: bool = False,
+        annex: Annex | None = None,
     ) -> None:
         """`passed`: its sockets are the service manager's, who keeps them open when this process ends."""
         self._passed = passed
-        self._front = Front(daemon, settings, access_of)
+        self._front = Front(daemon, settings, access_of, annex)
         self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
         self._servers: list[asyncio.Server] = []
         self._sockets: tuple[socket.socket, ...] = ()
@@ -81,7 +84,11 @@ class Gateway:
                     continue  # its client hung up meanwhile, and the service manager with it
                 door = self._doors[left.family != socket.AF_UNIX]
                 taken += 1
-                await loop.connect_accepted_socket(partial(Inherited, front, door, moved.requests), left)
+                client = _make_connection(front, door)
+                take_up(client, moved.requests)
+                await loop.connect_accepted_socket(iter((client,)).__next__, left)
+                if client.now is not None:
+                    client.go_on(client.now)
         finally:
             for left in kept.values():
                 left.close()
@@ -221,10 +228,13 @@ class Gateway:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 
-async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
-    def connect() -> ClientConnection:
-        return ClientConnection(front, door)
+def _make_connection(front: Front, door: Door) -> ClientConnection:
+    annex = front.annex
+    return ClientConnection(front, door) if annex is None else AnnexedConnection(front, door, annex)
 
+
+async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
+    connect = partial(_make_connection, front, door)
     if bound.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)
     return await loop.create_server(connect, sock=bound, backlog=BACKLOG)

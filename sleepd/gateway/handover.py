@@ -7,7 +7,6 @@ waits in the kernel. Moments are CLOCK_MONOTONIC's, which both processes share.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import socket
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.routes import find_route
 
 if TYPE_CHECKING:
-    from sleepd.gateway.door import Door
+    from sleepd.gateway.client import ClientConnection
     from sleepd.gateway.front import Front
 
 FORMAT = b"sleepd handover 1\n"
@@ -143,23 +141,12 @@ def read_state(descriptor: int) -> Iterator[Moved]:
                 raise UnknownState(f"what the last run left cannot be read: {error}") from None
 
 
-class Inherited(ClientConnection):
-    """A connection that an earlier run took: first comes what it left to be answered."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, front: Front, door: Door, left: list[Asked]) -> None:
-        super().__init__(front, door)
-        self._left = left
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.asked = True
-        if self._left:
-            self.now, *rest = [unpack(asked, self) for asked in self._left]
-            self.line.extend(rest)
-            self._left = []
-            asyncio.get_running_loop().call_soon(self.go_on, self.now)
+def take_up(client: ClientConnection, left: list[Asked]) -> None:
+    """Let a connection begin with what an earlier run left to be answered on it, before it has a transport."""
+    client.asked = True
+    if left:
+        client.now, *rest = [unpack(asked, client) for asked in left]
+        client.line.extend(rest)
 
 
 def by_inode(descriptors: Iterable[int]) -> dict[int, socket.socket]:

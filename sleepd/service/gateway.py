@@ -18,6 +18,7 @@ from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
 from sleepd.ports import Succession, Successor
 from sleepd.service.binding import bind, files_of
+from sleepd.service.ui import UiPart
 
 _CONNECTIONS, _STATE = "gateway-connection", "gateway-state"
 KEPT_NAMES = frozenset((_CONNECTIONS, _STATE))
@@ -45,14 +46,21 @@ class GatewayPart:
         written: Written,
         passed: Mapping[str, tuple[socket.socket, ...]],
         kept: Mapping[str, tuple[int, ...]],
+        ui: UiPart,
     ) -> str:
-        """Listen, where that is wanted, and take up the connections that were `kept`; return what became of them, in
-        words, empty where there were none. Raises SocketTaken."""
+        """Listen, where that is wanted, with the page as a guest, and take up the connections that were `kept`; return
+        what became of them, in words, empty where there were none. Raises SocketTaken."""
         sockets = list(passed.get(PASSED_NAME, ())) or bind(written.listen, written.socket_mode, "[gateway] listen")
         if PASSED_NAME not in passed:
             self._files = files_of(written.listen)
         try:
-            self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
+            self._gateway = Gateway(
+                daemon,
+                _settings_of(written),
+                access_of,
+                passed=PASSED_NAME in passed,
+                annex=ui.annex("gateway", sockets),
+            )
             told = await self._inherit(self._gateway, kept)
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
