@@ -130,6 +130,15 @@ def test_a_refusal_is_told_in_the_api_s_words_until_the_next_key() -> None:
     assert refused[0] not in text(view)
 
 
+def test_how_far_a_task_is_stands_below_the_table() -> None:
+    assert "wake: compare the known answer, step 2 of 2, 3s" in " ".join(
+        text(replace(view_of(status()), chosen="chat"))
+    )
+    body = status()
+    body["tasks"][0] |= {"phase": "undo", "step": None, "steps_done": 2, "running_s": 90.0}
+    assert "wake (undo): step 2 of 2, 1m30s" in " ".join(text(view_of(body, chosen="chat")))
+
+
 def test_panes_scroll_to_their_end_and_back() -> None:
     view = view_of(status())
     for number in range(60):
