@@ -142,6 +142,10 @@ class SystemdBus:
         except BusGone as error:
             bus.disconnect()
             raise BusGone(str(error)) from error
+        except asyncio.CancelledError:
+            # Whoever asked waits no longer: a connection that nobody knows would be held for ever.
+            bus.disconnect()
+            raise
         return bus
 
     def _take_signal(self, message: Message) -> None:

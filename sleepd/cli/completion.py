@@ -47,7 +47,7 @@ _sleepctl() {{
     [[ ${{COMP_WORDS[i]}} == -- && $verb == @(hold|reserve) ]] && {{ _sleepctl_command $((i + 1)); return; }}
   done
   case $before in
-  --socket|--trace) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+  --socket|--trace|--html) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
   --level) mapfile -t COMPREPLY < <(compgen -W '1 2' -- "$cur"); return ;;
   --release) mapfile -t COMPREPLY < <(compgen -W "$(_sleepctl_names holds)" -- "$cur"); return ;;
   --end) mapfile -t COMPREPLY < <(compgen -W "$(_sleepctl_names reservations)" -- "$cur"); return ;;
@@ -128,7 +128,7 @@ def _words(verb: Verb) -> list[str]:
 
 
 def _with_value() -> list[str]:
-    known = {"--socket", "--trace", "--level", "--release", "--end"}
+    known = {"--socket", "--trace", "--html", "--level", "--release", "--end"}
     options = (option for verb in VERBS for option in verb.options)
     return list(dict.fromkeys(o.flag for o in options if o.kind != "flag" and o.flag not in known))
 
@@ -145,7 +145,13 @@ def _zsh_arguments(verb: Verb) -> list[str]:
 
 
 def _zsh_option(option: Option) -> str:
-    actions = {"--socket": "_files", "--trace": "_files", "--level": "(1 2)", "--release": "_sleepctl_holds"}
+    actions = {
+        "--socket": "_files",
+        "--trace": "_files",
+        "--html": "_files",
+        "--level": "(1 2)",
+        "--release": "_sleepctl_holds",
+    }
     actions["--end"] = "_sleepctl_reserved"
     takes = f":{option.metavar}:{actions.get(option.flag, ' ')}" if option.kind != "flag" else ""
     text = option.help.replace("[", "(").replace("]", ")").replace(":", " ").replace("'", "'\\''")
@@ -158,7 +164,7 @@ def _zsh_text(name: str, text: str) -> str:
 
 
 def _fish_option(option: Option) -> str:
-    files = dict.fromkeys(("--socket", "--trace"), " -r -F")
+    files = dict.fromkeys(("--socket", "--trace", "--html"), " -r -F")
     values = {**files, "--level": " -x -a '1 2'", "--release": " -x -a '(sleepctl completion holds)'"}
     values["--end"] = " -x -a '(sleepctl completion reservations)'"
     takes = "" if option.kind == "flag" else values.get(option.flag, " -x")

@@ -39,6 +39,17 @@ def show_report(client: Client, options: argparse.Namespace) -> int:
     from sleepd.cli.report_table import render_report
 
     reply = client.report(options.models, since=_ago(options.since))
+    if options.html is not None:
+        from sleepd.cli.report_page import Chronicle, make_report_page
+
+        found = Chronicle()
+        for page in _pages(client, options):
+            found.take(page.body)
+        text = make_report_page(reply.body, found, client.status().body["gpus"])
+        if not _write_file(text, options.html):
+            return REFUSED
+        if not options.json:
+            return DONE
     if options.json:
         print_text(reply.text)
         return DONE
@@ -66,22 +77,29 @@ def _write_trace(pages: Iterator[Reply[History]], path: str) -> int:
     from sleepd.cli.trace import trace_of
 
     trace = trace_of([row for page in pages for row in page.body["requests"]])
-    try:
-        if path == "-":
-            print_text(trace.text.rstrip("\n"))
-        elif path.endswith(".gz"):
-            import gzip
-
-            with gzip.open(path, "wt", encoding="ascii") as packed:
-                packed.write(trace.text)
-        else:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(trace.text)
-    except OSError as error:
-        print(f"sleepctl: {clean(path)} cannot be written: {error.strerror or error}", file=sys.stderr)
+    if not _write_file(trace.text, path):
         return REFUSED
     where = "" if path == "-" else f" in {clean(path)}"
     print(f"sleepctl: {trace.requests} requests of {trace.models} models{where}", file=sys.stderr)
     if trace.guessed:
         print(f"sleepctl: tokens of {trace.guessed} requests are not known: averages stand for them", file=sys.stderr)
     return DONE
+
+
+def _write_file(text: str, path: str) -> bool:
+    """The text is in the file, packed where its name ends with .gz, or for "-" on stdout; else why not was told."""
+    try:
+        if path == "-":
+            print_text(text.rstrip("\n"))
+        elif path.endswith(".gz"):
+            import gzip
+
+            with gzip.open(path, "wt", encoding="utf-8") as packed:
+                packed.write(text)
+        else:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        print(f"sleepctl: {clean(path)} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return False
+    return True

@@ -41,11 +41,11 @@ def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
 
 
-def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:
+def tell_problem(problem: ApiProblem, subject: str = "", program: str = "sleepctl: ") -> list[str]:
     """Return the refusal: what, and in further lines what was wanted, what was found, what to do."""
     about = f"{clean(subject)}: " if subject else ""
     detail = f": {clean(problem.detail)}" if problem.detail else ""
-    lines = [f"sleepctl: {about}{clean(problem.title)}{detail}"]
+    lines = [f"{program}{about}{clean(problem.title)}{detail}"]
     facts = (("wanted", problem.wanted), ("found", problem.found), ("hint", problem.hint))
     lines += [f"  {label + ':':<8}{clean(text)}" for label, text in facts if text]
     return lines + [f"  {clean(error)}" for error in problem.errors]

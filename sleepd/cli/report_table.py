@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from sleepd.wire.history_shapes import HistoryReport, ReportRow
 
+PERCENTILES = "P50, P95: how long requests waited; half, and 95 of 100, no longer"
 _NAME_WIDTH = 14
 _HEADS = ("GIB-HOURS", "ASLEEP", "WAKES", "P50", "P95", "REFUSED", "FAILED")
 
@@ -20,10 +21,21 @@ def render_report(report: HistoryReport, screen: Screen) -> list[str]:
     """Return the report: a few sentences, a table by model, and one by what put models to sleep."""
     if not report["models"]:
         return [f"nothing is on record from {_told(report['since'])} to {_told(report['until'])}"]
+    lines = summary(report)
+    if screen.width is not None:
+        lines = [part for line in lines for part in screen.wrap(line, indent=0)]
+    lines += ["", *_table("MODEL", report["models"], screen)]
+    if report["by"]:
+        lines += ["", *_table("PUT TO SLEEP", report["by"], screen)]
+    return [*lines, "", screen.cut(PERCENTILES, screen.width)]
+
+
+def summary(report: HistoryReport) -> list[str]:
+    """Return the report's first sentences: the span, what was given back, wakes and waits, what went wrong."""
     total = report["total"]
     lines = [
         f"{_told(report['since'])} to {_told(report['until'])}",
-        f"given back: {_gib_hours(total)} GiB-hours of GPU memory",
+        f"given back: {gib_hours(total)} GiB-hours of GPU memory",
         f"wakes: {total['wakes']}; requests that waited: {total['waits']}{_waited(total)}",
         f"refused after waiting: {total['refused']}; failed sleeps and wakes: {total['failures']}",
     ]
@@ -32,12 +44,7 @@ def render_report(report: HistoryReport, screen: Screen) -> list[str]:
     if total["unmeasured_s"]:
         unmeasured = format_duration(round(total["unmeasured_s"]))
         lines.append(f"not counted: {unmeasured} asleep of models whose memory was not measured yet")
-    if screen.width is not None:
-        lines = [part for line in lines for part in screen.wrap(line, indent=0)]
-    lines += ["", *_table("MODEL", report["models"], screen)]
-    if report["by"]:
-        lines += ["", *_table("PUT TO SLEEP", report["by"], screen)]
-    return [*lines, "", screen.cut("P50, P95: how long requests waited; half, and 95 of 100, no longer", screen.width)]
+    return lines
 
 
 def _table(head: str, rows: Sequence[ReportRow], screen: Screen) -> list[str]:
@@ -50,23 +57,27 @@ def _table(head: str, rows: Sequence[ReportRow], screen: Screen) -> list[str]:
 
 
 def _cells(row: ReportRow, name: str, energy: bool) -> tuple[str, ...]:
-    waits = [_seconds(row["wait_p50_s"]), _seconds(row["wait_p95_s"])]
-    found = (name, _gib_hours(row), format_duration(round(row["asleep_s"])), str(row["wakes"]), *waits)
+    waits = [seconds_or_dash(row["wait_p50_s"]), seconds_or_dash(row["wait_p95_s"])]
+    found = (name, gib_hours(row), format_duration(round(row["asleep_s"])), str(row["wakes"]), *waits)
     last = (_energy(row),) if energy else ()
     return (*found, str(row["refused"]), str(row["failures"]), *last)
 
 
-def _gib_hours(row: ReportRow) -> str:
+def gib_hours(row: ReportRow) -> str:
+    """Return what a row gave back, without its unit."""
     return f"{row['given_back_gib_h']:,.1f}"
 
 
 def _waited(row: ReportRow) -> str:
     if row["wait_p50_s"] is None or row["wait_p95_s"] is None:
         return ""
-    return f", half of them no longer than {_seconds(row['wait_p50_s'])}, 95% {_seconds(row['wait_p95_s'])}"
+    return (
+        f", half of them no longer than {seconds_or_dash(row['wait_p50_s'])}, 95% {seconds_or_dash(row['wait_p95_s'])}"
+    )
 
 
-def _seconds(value: float | None) -> str:
+def seconds_or_dash(value: float | None) -> str:
+    """Return how long; "-" where nobody waited."""
     return "-" if value is None else format_duration(value)
 
 

@@ -13,7 +13,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
-from sleepd.core.record import AskKind, ModelRecord, is_pinned
+from sleepd.core.record import AskKind, ModelRecord, gate_hold_id, is_pinned
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.sharing import lull_ends_s
@@ -138,7 +138,9 @@ def protecting(record: ModelRecord, now_s: MonotonicS) -> Iterator[Claim]:
     if is_pinned(record):
         yield Claim(Rank.PIN, Wish.AWAKE, "it is pinned")
     if record.holds:
-        yield Claim(Rank.HOLD, Wish.AWAKE, held_by(record))
+        # Who asked at the gate is in flight for all we know; it asks again, and waits, once the gate is shut.
+        at_gate = all(h.id == gate_hold_id(record.spec.name) for h in record.holds)
+        yield Claim(Rank.HOLD, Wish.AWAKE, held_by(record), passes=at_gate)
     left_s = record.awake_since_s + record.spec.min_awake_s - now_s
     if left_s > 0 and record.life.state is State.AWAKE:
         left = format_duration(left_s)

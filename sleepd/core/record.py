@@ -215,6 +215,11 @@ class ModelRecord:
         return self.footprint.over(self.prior) if self.prior.under else self.footprint
 
 
+def gate_hold_id(model: str) -> str:
+    """The id of the hold that is taken for whoever asked at the gate and sends its request past the gateway."""
+    return f"gate-{model}"
+
+
 def serves(record: ModelRecord) -> bool:
     """Whether its gate is open: it is awake, and its turn is not over."""
     return record.life.state in SERVING and record.yields is None

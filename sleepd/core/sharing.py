@@ -56,7 +56,7 @@ def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) ->
         (asked_s + max(0.0, min(share * span_s, span_s - switch_s)) for asked_s, span_s in _wishes(waiting)),
         default=float("inf"),
     )
-    return max(used_s, aged_s) if is_busy(holder) else min(idle_s, max(used_s, aged_s))
+    return max(used_s, aged_s) if is_busy(holder) or holder.holds else min(idle_s, max(used_s, aged_s))
 
 
 def lull_ends_s(record: ModelRecord) -> MonotonicS:

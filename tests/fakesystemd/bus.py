@@ -20,6 +20,7 @@ from dbus_fast._private.unmarshaller import Unmarshaller
 ROOT = "/org/freedesktop/systemd1"
 SYSTEMD = "org.freedesktop.systemd1"
 _BUS = "org.freedesktop.DBus"
+HANDSHAKE = "the handshake"
 Reply = tuple[str, list[Any]]
 
 
@@ -44,6 +45,10 @@ class Bus:
         """The members that were called, in order."""
         self.owner = ":1.0"
         """The unique name of whoever owns systemd's name."""
+        self.deaf: frozenset[str] = frozenset()
+        """Members that are taken and never answered; HANDSHAKE: whoever connects gets no word at all."""
+        self.clients: list[socket.socket] = []
+        """Every connection that its client has not closed, also one that was never answered."""
         self.open()
 
     def open(self) -> None:
@@ -62,8 +67,9 @@ class Bus:
             self._listener = None
         self._path.unlink(missing_ok=True)
         with self._lock:
-            connections, self._connections = self._connections, []
-        for connection in connections:
+            self._connections = []
+            clients = list(self.clients)
+        for connection in clients:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -102,14 +108,22 @@ class Bus:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        with self._lock:
+            self.clients.append(connection)
         with connection, contextlib.suppress(OSError, EOFError):
+            while HANDSHAKE in self.deaf:
+                _read(connection, 1)
             _shake_hands(connection)
             with self._lock:
                 self._connections.append(connection)
             while True:
                 self._answer(connection, _read_message(connection))
+        with self._lock:
+            self.clients.remove(connection)
 
     def _answer(self, connection: socket.socket, message: Message) -> None:
+        if message.member in self.deaf:
+            return
         if message.destination == _BUS:
             told = {"Hello": ":1.1", "GetNameOwner": self.owner}.get(str(message.member))
             signature, body = ("s", [told]) if told else ("", [])

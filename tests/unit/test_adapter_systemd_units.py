@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.unit import JobEnd, UnitOrder, UnitSeen
-from tests.fakesystemd.bus import ROOT
+from tests.fakesystemd.bus import HANDSHAKE, ROOT
 from tests.fakesystemd.systemd import FakeSystemd, Unit
 
 LIMIT_S = 30.0
@@ -52,6 +53,14 @@ async def until_active(units: SystemdUnits, active: str) -> UnitSeen:
             return unit
         await asyncio.sleep(0.02)
     raise AssertionError(f"never {active}, but {unit}")
+
+
+async def until_clients(systemd: FakeSystemd, most: int) -> None:
+    for _ in range(LOOKS):
+        if len(systemd.bus.clients) <= most:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{len(systemd.bus.clients)} connections are held, where {most} is all that is of use")
 
 
 async def test_a_unit_is_started_and_stopped_and_seen(systemd, units):
@@ -146,6 +155,43 @@ async def test_a_bus_that_went_away_is_found_again(systemd, units):
     systemd.bus.open()
     assert (await seen(units)).active == "inactive"
     assert (await units.order(NAME, UnitOrder.START, timeout_s=LIMIT_S)).end is JobEnd.DONE
+
+
+@pytest.mark.parametrize("member", [HANDSHAKE, "Hello", "AddMatch", "Subscribe", "GetNameOwner", "ListUnitsByNames"])
+async def test_a_bus_that_connects_and_never_answers_is_waited_for_no_longer_than_told(systemd, units, member):
+    """Each wait ends by itself and leaves no connection behind; once there are answers it is as if nothing had been."""
+    systemd.add(NAME, sleeper)
+    systemd.bus.deaf = frozenset({member, "StartUnit"})
+    for _ in range(2):
+        reading = await asyncio.wait_for(units.look(NAME, timeout_s=0.1), LIMIT_S)
+        assert isinstance(reading, Missing)
+        assert reading.reason is MissingReason.TIMED_OUT
+        ordered = await asyncio.wait_for(units.order(NAME, UnitOrder.START, timeout_s=0.1), LIMIT_S)
+        assert ordered.end is JobEnd.UNANSWERED
+    await until_clients(systemd, 1)
+    systemd.bus.deaf = frozenset()
+    assert (await seen(units)).active == "inactive"
+    assert (await units.order(NAME, UnitOrder.START, timeout_s=LIMIT_S)).end is JobEnd.DONE
+    await until_clients(systemd, 1)
+
+
+async def test_nor_one_that_takes_nobody_in(tmp_path, systemd):
+    """It listens and accepts nobody, as a bus that was stopped by SIGSTOP: its queue is full at some time."""
+    systemd.add(NAME, sleeper)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "full"))
+    listener.listen(0)
+    units = SystemdUnits(SystemClock(), f"unix:path={tmp_path}/full")
+    for _ in range(2):
+        reading = await asyncio.wait_for(units.look(NAME, timeout_s=0.1), LIMIT_S)
+        assert isinstance(reading, Missing), reading
+        ordered = await asyncio.wait_for(units.order(NAME, UnitOrder.STOP, timeout_s=0.1), LIMIT_S)
+        assert ordered.end in (JobEnd.UNANSWERED, JobEnd.UNREACHABLE)
+    listener.close()
+    (tmp_path / "full").unlink()
+    (tmp_path / "full").symlink_to(tmp_path / "bus")
+    assert (await seen(units)).active == "inactive"
+    await units.close()
 
 
 async def test_a_job_whose_signal_never_comes_is_found_out(systemd, units, monkeypatch):

@@ -115,6 +115,25 @@ async def test_history_becomes_a_trace(daemon: FakeDaemon, tmp_path: Path) -> No
     assert json.loads(exact.out)["total"]["wakes"] == 9
 
 
+async def test_a_report_becomes_a_page_of_its_own(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.wall_offset_s = time.time() - WALL_S
+    file = tmp_path / "week.html"
+    written, shown = await asyncio.gather(run("report", "--html", str(file)), run("report", "--json", "--html", "-"))
+    assert (written.code, written.out, written.err) == (0, "", "")
+    page = file.read_text(encoding="utf-8")
+    assert "given back: 1,288.9 GiB-hours of GPU memory" in page
+    assert "asleep at level 1" in page
+    assert "rule nap, frees 58GiB" in page
+    assert "failed: no answer" in page
+    assert "GPU 0: 62GiB of 80GiB at most" in page
+    whole, _, answer = shown.out.partition("</html>\n")
+    assert whole.startswith("<!doctype html>")
+    assert json.loads(answer)["total"]["wakes"] == 9
+    nowhere = await run("report", "--html", "/nowhere/week.html")
+    assert (nowhere.code, nowhere.out) == (1, "")
+    assert "/nowhere/week.html cannot be written: No such file or directory" in nowhere.err
+
+
 async def test_all_means_all_and_json_is_the_answer(daemon: FakeDaemon) -> None:
     ran = await run("reset", "--all", "--json")
     assert ran.code == 0

@@ -274,6 +274,14 @@ def test_a_held_model_gives_up_no_turn():
     assert "held awake by ann" in reason(found.world, "qwen", NOW) or "in use" in reason(found.world, "qwen", NOW)
 
 
+def test_a_proxy_that_asks_at_the_gate_again_and_again_keeps_no_turn_for_good():
+    asked = Hold("gate-chat", 0, "nginx", "asked at the gate", 0.0, 35.0, NOW.mono_s + 35.0, NOW.wall_s + 35.0)
+    found = turn(world(waiting(age_s=PATIENCE_S), used(in_flight=0, holds=(asked,)), free=TIGHT))
+    assert found.shut == ("chat",)
+    assert turn(found.world, 34.0).world.tasks == {}, "whoever was told that it is awake counts on that"
+    assert turn(found.world, 35.0).world.tasks["chat"].kind is TaskKind.SLEEP
+
+
 def test_nobodys_gate_is_shut_while_another_it_takes_as_well_has_its_turn():
     wide = replace(waiting(age_s=500.0), spec=replace(waiting().spec, gpus=("0", "1")))
     wide = replace(wide, footprint=replace(wide.footprint, freed={"GPU-0": (NEED,), "GPU-1": (NEED,)}))
