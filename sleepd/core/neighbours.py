@@ -119,14 +119,15 @@ def _neighbour(
         hindrance, ready = "it is pinned", Ready.NEVER
     else:
         hindrance, ready = _hindrance(draft, other, name, refusal)
-        if other.spec.name in draft.tasks or uuids & taken:
-            # It may be falling asleep already: what hinders the choice of a level is no reason to refuse meanwhile.
-            ready, hindrance = Ready.LATER if hindrance else Ready.LOCKED, "a transition is under way"
-            offers = offers or (Offer(other.spec.name, 1, gives),)
-        elif ready is Ready.IN_TURN:
+        if ready is Ready.IN_TURN:
+            # A turn can end whatever is under way on its GPUs: that takes no lock.
             over_s = _turn_over_s(draft, other, name, offers)
             wait_s = max(0.0, over_s - draft.mono_s)
             offers = tuple(replace(o, wait_s=wait_s) for o in offers)
+        elif other.spec.name in draft.tasks or uuids & taken:
+            # It may be falling asleep already: what hinders the choice of a level is no reason to refuse meanwhile.
+            ready, hindrance = Ready.LATER if hindrance else Ready.LOCKED, "a transition is under way"
+            offers = offers or (Offer(other.spec.name, 1, gives),)
     return Neighbour(other.spec.name, offers, ready, hindrance, claims, over_s, yields)
 
 

@@ -239,7 +239,7 @@ def _turns(missing: Mapping[str, int], around: Sequence[Neighbour], left: Bytes)
         choice = _choose(missing, among, left, Ready.NOW, Ready.LOCKED, Ready.IN_TURN)
         if choice is not None:
             chosen = {o.model for o in choice.offers}
-            of = [n for n in among if n.ready is Ready.IN_TURN and n.name in chosen]
+            of = [n for n in among if (n.ready is Ready.IN_TURN or n.yields) and n.name in chosen]
             return Turns(tuple(n.name for n in of), max(n.over_s for n in of))
     return None
 
