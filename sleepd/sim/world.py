@@ -63,6 +63,8 @@ class VirtualDaemon:
     ) -> None:
         self.settings, self.time, self.host, self.servers = settings, time, host, servers
         self._around = Surroundings(time, host, servers, manager)
+        if manager is not None:
+            manager.wall_s = lambda: self.now().wall_s
         self.saved, self.upsets, self.tally = Saved(), self._around.upsets, Tally()
         self.opened: Callable[[str], None] = lambda model: None
         """Told of every gate that opens, inside the turn that opens it."""
