@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sleepd.cli.columns import Columns, wall_s
+from sleepd.cli.columns import Columns, moment, wall_s
 from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration, format_size
 
@@ -51,18 +51,20 @@ def _state(each: StateSpan, now_wall_s: float) -> tuple[str, tuple[str, ...], di
     freed = f", frees {format_size(each['freed_bytes'])}" if each["freed_bytes"] else ""
     why = _why(each["by"], each["who"]) + freed
     tone = _TONES.get(each["state"], "dim")
-    return each["since"], (clean(each["model"]), _told(each["since"]), state, lasted, why), {2: tone, 4: "dim"}
+    return each["since"], (clean(each["model"]), moment(each["since"]), state, lasted, why), {2: tone, 4: "dim"}
 
 
 def _miss(each: TaskSpan) -> tuple[str, tuple[str, ...], dict[int, str]]:
     what = f"{each['kind']} {each['result']}"
-    cells = (clean(each["model"]), _told(each["began"]), what, format_duration(each["seconds"]), clean(each["outcome"]))
+    cells = (
+        clean(each["model"]),
+        moment(each["began"]),
+        what,
+        format_duration(each["seconds"]),
+        clean(each["outcome"]),
+    )
     return each["began"], cells, {2: "red"}
 
 
 def _why(by: str | None, who: str) -> str:
     return "found so" if by is None else _WORDS.get(by, f"{by} {{}}").format(clean(who))
-
-
-def _told(moment: str) -> str:
-    return clean(moment)[:19].replace("T", " ") + "Z"

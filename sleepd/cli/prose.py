@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from sleepd.cli.codes import REFUSED, TIMED_OUT, USAGE
+from sleepd.cli.columns import moment
 from sleepd.cli.screen import Screen, clean, print_text
 from sleepd.core.units import format_duration
 
@@ -55,11 +56,7 @@ def tell_event(event: dict[str, Any], screen: Screen) -> str:
     """Return one event: its time, and what happened; the model's name only where the sentence lacks it."""
     if event["kind"] == "gap":
         return screen.paint("-- some events are no longer on record --", "yellow")
-    time, model, text = (
-        clean(event["time"])[:19].replace("T", " ") + "Z",
-        clean(event["model"] or ""),
-        clean(event["text"]),
-    )
+    time, model, text = moment(event["time"]), clean(event["model"] or ""), clean(event["text"])
     told = f"{model}: {text}" if model and model not in text else text
     first, *rest = screen.wrap(told, indent=len(time) + 2)
     return "\n".join([f"{screen.paint(time, 'dim')}  {first}", *rest])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from sleepd.charts import Area, Bar, Lane, Section, Span, Table, Window, draw_areas, draw_bars, draw_timeline, make_page
-from sleepd.cli.columns import wall_s
+from sleepd.cli.columns import moment, wall_s
 from sleepd.cli.report_table import PERCENTILES, gib_hours, seconds_or_dash, summary
 from sleepd.core.units import format_duration, format_size
 
@@ -127,14 +127,10 @@ def _wakes(report: HistoryReport) -> list[Section]:
 
 
 def _misses(misses: Sequence[Task]) -> Section:
-    rows = [(_moment(task["ended"]), task["model"], task["kind"], task["outcome"] or "") for task in misses]
+    rows = [(moment(task["ended"] or ""), task["model"], task["kind"], task["outcome"] or "") for task in misses]
     heading = "What did not come about"
     about = "Among the last 1,000 sleeps, wakes, starts and stops since sleepd started."
     return Section(heading, about, table=Table(("ENDED", "MODEL", "WHAT", "WHY"), rows, 4))
-
-
-def _moment(time: str | None) -> str:
-    return "-" if time is None else time[:19].replace("T", " ") + "Z"
 
 
 def _lasted(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 
 import pytest
 
@@ -101,6 +102,25 @@ def test_it_is_redrawn_at_any_size_and_after_it_was_stopped(host: Host, tmux: Tm
     tmux.run("echo ended by $?")
     tmux.see("ended by 130")
     end(tmux)
+
+
+def test_only_what_changed_is_sent(host: Host, tmux: Tmux) -> None:
+    daemon = start(host)
+    tmux.run(TOP)
+    tmux.see("▶chat", "q quit")
+    sent = host.root / "sent"
+    tmux.record(sent)
+    wait_until(lambda: sent.exists() and sent.stat().st_size > 0, "the clock to go on")
+    began, before = time.monotonic(), sent.stat().st_size
+    time.sleep(2.5)
+    a_second = (sent.stat().st_size - before) / (time.monotonic() - began)
+    assert a_second < 400, "a screen is 1,920 characters"
+    daemon.client.wake("chat")
+    tmux.see("▶chat  ● awake", "wake of chat ended")
+    told = sent.read_bytes()
+    assert b"awake" in told
+    assert not [clear for clear in (b"\x1b[2J", b"\x1b[J", b"\x1b[H\x1b[2J") if clear in told], "nothing is wiped first"
+    end(tmux, "q")
 
 
 def test_the_daemon_goes_away_and_comes_back(host: Host, tmux: Tmux) -> None:

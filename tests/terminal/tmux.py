@@ -51,6 +51,10 @@ class Tmux:
         """Return the same with the sequences that colour it."""
         return self._tell("capture-pane", "-p", "-e", "-N")
 
+    def record(self, file: Path) -> None:
+        """From now on what programs send to the terminal is written to the file, too."""
+        self._tell("pipe-pane", f"cat > {shlex.quote(str(file))}")
+
     def flag(self, name: str) -> str:
         """Return what tmux knows of the terminal, such as alternate_on or cursor_flag."""
         return self._tell("display-message", "-p", f"#{{{name}}}").strip()

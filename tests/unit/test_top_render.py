@@ -69,8 +69,9 @@ def test_long_and_wide_names_keep_both_ends_and_the_columns_stand() -> None:
 
 def test_a_terminal_without_unicode_gets_none() -> None:
     body = status_of(model("a", queued=0), model("b", state="asleep", level=1), model("c", state="failed", level=None))
-    for line in text(replace(view_of(body), unicode=False)):
-        assert line.isascii(), line
+    lines = text(replace(told(view_of(body), "reloaded", f"priority 0 → 1 {WIDE}", None), unicode=False))
+    assert all(line.isascii() for line in lines)
+    assert "priority 0 ? 1 ??????????" in "".join(lines)
     assert text(replace(view_of(body), unicode=False))[4].startswith(">a    * awake")
 
 
@@ -128,6 +129,15 @@ def test_a_refusal_is_told_in_the_api_s_words_until_the_next_key() -> None:
     assert text(view)[-3:-1] == list(refused)
     view, _ = press(view, "down")
     assert refused[0] not in text(view)
+
+
+def test_how_far_a_task_is_stands_below_the_table() -> None:
+    assert "wake: compare the known answer, step 2 of 2, 3s" in " ".join(
+        text(replace(view_of(status()), chosen="chat"))
+    )
+    body = status()
+    body["tasks"][0] |= {"phase": "undo", "step": None, "steps_done": 2, "running_s": 90.0}
+    assert "wake (undo): step 2 of 2, 1m30s" in " ".join(text(view_of(body, chosen="chat")))
 
 
 def test_panes_scroll_to_their_end_and_back() -> None:

@@ -8,7 +8,7 @@ from sleepd.cli.columns import wall_s
 from sleepd.cli.model_cells import outlook
 from sleepd.cli.screen import clean
 from sleepd.cli.top.bars import meters
-from sleepd.cli.top.lines import Line, Piece, fill, fold, greyed, pad, plain, spread
+from sleepd.cli.top.lines import Line, Piece, fill, fold, greyed, in_ascii, pad, plain, spread
 from sleepd.cli.top.models import draw_models
 from sleepd.cli.top.panes import event_line, pane_lines
 from sleepd.cli.top.rows import chosen_model, shown_models
@@ -18,7 +18,7 @@ from sleepd.core.units import format_duration, format_wall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sleepd.cli.top.view import View
-    from sleepd.wire.shapes import Model
+    from sleepd.wire.shapes import Model, Task
 
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 LEAST_ROWS = 3
@@ -32,6 +32,11 @@ _PANE_NAMES = {"help": "keys", "events": "events, the newest first", "explain": 
 
 def render(view: View, width: int, height: int) -> list[Line]:
     """Return `height` lines of at most `width` columns."""
+    lines = _lines(view, width, height)
+    return lines if view.unicode else [in_ascii(line) for line in lines]
+
+
+def _lines(view: View, width: int, height: int) -> list[Line]:
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         told = f"too small: wanted {LEAST_WIDTH}x{LEAST_HEIGHT}, found {width}x{height}; q quits"
         small: list[Line] = [fill([Piece(line)], width) for line in fold(told, width)]
@@ -122,10 +127,11 @@ def _meter_lines(view: View, width: int) -> list[Line]:
 
 
 def _detail(model: Model | None, view: View, width: int) -> list[Line]:
-    """Return why the chosen model is as it is, in up to three lines."""
-    if model is None:
+    """Return why the chosen model is as it is and what is being done with it, in as many lines as that takes."""
+    if model is None or view.status is None:
         return []
     parts = [f"{clean(model['name'])}: {clean(model['reason'])}"]
+    parts += [_task(task) for task in view.status["tasks"] if task["model"] == model["name"]]
     if model["failure"] and model["failure"]["detail"] not in model["reason"]:
         parts.append(clean(model["failure"]["detail"]))
     parts += [outlook(model)[0]] if model["next"] and not model["failure"] and not model["queued"] else []
@@ -135,6 +141,14 @@ def _detail(model: Model | None, view: View, width: int) -> list[Line]:
     parts += [f"held: {', '.join(clean(hold) for hold in model['holds'])}"] if model["holds"] else []
     parts += [f"a wake takes {format_duration(model['eta_s'])}"] if model["eta_s"] and model["state"] != "awake" else []
     return [fill([Piece(line, "cyan")], width, view.unicode) for line in fold("; ".join(parts), width)]
+
+
+def _task(task: Task) -> str:
+    """Return how far a task is: "wake: reload weights, step 2 of 3, 12s"."""
+    step = f" {clean(task['step']).replace('_', ' ')}," if task["step"] else ""
+    doing = "" if task["phase"] == "do" else f" ({clean(task['phase'])})"
+    place = min(task["steps_done"] + 1, task["steps"])
+    return f"{task['kind']}{doing}:{step} step {place} of {task['steps']}, {format_duration(round(task['running_s']))}"
 
 
 def _pane(view: View, pane: Pane, width: int, room: int) -> list[Line]:
