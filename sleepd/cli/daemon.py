@@ -13,6 +13,7 @@ from sleepd import __version__
 DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130
 DEFAULT_DIR = Path("/etc/sleepd")
+COMPANIONS = {"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm", "simulate": "sleepd.cli.simulate"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def _dispatch(arguments: list[str]) -> int:
         return _run(options.config)
     if options.subcommand == "check":
         return _check(options.config, origins=options.origins)
-    module = import_module({"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}[options.subcommand])
+    module = import_module(COMPANIONS[options.subcommand])
     return int(module.run(options))
 
 
@@ -79,7 +80,7 @@ def _check(config_dir: Path, *, origins: bool) -> int:
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
-    """Return the parser; the options of `demo` and `fake-vllm` are only known once they are chosen."""
+    """Return the parser; the options of `demo`, `simulate` and `fake-vllm` are only known once they are chosen."""
     parser = argparse.ArgumentParser(
         "sleepd", description="Puts idle vLLM servers to sleep and wakes them on demand, on one Linux host."
     )
@@ -93,9 +94,14 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         if name == "check":
             told = "print each effective value and the file it comes from, as a file of its own"
             added.add_argument("--origins", action="store_true", help=told)
-    demo = commands.add_parser("demo", help="the whole thing on simulated servers, without a GPU")
-    if chosen == "demo":
-        import_module("sleepd.sim.demo").add_arguments(demo)
+    companions = {
+        "demo": "the whole thing on simulated servers, without a GPU",
+        "simulate": "replay traffic against a configuration, in virtual time",
+    }
+    for name, text in companions.items():
+        added = commands.add_parser(name, help=text)
+        if chosen == name:
+            import_module(COMPANIONS[name]).add_arguments(added)
     if chosen == "fake-vllm":
         import_module("sleepd.cli.fake_vllm").add_parser(commands)
     else:

@@ -63,6 +63,10 @@ class Deadlines:
         ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
         return min(ahead, default=None)
 
+    def whose(self, moment_s: MonotonicS) -> tuple[str, ...]:
+        """The models that the moment which `after` told last belongs to; none where it is nobody's own."""
+        return tuple(name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
+
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
         if not self._local and not self._rates:
