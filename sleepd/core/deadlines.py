@@ -110,7 +110,9 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
         if record.unverified and record.fingerprint:
             yield record.awake_since_s + VERIFY_AFTER_S
         yield record.awake_since_s + record.spec.min_awake_s
-        yield record.last_active_s + record.spec.min_awake_s
+        if record.spec.prime or record.spec.max_level >= 2:
+            # Only these are put to sleep for a quiet moment's sake.
+            yield record.last_active_s + record.spec.min_awake_s
         yield record.not_before_s
     elif record.life.state in ASLEEP:
         yield record.not_before_s

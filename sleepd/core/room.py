@@ -166,10 +166,12 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     assert isinstance(draft.gpus, Known)
-    moved = [
-        r.settled_s for r in draft.models.values() if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value))
-    ]
-    return min(max(moved, default=0.0), draft.mono_s)
+    moved_s = 0.0
+    for record in draft.models.values():
+        # Where a model lies costs more to find out than when it was settled.
+        if record.settled_s > moved_s and uuids & set(placement(record.spec, record.placed_on, draft.gpus.value)):
+            moved_s = record.settled_s
+    return min(moved_s, draft.mono_s)
 
 
 def room_by_victims(
