@@ -25,7 +25,7 @@ from sleepd.core.world import World, proof_key
 from sleepd.engine.ticker import AHEAD_S, work_out
 from sleepd.replay.account import Account, Switch
 from sleepd.replay.hosts import Host
-from sleepd.replay.policy import Policy, RulesAlone
+from sleepd.replay.policies.base import Policy
 from sleepd.replay.servers import Server, see_gpus, see_ram
 from sleepd.replay.steps import NVML_S, Steps
 from sleepd.replay.trace import Arrival, Trace
@@ -72,7 +72,7 @@ class Replay:
         self.account = Account(host, servers, judge_from_s)
         self.end_s = trace.end_s if end_s is None else end_s
         self.turns = 0
-        self._all, self._queue_limit, self._policy = tuple(servers.values()), queue_limit, policy or RulesAlone()
+        self._all, self._queue_limit, self._policy = tuple(servers.values()), queue_limit, policy or Policy()
         self._start_wall_s, self.now_s = start_wall_s, 0.0
         self._doors = {name: Door(held=deque()) for name in servers}
         self._steps = Steps(
@@ -118,18 +118,32 @@ class Replay:
         self._order += 1
         heapq.heappush(self._heap, (max(moment_s, self.now_s), self._order, then))
 
-    def sleep(self, model: str, level: int = 1) -> None:
-        """For policies: ask for its sleep, as an operator would."""
-        self._ask(lambda waiter: SleepAsked(waiter, model, "policy", level, WISH_S, wait=False))
+    # for policies: see policies/base.py
+
+    def sleep(self, model: str) -> None:
+        self._submit(SleepAsked(self._next_number(), model, "policy", 1, WISH_S, wait=False))
 
     def wake(self, model: str) -> None:
-        """For policies: ask for its wake, as an operator would: whoever is in the way must sleep."""
-        self._ask(lambda waiter: WakeAsked(waiter, model, "policy", WISH_S, wait=False))
+        if self._fits(model):
+            self._submit(WakeAsked(self._next_number(), model, "policy", WISH_S, wait=False))
+            self._asked = True
 
-    def _ask(self, make: Callable[[int], Event]) -> None:
-        waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
-        self._submit(make(waiter))
-        self._asked = True
+    def in_use(self, model: str) -> bool:
+        return self.servers[model].in_flight > 0 or bool(self._doors[model].held)
+
+    def is_awake(self, model: str) -> bool:
+        return self._doors[model].open
+
+    def _fits(self, model: str) -> bool:
+        """Whether its wake would need nobody's sleep, as far as can be told from what is held."""
+        server, margin = self.servers[model], self.settings.gpu_margin_bytes
+        takes = server.costs.awake_bytes - server.costs.asleep_bytes
+        seen = {gpu.uuid: gpu.free_bytes for gpu in see_gpus(self.host, self._all)}
+        return not server.holds and all(seen[uuid] - margin >= takes for uuid in server.gpus)
+
+    def _next_number(self) -> int:
+        self._next_waiter += 1
+        return self._next_waiter - 1
 
     def _begin(self) -> None:
         events: list[Event] = [self._read_gpus(listed=True), HostLooked(self._dated(see_ram(self.host, self._all)))]
@@ -198,7 +212,8 @@ class Replay:
             cause = f"{task.cause.kind}:{task.cause.who}"
             took_s = round(self.now_s - began_s, 6)
             self.account.switched(Switch(self.now_s, task.model, task.kind.value, task.level, took_s, cause))
-            self._policy.switched(task.model, task.kind.value)
+            if task.kind is TaskKind.WAKE:
+                self._policy.woke(task.model)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):
@@ -234,7 +249,7 @@ class Replay:
         """Want the model awake, once for all that wait."""
         door = self._doors[model]
         if door.held and door.waiter is None:
-            door.waiter, self._next_waiter = self._next_waiter, self._next_waiter + 1
+            door.waiter = self._next_number()
             self._waiters[door.waiter] = model
             self._submit(WakeAsked(door.waiter, model, "gateway", WISH_S, cause=CauseKind.REQUEST))
 

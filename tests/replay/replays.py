@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.replay.hosts import Host, read_host
-from sleepd.replay.policy import Policy
+from sleepd.replay.policies.base import Policy
 from sleepd.replay.shell import Replay
 from sleepd.replay.stage import set_stage
 from sleepd.replay.trace import Arrival, Trace
