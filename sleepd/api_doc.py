@@ -33,7 +33,7 @@ def _routes() -> str:
 
 def _answer(route: Route) -> str:
     shape = next(iter(route.answers.values()), dict)
-    return "" if shape in (dict, str) else f"[{shape.__name__}](#{shape.__name__.lower()}): "
+    return "" if shape in (dict, str, type(None)) else f"[{shape.__name__}](#{shape.__name__.lower()}): "
 
 
 def _fields() -> str:

@@ -1,11 +1,16 @@
 """Fixtures and closing lines that tests of several folders share."""
 
 import pytest
+from hypothesis import settings
 
 from tests.realvllm.fixtures import fake_nvml, real_pair, real_servers, real_vllm
 from tests.simulation.tally import summary
 
 __all__ = ["fake_nvml", "real_pair", "real_servers", "real_vllm"]
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,7 @@
 """What one look at a server costs in processor time: `python looks.py SOCKET ours|plain COUNT` prints seconds a look.
 
-`ours` is the daemon's own client: the filtered page, searched for the series that matter. `plain` is what a monitor
+`ours` is the daemon's own client: the filtered page, searched for the series that matter where it is not the same as
+before; of the farm's busy server it never is. `plain` is what a monitor
 does that knows no better: the whole page over aiohttp, read by prometheus_client's parser. Neither is paced: what a
 timer and a turn cost is in the daemon's figure, not in this one.
 """

@@ -5,11 +5,14 @@ memory.high, memory.stat). `file` of memory.stat counts shmem, where CUDA's pinn
 kernel can take back without anybody's help is active_file + inactive_file, which do not.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from sleepd.adapters.threads import WorkThread
 from sleepd.core.model import ModelSpec
 from sleepd.core.seen import UnitMemory
 from sleepd.core.units import Bytes
@@ -29,6 +32,12 @@ class CgroupMemory:
     def __init__(self, cgroup_root: Path, proc_root: Path = Path("/proc")) -> None:
         self._root, self._proc = cgroup_root, proc_root
         self._there = False
+        self._thread = WorkThread("cgroups")
+
+    def look(self, spec: ModelSpec, pids: Sequence[int]) -> asyncio.Future[UnitMemory | None]:
+        """Return what will become of `read` in a thread that all servers share: one for each look would cost more than
+        the reading."""
+        return self._thread.do(partial(self.read, spec, pids))
 
     def read(self, spec: ModelSpec, pids: Sequence[int]) -> UnitMemory | None:
         """Return what the server's unit holds and the tightest limit it lies under; None where that cannot be read.

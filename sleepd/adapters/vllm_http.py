@@ -64,7 +64,10 @@ class VllmServer:
         self._credentials = credentials
         self._spec, self._clock, self._processes, self._units = spec, clock, processes, units
         self._socket = spec.url.removeprefix("unix:") if spec.url.startswith("unix:") else ""
+        self._page, self._scraped = b"", Scrape()
         self._base = URL("http://localhost" if self._socket else spec.url.rstrip("/"))
+        # Written once: a look that built its query anew would spend a tenth of its time on it.
+        self._filtered_url = self._base.with_path("/metrics/").with_query([("name[]", name) for name in SERIES])
         self._looking: aiohttp.ClientSession | None = None
         self._calling: aiohttp.ClientSession | None = None
         self._facts: EngineFacts | None = None
@@ -165,7 +168,7 @@ class VllmServer:
         # Handing work to a thread costs more than all else of a look: not where there is nothing to read.
         if self._units is None or not self._units.is_there or not (self._spec.unit or self._spec.cgroup or self._pids):
             return None
-        return await asyncio.to_thread(self._units.read, self._spec, self._pids)
+        return await self._units.look(self._spec, self._pids)
 
     def _ended(self) -> bool:
         return self._process is not None and not self._process.is_running()
@@ -173,8 +176,8 @@ class VllmServer:
     async def _scrape(self) -> Scrape:
         """The filtered page where the server has one (71 µs of its CPU instead of 4 ms), else the full one."""
         if self._filtered:
-            status, body = await self._get("/metrics/", [("name[]", name) for name in SERIES])
-            scrape = read_page(body) if status == 200 else Scrape()
+            status, body = await self._get_url(self._filtered_url)
+            scrape = self._read(body) if status == 200 else Scrape()
             if scrape.process_start_s is not None:
                 return scrape
             self._filtered = False
@@ -182,6 +185,12 @@ class VllmServer:
         if status != 200:
             raise Refusal(MissingReason.NOT_VLLM, self._other("a metrics page at /metrics", f"status {status}"))
         return read_page(body)
+
+    def _read(self, page: bytes) -> Scrape:
+        """What the filtered page says. A server that nobody uses writes the same one again: it is not read twice."""
+        if page != self._page:
+            self._page, self._scraped = page, read_page(page)
+        return self._scraped
 
     async def _scrape_again(self, incarnation: str | None) -> Scrape:
         """The counters once more, of the process that was asked in between and of no other."""
@@ -282,12 +291,14 @@ class VllmServer:
             return NoAnswer(NoAnswerKind.BROKEN_OFF, cause_of(error))
 
     async def _get(self, path: str, query: list[tuple[str, str]] | None = None) -> tuple[int, bytes]:
+        return await self._get_url(self._base.with_path(path).with_query(query))
+
+    async def _get_url(self, url: URL) -> tuple[int, bytes]:
         if self._looking is None:
             # Below vLLM's 5 s keep-alive, so that a poll never meets a connection the server is just closing.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
             self._looking = aiohttp.ClientSession(connector=self._connector(fresh=False), timeout=timeout)
-        url = self._base.with_path(path)
-        async with self._looking.get(url, params=query, allow_redirects=False, **self._shown(path)) as response:
+        async with self._looking.get(url, allow_redirects=False, **self._shown(url.path)) as response:
             return response.status, await _read(response)
 
     def _shown(self, path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sleepd.api.access import Peer, Role
 from sleepd.core.commands import Answer
 from sleepd.core.model import Now
 from sleepd.core.records import TaskEnded
@@ -14,6 +15,7 @@ from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World
 from sleepd.history.found import Bucket, Page, Report, Span
+from sleepd.history.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,25 @@ class ReloadOutcome:
     errors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class UiToken:
+    """Lets somebody in at the page, once. `pages`: where it is, as far as the daemon knows."""
+
+    token: str
+    role: Role
+    until_wall_s: WallS
+    pages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotAwake:
+    """Why nothing should be sent to a model now. `kind` is a problem's, `retry_after_s` when to ask again."""
+
+    kind: str
+    detail: str
+    retry_after_s: Seconds
+
+
 class History(Protocol):
     """What happened. Raises HistoryUnreadable where none is kept, WrongQuestion for what cannot be asked."""
 
@@ -52,6 +73,8 @@ class History(Protocol):
     async def buckets(self, span: Span, step_s: int) -> Sequence[Bucket]: ...
 
     async def report(self, span: Span) -> Report: ...
+
+    async def timeline(self, span: Span, step_s: int) -> Timeline: ...
 
 
 class Daemon(Protocol):
@@ -65,6 +88,11 @@ class Daemon(Protocol):
 
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
+        ...
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
+        """Return None once the model is awake, and held so for a while; else why not, `wait_s` later at most. Waits in
+        the gateway's queue; cancelled, nobody waits any more."""
         ...
 
     def detach_hold(self, hold_id: str, stream: int) -> None:
@@ -119,6 +147,10 @@ class Daemon(Protocol):
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Content type and body of /metrics, in a format that the Accept header takes."""
+        ...
+
+    def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
+        """Return a token for the page, with this role or the peer's, whichever is less; None where there is no page."""
         ...
 
     async def reload(self) -> ReloadOutcome: ...

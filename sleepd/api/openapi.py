@@ -28,7 +28,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route)
-    shapes = {Problem}.union(*([*route.answers.values(), *route.stream] for route in routes)) - {dict, str}
+    shapes = {Problem}.union(*([*route.answers.values(), *route.stream] for route in routes)) - {dict, str, type(None)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -91,6 +91,9 @@ def _query_parameter(field: Field) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, shape in route.answers.items():
+        if shape is type(None):
+            responses[str(status)] = {"description": _told(status)}
+            continue
         if shape is str:
             text = {"schema": {"type": "string"}}
             content = {"text/plain": text, "application/openmetrics-text": text}
@@ -121,7 +124,9 @@ def kinds_of(route: Route) -> tuple[str, ...]:
 
 
 def _told(status: int) -> str:
-    return {200: "done", 202: "accepted", 404: "not known", 422: "not valid", 503: "not yet"}[status]
+    return {200: "done", 202: "accepted", 204: "let through", 404: "not known", 422: "not valid", 503: "not yet"}[
+        status
+    ]
 
 
 def _refusal(told: str) -> dict[str, Any]:

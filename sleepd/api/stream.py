@@ -9,23 +9,26 @@ from aiohttp import web
 
 from sleepd import wire
 from sleepd.api.daemon import Daemon
-from sleepd.api.fields import Flag, Text
+from sleepd.api.fields import Flag, Number, Text
 from sleepd.api.problems import Problem
 from sleepd.wire.shapes import Event, Gap
 
 HEARTBEAT_S = 15.0
+MOST_ON_RECORD = 10_000
 _EVENT_ID = re.compile(r"[\w.:-]{1,64}-\d{1,18}", re.ASCII)
 
 EVENT_QUERY = (
     Text("since", "", "begin after this event; `Last-Event-ID` goes before it; neither: with the oldest on record"),
     Flag("follow", True, "false: end after those on record"),
+    Number("last", MOST_ON_RECORD, "of those on record the newest, so many", least=1, most=MOST_ON_RECORD, whole=True),
 )
 
 
 async def stream_events(request: web.Request, daemon: Daemon) -> web.StreamResponse:
     """Write events until the client leaves, or with `follow=false` those on record. Raises Problem before the first.
 
-    They begin after `Last-Event-ID` or `since`, without either with the oldest on record.
+    They begin after `Last-Event-ID` or `since`, without either with the oldest on record; with `last=N` of those on
+    record with the newest N.
     """
     since_id = request.headers.get("Last-Event-ID") or request.query.get("since") or None
     follow = request.query.get("follow", "true")
@@ -33,16 +36,27 @@ async def stream_events(request: web.Request, daemon: Daemon) -> web.StreamRespo
         raise Problem("invalid", "since is no event id", wanted="<epoch>-<n>", found=since_id[:80])
     if follow not in ("true", "false"):
         raise Problem("invalid", "follow has a wrong value", wanted="true or false", found=follow[:80])
+    last = _read_last(request.query.get("last"))
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
     while True:
         read = daemon.read_events(since_id)
-        await response.write(_encode(read.gap, since_id, [wire.event_body(event) for event in read.events]))
+        await response.write(_encode(read.gap, since_id, [wire.event_body(event) for event in read.events[-last:]]))
+        last = MOST_ON_RECORD
         since_id = read.last_id
         if follow == "false":
             return response
         while not await _arrived(daemon, since_id, HEARTBEAT_S):
             await response.write(b": beat\n\n")
+
+
+def _read_last(written: str | None) -> int:
+    if written is None:
+        return MOST_ON_RECORD
+    if not re.fullmatch(r"\d{1,5}", written, re.ASCII) or not 1 <= int(written) <= MOST_ON_RECORD:
+        wanted = f"a whole number from 1 to {MOST_ON_RECORD}"
+        raise Problem("invalid", "last has a wrong value", wanted=wanted, found=written[:80])
+    return int(written)
 
 
 async def _arrived(daemon: Daemon, last_id: str, limit_s: float) -> bool:

@@ -55,6 +55,8 @@ class ApiProblem(Exception):
 def read_reply(status: int, raw: bytes) -> Reply[Any]:
     """Return what was answered. Raises ApiProblem for a refusal, and for an answer that is none of sleepd's."""
     text = raw.decode(errors="replace")
+    if status == 204:
+        return Reply(status, text, None)
     try:
         body = json.loads(text)
     except ValueError:

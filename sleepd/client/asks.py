@@ -49,6 +49,10 @@ def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
     return _wish(name, "wake", {"wait": wait, "timeout_s": timeout_s, "force": force})
 
 
+def gate(name: str, wait_s: int) -> Request:
+    return Request("GET", f"{of_model(name, 'gate')}?wait_s={wait_s}", waits_s=wait_s)
+
+
 def plan_wake(name: str) -> Request:
     return Request("POST", of_model(name, "wake"), {"dry_run": True})
 
@@ -135,8 +139,9 @@ def of_hold(hold_id: str) -> str:
     return f"/v1/holds/{quoted(hold_id)}"
 
 
-def events(since: str | None, *, follow: bool) -> Request:
+def events(since: str | None, *, follow: bool, last: int | None = None) -> Request:
     query = [f"follow={'true' if follow else 'false'}"] + ([f"since={quoted(since)}"] if since else [])
+    query += [f"last={last}"] if last is not None else []
     return Request("GET", f"/v1/events?{'&'.join(query)}")
 
 
@@ -150,11 +155,15 @@ def history(
     step_s: int | None = None,
     after: str | None = None,
 ) -> Request:
-    """`kind` "": rows; "buckets" or "report": added up. `since` and `until` as RFC 3339."""
+    """`kind` "": rows; "buckets" or "report": added up; "timeline": as it is drawn. `since` and `until` as RFC 3339."""
     words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
     query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
     path = f"/v1/history/{kind}" if kind else "/v1/history"
     return Request("GET", f"{path}?{query}" if query else path)
+
+
+def ui_token(role: str, ttl_s: float) -> Request:
+    return Request("POST", "/v1/ui/tokens", {"role": role, "ttl_s": ttl_s})
 
 
 def _wish(name: str, verb: str, body: dict[str, Any]) -> Request:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from sleepd.client.sync import Client
 
 
-def read_events(client: Client, since: str | None, *, follow: bool, resume_for_s: float) -> Iterator[dict[str, Any]]:
+def read_events(
+    client: Client, since: str | None, *, follow: bool, resume_for_s: float, last: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield what Client.events says."""
     lines = EventLines(since)
-    answer = client.open_stream(asks.events(since, follow=follow))
+    answer = client.open_stream(asks.events(since, follow=follow, last=last))
     while True:
         try:
             for raw in answer.lines():

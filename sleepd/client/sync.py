@@ -82,6 +82,17 @@ class Client:
         """Return a span in steps of whole hours; without `since` the last week."""
         return self.send(asks.history("buckets", models=models, since=since, until=until, step_s=step_s))
 
+    def timeline(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+    ) -> Reply[history_shapes.Timeline]:
+        """Return states and bytes in use as they are drawn, in steps of `step_s`; without `since` the last hour."""
+        return self.send(asks.history("timeline", models=models, since=since, until=until, step_s=step_s))
+
     def report(
         self, models: Iterable[str] = (), *, since: str | None = None, until: str | None = None
     ) -> Reply[history_shapes.HistoryReport]:
@@ -109,6 +120,13 @@ class Client:
     def plan_wake(self, name: str) -> Reply[answers.Outcome]:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return self.send(asks.plan_wake(name))
+
+    def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return self.send(asks.gate(name, wait_s))
 
     def sleep(
         self,
@@ -149,6 +167,10 @@ class Client:
 
     def unpin(self, name: str) -> Reply[answers.Outcome]:
         return self.send(asks.simple(name, "unpin"))
+
+    def ui_token(self, *, role: str = "", ttl_s: float = 300.0) -> Reply[answers.UiToken]:
+        """Return a token that lets a browser in at the page, once; `role` "": as you, but not admin."""
+        return self.send(asks.ui_token(role, ttl_s))
 
     def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
@@ -264,16 +286,17 @@ class Client:
     # streams
 
     def events(
-        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0, last: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
-        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        `last`: of those on record only the newest, so many at most. Ends where the daemon ends the stream: after those
+        on record without `follow`, else when it stops. A stream that began, and then ended or broke, is asked for again
+        for `resume_for_s`, from where it was.
         """
         from sleepd.client.events import read_events
 
-        return read_events(self, since, follow=follow, resume_for_s=resume_for_s)
+        return read_events(self, since, follow=follow, resume_for_s=resume_for_s, last=last)
 
     def open_stream(self, request: Request) -> Answer:
         """Return the head of an answer that has no end of its own; its pieces may come BEAT_LIMIT_S apart."""

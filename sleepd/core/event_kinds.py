@@ -99,6 +99,7 @@ KINDS: Mapping[str, EventKind] = {
     "failure": EventKind("something failed", {**CODE, "step": "what was being done"}),
     "unanswered": EventKind("a call was not answered in time: what it did is found out", {"step": "which"}),
     "found_out": EventKind("what a call without an answer did"),
+    "looked_again": EventKind("what showed that a model may serve grew old before its turn: it is looked at again"),
     "answer_wrong": EventKind("a model answers wrongly: it is quarantined or reloaded", {"found": "what it said"}),
     "answer_doubted": EventKind("an answer is another than the known one: it is asked again", {"names": "whose"}),
     "not_provable": EventKind("a model serves, and its answer cannot be compared"),

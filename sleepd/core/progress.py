@@ -12,7 +12,7 @@ from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.onward import with_rest
-from sleepd.core.plan import OBSERVES, SLEEPS, Verb
+from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
 from sleepd.core.proof import (
     PROBE_RUNS,
     PROVE_AGAIN_S,
@@ -34,6 +34,7 @@ OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
 WANTED_PAUSE_S = 1.0
 """The same where somebody waits for the room."""
+_GATE_IS_NEXT = frozenset({State.WAKING, State.PARTIALLY_AWAKE, State.PROVING})
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
 
@@ -54,7 +55,9 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     if interfered:
         yield_to_stranger(draft, task)
         return
-    if task.phase is Phase.CUT:
+    if _would_open_late(draft, task, event):
+        _look_again(draft, task)
+    elif task.phase is Phase.CUT:
         cut_ended(draft, task)
     elif task.phase is Phase.FENCE:
         settle_unanswered(draft, task, event)
@@ -62,6 +65,25 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         _succeed(draft, task, event, others_used=others_used)
     else:
         _not_done(draft, task, event)
+
+
+def _would_open_late(draft: Draft, task: Task, event: StepEnded) -> bool:
+    """Whether this end opens the gate, and what it saw waited for its turn longer than a poll, behind the commits of a
+    slow disk say. No open gate is believed in for longer without a look, and polls spare a server under a step."""
+    verb, seen = task.plan.steps[task.cursor].verb, event.evidence.seen
+    if task.cursor + 1 < len(task.plan.steps) or draft.models[task.model].life.state not in _GATE_IS_NEXT:
+        return False
+    if verb is not Verb.RESET_PREFIX and event.end not in (StepEnd.DONE, StepEnd.NOT_PROVABLE):
+        return False
+    seen_s = seen.at_s if isinstance(seen, Known) else event.evidence.answered_s
+    return draft.mono_s - seen_s > draft.settings.poll_every_s
+
+
+def _look_again(draft: Draft, task: Task) -> None:
+    """Ask a question, or for an empty cache, once more; a wake is not sent again: what it did is found out."""
+    again = task.phase is Phase.FENCE or task.plan.steps[task.cursor].verb not in WAKES
+    draft.note("looked_again", task.model, f"{task.model} is looked at again: what its {task.kind} showed grew old")
+    carry_on(draft, task if again else replace(task, phase=Phase.FENCE))
 
 
 def _woke_unseen(task: Task, event: StepEnded) -> bool:

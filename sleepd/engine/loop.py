@@ -62,6 +62,7 @@ class Loop:
         self._events: list[Event] = []
         self._deadlines = Deadlines()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
+        self._gathering: asyncio.Task[None] | None = None
         self._stopped = False
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -79,9 +80,16 @@ class Loop:
     def now(self) -> Now:
         return self._clock.now()
 
-    def submit(self, event: Event) -> None:
-        """Add an event to the next batch."""
+    def submit(self, event: Event, within_s: Seconds = 0.0) -> None:
+        """Add an event to the next batch, which is taken in within so long: others may come until then."""
         self._events.append(event)
+        if within_s <= 0.0:
+            self._wakeup.set()
+        elif self._gathering is None and not self._wakeup.is_set():
+            self._gathering = asyncio.create_task(self._gather(within_s), name="events of a round")
+
+    async def _gather(self, within_s: Seconds) -> None:
+        await self._clock.sleep(within_s)
         self._wakeup.set()
 
     async def until(self, holds: Callable[[World], bool], timeout_s: float) -> bool:
@@ -120,12 +128,15 @@ class Loop:
         while True:
             await self._wait()
             self._wakeup.clear()
+            if self._gathering is not None:
+                self._gathering.cancel()
+                self._gathering = None
             events, self._events = self._events or [Tick()], []
             await self.turn(events)
 
     async def _wait(self) -> None:
         """Wait for an event, the next deadline or the beat, whichever comes first."""
-        if self._events:
+        if self._wakeup.is_set():
             return
         now = self._clock.now()
         due_s = self._deadlines.after(self.world, now)

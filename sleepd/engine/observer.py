@@ -15,6 +15,7 @@ from sleepd.core.unit_sightings import unit_after_s
 from sleepd.core.units import Seconds
 from sleepd.core.world import World
 from sleepd.engine.places import Places
+from sleepd.engine.rounds import Rounds
 from sleepd.engine.runner import cancelled, look_at_unit
 from sleepd.ports import Clock, Gpus, HostMemory, Units, Vllm
 
@@ -24,6 +25,8 @@ LOOK_TIMEOUT_S = 5.0
 """A poll that takes longer counts as failed; three in a row make the reading missing."""
 NUDGED_LOOK_S = 0.05
 """Looks asked for at once still keep this distance, so that a reading that stays missing is not hammered."""
+GATHER_S = 0.01
+"""How long a look that nobody waits for is kept for the others of its round: one turn takes them all in."""
 FIRST_LOOKS = 32
 """First looks at a time. They ask for several large pages: hundreds at once would all be late together, and begin anew.
 """
@@ -37,7 +40,7 @@ class Sink(Protocol):
     @property
     def world(self) -> World: ...
 
-    def submit(self, event: Event) -> None: ...
+    def submit(self, event: Event, within_s: Seconds = 0.0) -> None: ...
 
     def in_flight(self, model: str) -> int: ...
 
@@ -60,7 +63,7 @@ class Observer:
         self._sink, self._clock, self._units = sink, clock, units
         self._gpus, self._host, self._server, self._looked = gpus, host, server, looked
         self._loops: dict[str, asyncio.Task[None]] = {}
-        self._nudges: dict[str, asyncio.Event] = {}
+        self._rounds = Rounds(clock)
         self._watching = False
         self._followed: object = None
         self._first_looks = Places(FIRST_LOOKS, PLACE_S)
@@ -82,7 +85,8 @@ class Observer:
         wanted |= {f"unit:{name}": partial(self._watch_unit, name) for name, r in models.items() if r.spec.unit}
         for key in [k for k in self._loops if ":" in k and k not in wanted]:
             self._loops.pop(key).cancel()
-            self._nudges.pop(key, None)
+            self._rounds.forget(key)
+        self._rounds.spread(f"model:{name}" for name in models)
         for key, watch in wanted.items():  # in their order, as a set would shuffle who is looked at first
             if key not in self._loops:
                 self._spawn(key, watch)
@@ -94,17 +98,17 @@ class Observer:
         keys += ["gpus"] if gpus else []
         keys += ["host"] if host else []
         for key in keys:
-            if key in self._nudges:
-                self._nudges[key].set()
+            if key in self._loops:
+                self._rounds.nudge(key)
                 self._first_looks.hurry(key)
 
     async def stop(self) -> None:
         self._watching = False
         loops, self._loops = list(self._loops.values()), {}
         await asyncio.gather(*(cancelled(task) for task in loops))
+        await self._rounds.stop()
 
     def _spawn(self, key: str, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._nudges[key] = asyncio.Event()
         watching = asyncio.create_task(watch(), name=f"observer {key}")
         watching.add_done_callback(self._note_end)
         self._loops[key] = watching
@@ -128,12 +132,12 @@ class Observer:
                 hurried = hurried or bool(record.waiters)
                 async with self._first_looks.taken(f"model:{name}", hurried=hurried):
                     asked_s = self._clock.now().mono_s
-                    await self._look_at(name)
+                    await self._look_at(name, hurried)
             else:
-                await self._look_at(name)
+                await self._look_at(name, hurried)
             hurried = await self._rest_until_due(f"model:{name}", name, asked_s, poll_after_s)
 
-    async def _look_at(self, name: str) -> None:
+    async def _look_at(self, name: str, hurried: bool) -> None:
         """Look as the world is by now: who had to wait for it may be gone, or looked at by a step."""
         record = self._sink.world.models.get(name)
         if record is None or not is_looked_at(self._sink.world, name):
@@ -144,7 +148,7 @@ class Observer:
             ask_connections=looks_at_connections(record),
         )
         reading = await self._timed("server", look)
-        self._sink.submit(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)))
+        self._tell(ModelLooked(name, reading, self._sink.in_flight(name), self._sink.entered(name)), hurried)
 
     async def _rest_until_due(
         self, key: str, name: str, asked_s: float, after_s: Callable[[ModelRecord, Settings], float]
@@ -154,31 +158,38 @@ class Observer:
         the sleeper it was at its last look."""
         while (record := self._sink.world.models.get(name)) is not None:
             settings, now_s = self._sink.world.settings, self._clock.now().mono_s
-            due_s = asked_s + after_s(record, settings)
+            every_s = settings.poll_every_s
+            due_s = self._rounds.due_s(key, asked_s, after_s(record, settings), every_s)
             if due_s <= now_s:
                 break
-            if await self._rest(key, min(due_s, now_s + settings.poll_every_s), asked_s):
+            if await self._rest(key, min(due_s, self._rounds.due_s(key, now_s, every_s, every_s)), asked_s):
                 return True
         return False
 
     async def _watch_unit(self, name: str) -> None:
+        hurried = False
         while (record := self._sink.world.models.get(name)) is not None and record.spec.unit:
             asked_s = self._clock.now().mono_s
-            self._sink.submit(UnitLooked(name, await look_at_unit(self._units, record.spec.unit, LOOK_TIMEOUT_S)))
-            await self._rest_until_due(f"unit:{name}", name, asked_s, unit_after_s)
+            self._tell(UnitLooked(name, await look_at_unit(self._units, record.spec.unit, LOOK_TIMEOUT_S)), hurried)
+            hurried = await self._rest_until_due(f"unit:{name}", name, asked_s, unit_after_s)
 
     async def _watch_gpus(self) -> None:
+        hurried = True
         while True:
             asked_s = self._clock.now().mono_s
             listed = wants_processes(self._sink.world)
-            self._sink.submit(GpusLooked(await self._timed("gpus", self._gpus.read(processes=listed)), listed))
-            await self._rest("gpus", asked_s + self._sink.world.settings.poll_every_s, asked_s)
+            self._tell(GpusLooked(await self._timed("gpus", self._gpus.read(processes=listed)), listed), hurried)
+            hurried = await self._rest_a_round("gpus", asked_s)
 
     async def _watch_host(self) -> None:
+        hurried = True
         while True:
             asked_s = self._clock.now().mono_s
-            self._sink.submit(HostLooked(await self._timed("host", self._host.read())))
-            await self._rest("host", asked_s + self._sink.world.settings.poll_every_s, asked_s)
+            self._tell(HostLooked(await self._timed("host", self._host.read())), hurried)
+            hurried = await self._rest_a_round("host", asked_s)
+
+    def _tell(self, event: Event, hurried: bool) -> None:
+        self._sink.submit(event, 0.0 if hurried else GATHER_S)
 
     async def _timed(self, source: str, look: Awaitable[Reading[T]]) -> Reading[T]:
         """Tell how long a poll took by the processor's clock, and whether it brought anything."""
@@ -187,18 +198,14 @@ class Observer:
         self._looked(source, perf_counter() - began_s, isinstance(reading, Known))
         return reading
 
+    async def _rest_a_round(self, key: str, asked_s: float) -> bool:
+        every_s = self._sink.world.settings.poll_every_s
+        return await self._rest(key, self._rounds.due_s(key, asked_s, every_s, every_s), asked_s)
+
     async def _rest(self, key: str, until_s: float, asked_s: float) -> bool:
         """Wait until that moment, or until somebody nudges; return whether somebody did."""
-        nudge = self._nudges[key]
-        left_s = max(0.0, until_s - self._clock.now().mono_s)
-        sleeping = asyncio.ensure_future(self._clock.sleep(left_s))
-        nudged = asyncio.ensure_future(nudge.wait())
-        try:
-            await asyncio.wait((sleeping, nudged), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleeping, nudged):
-                task.cancel()
-        asked = nudge.is_set()
-        nudge.clear()
-        await self._clock.sleep(max(0.0, asked_s + NUDGED_LOOK_S - self._clock.now().mono_s))
-        return asked
+        nudged = await self._rounds.rest(key, until_s)
+        left_s = asked_s + NUDGED_LOOK_S - self._clock.now().mono_s
+        if left_s > 0.0:
+            await self._clock.sleep(left_s)
+        return nudged

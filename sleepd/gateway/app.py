@@ -10,13 +10,17 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 
+from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
+from sleepd.core.units import Seconds
+from sleepd.gateway.annexed import AnnexedConnection
 from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.door import Door
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.front import STOPPING, Front
 from sleepd.gateway.keys import Keys
+from sleepd.gateway.knock import Knock
 from sleepd.gateway.lane import Access
 from sleepd.gateway.pace import sweep
 from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
@@ -43,10 +47,11 @@ class Gateway:
         access_of: Callable[[ModelSpec], Access],
         *,
         passed: bool = False,
+        annex: Annex | None = None,
     ) -> None:
         """`passed`: its sockets are the service manager's, who keeps them open when this process ends."""
         self._passed = passed
-        self._front = Front(daemon, settings, access_of)
+        self._front = Front(daemon, settings, access_of, annex)
         self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
         self._servers: list[asyncio.Server] = []
         self._sockets: tuple[socket.socket, ...] = ()
@@ -54,9 +59,12 @@ class Gateway:
         self._furnish(settings)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Listen on these bound sockets, ours or passed ones. Raises ListenRefused where one is open to other hosts."""
+        """Listen on these bound sockets, ours or passed ones, or on none. Raises ListenRefused where one is open to
+        other hosts."""
         _refuse_exposed(sockets, self._front.settings)
         self._sockets = tuple(sockets)
+        if not sockets:
+            return  # who asks at a gate over the socket API keeps nothing here that would have to be looked after
         _raise_descriptor_limit()
         # What was made until now stays: a full collection that looked at it all would halt every stream for 20 ms.
         gc.freeze()
@@ -82,6 +90,25 @@ class Gateway:
         """Return how many requests wait for the model."""
         lane = self._front.directory.lanes.get(model)
         return len(lane.queue.held) if lane is not None else 0
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> Refusal | None:
+        """Return None once the model is awake, and held so for 30 s; else why not, `wait_s` later at most. Cancelled,
+        nobody waits any more."""
+        front, knock = self._front, Knock(who, wait_s)
+        try:
+            if front.closing:
+                raise Refusal(503, "stopping", STOPPING, retry_after_s=5)
+            front.directory.find(model).answer_gate(knock)
+            refusal = await knock.answered
+        except Refusal as refused:
+            refusal = refused
+        except asyncio.CancelledError:
+            if knock.lane is not None:
+                knock.lane.queue.leave(knock)
+            front.daemon.answered(model, "client_left")
+            raise
+        front.daemon.answered(model, refusal.code if refusal is not None else "2xx")
+        return refusal
 
     async def close(self) -> None:
         """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""
@@ -138,7 +165,8 @@ class Gateway:
 
 async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
     def connect() -> ClientConnection:
-        return ClientConnection(front, door)
+        annex = front.annex
+        return ClientConnection(front, door) if annex is None else AnnexedConnection(front, door, annex)
 
     if bound.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)

@@ -1,5 +1,6 @@
 """What the gateway needs of the daemon; the engine's loop, its gates and the composition root provide it."""
 
+from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,8 +61,9 @@ class Daemon(Protocol):
     async def ask(self, make: Callable[[int], WakeAsked]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
 
-    def hold(self, model: str, who: str) -> None:
-        """Keep the model awake for 30 s from now: `who` was told that it is awake, and sends its request past us."""
+    def hold(self, model: str, who: str) -> Future[Answer] | None:
+        """Keep the model awake for 30 s from now at least, since `who` sends its request past us. Returns None where
+        that is so already, else a future that is done once it stands or is refused."""
 
     def held(self, held: Held) -> None:
         """Hear of a request that waited, once it does not any more: it must not wait."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 from asyncio import TimerHandle
 from typing import TYPE_CHECKING, Protocol
 
-from sleepd.gateway.errors import Refusal
+from sleepd.gateway.errors import Refusal, chunk, heartbeat
 from sleepd.gateway.peek import Wanted
 from sleepd.gateway.routes import Route
+
+_BEAT_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
+)
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
@@ -76,7 +81,6 @@ class Exchange:
     api_key: bytes
     origin: bytes
     content_type: bytes
-    held_at_s: float
     limit_s: float
     scan: Scan | None
     lane: Lane | None
@@ -94,6 +98,8 @@ class Exchange:
         self.fields = self.credentials = self.cors = b""
         self.authorization = self.api_key = self.origin = self.content_type = b""
         self.name = self.who = ""
+        self.held_at_s = 0.0
+        """When it began to wait for its model; 0.0: it never did."""
 
     @property
     def learns(self) -> bool:
@@ -104,6 +110,44 @@ class Exchange:
     def bare(self) -> bool:
         """The answer has a head only."""
         return self.method == b"HEAD"
+
+    # as one of those who wait for a model
+
+    @property
+    def is_stream(self) -> bool:
+        """Heartbeats may be due to it."""
+        return (self.stream or not self.complete) and not self.old
+
+    @property
+    def goes_on(self) -> bool:
+        """It is sent to the server, and not answered here."""
+        return self.route is not None and self.route.page is None
+
+    def beat(self, now_s: float) -> None:
+        """Send a heartbeat, where it is known to be a stream by now and its client takes it."""
+        if not (self.stream and self.complete and self.client.is_writable):
+            return
+        assert self.lane is not None
+        assert self.route is not None
+        head = b""
+        if not self.beaten:
+            self.beaten = True
+            self.waited_ms = int((now_s - self.held_at_s) * 1000)
+            head = _BEAT_HEAD + self.lane.mark(self)
+        self.client.write(head + chunk(heartbeat(self.route.dialect)))
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.client.refuse(self, refusal)
+
+    def let_in(self, lane: Lane) -> None:
+        lane.take_again(self)
+
+    def let_through(self) -> None:
+        """The question at the gate is answered: the model is awake and held so."""
+        assert self.lane is not None
+        self.client.write(b"HTTP/1.1 204 No Content\r\n" + self.lane.mark(self))
+        self.lane.tell_end(self, 204)
+        self.client.finished(self)
 
     def leave_gate(self) -> None:
         """Count the request out of its gate, once."""

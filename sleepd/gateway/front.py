@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Bytes
 from sleepd.gateway.daemon import Daemon
@@ -30,6 +31,7 @@ from sleepd.gateway.settings import (
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
+    from sleepd.gateway.queue import Waiting
 
 STOPPING = "sleepd is being stopped"
 
@@ -37,8 +39,14 @@ STOPPING = "sleepd is being stopped"
 class Front:
     """The gateway without its listeners."""
 
-    def __init__(self, daemon: Daemon, settings: GatewaySettings, access_of: Callable[[ModelSpec], Access]) -> None:
-        self.daemon, self.settings = daemon, settings
+    def __init__(
+        self,
+        daemon: Daemon,
+        settings: GatewaySettings,
+        access_of: Callable[[ModelSpec], Access],
+        annex: Annex | None = None,
+    ) -> None:
+        self.daemon, self.settings, self.annex = daemon, settings, annex
         self.time = asyncio.get_running_loop().time
         self.connections: set[ClientConnection] = set()
         self.directory = Directory(self, access_of)
@@ -188,7 +196,7 @@ class Front:
 
     # memory
 
-    def count_bytes(self, x: Exchange, *, already: bool = False) -> None:
+    def count_bytes(self, x: Waiting, *, already: bool = False) -> None:
         """Count what is kept of the body. Raises Refusal where all bodies together are too much, unless it is kept
         `already`."""
         if x.upstream is not None:
@@ -199,6 +207,6 @@ class Front:
             message = f"requests that wait take {BUFFERED_LIMIT} bytes already"
             raise Refusal(503, "too_much_held", message, retry_after_s=10)
 
-    def forget_bytes(self, x: Exchange) -> None:
+    def forget_bytes(self, x: Waiting) -> None:
         self.buffered_bytes -= x.counted
         x.counted = 0

@@ -7,13 +7,13 @@ import contextlib
 import re
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Seconds
 from sleepd.gateway.errors import Refusal
-from sleepd.gateway.queue import Queue
+from sleepd.gateway.queue import Queue, Waiting
 from sleepd.gateway.routes import ROUTES, show
 from sleepd.gateway.settings import CONNECT_S, GATE_S, IDLE_UPSTREAM_S
 from sleepd.gateway.upstream import Upstream
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 
 _CLASSES = ("", "", "2xx", "3xx", "4xx", "5xx")
+
+
+class Question(Waiting, Protocol):
+    """Somebody who asks at the gate and sends nothing through it."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    def let_through(self) -> None:
+        """Tell that the model is awake and held so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,8 @@ class Lane:
         """Send the request to the server, or hold it until the model is awake. Raises Refusal."""
         x.lane = self
         if x.route is not None and x.route.page is not None:
-            self._answer_gate(x)
+            x.limit_s = wait_of(x.target)
+            self.answer_gate(x)
         elif self.gate.enter():
             x.inside = True
             self.send(x)
@@ -71,15 +82,30 @@ class Lane:
         except Refusal as refusal:
             x.client.refuse(x, refusal)
 
-    def _answer_gate(self, x: Exchange) -> None:
-        """Tell a proxy beside us that the model is awake, and keep it so for the request that follows."""
+    def answer_gate(self, asked: Question) -> None:
+        """Tell a proxy beside us that the model is awake, once it is and is kept so for the request that follows.
+        Raises Refusal where it cannot be waited for."""
+        asked.lane = self
         if not self.gate.open:
-            self.queue.hold(x, wait_of(x.target))
+            self.queue.hold(asked, asked.limit_s)
             return
-        self._front.daemon.hold(self.name, x.who or "gate")
-        x.client.write(b"HTTP/1.1 204 No Content\r\n" + self.mark(x))
-        self.tell_end(x, 204)
-        x.client.finished(x)
+        standing = self._front.daemon.hold(self.name, asked.who or "gate")
+        if standing is None:
+            asked.let_through()
+        else:
+            standing.add_done_callback(lambda _: self._let_through(asked))
+
+    def _let_through(self, asked: Question) -> None:
+        """Its hold stands, or cannot: answer by the gate as it is now, which may have shut meanwhile."""
+        if asked.gone:
+            return
+        if self.gate.open:
+            asked.let_through()
+            return
+        try:
+            self.queue.hold(asked, asked.limit_s)
+        except Refusal as refusal:
+            asked.refuse(refusal)
 
     def send(self, x: Exchange) -> None:
         """Send a request that its gate has let in."""

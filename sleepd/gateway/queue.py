@@ -7,18 +7,17 @@ for their bodies only. They are let go in slices, so that the first answer does 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import WakeAsked
 from sleepd.gateway.daemon import Held, HeldEnd
-from sleepd.gateway.errors import Refusal, chunk, heartbeat
+from sleepd.gateway.errors import Refusal
 from sleepd.gateway.head import traceparent_of
 
 if TYPE_CHECKING:
-    from sleepd.gateway.exchange import Exchange
     from sleepd.gateway.front import Front
     from sleepd.gateway.lane import Lane
 
@@ -34,10 +33,37 @@ LASTING_S: Seconds = 30.0
 """Retry-After where somebody has to do something first."""
 _LASTING = frozenset(("failed", "stopped", "engine_failed", "not_permitted", "level_unsafe"))
 
-_BEAT_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
-)
+
+class Waiting(Protocol):
+    """Who waits for a model: a request, or a question at its gate. `held_at_s` is 0.0 until it does; `size` bytes of it
+    are kept, of which `counted` are counted."""
+
+    who: str
+    fields: bytes
+    size: int
+    counted: int
+    waited_ms: int
+    held_at_s: float
+    limit_s: float
+    lane: Lane | None
+    timer: asyncio.TimerHandle | None
+
+    @property
+    def upstream(self) -> object: ...
+
+    @property
+    def is_stream(self) -> bool: ...
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is sent to the server once it is let in."""
+
+    def beat(self, now_s: float) -> None: ...
+
+    def refuse(self, refusal: Refusal) -> None: ...
+
+    def let_in(self, lane: Lane) -> None:
+        """The gate is open: it may go on."""
 
 
 class Queue:
@@ -45,25 +71,29 @@ class Queue:
 
     def __init__(self, front: Front, lane: Lane) -> None:
         self._front, self._lane = front, lane
-        self.held: dict[Exchange, None] = {}
+        self.held: dict[Waiting, None] = {}
         self._wishing: asyncio.Task[None] | None = None
         self._releasing = False
         self._ending: asyncio.TimerHandle | None = None
 
-    def hold(self, x: Exchange, limit_s: Seconds | None = None) -> None:
-        """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal."""
+    def hold(self, x: Waiting, limit_s: Seconds | None = None) -> None:
+        """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal.
+
+        One that waited before goes on with the time that it has left.
+        """
         x.limit_s = self._lane.spec.max_wait_s if limit_s is None else limit_s
         limit = self._front.settings.queue
         if len(self.held) >= limit:
             message = f"{limit} requests wait for {self._lane.name} already"
             raise Refusal(503, "queue_full", message, retry_after_s=self.retry_after_s())
         self._front.count_bytes(x)
-        x.held_at_s = self._front.time()
+        x.held_at_s = x.held_at_s or self._front.time()
         self._keep(x)
 
-    def _keep(self, x: Exchange) -> None:
+    def _keep(self, x: Waiting) -> None:
         self.held[x] = None
-        self._lane.prepare(len(self.held))
+        if x.goes_on:
+            self._lane.prepare(len(self.held))
         self._set_timer(x, self._front.time())
         if self._ending is not None:
             self._ending.cancel()
@@ -81,7 +111,7 @@ class Queue:
             x.lane = self._lane
             self._keep(x)
 
-    def forget(self, x: Exchange, *, told_to_come_back: bool = False) -> None:
+    def forget(self, x: Waiting, *, told_to_come_back: bool = False) -> None:
         """The request waits no more. When it was the last one the wish is withdrawn: at once where its client left, and
         later where it was told when to come back, lest what was begun for it is undone just before."""
         if self.held.pop(x, self) is self:
@@ -94,7 +124,7 @@ class Queue:
         else:
             self._withdraw()
 
-    def leave(self, x: Exchange) -> None:
+    def leave(self, x: Waiting) -> None:
         """The request waits no more, if it did: its client left."""
         if x in self.held:
             self._tell(x, HeldEnd.LEFT)
@@ -108,13 +138,13 @@ class Queue:
             self._wishing.cancel()
             self._wishing = None
 
-    def _let_go(self, x: Exchange) -> None:
+    def _let_go(self, x: Waiting) -> None:
         self._front.forget_bytes(x)
         if x.timer is not None:
             x.timer.cancel()
             x.timer = None
 
-    def _tell(self, x: Exchange, end: HeldEnd) -> None:
+    def _tell(self, x: Waiting, end: HeldEnd) -> None:
         waited_s = self._front.time() - x.held_at_s
         self._front.daemon.held(Held(self._lane.name, waited_s, end, traceparent_of(x.fields)))
 
@@ -137,20 +167,20 @@ class Queue:
             self._let_go(x)
             x.waited_ms = max(1, int((now_s - x.held_at_s) * 1000))
             self._tell(x, HeldEnd.SERVED)
-            lane.take(x)
+            x.let_in(lane)
         if self.held:
             self.opened()
         else:
             self._withdraw()
 
-    def _set_timer(self, x: Exchange, now_s: float) -> None:
+    def _set_timer(self, x: Waiting, now_s: float) -> None:
         due_s = x.held_at_s + x.limit_s
         beat_s = self._front.settings.heartbeat_s
-        if beat_s > 0 and (x.stream or not x.complete) and not x.old:
+        if beat_s > 0 and x.is_stream:
             due_s = min(due_s, now_s + beat_s)
         x.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, x)
 
-    def _due(self, x: Exchange) -> None:
+    def _due(self, x: Waiting) -> None:
         """A heartbeat is due, or the request has waited as long as it may."""
         now_s = self._front.time()
         if now_s - x.held_at_s >= x.limit_s - 0.001:
@@ -158,20 +188,11 @@ class Queue:
             self.forget(x, told_to_come_back=True)
             why = self._front.daemon.reason(self._lane.name)
             message = f"{self._lane.name} was not awake within {x.limit_s:g} s: {why}"
-            x.client.refuse(x, Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
+            x.refuse(Refusal(503, "timeout", message, retry_after_s=self.retry_after_s()))
             return
-        if x.stream and x.complete and not x.old and x.client.is_writable:
-            self._beat(x, now_s)
+        if x.is_stream:
+            x.beat(now_s)
         self._set_timer(x, now_s)
-
-    def _beat(self, x: Exchange, now_s: float) -> None:
-        assert x.route is not None
-        head = b""
-        if not x.beaten:
-            x.beaten = True
-            x.waited_ms = int((now_s - x.held_at_s) * 1000)
-            head = _BEAT_HEAD + self._lane.mark(x)
-        x.client.write(head + chunk(heartbeat(x.route.dialect)))
 
     # the wish
 
@@ -203,7 +224,7 @@ class Queue:
             self._let_go(x)
             self._tell(x, HeldEnd.REFUSED)
             message = f"{self._lane.name} cannot be used now: {found}"
-            x.client.refuse(x, Refusal(status, code, message, retry_after_s=retry_after_s))
+            x.refuse(Refusal(status, code, message, retry_after_s=retry_after_s))
 
     def refuse_all(self, refusal: Refusal) -> None:
         """Answer everybody who waits with the same refusal, and withdraw the wish."""
@@ -211,7 +232,7 @@ class Queue:
             self._tell(x, HeldEnd.REFUSED)
             self.forget(x)
             again = Refusal(refusal.status, refusal.code, refusal.message, retry_after_s=refusal.retry_after_s)
-            x.client.refuse(x, again)
+            x.refuse(again)
         self._withdraw()
 
     def retry_after_s(self, problem: str = "") -> Seconds:

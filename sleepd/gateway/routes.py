@@ -74,7 +74,7 @@ _BY_NAME: tuple[tuple[re.Pattern[bytes], Route], ...] = (
     (re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,128})"), Route(_GET, body=Body.NONE)),
     (re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,128})/cancel"), Route(_POST, body=Body.NONE)),
     (re.compile(rb"/v1/models/([A-Za-z0-9._:@/-]{1,256})"), Route((b"GET", b"HEAD"), body=Body.NONE, page=Page.MODEL)),
-    (re.compile(rb"/gate/([a-z0-9][a-z0-9._-]{0,62})"), Route(_GET, body=Body.NONE, page=Page.GATE)),
+    (re.compile(rb"/gate/([A-Za-z0-9._:@%/-]{1,256})"), Route(_GET, body=Body.NONE, page=Page.GATE)),
 )
 """Routes with a name in their path: a response's id, or a model's."""
 

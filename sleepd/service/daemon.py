@@ -1,14 +1,14 @@
 """The running daemon: what it is made of, and in which order it begins and ends."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.adapters.processes import process_tree
-from sleepd.api.daemon import Ask, EventsRead, ReloadOutcome
+from sleepd.api.access import Peer, Role
+from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome, UiToken
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
@@ -20,7 +20,7 @@ from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.wishes import HoldAsked, HoldDetached, ReservationDetached
+from sleepd.core.wishes import HoldDetached, ReservationDetached
 from sleepd.core.world import World
 from sleepd.engine.gate import Gate, Gates
 from sleepd.engine.loop import BEAT_S, Loop
@@ -34,6 +34,7 @@ from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
 from sleepd.service.farewell import WAKE_S, wake_sleepers
 from sleepd.service.followers import Followers
+from sleepd.service.gate_holds import GateHolds
 from sleepd.service.history import HistoryPart
 from sleepd.service.listeners import Listeners
 from sleepd.service.metrics import MetricsPart
@@ -44,7 +45,6 @@ from sleepd.service.servers import Servers
 from sleepd.service.status import status_line
 from sleepd.wire import unread_models
 
-GATE_HOLD_S = 30.0
 LOAD_S = 300.0
 """How long the state database may take at the start: a large one is migrated, on a disk that may be slow."""
 STOP_PART_S = 10.0
@@ -72,7 +72,7 @@ class Service:
         )
         self._onlookers.follow(self.followers)
         self._metrics.follow(self.followers)
-        self._holding: set[asyncio.Future[Answer]] = set()
+        self._gate_holds = GateHolds(self.ask, lambda: self.world, self.now)
         self._loop: Loop | None = None
         self._observer: Observer | None = None
         self._turning: asyncio.Task[None] | None = None
@@ -100,6 +100,9 @@ class Service:
     async def ask(self, make: Callable[[int], Ask]) -> Answer:
         assert self._loop is not None
         return await self._loop.ask(make)
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
+        return await self._listeners.ask_gate(model, who, wait_s)
 
     def detach_hold(self, hold_id: str, stream: int) -> None:
         assert self._loop is not None
@@ -140,6 +143,9 @@ class Service:
     async def wait_events(self, last_id: str) -> None:
         await self._ring.wait(last_id)
 
+    def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
+        return self._listeners.let_in(peer, role, ttl_s)
+
     # gateway.daemon.Daemon
 
     def gate(self, model: str) -> Gate:
@@ -148,17 +154,8 @@ class Service:
     def when_opened(self, tell: Callable[[str], None]) -> None:
         self._gates.when_opened(tell)
 
-    def hold(self, model: str, who: str) -> None:
-        """A hold that nobody waits for: it stands in the next turn, or its model is gone and needs none."""
-        holding = asyncio.ensure_future(
-            self.ask(
-                lambda waiter: HoldAsked(
-                    waiter, f"gate-{model}", model, os.getuid(), who, GATE_HOLD_S, "asked at the gate"
-                )
-            )
-        )
-        self._holding.add(holding)
-        holding.add_done_callback(self._holding.discard)
+    def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
+        return self._gate_holds.hold(model, who)
 
     def held(self, held: Held) -> None:
         self.followers.waits.hear(held)

@@ -4,36 +4,49 @@ import socket
 import ssl
 from collections.abc import Mapping
 
+from sleepd.api.daemon import NotAwake
 from sleepd.api.sockets import SocketFiles, SocketTaken
 from sleepd.config.secrets import SecretError, read_api_keys, read_key
 from sleepd.config.settings import GatewaySettings as Written
 from sleepd.core.model import ModelSpec
+from sleepd.core.units import Seconds
 from sleepd.gateway.app import Gateway, ListenRefused
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
 from sleepd.service.binding import bind, files_of
+from sleepd.service.ui import UiPart
 
 PASSED_NAME = "gateway"
 """FileDescriptorName= of sockets that the service manager passes for it."""
 
 
+_KINDS = {"queue_full": "busy", "stopping": "failed", "not_ready": "failed", "model_not_found": "unknown_model"}
+"""Kinds of the socket API for what the gateway calls otherwise."""
+
+
 class GatewayPart:
-    """The gateway, where there is one: it listens somewhere, or was passed a socket."""
+    """The gateway. Without a socket to listen on it still lets wait who asks at a gate over the socket API."""
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
         self._files = SocketFiles()
 
-    async def start(self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]]) -> None:
-        """Listen, where that is wanted. Raises SocketTaken."""
+    async def start(
+        self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]], ui: UiPart
+    ) -> None:
+        """Listen, where that is wanted, with the page as a guest. Raises SocketTaken."""
         sockets = list(passed.get(PASSED_NAME, ())) or bind(written.listen, written.socket_mode, "[gateway] listen")
-        if not sockets:
-            return
         if PASSED_NAME not in passed:
             self._files = files_of(written.listen)
         try:
-            self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
+            self._gateway = Gateway(
+                daemon,
+                _settings_of(written),
+                access_of,
+                passed=PASSED_NAME in passed,
+                annex=ui.annex("gateway", sockets),
+            )
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
             for bound in sockets:
@@ -44,6 +57,14 @@ class GatewayPart:
         """Go by these settings from now on; files of keys are read again. Raises SecretError, keeping the old ones."""
         if self._gateway is not None:
             self._gateway.take(_settings_of(written))
+
+    async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
+        """Let who asks over the socket API wait among the requests for the model."""
+        assert self._gateway is not None
+        refusal = await self._gateway.ask_gate(model, who, wait_s)
+        if refusal is None:
+            return None
+        return NotAwake(_KINDS.get(refusal.code, refusal.code), refusal.message, refusal.retry_after_s or 1.0)
 
     def queued(self, model: str) -> int:
         return self._gateway.queued(model) if self._gateway is not None else 0

@@ -94,6 +94,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
         "next": next_body(daemon.next_action(name)),
         "failure": {"code": failure.code, "detail": failure.detail} if failure else None,
         "restart_wanted": record.restart_wanted or None,
+        "requests_finished": record.used.requests_done,
     }
 
 

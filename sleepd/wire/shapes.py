@@ -140,6 +140,8 @@ class Model(Shape):
     """why it is not usable, where it is not"""
     restart_wanted: str | None
     """why a restart in a quiet moment would do it good, though nothing failed"""
+    requests_finished: int
+    """since the daemon began, by the server's own count, direct ones too, our questions left out; it only grows"""
 
 
 class Gpu(Shape):

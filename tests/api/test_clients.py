@@ -65,6 +65,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/models": lambda client: client.models(),
     "GET /v1/models/{name}": lambda client: client.model("chat"),
     "GET /v1/models/{name}/explain": lambda client: client.explain("chat"),
+    "GET /v1/models/{name}/gate": lambda client: client.gate("chat", wait_s=5),
     "POST /v1/models/{name}/wake": lambda client: client.wake("chat", timeout_s=5, force=True),
     "POST /v1/models/{name}/sleep": lambda client: client.sleep("chat", level=2, via_wake=True, drain_s=1),
     "POST /v1/models/{name}/stop": lambda client: client.stop("chat", wait=False),
@@ -83,6 +84,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/history": lambda client: client.history(["chat", "emb*"], since="2025-12-31T00:00:00+01:00", limit=5),
     "GET /v1/history/buckets": lambda client: client.history_buckets(step_s=7200),
     "GET /v1/history/report": lambda client: client.report(["chat"]),
+    "GET /v1/history/timeline": lambda client: client.timeline(["chat"], step_s=10),
+    "POST /v1/ui/tokens": lambda client: client.ui_token(role="viewer", ttl_s=60),
     "POST /v1/reload": lambda client: client.reload(),
     "GET /healthz": lambda client: client.healthz(),
     "GET /readyz": lambda client: client.readyz(),
@@ -98,8 +101,12 @@ async def test_every_route_has_its_method(daemon: FakeDaemon, tmp_path: Path) ->
         for route, call in CALLS.items():
             here = await in_thread(lambda call=call: call(Client(tmp_path / "s")))
             there = await call(client)
+            if route.endswith("/gate"):
+                assert (here.status, there.status, here.body, there.body) == (204, 204, None, None)
+                continue
             assert here.status == there.status == 200, route
             assert here.body.keys() == there.body.keys() == json.loads(here.text).keys()
+    assert daemon.gate_asked == [("chat", 5), ("chat", 5)]
     kinds = [type(wish) for wish in daemon.asked if not isinstance(wish, HoldAsked | HoldEnded)]
     (reserved, *_) = [wish for wish in daemon.asked if isinstance(wish, ReservationAsked)]
     assert (reserved.gpus, reserved.bytes_per_gpu, reserved.pids, reserved.wait) == (("0",), 1 << 30, (7, 8), True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sleepd.annex import Annex
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Known, ModelSpec, Now, Settings
@@ -39,6 +40,7 @@ class FakeDaemon:
         self.asked: list[WakeAsked] = []
         self.withdrawn = 0
         self.holds: list[str] = []
+        self.holding: asyncio.Future[Answer] | None = None
         self.waits: list[Held] = []
         self.ends: list[tuple[str, str]] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
@@ -81,8 +83,9 @@ class FakeDaemon:
     def refuse(self, problem: str, detail: str) -> None:
         self.answers.put_nowait(lambda waiter: Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
 
-    def hold(self, model: str, who: str) -> None:
+    def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
         self.holds.append(model)
+        return self.holding
 
     def held(self, held: Held) -> None:
         self.waits.append(held)
@@ -222,6 +225,7 @@ class Rig:
         self.root, self.settings = root, settings or GatewaySettings()
         self.daemon = FakeDaemon()
         self.servers: dict[str, Server] = {}
+        self.annex: Annex | None = None
         self._access = access
         self._open = AsyncExitStack()
         self._count = 0
@@ -229,7 +233,7 @@ class Rig:
     async def __aenter__(self) -> Rig:
         import socket
 
-        self.gateway = Gateway(self.daemon, self.settings, self._access_of)
+        self.gateway = Gateway(self.daemon, self.settings, self._access_of, annex=self.annex)
         self.path = self.root / "g.sock"
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.path))

@@ -329,22 +329,3 @@ async def test_a_server_that_is_not_there_is_503(root: Path) -> None:
         status, _, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "unreachable")
         assert rig.daemon.gates.of("m").in_flight == 0
-
-
-async def test_the_gate_is_asked_by_a_proxy_that_sends_its_request_elsewhere(root: Path) -> None:
-    async with Rig(root) as rig:
-        server = await rig.server("m", awake=False)
-        client = await rig.client()
-        client.send(get(b"/gate/m?wait_s=0"))
-        status, head, _ = await client.answer()
-        assert (status, b"retry-after: 10" in head) == (503, True)
-        client.send(get(b"/gate/m"))
-        await held(rig, 1)
-        rig.daemon.wake("m")
-        assert (await client.head()).startswith(b"HTTP/1.1 204 ")
-        assert rig.daemon.holds == ["m"]
-        assert rig.daemon.gates.of("m").in_flight == 0
-        for target, wanted in ((b"/gate/m", 204), (b"/gate/nobody", 404)):
-            client.send(get(target))
-            assert int((await client.head())[9:12]) == wanted
-        assert not server.raw

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from sleepd.adapters import vllm_http
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer
-from sleepd.adapters.vllm_metrics import SERIES
+from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core import calls
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
@@ -239,6 +240,22 @@ async def test_the_full_page_is_read_where_the_filtered_one_is_empty_or_missing(
     await bench.look()
     assert bench.paths().count("/metrics/") == 1
     assert bench.paths().count("/metrics") == 2
+
+
+async def test_a_page_is_read_again_only_where_it_says_something_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def note(page: bytes) -> Scrape:
+        read.append(page)
+        return read_page(page)
+
+    monkeypatch.setattr(vllm_http, "read_page", note)
+    first, same = [(await bench.look()).value.running for _ in range(2)]
+    bench.pages["/metrics/"] = METRICS.replace(b"running 1", b"running 2")
+    other = (await bench.look()).value.running
+    assert (first, same, other, len(read)) == (1, 1, 2, 2)
 
 
 @pytest.mark.parametrize(

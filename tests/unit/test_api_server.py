@@ -48,7 +48,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 async def test_every_get_route_answers(api: Api) -> None:
     for route in ROUTES:
-        if route.method == "GET" and not route.endless and route.path != "/metrics":
+        if route.method == "GET" and 200 in route.answers and route.path != "/metrics":
             assert (await api.ask("GET", route.path.format(name="chat", id=6)))[0] == 200, route.path
 
 
@@ -56,6 +56,36 @@ async def test_metrics_are_text(api: Api) -> None:
     async with api.session.get("http://x/metrics") as response:
         told = (response.status, response.headers["Content-Type"], await response.read())
     assert told == (200, "text/plain; version=0.0.4; charset=utf-8", b"# HELP rig rig\n# TYPE rig gauge\nrig 1.0\n")
+
+
+async def test_the_gate_answers_without_a_body_or_says_when_to_ask_again(api: Api) -> None:
+    async with api.session.get("http://x/v1/models/chat/gate") as let:
+        assert (let.status, await let.read()) == (204, b"")
+    assert api.daemon.gate_asked == [("chat", 50)]
+    api.daemon.answers["chat"] = Answer(1, AnswerKind.REFUSED, problem="no_room", detail="no", retry_s=12.4)
+    async with api.session.get("http://x/v1/models/chat/gate?wait_s=0") as refused:
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "12")
+        assert refused.content_type == "application/problem+json"
+        assert (await refused.json(content_type=None))["kind"] == "no_room"
+
+
+@pytest.mark.parametrize("query", ["wait_s=soon", "wait_s=1000", "wait_s=-1", "wait_s=", "wait=5"])
+async def test_a_question_at_the_gate_that_is_wrong_is_a_problem(api: Api, query: str) -> None:
+    status, body = await api.ask("GET", f"/v1/models/chat/gate?{query}")
+    assert (status, body["kind"]) == (400, "invalid")
+    assert body["wanted"] in ("wait_s: a whole number from 0 to 999", "wait_s")
+    assert api.daemon.gate_asked == []
+
+
+async def test_only_configured_names_have_a_gate_and_only_get_asks_there(api: Api) -> None:
+    for name in ("nobody", "org%2Fmodel", "chat%2F..%2Fembed"):
+        status, body = await api.ask("GET", f"/v1/models/{name}/gate")
+        assert (status, body["kind"]) == (404, "unknown_model")
+    status, body = await api.ask("POST", "/v1/models/chat/gate")
+    assert (status, body["wanted"]) == (405, "GET")
+    async with api.session.head("http://x/v1/models/chat/gate") as head:
+        assert head.status == 405
+    assert api.daemon.gate_asked == []
 
 
 async def test_wishes_reach_the_daemon_as_they_were_made(api: Api) -> None:
@@ -191,6 +221,22 @@ async def test_events_on_record_then_live_ones(api: Api) -> None:
     }
 
 
+async def test_only_the_newest_events_on_record(api: Api) -> None:
+    for number in range(4):
+        api.daemon.note(f"{number}")
+    async with api.session.get("http://x/v1/events?last=2&follow=false") as response:
+        told = (await response.text()).split("\n\n")
+    assert [block.partition("\n")[0] for block in told] == ["id: e1-3", "id: e1-4", ""]
+    async with api.session.get("http://x/v1/events?last=1") as response:
+        assert b"e1-4" in await response.content.readuntil(b"\n\n")
+        for text in ("a", "b", "c"):
+            api.daemon.note(text)
+        assert [b"e1-%d" % n in await response.content.readuntil(b"\n\n") for n in (5, 6, 7)] == [True] * 3
+    for wrong in ("0", "10001", "-1", "x", ""):
+        status, body = await api.ask("GET", f"/v1/events?last={wrong}")
+        assert (status, body["detail"]) == (400, "last has a wrong value")
+
+
 async def test_events_resume_and_tell_a_gap(api: Api) -> None:
     for n in range(8):
         api.daemon.note(str(n))
@@ -225,14 +271,13 @@ async def test_closing_ends_streams_and_takes_the_socket_away(tmp_path: Path) ->
 
 async def test_roles_follow_a_reload(tmp_path: Path) -> None:
     from sleepd.api.access import Access, Peer, Role
-    from sleepd.api.server import _SHARED
 
     async with serving(FakeDaemon(), tmp_path / "s") as server:
         stranger = Peer(54_321, frozenset({54_321}))
-        assert server._app[_SHARED].access.role_of(stranger) is Role.VIEWER
+        assert server._judge.access.role_of(stranger) is Role.VIEWER
         server.grant({"operator": ["54321"]})
-        assert server._app[_SHARED].access.role_of(stranger) is Role.OPERATOR
-        assert isinstance(server._app[_SHARED].access, Access)
+        assert server._judge.access.role_of(stranger) is Role.OPERATOR
+        assert isinstance(server._judge.access, Access)
 
 
 def test_a_stale_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:

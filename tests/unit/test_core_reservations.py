@@ -13,11 +13,13 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Now, Settings
+from sleepd.core.plan import Plan, Verb, step_of
 from sleepd.core.record import Hold
 from sleepd.core.records import ReservationDropped, ReservationSaved, Saved
 from sleepd.core.reservation import RESERVATIONS_LIMIT
 from sleepd.core.rules import AwakeFor, IdleFor
 from sleepd.core.seen import GpuSeen
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.wishes import CallerGone, ReservationAsked, ReservationDetached, ReservationEnded, WakeAsked
 
@@ -74,6 +76,21 @@ def test_bytes_that_are_free_are_granted_at_once_recorded_and_told():
     assert text in [n.text for n in turn.notes]
     assert next_deadline(turn.world, NOW) <= NOW.mono_s + 60.0
     assert wants_processes(turn.world), "what the job takes is told from what servers take"
+
+
+@pytest.mark.parametrize(("kind", "waits"), [(TaskKind.SLEEP, True), (TaskKind.START, True), (TaskKind.WAKE, False)])
+def test_bytes_that_are_free_wait_for_whoever_minds_that_a_job_takes_them(kind, waits):
+    """vLLM takes a neighbour's allocation for a sleep that freed nothing, and measures itself wrongly at its start."""
+    state = {TaskKind.SLEEP: State.FALLING_ASLEEP, TaskKind.START: State.STARTING}.get(kind, State.WAKING)
+    plan = Plan((step_of({TaskKind.SLEEP: Verb.SLEEP_L1, TaskKind.START: Verb.AWAIT_HEALTH}.get(kind, Verb.WAKE)),))
+    task = Task(1, "a", kind, 1, Cause(CauseKind.RULE, "nap"), plan, NOW.mono_s, claims={"GPU-0"}, running=True)
+    made = with_free(75, record(life=Life(state, Weights.OFFLOADED)), tasks={"a": task})
+    turn = play(made, ask(gib=10))
+    assert turn.world.reservations["r"].granted is not waits
+    if waits:
+        assert turn.world.reservations["r"].waits_for == "a, which is on its way"
+        over = replace(turn.world, tasks={}, models={"a": record(life=ASLEEP)})
+        assert play(over, reading({1: 2}, at=later(1.0)), now=later(1.0)).world.reservations["r"].granted
 
 
 def test_a_model_steps_aside_until_the_bytes_are_seen_free():

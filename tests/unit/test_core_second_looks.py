@@ -1,21 +1,23 @@
-"""Where one look is not enough to refuse or give up: a request that is over, a reading from before the wish, memory
-that a half-done wake holds already, an answer that cannot be had, a server that went silent."""
+"""Where one look is not enough to refuse, to give up or to serve: a request that is over, a reading from before the
+wish, memory that a half-done wake holds already, an answer that cannot be had, a server that went silent, a proof that
+waited for its turn behind a slow disk."""
 
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, FACTS, NOW, gpus, record, seen, world
+from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, record, seen, world
 
-from sleepd.core.commands import Answer, AnswerKind, LookNow
+from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate, RunStep
 from sleepd.core.dialect import capabilities
 from sleepd.core.events import Evidence, GpusLooked, StepEnd, StepEnded
+from sleepd.core.known_answer import BASE
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
-from sleepd.core.plan import Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
+from sleepd.core.plan import COUNTED_AS, WAKES, Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
 from sleepd.core.record import AskKind, ModelRecord, Waiter
-from sleepd.core.seen import Activity
-from sleepd.core.task import Phase, Task, TaskKind
+from sleepd.core.seen import Activity, CallCount, ControlCounts
+from sleepd.core.task import Intent, Phase, Task, TaskKind
 from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
 from sleepd.core.wishes import WakeAsked
@@ -144,3 +146,64 @@ def test_requests_that_hold_the_prefix_cache_of_an_engine_to_be_proven_are_waite
         assert (found.life.state, found.failure) == (State.PARTIALLY_AWAKE, None)
         made = step(turn.world, [], later(5.0)).world
         assert made.tasks["a"].running
+
+
+def last_step(kind: TaskKind, state: State, verb: Verb, phase: Phase = Phase.DO) -> World:
+    """Its gate opens after this step, if it ends well."""
+    a = record("a", Life(state, Weights.LOADED), control=ControlCounts(), fingerprint=KNOWN_ANSWER)
+    plan = Plan((step_of(verb),))
+    intent = Intent("pst:1", ControlCounts(), {"GPU-0": 2 * GIB})
+    uncounted = (verb,) if verb in COUNTED_AS and phase is not Phase.FENCE else ()
+    started_s = NOW.mono_s
+    task = Task(
+        1, "a", kind, 1, OPERATOR, plan, started_s, phase=phase, running=True, intent=intent, uncounted=uncounted
+    )
+    return replace(world(a), tasks={"a": task})
+
+
+def shown_at(seconds: float, *, sleeps: bool = False) -> StepEnded:
+    look = replace(seen(is_sleeping=sleeps), at_s=NOW.mono_s + seconds, asked_at_s=NOW.mono_s + seconds)
+    answers = {BASE: KNOWN_ANSWER.base}
+    return StepEnded("a", 1, 0, StepEnd.DONE, Evidence(200, "", answered_s=look.at_s, seen=look, answers=answers))
+
+
+LAST_STEPS = [
+    (TaskKind.WAKE, State.WAKING, Verb.WAKE, Phase.DO),
+    (TaskKind.WAKE, State.PARTIALLY_AWAKE, Verb.WAKE_KV, Phase.DO),
+    (TaskKind.WAKE, State.WAKING, Verb.WAKE, Phase.FENCE),
+    (TaskKind.WAKE, State.PROVING, Verb.RESET_PREFIX, Phase.DO),
+    (TaskKind.SLEEP, State.WAKING, Verb.WAKE, Phase.UNDO),
+    (TaskKind.PROVE, State.PROVING, Verb.PROBE, Phase.DO),
+    (TaskKind.PROVE, State.PROVING, Verb.FINGERPRINT, Phase.DO),
+]
+
+
+@pytest.mark.parametrize(("kind", "state", "verb", "phase"), LAST_STEPS)
+def test_a_gate_opens_only_on_what_was_seen_within_a_poll(
+    kind: TaskKind, state: State, verb: Verb, phase: Phase
+) -> None:
+    """A commit of half a minute kept the end of a wake waiting; a stranger had put the engine to sleep by then."""
+    before = last_step(kind, state, verb, phase)
+    late = before.settings.poll_every_s + 0.1
+    assert is_opened(step(before, [shown_at(0.0)], later(0.1)))
+    waited = step(before, [shown_at(0.0)], later(late))
+    assert not is_opened(waited)
+    (again,) = [c.order for c in waited.commands if isinstance(c, RunStep)]
+    looks = verb in WAKES
+    assert again.step.verb is (Verb.FENCE if looks else verb), "a wake is never sent twice"
+    assert is_opened(step(waited.world, [shown_at(late)], later(late + 0.1)))
+
+
+def test_an_engine_that_sleeps_by_then_stays_shut() -> None:
+    waited = step(last_step(*LAST_STEPS[0]), [shown_at(0.0)], later(30.0))
+    slept = replace(shown_at(30.0, sleeps=True).evidence, seen=seen(is_sleeping=True, control=SLEPT))
+    found = step(waited.world, [replace(shown_at(30.0), evidence=slept)], later(30.1))
+    assert not is_opened(found)
+    assert found.world.models["a"].life.state is State.UNKNOWN
+
+
+SLEPT = ControlCounts(sleep=CallCount(ok=1), wake=CallCount(ok=1))
+
+
+def is_opened(turn: Turn) -> bool:
+    return any(isinstance(c, OpenGate) for c in turn.commands) and turn.world.models["a"].life == AWAKE

@@ -88,7 +88,7 @@ class Many:
     async def sleep(self, seconds: float) -> None:
         await asyncio.Event().wait()
 
-    def submit(self, event: Event) -> None:
+    def submit(self, event: Event, within_s: float = 0.0) -> None:
         pass
 
     def in_flight(self, model: str) -> int:

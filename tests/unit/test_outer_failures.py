@@ -33,7 +33,7 @@ class Sink:
         self.world = BEGUN
         self.taken: list[Event] = []
 
-    def submit(self, event: Event) -> None:
+    def submit(self, event: Event, within_s: float = 0.0) -> None:
         self.taken.append(event)
 
     def entered(self, model: str) -> int:

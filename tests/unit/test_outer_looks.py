@@ -124,7 +124,7 @@ class Watched:
         self._clock, self.world = clock, world_of(state)
         self.looked_s: list[float] = []
 
-    def submit(self, event: Event) -> None:
+    def submit(self, event: Event, within_s: float = 0.0) -> None:
         pass
 
     def in_flight(self, model: str) -> int:

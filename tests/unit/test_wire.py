@@ -18,7 +18,7 @@ from sleepd.core.world import World
 MODEL_FIELDS = [
     *("name", "state", "level", "since", "url", "unit", "version", "mode", "gpus", "host_ram_bytes", "idle_s"),
     *("running", "waiting", "in_flight", "queued", "holds", "pinned", "priority", "last_wake", "eta_s", "hold_down_s"),
-    *("reason", "next", "failure", "restart_wanted"),
+    *("reason", "next", "failure", "restart_wanted", "requests_finished"),
 ]
 
 

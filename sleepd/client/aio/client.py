@@ -91,6 +91,17 @@ class AsyncClient:
         """Return a span in steps of whole hours; without `since` the last week."""
         return await self.send(asks.history("buckets", models=models, since=since, until=until, step_s=step_s))
 
+    async def timeline(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+    ) -> Reply[history_shapes.Timeline]:
+        """Return states and bytes in use as they are drawn, in steps of `step_s`; without `since` the last hour."""
+        return await self.send(asks.history("timeline", models=models, since=since, until=until, step_s=step_s))
+
     async def report(
         self, models: Iterable[str] = (), *, since: str | None = None, until: str | None = None
     ) -> Reply[history_shapes.HistoryReport]:
@@ -118,6 +129,13 @@ class AsyncClient:
     async def plan_wake(self, name: str) -> Reply[answers.Outcome]:
         """Return what a wake asked now would do, as `body["plan"]`; nothing is done."""
         return await self.send(asks.plan_wake(name))
+
+    async def gate(self, name: str, *, wait_s: int = 50) -> Reply[None]:
+        """Wake the model, and return once it is awake and held so for 30 s; ApiProblem (503) `wait_s` later at most.
+
+        For who sends requests past the gateway: asked before each, the model stays awake between them.
+        """
+        return await self.send(asks.gate(name, wait_s))
 
     async def sleep(
         self,
@@ -158,6 +176,10 @@ class AsyncClient:
 
     async def unpin(self, name: str) -> Reply[answers.Outcome]:
         return await self.send(asks.simple(name, "unpin"))
+
+    async def ui_token(self, *, role: str = "", ttl_s: float = 300.0) -> Reply[answers.UiToken]:
+        """Return a token that lets a browser in at the page, once; `role` "": as you, but not admin."""
+        return await self.send(asks.ui_token(role, ttl_s))
 
     async def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
@@ -268,14 +290,15 @@ class AsyncClient:
     # streams
 
     def events(
-        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0
+        self, since: str | None = None, *, follow: bool = True, resume_for_s: float = 0.0, last: int | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they come, those on record first; `{"kind": "gap", …}` where some after `since` were lost.
 
-        Ends where the daemon ends the stream: after those on record without `follow`, else when it stops. A stream that
-        began, and then ended or broke, is asked for again for `resume_for_s`, from where it was.
+        `last`: of those on record only the newest, so many at most. Ends where the daemon ends the stream: after those
+        on record without `follow`, else when it stops. A stream that began, and then ended or broke, is asked for again
+        for `resume_for_s`, from where it was.
         """
-        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s)
+        return read_events(self._open_stream, since, follow=follow, resume_for_s=resume_for_s, last=last)
 
     async def _open_stream(self, request: Request) -> Stream:
         return await self._wire.open_stream(request, self.timeout_s)

@@ -12,11 +12,16 @@ from sleepd.client.sse import EventLines
 
 
 async def read_events(
-    open_stream: Callable[[Request], Awaitable[Stream]], since: str | None, *, follow: bool, resume_for_s: float
+    open_stream: Callable[[Request], Awaitable[Stream]],
+    since: str | None,
+    *,
+    follow: bool,
+    resume_for_s: float,
+    last: int | None = None,
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield what AsyncClient.events says."""
     lines = EventLines(since)
-    stream = await open_stream(asks.events(since, follow=follow))
+    stream = await open_stream(asks.events(since, follow=follow, last=last))
     while True:
         try:
             while raw := await stream.read_line():
