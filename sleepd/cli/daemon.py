@@ -17,11 +17,13 @@ DEFAULT_DIR = Path("/etc/sleepd")
 COMMANDS = {
     "run": "the daemon, in the foreground",
     "check": "validate the configuration",
+    "init": "look for vLLM servers on this host and write a first configuration",
     "demo": "the whole thing on simulated servers, without a GPU",
     "fake-vllm": "one simulated vLLM server",
     "simulate": "replay traffic against a configuration, in virtual time",
 }
 _ELSEWHERE = {
+    "init": "sleepd.cli.init",
     "demo": "sleepd.sim.demo",
     "fake-vllm": "sleepd.cli.fake_vllm",
     "simulate": "sleepd.cli.simulate",

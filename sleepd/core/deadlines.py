@@ -14,6 +14,7 @@ from sleepd.core.record import ModelRecord
 from sleepd.core.relief import relief_measured_s
 from sleepd.core.reservations import reservation_moments
 from sleepd.core.rules import CronDue, During, LocalTime, Rule
+from sleepd.core.sharing import lull_ends_s
 from sleepd.core.task import Task
 from sleepd.core.unanswered import silent_until_s
 from sleepd.core.units import MonotonicS
@@ -104,6 +105,10 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
     if task is not None:
         yield from _task_moments(world, record, task)
     yield record.cooldown_until_s
+    if record.awaited is not None:
+        yield record.awaited.at_s
+    if record.yields is not None:
+        yield record.yields.until_s
     if record.life.state is State.FOREIGN:
         yield record.hold_down_until_s
     if record.life.state is State.AWAKE:
@@ -113,6 +118,7 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
         if record.spec.prime or record.spec.max_level >= 2:
             # Only these are put to sleep for a quiet moment's sake.
             yield record.last_active_s + record.spec.min_awake_s
+        yield lull_ends_s(record)
         yield record.not_before_s
     elif record.life.state in ASLEEP:
         yield record.not_before_s

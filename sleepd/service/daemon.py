@@ -13,7 +13,8 @@ from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer
-from sleepd.core.explain import eta_s, explain, next_action, reason
+from sleepd.core.explain import explain, next_action, reason
+from sleepd.core.forecast import eta_s
 from sleepd.core.model import Known, Now, OnStop
 from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import WakePlan, plan_of_wake
@@ -119,7 +120,7 @@ class Service:
         return explain(self.world, model, self.now())
 
     def reason(self, model: str) -> str:
-        return reason(self.world, model)
+        return reason(self.world, model, self.now())
 
     def next_action(self, model: str) -> NextAction | None:
         return next_action(self.world, model, self.now())

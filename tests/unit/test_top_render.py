@@ -69,8 +69,9 @@ def test_long_and_wide_names_keep_both_ends_and_the_columns_stand() -> None:
 
 def test_a_terminal_without_unicode_gets_none() -> None:
     body = status_of(model("a", queued=0), model("b", state="asleep", level=1), model("c", state="failed", level=None))
-    for line in text(replace(view_of(body), unicode=False)):
-        assert line.isascii(), line
+    lines = text(replace(told(view_of(body), "reloaded", f"priority 0 → 1 {WIDE}", None), unicode=False))
+    assert all(line.isascii() for line in lines)
+    assert "priority 0 ? 1 ??????????" in "".join(lines)
     assert text(replace(view_of(body), unicode=False))[4].startswith(">a    * awake")
 
 

@@ -83,7 +83,7 @@ class Link:
                 for event in self._client.events(last_id, last=EVENTS_KEPT):
                     last_id = event.get("id", last_id)
                     self._post(EventCame(event))
-            except (ApiProblem, DaemonUnreachable):
+            except (ApiProblem, DaemonUnreachable, ValueError):
                 pass  # the poll tells it
             time.sleep(AGAIN_S)
 

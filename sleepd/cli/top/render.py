@@ -8,7 +8,7 @@ from sleepd.cli.columns import wall_s
 from sleepd.cli.model_cells import outlook
 from sleepd.cli.screen import clean
 from sleepd.cli.top.bars import meters
-from sleepd.cli.top.lines import Line, Piece, fill, fold, greyed, pad, plain, spread
+from sleepd.cli.top.lines import Line, Piece, fill, fold, greyed, in_ascii, pad, plain, spread
 from sleepd.cli.top.models import draw_models
 from sleepd.cli.top.panes import event_line, pane_lines
 from sleepd.cli.top.rows import chosen_model, shown_models
@@ -32,6 +32,11 @@ _PANE_NAMES = {"help": "keys", "events": "events, the newest first", "explain": 
 
 def render(view: View, width: int, height: int) -> list[Line]:
     """Return `height` lines of at most `width` columns."""
+    lines = _lines(view, width, height)
+    return lines if view.unicode else [in_ascii(line) for line in lines]
+
+
+def _lines(view: View, width: int, height: int) -> list[Line]:
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         told = f"too small: wanted {LEAST_WIDTH}x{LEAST_HEIGHT}, found {width}x{height}; q quits"
         small: list[Line] = [fill([Piece(line)], width) for line in fold(told, width)]
