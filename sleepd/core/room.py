@@ -190,9 +190,13 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
     """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet."""
     assert isinstance(draft.gpus, Known)
-    places = ((r, set(placement(r.spec, r.placed_on, draft.gpus.value))) for r in draft.models.values())
-    moved = [record.settled_s for record, place in places if not place or uuids & place]
-    return min(max(moved, default=0.0), draft.mono_s)
+    moved_s = 0.0
+    for record in draft.models.values():
+        # Where a model lies costs more to find out than when it was settled.
+        if record.settled_s > moved_s:
+            place = set(placement(record.spec, record.placed_on, draft.gpus.value))
+            moved_s = record.settled_s if not place or uuids & place else moved_s
+    return min(moved_s, draft.mono_s)
 
 
 def room_by_victims(
