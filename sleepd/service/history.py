@@ -21,6 +21,7 @@ from sleepd.history.found import Bucket, HistoryUnreadable, Page, Report, Span
 
 SAMPLE_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
+FORGET_NAMES_EVERY_S = 86_400.0
 FORGET_STEPS = 50
 """How many steps of the retention are taken in a row at most."""
 NOT_KEPT = "no history is kept here"
@@ -109,12 +110,16 @@ class HistoryPart:
             self._sample(chronicle, await self._energy() if self._energy is not None else None)
 
     async def _keep(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
-        forget_at_s = 0.0
+        forget_at_s = forget_names_at_s = 0.0
         while True:
             now = self._now()
             if now.mono_s >= forget_at_s:
                 forget_at_s = now.mono_s + FORGET_EVERY_S
                 await self._forget(database)
+            if now.mono_s >= forget_names_at_s:
+                forget_names_at_s = now.mono_s + FORGET_NAMES_EVERY_S
+                with contextlib.suppress(HistoryUnreadable):
+                    await database.forget_names()
             await asyncio.sleep(SAMPLE_EVERY_S)
             await self._write(database, chronicle)
 
