@@ -40,7 +40,9 @@ class HistoryPart:
         keep_s: Callable[[], Seconds],
         entered: Callable[[str], int],
         energy: Callable[[], Awaitable[Mapping[str, float]]] | None = None,
+        sleep: Callable[[Seconds], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._database, self._now, self._tell, self._keep_s = database, now, tell, keep_s
         self._entered, self._energy = entered, energy
         self._chronicle: Chronicle | None = None
@@ -106,7 +108,7 @@ class HistoryPart:
 
     async def _watch(self, chronicle: Chronicle) -> None:
         while True:
-            await asyncio.sleep(SAMPLE_EVERY_S)
+            await self._sleep(SAMPLE_EVERY_S)
             self._sample(chronicle, await self._energy() if self._energy is not None else None)
 
     async def _keep(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
@@ -120,7 +122,7 @@ class HistoryPart:
                 forget_names_at_s = now.mono_s + FORGET_NAMES_EVERY_S
                 with contextlib.suppress(HistoryUnreadable):
                     await database.forget_names()
-            await asyncio.sleep(SAMPLE_EVERY_S)
+            await self._sleep(SAMPLE_EVERY_S)
             await self._write(database, chronicle)
 
     def _sample(self, chronicle: Chronicle, energy_j: Mapping[str, float] | None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sleepd.adapters.clock import ScaledClock
+from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
@@ -158,6 +159,7 @@ class Stage:
             store=SqliteStore(service.state_dir / "state.db"),
             notifier=DeafNotifier(),
             find=CastFinder(),
+            history=HistoryDatabase(service.state_dir / "history.db", lambda: self.clock.now().wall_s),
         )
         self.service = Service(config, parts, lambda running: self._read_config())
         self._open.push_async_callback(self.service.stop)
