@@ -13,7 +13,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # Tests start hundreds of processes: none of them should compile again what stands compiled beside its source.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test demo lint install test-systemd test-vllm test-vllm-systemd test-prometheus test-proxies soak bench docs clean
+.PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
+  test-prometheus test-terminal test-proxies soak bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -27,11 +28,14 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 	@$(PIP) --no-build-isolation -e $(ROOT)
 	@touch $@
 
+# Tests that need nothing which is not set up here.
+ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not systemd and not package
+
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not systemd" --ignore tests/integration tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
 	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
 	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "not vllm and not gpu and not soak and not prometheus and not proxies and not systemd" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -52,16 +56,37 @@ test-vllm: $(READY)
 # DESTDIR: another root. INSTALL_PYTHON: which Python of that root runs it; not one below /home or /root.
 INSTALL_PYTHON ?= /usr/bin/python3
 install: $(READY)
-	@PIP="$(BIN)/python -m pip" $(ROOT)systemd/install.sh "$(DESTDIR)" $(INSTALL_PYTHON)
+	@BUILDER=$(BIN)/python $(ROOT)packaging/install.sh "$(DESTDIR)" $(INSTALL_PYTHON)
+
+# dist/sleepd_VERSION_ARCH.deb, for the Python of the Debian that it is built on (docs/packaging.md). Needs debhelper.
+deb: $(READY)
+	@BUILDER=$(BIN)/python $(ROOT)packaging/deb.sh $(ROOT)dist
+
+# dist/*.whl
+wheel: $(READY)
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation -w $(ROOT)dist $(ROOT)
+
+# dist/man/sleepd.8, sleepctl.1, sleepd.toml.5, from the pages of the reference
+man: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m sleepd.man_doc docs dist/man
 
 # A real systemd, twice: Debian 12's own and a newer one. Needs root, unshare, and the packages systemd, dbus and polkitd.
 test-systemd: $(READY)
 	@$(BIN)/python $(ROOT)tests/system/run.py
 
-# The same with real vLLM servers as units; some minutes.
-test-vllm-systemd: $(READY)
+# With real vLLM servers as units, sleepd from its package; some minutes.
+test-vllm-systemd: deb
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
 	@$(BIN)/python $(ROOT)tests/system/run.py --real-vllm
+
+# The Debian package in a clean Debian of its own: installed, upgraded, removed, and README's start word by word. Needs what
+# test-systemd needs, and debhelper, lintian, mmdebstrap and man-db.
+test-package: $(READY)
+	@$(MAKE) -C $(ROOT) -j 2 deb debian-tree
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist worksteal -m package tests/package
+
+debian-tree:
+	@$(ROOT)tests/package/tree.sh $(ROOT).cache/package/tree
 
 # Debian's Prometheus, unpacked into .cache: no service is installed. Under a minute.
 test-prometheus: $(READY)
@@ -72,6 +97,11 @@ test-prometheus: $(READY)
 test-proxies: $(READY)
 	@$(PYTHON) $(ROOT)tests/debian.py $(ROOT).cache/proxies nginx:nginx caddy:caddy
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m proxies tests/proxies
+
+# sleepctl top in tmux, of Debian's package of that name.
+test-terminal: $(READY)
+	@command -v tmux >/dev/null || { echo "wanted tmux, found none: apt-get install tmux" >&2; exit 1; }
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m terminal tests/terminal
 
 demo: $(READY)
 	@$(BIN)/sleepd demo
@@ -88,4 +118,4 @@ bench: $(READY)
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 
 clean:
-	@rm -rf $(VENV) $(ROOT).cache $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis
+	@rm -rf $(VENV) $(ROOT).cache $(ROOT)build $(ROOT)dist $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis

@@ -26,8 +26,8 @@ STATE_MEANS: dict[State, str] = {
     _S.BROKEN: "a call failed; the release's recipe says what may be tried. While a task goes on with that (for"
     " seconds), it is shown as waking or falling_asleep",
     _S.FOREIGN: "somebody else paused, slept or woke it: hands off for a while",
-    _S.FAILED: "given up and told; a restart or an operator's reset brings it back. Up to 0.27 restart rather than"
-    " reset an engine that is half awake: it passes for asleep, and its next wake fails again",
+    _S.FAILED: "given up and told; a restart or an operator's reset brings it back. One that is reset while it is half"
+    " awake, or half asleep, is known by the bytes it holds, and fails anew",
     _S.LOST: "nothing answers at its address",
     _S.STARTING: "its process comes up",
     _S.STOPPING: "its process is told to end",

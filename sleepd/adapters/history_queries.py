@@ -114,7 +114,7 @@ def read_page(db: sqlite3.Connection, span: Span, limit: int, after: str = "") -
 def read_buckets(db: sqlite3.Connection, span: Span, step_s: int) -> tuple[Bucket, ...]:
     """Return what each model did in steps of whole hours. Raises WrongQuestion where that is too many."""
     found: list[Bucket] = []
-    for id_, name in _models(db, span.patterns):
+    for id_, name in models_on_record(db, "spent", span.patterns):
         keys = {"model": id_, "step": step_s, "from": _floor(span.from_wall_s, step_s), "to": span.to_wall_s}
         counts = {start: Counts(*numbers) for start, *numbers in db.execute(HOURS, keys)}
         spent = {start: Spent(*numbers) for start, *numbers in db.execute(SPENT, keys)}
@@ -136,7 +136,7 @@ def read_report(db: sqlite3.Connection, span: Span) -> Report:
     first, last = _floor(from_hour + DAY_S - 1, DAY_S), day_of(span.to_wall_s)
     if first >= last:
         first = last = from_hour
-    for id_, name in _models(db, span.patterns):
+    for id_, name in models_on_record(db, "spent", span.patterns):
         keys = {"model": id_, "step": _LAST, "from": from_hour, "to": span.to_wall_s, "first": first, "last": last}
         totals = Totals()
         for _, *numbers in db.execute(HOURS, keys):
@@ -150,7 +150,7 @@ def read_report(db: sqlite3.Connection, span: Span) -> Report:
         if totals != Totals():
             models[name] = totals
     by.pop("", None)
-    begun = [db.execute(FIRST_HOUR, (id_,)).fetchone()[0] for id_, _ in _models(db, ())]
+    begun = [db.execute(FIRST_HOUR, (id_,)).fetchone()[0] for id_, _ in models_on_record(db, "spent", ())]
     since = min((hour for hour in begun if hour is not None), default=None)
     gpus_j = dict(db.execute(ENERGY, {"from": from_hour, "to": span.to_wall_s}).fetchall())
     return Report(span, since, models, by, gpus_j)
@@ -175,10 +175,10 @@ def _ids(db: sqlite3.Connection, patterns: Sequence[str]) -> list[int] | None:
     return [id_ for id_, name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def _models(db: sqlite3.Connection, patterns: Sequence[str]) -> list[tuple[int, str]]:
-    """Number and name of every model of which hours are on record and that fits, by name."""
+def models_on_record(db: sqlite3.Connection, table: str, patterns: Sequence[str]) -> list[tuple[int, str]]:
+    """Return number and name of every model that a table has rows of and that fits, by name."""
     names = _names(db)
-    found = [(id_, names[id_]) for id_ in _all_models(db, "spent")]
+    found = [(id_, names[id_]) for id_ in _all_models(db, table)]
     fits = [each for each in found if not patterns or any(fnmatchcase(each[1], pattern) for pattern in patterns)]
     return sorted(fits, key=lambda each: each[1])
 

@@ -12,7 +12,7 @@ from sleepd.adapters.loop_thread import LoopThread
 from sleepd.adapters.systemd_bus import SYSTEMD, BusBroke, BusError, BusGone, SystemdBus
 from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
-from sleepd.core.units import Seconds
+from sleepd.core.units import Seconds, WallS
 from sleepd.ports import Clock
 
 _UNIT, _SERVICE = f"{SYSTEMD}.Unit", f"{SYSTEMD}.Service"
@@ -95,6 +95,7 @@ class SystemdUnits:
             control_group=str(await bus.get(path, _SERVICE, "ControlGroup")),
             job=str(job_type) if job_id else "",
             pids=pids,
+            left_wall_s=await _left_wall_s(bus, path) if active != "active" else 0.0,
         )
 
     async def _order(self, unit: str, order: UnitOrder) -> Ordered:
@@ -131,6 +132,13 @@ class SystemdUnits:
 
 
 _JOB_ENDS = {end.value: end for end in JobEnd}
+
+
+async def _left_wall_s(bus: SystemdBus, path: str) -> WallS:
+    """When this start of the unit left the active state: systemd keeps the last such moment, of whichever start."""
+    began_us = int(await bus.get(path, _UNIT, "InactiveExitTimestamp"))
+    left_us = int(await bus.get(path, _UNIT, "ActiveExitTimestamp"))
+    return left_us / 1e6 if left_us >= began_us else 0.0
 
 
 async def _processes(bus: SystemdBus, unit: str) -> tuple[int, ...]:

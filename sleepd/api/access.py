@@ -7,7 +7,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -73,6 +73,27 @@ def _read_many_groups(connected: socket.socket) -> bytes:
     return buffer.raw[: size.value]
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a process at the socket, or somebody at a page that such a process let in.
+
+    `way_to` says what to do to get a role; `via` how the caller came, where not by the socket itself.
+    """
+
+    peer: Peer
+    role: Role
+    way_to: Callable[[Role], str]
+    via: str = ""
+
+    @property
+    def uid(self) -> int:
+        return self.peer.uid
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer.name} {self.via}".rstrip()
+
+
 class Access:
     """The roles of a configuration, resolved to numbers once: deciding costs no look-up."""
 
@@ -88,6 +109,10 @@ class Access:
             return Role.ADMIN
         matching = (role for role, grants in self._granted.items() if grants.match(peer))
         return max(matching, default=Role.ANYONE)
+
+    def caller(self, peer: Peer) -> Caller:
+        """Return the peer with the role that it has now."""
+        return Caller(peer, self.role_of(peer), self.way_to)
 
     def way_to(self, role: Role) -> str:
         """Return what somebody must ask for to get the role: "ask to be added to group sleepd"."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from sleepd.api.access import Access, Peer, Role
+from sleepd.api.access import Caller, Role
 from sleepd.api.daemon import Daemon
 from sleepd.api.problems import Problem
 
@@ -18,8 +18,7 @@ class Call:
 
     request: web.Request
     daemon: Daemon
-    access: Access
-    peer: Peer
+    caller: Caller
     fields: dict[str, Any]
 
     @property
@@ -38,14 +37,14 @@ class Call:
 
     @property
     def is_admin(self) -> bool:
-        return self.access.role_of(self.peer) is Role.ADMIN
+        return self.caller.role is Role.ADMIN
 
     def require(self, role: Role, what: str) -> None:
-        """Raise Problem unless the peer has the role."""
-        found = self.access.role_of(self.peer)
+        """Raise Problem unless the caller has the role."""
+        found = self.caller.role
         if found < role:
-            wanted, way = role.name.lower(), self.access.way_to(role)
-            detail = f"you are {self.peer.name}, {what} needs {wanted}; {way}"
+            wanted, way = role.name.lower(), self.caller.way_to(role)
+            detail = f"you are {self.caller.name}, {what} needs {wanted}; {way}"
             hint = "a new group counts from the next login on" if "group" in way else ""
             raise Problem("not_permitted", detail, wanted=wanted, found=found.name.lower(), hint=hint)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sleepd.api.access import Peer, Role
 from sleepd.core.commands import Answer
 from sleepd.core.model import Now
 from sleepd.core.records import TaskEnded
@@ -14,6 +15,7 @@ from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World
 from sleepd.history.found import Bucket, Page, Report, Span
+from sleepd.history.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ class ReloadOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class UiToken:
+    """Lets somebody in at the page, once. `pages`: where it is, as far as the daemon knows."""
+
+    token: str
+    role: Role
+    until_wall_s: WallS
+    pages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NotAwake:
     """Why nothing should be sent to a model now. `kind` is a problem's, `retry_after_s` when to ask again."""
 
@@ -61,6 +73,8 @@ class History(Protocol):
     async def buckets(self, span: Span, step_s: int) -> Sequence[Bucket]: ...
 
     async def report(self, span: Span) -> Report: ...
+
+    async def timeline(self, span: Span, step_s: int) -> Timeline: ...
 
 
 class Daemon(Protocol):
@@ -133,6 +147,10 @@ class Daemon(Protocol):
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Content type and body of /metrics, in a format that the Accept header takes."""
+        ...
+
+    def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
+        """Return a token for the page, with this role or the peer's, whichever is less; None where there is no page."""
         ...
 
     async def reload(self) -> ReloadOutcome: ...

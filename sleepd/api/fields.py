@@ -105,6 +105,27 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these words."""
+
+    name: str
+    words: tuple[str, ...]
+    default: str
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        return "one of " + ", ".join(word or '""' for word in self.words)
+
+    def accepts(self, value: object) -> bool:
+        return value in self.words
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words), "default": self.default}
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A moment as RFC 3339 tells it; may be left out."""
 
@@ -174,7 +195,7 @@ def _is_gpu_name(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 65_535 and not value % 1
 
 
-Field: TypeAlias = Flag | Number | Text | Moment | Token | GpuNames
+Field: TypeAlias = Flag | Number | Text | Choice | Moment | Token | GpuNames
 
 
 def parse_moment(written: str) -> WallS | None:

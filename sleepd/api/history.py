@@ -34,6 +34,12 @@ BUCKETS_QUERY = (
     _TO,
     Number("step_s", HOUR_S, "how long a step is: whole hours", least=HOUR_S, most=31_536_000, whole=True, step=HOUR_S),
 )
+TIMELINE_QUERY = (
+    _MODEL,
+    Moment("from", _WHEN.format("an hour")),
+    _TO,
+    Number("step_s", 5, "how fine: a span may have 2,000 steps", least=1, most=31_536_000, whole=True),
+)
 REPORT_QUERY = (_MODEL, Moment("from", _WHEN.format("a week")), _TO)
 
 
@@ -49,6 +55,12 @@ async def get_buckets(call: Call) -> web.StreamResponse:
     span, step_s = _span(call, asked["model"], asked["from"], asked["to"], WEEK_S), asked["step_s"]
     buckets = await _answer(call.daemon.history.buckets(span, step_s))
     return respond(200, wire.buckets_body(buckets, step_s))
+
+
+async def get_timeline(call: Call) -> web.StreamResponse:
+    asked = read_query(call.request.query, TIMELINE_QUERY)
+    span = _span(call, asked["model"], asked["from"], asked["to"], HOUR_S)
+    return respond(200, wire.timeline_body(await _answer(call.daemon.history.timeline(span, asked["step_s"]))))
 
 
 async def get_report(call: Call) -> web.StreamResponse:

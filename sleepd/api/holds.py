@@ -38,7 +38,7 @@ async def put_hold(call: Call) -> web.StreamResponse:
     def make(waiter: int) -> HoldAsked:
         nonlocal stream
         stream = waiter
-        uid, who, ttl_s, reason = call.peer.uid, call.peer.name, fields["ttl_s"], fields["reason"]
+        uid, who, ttl_s, reason = call.caller.uid, call.caller.name, fields["ttl_s"], fields["reason"]
         return HoldAsked(waiter, hold_id, model, uid, who, ttl_s, reason, call.is_admin)
 
     try:
@@ -55,7 +55,7 @@ async def put_hold(call: Call) -> web.StreamResponse:
 async def delete_hold(call: Call) -> web.StreamResponse:
     hold_id = id_of(call, "hold")
     there = find_hold(call.daemon.world, hold_id) is not None
-    answer = await call.daemon.ask(lambda waiter: HoldEnded(waiter, hold_id, call.peer.uid, call.is_admin))
+    answer = await call.daemon.ask(lambda waiter: HoldEnded(waiter, hold_id, call.caller.uid, call.is_admin))
     raise_refusal("", answer)
     return respond(200, {"id": hold_id, "released": there})
 
@@ -64,10 +64,10 @@ async def _wake(call: Call, model: str, new_id: str | None) -> bool:
     """Return whether the wake is still to come (`wait: false`). Raises Problem where it is refused."""
     if not call.fields["wake"]:
         return False
-    who, timeout_s, wait = call.peer.name, call.fields["timeout_s"], call.fields["wait"]
+    who, timeout_s, wait = call.caller.name, call.fields["timeout_s"], call.fields["wait"]
     answer = await call.daemon.ask(lambda waiter: WakeAsked(waiter, model, who, timeout_s, wait=wait))
     if answer.kind in (AnswerKind.REFUSED, AnswerKind.TIMED_OUT) and new_id is not None:
-        await call.daemon.ask(lambda waiter: HoldEnded(waiter, new_id, call.peer.uid, call.is_admin))
+        await call.daemon.ask(lambda waiter: HoldEnded(waiter, new_id, call.caller.uid, call.is_admin))
     raise_refusal(model, answer)
     return answer.kind is AnswerKind.ACCEPTED
 

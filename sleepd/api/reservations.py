@@ -44,8 +44,8 @@ async def put_reservation(call: Call) -> web.StreamResponse:
             reservation_id,
             tuple(gpu if isinstance(gpu, str) else str(int(gpu)) for gpu in fields["gpus"]),
             fields["bytes_per_gpu"],
-            call.peer.uid,
-            call.peer.name,
+            call.caller.uid,
+            call.caller.name,
             fields["ttl_s"],
             fields["timeout_s"],
             fields["reason"],
@@ -74,7 +74,7 @@ async def put_reservation(call: Call) -> web.StreamResponse:
 async def delete_reservation(call: Call) -> web.StreamResponse:
     reservation_id = id_of(call, "reservation")
     there = reservation_id in call.daemon.world.reservations
-    uid, is_admin = call.peer.uid, call.is_admin
+    uid, is_admin = call.caller.uid, call.is_admin
     answer = await call.daemon.ask(lambda waiter: ReservationEnded(waiter, reservation_id, uid, is_admin))
     raise_refusal("the reservation", answer)
     return respond(200, {"id": reservation_id, "released": there})

@@ -5,7 +5,7 @@ The server is built from it, and so are `GET /openapi.json` and docs/api.md.
 
 from aiohttp import web
 
-from sleepd.api import gate, history, holds, looks, reservations, wishes
+from sleepd.api import gate, history, holds, looks, reservations, tokens, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.leases import ENDS_SOMEHOW
@@ -174,11 +174,24 @@ ROUTES: tuple[Route, ...] = (
         kinds=("failed",),
     ),
     Route(
+        *("GET", "/v1/history/timeline", Role.VIEWER, "history", history.get_timeline),
+        "states of models and bytes in use on GPUs as they are drawn: each step shows what lasted longest in it",
+        {200: history_shapes.Timeline},
+        query=history.TIMELINE_QUERY,
+        kinds=("failed",),
+    ),
+    Route(
         *("GET", "/v1/history/report", Role.VIEWER, "report", history.get_report),
         "a span of time added up: by model, and by what put models to sleep",
         {200: history_shapes.HistoryReport},
         query=history.REPORT_QUERY,
         kinds=("failed",),
+    ),
+    Route(
+        *("POST", "/v1/ui/tokens", Role.VIEWER, "ui-token", tokens.post_token),
+        "a token that lets somebody in at the page, once, as you; 404 where there is no page",
+        {200: answers.UiToken, 404: shapes.Problem},
+        tokens.TOKEN_FIELDS,
     ),
     Route(
         *("POST", "/v1/reload", Role.ADMIN, "reload", wishes.post_reload),

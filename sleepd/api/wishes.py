@@ -36,7 +36,7 @@ UNIT_FIELDS = (WAIT, TIMEOUT)
 
 
 async def post_wake(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
+    model, who, fields = call.model, call.caller.name, call.fields
     _check_force(call, "wake")
     if fields["dry_run"]:
         plan = wire.plan_body(call.daemon.plan_of_wake(model))
@@ -49,7 +49,7 @@ async def post_wake(call: Call) -> web.StreamResponse:
 
 
 async def post_sleep(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
+    model, who, fields = call.model, call.caller.name, call.fields
     _check_force(call, "sleep")
     return await _ask(
         call,
@@ -68,17 +68,17 @@ async def post_sleep(call: Call) -> web.StreamResponse:
 
 
 async def post_stop(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
+    model, who, fields = call.model, call.caller.name, call.fields
     return await _ask(call, lambda waiter: StopAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"]))
 
 
 async def post_start(call: Call) -> web.StreamResponse:
-    model, who, fields = call.model, call.peer.name, call.fields
+    model, who, fields = call.model, call.caller.name, call.fields
     return await _ask(call, lambda waiter: StartAsked(waiter, model, who, fields["timeout_s"], wait=fields["wait"]))
 
 
 async def post_reset(call: Call) -> web.StreamResponse:
-    model, who = call.model, call.peer.name
+    model, who = call.model, call.caller.name
     return await _ask(call, lambda waiter: ResetAsked(waiter, model, who))
 
 
@@ -91,7 +91,7 @@ async def post_unpin(call: Call) -> web.StreamResponse:
 
 
 async def _pin(call: Call, *, pinned: bool) -> web.StreamResponse:
-    model, who = call.model, call.peer.name
+    model, who = call.model, call.caller.name
     return await _ask(call, lambda waiter: PinAsked(waiter, model, who, pinned))
 
 

@@ -76,7 +76,8 @@ def draw_timeline(lanes: Sequence[Lane], window: Window, *, name: str, title: st
             seen.add(look)
             drawn.append(_block(together, chief, look, floor, window))
     legend = _legend([look for look in LOOKS if look in seen], height + LEGEND + 14)
-    about = f"{len(lanes)} models from {window.tell(window.since_s)} to {window.tell(window.until_s)}"
+    count = "1 model" if len(lanes) == 1 else f"{len(lanes)} models"
+    about = f"{count} from {window.tell(window.since_s)} to {window.tell(window.until_s)}"
     return figure(name, WIDTH, height + LEGEND + 24, title, about, "".join(drawn) + legend)
 
 

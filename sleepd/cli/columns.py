@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sleepd.cli.screen import Screen
+from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration
 
 TYPE_CHECKING = False
@@ -61,6 +61,11 @@ def age(since: str | None, now_wall_s: float) -> str:
 def left(until: str, now_wall_s: float) -> str:
     """Return how long it is until that moment (RFC 3339)."""
     return format_duration(max(0, int(wall_s(until) - now_wall_s)))
+
+
+def moment(time: str) -> str:
+    """Return that moment (RFC 3339) as people read it, to the second: "2026-01-31 08:00:05Z"."""
+    return clean(time)[:19].replace("T", " ") + "Z"
 
 
 def wall_s(time: str) -> float:

@@ -14,6 +14,15 @@ DONE, FAILED, USAGE = 0, 1, 2
 INTERRUPTED = 130
 DEFAULT_DIR = Path("/etc/sleepd")
 
+COMMANDS = {
+    "run": "the daemon, in the foreground",
+    "check": "validate the configuration",
+    "demo": "the whole thing on simulated servers, without a GPU",
+    "fake-vllm": "one simulated vLLM server",
+}
+_ELSEWHERE = {"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}
+"""Commands with `add_arguments` and `run` in a module of their own, which is imported once they are chosen."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 done, 1 failed, 2 usage or configuration."""
@@ -31,13 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    options = make_parser(arguments[0] if arguments else "").parse_args(arguments)
     if options.subcommand == "run":
         return _run(options.config)
     if options.subcommand == "check":
         return _check(options.config, origins=options.origins)
-    module = import_module({"demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}[options.subcommand])
-    return int(module.run(options))
+    return int(import_module(_ELSEWHERE[options.subcommand]).run(options))
 
 
 def _run(config_dir: Path) -> int:
@@ -78,28 +86,22 @@ def _check(config_dir: Path, *, origins: bool) -> int:
     return DONE
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
-    """Return the parser; the options of `demo` and `fake-vllm` are only known once they are chosen."""
+def make_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """Return the parser; a command with a module of its own has its options only where it is the chosen one."""
     parser = argparse.ArgumentParser(
         "sleepd", description="Puts idle vLLM servers to sleep and wakes them on demand, on one Linux host."
     )
     parser.add_argument("--version", action="version", version=f"sleepd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="subcommand")
-    for name, text in (("run", "the daemon, in the foreground"), ("check", "validate the configuration")):
-        added = commands.add_parser(name, help=text, description=text)
-        added.add_argument(
-            "--config", type=Path, default=Path("/etc/sleepd"), metavar="DIR", help="default /etc/sleepd"
-        )
+    for name, about in COMMANDS.items():
+        added = commands.add_parser(name, help=about, description=about)
+        if name in ("run", "check"):
+            added.add_argument("--config", type=Path, default=DEFAULT_DIR, metavar="DIR", help=f"default {DEFAULT_DIR}")
         if name == "check":
             told = "print each effective value and the file it comes from, as a file of its own"
             added.add_argument("--origins", action="store_true", help=told)
-    demo = commands.add_parser("demo", help="the whole thing on simulated servers, without a GPU")
-    if chosen == "demo":
-        import_module("sleepd.sim.demo").add_arguments(demo)
-    if chosen == "fake-vllm":
-        import_module("sleepd.cli.fake_vllm").add_parser(commands)
-    else:
-        commands.add_parser("fake-vllm", help="one simulated vLLM server")
+        if name == chosen and name in _ELSEWHERE:
+            import_module(_ELSEWHERE[name]).add_arguments(added)
     return parser
 
 

@@ -16,9 +16,9 @@ from sleepd.sim.fake_world import BoundedRam, open_ledger
 from sleepd.sim.vllm_types import EngineSpec, OutOfMemory, Timing
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """`fake-vllm` is one of the subcommands."""
-    parser = subparsers.add_parser("fake-vllm", help="run a simulated vLLM server", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`fake-vllm` knows its options."""
+    parser.description = __doc__
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", type=_port, help="listen on 127.0.0.1:PORT (0: any free port, printed)")
     where.add_argument("--uds", metavar="PATH", help="listen on a unix socket")
@@ -48,8 +48,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--kv-cache-dtype", default="auto", help="fp8: before 0.12 level 2 loses its scales")
     parser.add_argument("--task", choices=("generate", "embed", "pool"), default="generate", help="what the model does")
     parser.add_argument("--control-uds", metavar="PATH", help="unix socket to arm faults on (POST /fake/fault)")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sleepd.client import Client
     from sleepd.client.answers import Reply
-    from sleepd.wire.history_shapes import History
+    from sleepd.wire.history_shapes import History, HistoryReport
 
 PAGE_ROWS = 10_000
 
@@ -40,12 +40,7 @@ def show_report(client: Client, options: argparse.Namespace) -> int:
 
     reply = client.report(options.models, since=_ago(options.since))
     if options.html is not None:
-        from sleepd.cli.report_page import Chronicle, make_report_page
-
-        found = Chronicle()
-        for page in _pages(client, options):
-            found.take(page.body)
-        text = make_report_page(reply.body, found, client.status().body["gpus"])
+        text = _make_page(client, options.models, reply.body)
         if not _write_file(text, options.html):
             return REFUSED
         if not options.json:
@@ -55,6 +50,15 @@ def show_report(client: Client, options: argparse.Namespace) -> int:
         return DONE
     print("\n".join(render_report(reply.body, look_at(sys.stdout))))
     return DONE
+
+
+def _make_page(client: Client, models: list[str], report: HistoryReport) -> str:
+    from sleepd.cli.report_page import make_report_page, step_of
+
+    if not report["models"]:
+        return make_report_page(report, None, (), ())
+    timeline = client.timeline(models, since=report["since"], until=report["until"], step_s=step_of(report)).body
+    return make_report_page(report, timeline, client.status().body["gpus"], client.tasks().body["tasks"])
 
 
 def _pages(client: Client, options: argparse.Namespace) -> Iterator[Reply[History]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sleepd.cli.columns import Columns, wall_s
+from sleepd.cli.columns import Columns, moment, wall_s
 from sleepd.cli.screen import Screen, clean
 from sleepd.core.units import format_duration, format_size
 
@@ -38,7 +38,7 @@ def render_history(pages: Sequence[History], screen: Screen, now_wall_s: float) 
     lines, since = [cells for _, cells, _ in rows], "SINCE"
     if screen.width is not None and screen.width < ROOMY_WIDTH:
         since = "SINCE (UTC)"
-        lines = [(screen.cut_middle(name, NAME_WIDTH), moment[5:-1], *rest) for name, moment, *rest in lines]
+        lines = [(screen.cut_middle(name, NAME_WIDTH), told[5:-1], *rest) for name, told, *rest in lines]
     columns = Columns(("MODEL", since, "STATE", "LASTED", "WHY"), lines, right=(3,))
     return columns.render(screen, [tones for _, _, tones in rows])
 
@@ -49,22 +49,22 @@ def _state(each: StateSpan, now_wall_s: float) -> tuple[str, tuple[str, ...], di
     until_s = now_wall_s if each["until"] is None else wall_s(each["until"])
     lasted = format_duration(max(0.0, until_s - wall_s(each["since"])))
     freed = f", frees {format_size(each['freed_bytes'])}" if each["freed_bytes"] else ""
-    because = why(each["by"], each["who"]) + freed
+    why = _why(each["by"], each["who"]) + freed
     tone = _TONES.get(each["state"], "dim")
-    return each["since"], (clean(each["model"]), told(each["since"]), state, lasted, because), {2: tone, 4: "dim"}
+    return each["since"], (clean(each["model"]), moment(each["since"]), state, lasted, why), {2: tone, 4: "dim"}
 
 
 def _miss(each: TaskSpan) -> tuple[str, tuple[str, ...], dict[int, str]]:
     what = f"{each['kind']} {each['result']}"
-    cells = (clean(each["model"]), told(each["began"]), what, format_duration(each["seconds"]), clean(each["outcome"]))
+    cells = (
+        clean(each["model"]),
+        moment(each["began"]),
+        what,
+        format_duration(each["seconds"]),
+        clean(each["outcome"]),
+    )
     return each["began"], cells, {2: "red"}
 
 
-def why(by: str | None, who: str) -> str:
-    """Return what put a model into a state, in a few words."""
+def _why(by: str | None, who: str) -> str:
     return "found so" if by is None else _WORDS.get(by, f"{by} {{}}").format(clean(who))
-
-
-def told(moment: str) -> str:
-    """Return that moment (RFC 3339) to the second."""
-    return clean(moment)[:19].replace("T", " ") + "Z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from sleepd.cli.codes import REFUSED, TIMED_OUT, USAGE
+from sleepd.cli.columns import moment
 from sleepd.cli.screen import Screen, clean, print_text
 from sleepd.core.units import format_duration
 
@@ -41,11 +42,11 @@ def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
 
 
-def tell_problem(problem: ApiProblem, subject: str = "") -> list[str]:
+def tell_problem(problem: ApiProblem, subject: str = "", program: str = "sleepctl: ") -> list[str]:
     """Return the refusal: what, and in further lines what was wanted, what was found, what to do."""
     about = f"{clean(subject)}: " if subject else ""
     detail = f": {clean(problem.detail)}" if problem.detail else ""
-    lines = [f"sleepctl: {about}{clean(problem.title)}{detail}"]
+    lines = [f"{program}{about}{clean(problem.title)}{detail}"]
     facts = (("wanted", problem.wanted), ("found", problem.found), ("hint", problem.hint))
     lines += [f"  {label + ':':<8}{clean(text)}" for label, text in facts if text]
     return lines + [f"  {clean(error)}" for error in problem.errors]
@@ -55,11 +56,7 @@ def tell_event(event: dict[str, Any], screen: Screen) -> str:
     """Return one event: its time, and what happened; the model's name only where the sentence lacks it."""
     if event["kind"] == "gap":
         return screen.paint("-- some events are no longer on record --", "yellow")
-    time, model, text = (
-        clean(event["time"])[:19].replace("T", " ") + "Z",
-        clean(event["model"] or ""),
-        clean(event["text"]),
-    )
+    time, model, text = moment(event["time"]), clean(event["model"] or ""), clean(event["text"])
     told = f"{model}: {text}" if model and model not in text else text
     first, *rest = screen.wrap(told, indent=len(time) + 2)
     return "\n".join([f"{screen.paint(time, 'dim')}  {first}", *rest])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from sleepd.charts import Area, Bar, Lane, Section, Span, Table, Window, draw_areas, draw_bars, draw_timeline, make_page
-from sleepd.cli.columns import wall_s
-from sleepd.cli.history_table import told, why
+from sleepd.cli.columns import moment, wall_s
 from sleepd.cli.report_table import PERCENTILES, gib_hours, seconds_or_dash, summary
 from sleepd.core.units import format_duration, format_size
 
@@ -12,51 +13,42 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sleepd.wire.history_shapes import History, HistoryReport, ReportRow, StateSpan, TaskSpan
-    from sleepd.wire.shapes import Gpu
+    from sleepd.wire.history_shapes import HistoryReport, ReportRow, Timeline
+    from sleepd.wire.shapes import Gpu, Task
 
-MISSES_LIMIT = 200
-"""So many sleeps and wakes that did not come about are listed, the latest."""
-
-
-class Chronicle:
-    """What a page shows of history's pages, without the requests of every minute."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, list[StateSpan]] = {}
-        self.held: dict[str, list[tuple[float, float]]] = {}
-        self.misses: list[TaskSpan] = []
-
-    def take(self, page: History) -> None:
-        """The next page is taken in."""
-        for state in page["states"]:
-            self.states.setdefault(state["model"], []).append(state)
-        for sample in page["vram"]:
-            if sample["model"] is None:
-                self.held.setdefault(sample["gpu"], []).append((wall_s(sample["minute"]), sample["held_bytes"]))
-        missed = [task for task in (*page["wakes"], *page["tasks"]) if task["result"] in ("failed", "refused")]
-        self.misses = [*self.misses, *missed][-MISSES_LIMIT:]
+STEPS = 1600
+"""How fine a timeline is asked for: two steps for each pixel that there is."""
 
 
-def make_report_page(report: HistoryReport, chronicle: Chronicle, gpus: Sequence[Gpu]) -> str:
-    """Return the page. `gpus`: those there are now; of others it is not known how much memory they had."""
+def step_of(report: HistoryReport) -> int:
+    """Return how long a step of its timeline is, in seconds."""
+    return max(1, ceil((wall_s(report["until"]) - wall_s(report["since"])) / STEPS))
+
+
+def make_report_page(
+    report: HistoryReport, timeline: Timeline | None, gpus: Sequence[Gpu], tasks: Sequence[Task]
+) -> str:
+    """Return the page. `timeline`: of the report's span, None where nothing is on record; `gpus`: those there are now;
+    `tasks`: those that sleepd remembers, of which the ones are told that did not come about."""
+    if timeline is None:
+        return make_page("sleepd report", summary(report)[:1], [Section("Nothing is on record for this time")])
     window = Window(wall_s(report["since"]), wall_s(report["until"]))
-    if not report["models"]:
-        return make_page("sleepd report", [*summary(report)[:1], "Nothing is on record for this time."], [])
-    sections = [_states(report, chronicle, window)]
-    if chronicle.held:
-        sections.append(_held(chronicle, gpus, window))
+    sections = [_states(report, timeline, window)]
+    if timeline["gpus"]:
+        sections.append(_held(timeline, gpus, window))
     sections.append(_given_back("by-model", "GPU memory given back, by model", "MODEL", report["models"]))
     if report["by"]:
         sections.append(_given_back("by-cause", "By what put models to sleep", "PUT TO SLEEP", report["by"]))
     sections += _wakes(report)
-    if chronicle.misses:
-        sections.append(_misses(chronicle.misses))
+    names = {row["name"] for row in report["models"]}
+    misses = [task for task in tasks if task["done"] is False and task["ended"] and task["model"] in names]
+    if misses:
+        sections.append(_misses(misses))
     return make_page("sleepd report", summary(report), sections)
 
 
-def _states(report: HistoryReport, chronicle: Chronicle, window: Window) -> Section:
-    lanes = [Lane(name, [_span(s, window) for s in spans]) for name, spans in sorted(chronicle.states.items())]
+def _states(report: HistoryReport, timeline: Timeline, window: Window) -> Section:
+    lanes = [Lane(each["model"], _spans(each["runs"], timeline)) for each in timeline["models"]]
     heading = "What each model was"
     rows = [
         (row["name"], _lasted(row["awake_s"]), _lasted(row["asleep_s"]), str(row["wakes"]), str(row["failures"]))
@@ -70,21 +62,30 @@ def _states(report: HistoryReport, chronicle: Chronicle, window: Window) -> Sect
     )
 
 
-def _span(state: StateSpan, window: Window) -> Span:
-    until_s = window.until_s if state["until"] is None else wall_s(state["until"])
-    freed = f", frees {format_size(state['freed_bytes'])}" if state["freed_bytes"] else ""
-    return Span(wall_s(state["since"]), until_s, state["state"], state["level"], why(state["by"], state["who"]) + freed)
+def _spans(runs: Sequence[Sequence[int]], timeline: Timeline) -> list[Span]:
+    """Return runs as spans; each lasts until the next begins, and what is not on record is left out."""
+    since_s, until_s = wall_s(timeline["since"]), wall_s(timeline["until"])
+    ends = [*(since_s + run[0] for run in runs[1:]), until_s]
+    spans = []
+    for (second, state_at, cause_at), end_s in zip(runs, ends, strict=False):
+        state, _, level = timeline["states"][state_at].partition(" ")
+        if state:
+            cause = timeline["causes"][cause_at]
+            spans.append(Span(since_s + second, end_s, state, int(level) if level.isdecimal() else None, cause))
+    return spans
 
 
-def _held(chronicle: Chronicle, gpus: Sequence[Gpu], window: Window) -> Section:
+def _held(timeline: Timeline, gpus: Sequence[Gpu], window: Window) -> Section:
     known = {gpu["uuid"]: gpu for gpu in gpus}
+    since_s = wall_s(timeline["since"])
     areas, rows = [], []
-    for uuid, points in chronicle.held.items():
-        peak = max(held for _, held in points)
+    for each in timeline["gpus"]:
+        uuid = each["gpu"]
+        peak = max((held for _, held in each["points"]), default=0)
         total = known[uuid]["total_bytes"] if uuid in known else peak
         name = f"GPU {known[uuid]['index']}" if uuid in known else uuid
-        areas.append(Area(name, points, total))
-        rows.append((name, uuid, format_size(round(peak)), format_size(round(total)) if uuid in known else "-"))
+        areas.append(Area(name, [(since_s + second, held) for second, held in each["points"]], total))
+        rows.append((name, uuid, format_size(peak), format_size(total) if uuid in known else "-"))
     heading = "GPU memory held"
     chart = draw_areas(sorted(areas, key=lambda area: area.name), window, name="held", title=heading)
     return Section(heading, "By everybody together.", chart, Table(("GPU", "UUID", "MOST", "TOTAL"), sorted(rows), 2))
@@ -125,12 +126,11 @@ def _wakes(report: HistoryReport) -> list[Section]:
     return [Section(heading, f"{about.capitalize()}.", chart, table)]
 
 
-def _misses(misses: Sequence[TaskSpan]) -> Section:
-    rows = [
-        (told(each["began"]), each["model"], f"{each['kind']} {each['result']}", each["outcome"])
-        for each in sorted(misses, key=lambda each: each["began"], reverse=True)
-    ]
-    return Section("What did not come about", table=Table(("BEGAN", "MODEL", "WHAT", "WHY"), rows, 4))
+def _misses(misses: Sequence[Task]) -> Section:
+    rows = [(moment(task["ended"] or ""), task["model"], task["kind"], task["outcome"] or "") for task in misses]
+    heading = "What did not come about"
+    about = "Among the last 1,000 sleeps, wakes, starts and stops since sleepd started."
+    return Section(heading, about, table=Table(("ENDED", "MODEL", "WHAT", "WHY"), rows, 4))
 
 
 def _lasted(seconds: float) -> str:

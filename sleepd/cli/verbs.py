@@ -58,6 +58,7 @@ FORCE = Option("--force", "needs the role admin")
 
 VERBS = (
     Verb("status", "what every model does, and why", "looks:show_status", "filter"),
+    Verb("top", "the same on a screen that stays, with keys to act on it", "top.show:run_top"),
     Verb(
         *("wake", "wake models and wait until they are awake", "wishes:wake", "some"),
         (ALL, Option("--dry-run", "do nothing, show what would be done"), NO_WAIT, TIMEOUT, FORCE),
@@ -141,6 +142,13 @@ VERBS = (
         (
             Option("--since", "how far back; default 7d", "long duration", "D", 604_800.0),
             Option("--html", "write it to FILE as a page with charts that stands alone", "text", "FILE"),
+        ),
+    ),
+    Verb(
+        *("ui-token", "a token that lets a browser in at the page, once, as you", "tokens:show_token"),
+        options=(
+            Option("--role", "viewer, operator or admin; default as you, but not admin", "text", "ROLE", ""),
+            Option("--ttl", "how long it may be used; default 5m", "duration", "D", 300.0),
         ),
     ),
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),

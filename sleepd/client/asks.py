@@ -155,11 +155,15 @@ def history(
     step_s: int | None = None,
     after: str | None = None,
 ) -> Request:
-    """`kind` "": rows; "buckets" or "report": added up. `since` and `until` as RFC 3339."""
+    """`kind` "": rows; "buckets" or "report": added up; "timeline": as it is drawn. `since` and `until` as RFC 3339."""
     words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
     query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
     path = f"/v1/history/{kind}" if kind else "/v1/history"
     return Request("GET", f"{path}?{query}" if query else path)
+
+
+def ui_token(role: str, ttl_s: float) -> Request:
+    return Request("POST", "/v1/ui/tokens", {"role": role, "ttl_s": ttl_s})
 
 
 def _wish(name: str, verb: str, body: dict[str, Any]) -> Request:

@@ -23,10 +23,11 @@ from sleepd.config.schema import (
     ModelKeys,
     RecoveryKeys,
     TracingKeys,
+    UiKeys,
 )
 from sleepd.config.schema_rules import Tree
 from sleepd.config.secrets import SecretError, read_api_keys
-from sleepd.config.settings import Config, GatewaySettings, GpuSettings, ServiceSettings
+from sleepd.config.settings import Config, GatewaySettings, GpuSettings, ServiceSettings, UiSettings
 from sleepd.config.validate import Findings, S, keys_of, refuse_unknown, validate
 from sleepd.config.values import MODEL_NAME
 from sleepd.config.webhooks import compile_webhooks
@@ -122,6 +123,7 @@ def _compile_service(
         gpu=GpuSettings(gpu.backend, dict(gpu.capacity)),
         metrics_listen=_compile_metrics(metrics, findings),
         history_keep_s=history.keep,
+        ui=_compile_ui(_section(UiKeys, "ui", tree, findings), findings),
         tracing_endpoint=_check_endpoint(_section(TracingKeys, "tracing", tree, findings).endpoint, findings),
     )
 
@@ -133,6 +135,14 @@ def _compile_metrics(keys: MetricsKeys, findings: Findings) -> tuple[Listen, ...
             told = f"whoever reaches {address.text} reads there which models run here and how they are used; let a"
             findings.warn(("metrics", "listen", index), f"{told} firewall decide who does")
     return listen
+
+
+def _compile_ui(keys: UiKeys, findings: Findings) -> UiSettings:
+    for index, origin in enumerate(keys.origins):
+        if origin.startswith("http://"):
+            told = "without https:// whoever is on the way between reads the session, and may act with it"
+            findings.warn(("ui", "origins", index), told)
+    return UiSettings(frozenset(keys.on) if keys.enabled else frozenset(), tuple(keys.origins), keys.session)
 
 
 def _compile_gateway(keys: GatewayKeys, findings: Findings) -> GatewaySettings:

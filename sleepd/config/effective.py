@@ -11,7 +11,7 @@ from sleepd.config.schema_rules import RuleKeys, Tree
 from sleepd.config.toml_text import write_key, write_value
 from sleepd.config.validate import Findings
 
-PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history", "tracing")
+PLAIN = ("daemon", "api", "gateway", "metrics", "gpu", "host", "recovery", "history", "tracing", "ui")
 """The sections that are there whether they were written or not."""
 
 

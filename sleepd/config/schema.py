@@ -108,6 +108,24 @@ class MetricsKeys(Section):
     )
 
 
+class UiKeys(Section):
+    enabled: bool = key(
+        False,
+        "show the page at `/ui` on the listeners of `on`, to who logs in with a token of `sleepctl ui-token`",
+        True,
+    )
+    on: Annotated[list[Literal["metrics", "gateway"]], Field(min_length=1)] = key(
+        ["metrics", "gateway"], "on the listeners of which sections, as far as they listen", ["metrics"]
+    )
+    origins: list[Origin] = key(
+        [],
+        "how browsers reach it where not as localhost or a loopback address, such as through a proxy that speaks "
+        "`https://`",
+        ["https://gpu1.example.org"],
+    )
+    session: Annotated[float, Lasts(60, 30 * DAY_S)] = key("12h", "how long a login lasts; 1m to 30d", "1h")
+
+
 class GpuKeys(Section):
     backend: Literal["nvml", "none"] = key(
         "nvml",

@@ -21,6 +21,7 @@ from sleepd.config.schema import (
     RecoveryKeys,
     Section,
     TracingKeys,
+    UiKeys,
     WebhookKeys,
 )
 from sleepd.config.values import (
@@ -204,6 +205,7 @@ class Tree(Section):
     recovery: RecoveryKeys = RecoveryKeys()
     history: HistoryKeys = HistoryKeys()
     tracing: TracingKeys = TracingKeys()
+    ui: UiKeys = UiKeys()
     webhooks: dict[Name, WebhookKeys] = Field(default={})
     model_defaults: ModelKeys = ModelKeys()
     groups: dict[Name, GroupKeys] = Field(default={})

@@ -35,6 +35,15 @@ class GpuSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UiSettings:
+    """The page. `on`: the sections whose listeners show it; empty where it is off."""
+
+    on: frozenset[str] = frozenset()
+    origins: tuple[str, ...] = ()
+    session_s: Seconds = 43_200.0
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookSettings:
     """Where events go. `models` None: those of every model, and those of none. The secret is read where it is used."""
 
@@ -62,6 +71,7 @@ class ServiceSettings:
     metrics_listen: tuple[Listen, ...] = ()
     history_keep_s: Seconds = 30 * 86400.0
     webhooks: tuple[WebhookSettings, ...] = ()
+    ui: UiSettings = UiSettings()
     tracing_endpoint: str = ""
     """Empty: as the environment says, else none."""
 

@@ -6,6 +6,7 @@ twice, and nothing that was promised is given away.
 
 from collections.abc import Iterable, Mapping
 
+from sleepd.core.frozen import replace
 from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.record import ModelRecord
@@ -62,6 +63,17 @@ def reserved_bytes(
             left = reservation.bytes_per_gpu if unseen else left_of_reservation(reservation, gpu, managed or ())
             reserved[uuid] = reserved.get(uuid, 0) + left
     return reserved
+
+
+def with_jobs_gone(models: Mapping[str, ModelRecord], reservations: Iterable[Reservation], gpus: GpusSeen) -> GpusSeen:
+    """The reading as it will be once the reservations have ended and their jobs gave back what they took of them."""
+    granted = [r for r in reservations if r.granted]
+    found = []
+    for gpu in gpus:
+        size = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
+        taken = size - reserved_bytes(models, granted, (gpu,)).get(gpu.uuid, 0)
+        found.append(replace(gpu, free_bytes=min(gpu.total_bytes, gpu.free_bytes + taken)) if taken > 0 else gpu)
+    return tuple(found)
 
 
 def managed_pids(models: Mapping[str, ModelRecord]) -> tuple[int, ...] | None:

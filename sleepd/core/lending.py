@@ -13,11 +13,13 @@ from sleepd.core.frozen import replace
 from sleepd.core.ledger import left_of_reservation, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
 from sleepd.core.memory import Admitted, Blind, Short, find_gpu, preflight
 from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.orders import uuids_of
+from sleepd.core.plan import SLEEPS
 from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for, seniority
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
 from sleepd.core.seen import GpuSeen, GpusSeen
-from sleepd.core.task import TaskKind
+from sleepd.core.task import LIFTS, TaskKind
 from sleepd.core.tasks import begin_sleep
 from sleepd.core.units import Bytes, format_size
 from sleepd.core.victims import why_chosen
@@ -135,6 +137,8 @@ def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: 
     margin = draft.settings.gpu_margin_bytes
     promised = promised_bytes(draft.models, draft.tasks, before, gpus, but="")
     verdict = preflight(needs, gpus, margin, promised)
+    if isinstance(verdict, Admitted) and (name := _disturbed(draft, frozenset(needs))):
+        return WaitFor(f"{name}, which is on its way", problem="timeout")
     if isinstance(verdict, Admitted):
         return Granted({gpu.uuid: _others_hold(reservation, gpu, managed) for gpu in seen})
     if isinstance(verdict, Blind):
@@ -144,6 +148,17 @@ def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: 
         return room
     sharing = [r for r in before.values() if not set(r.uuids).isdisjoint(reservation.uuids)]
     return _say_short(draft, reservation, verdict, room, sharing)
+
+
+def _disturbed(draft: Draft, uuids: frozenset[str]) -> str:
+    """Whose transition on these GPUs a job would fail by allocating now; empty where there is none. vLLM asserts that
+    the device's free memory grew over a sleep (0.8.5 to 0.33, v1/worker/gpu_worker.py), and sizes its KV cache by it
+    while it starts. A wake has its bytes promised, and asserts nothing."""
+    for name, task in sorted(draft.tasks.items()):
+        falls = task.kind is TaskKind.SLEEP or task.plan.steps[task.cursor].verb in SLEEPS
+        if (falls or task.kind in LIFTS) and uuids & {*task.claims, *uuids_of(draft, draft.models[name])}:
+            return name
+    return ""
 
 
 def _say_short(

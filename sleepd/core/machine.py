@@ -26,6 +26,7 @@ from sleepd.core.events import (
 )
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
 from sleepd.core.frozen import replace
+from sleepd.core.half_way import is_to_be_weighed
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import ASLEEP, State
@@ -293,7 +294,7 @@ def wants_processes(world: World) -> bool:
         and isinstance(r.seen, Known)
         and bool(r.seen.value.pids)
         and n not in world.tasks
-        and (not r.placed_on or _bytes_unknown(r))
+        and (not r.placed_on or _bytes_unknown(r) or is_to_be_weighed(r))
         for n, r in world.models.items()
     )
 

@@ -7,6 +7,7 @@ from sleepd.core.drain import PENDING_PAUSE_S
 from sleepd.core.ends import fell_asleep, give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
+from sleepd.core.half_way import holds_as_asleep
 from sleepd.core.life import Fact, State, Weights
 from sleepd.core.model import Known
 from sleepd.core.orders import least_freed, pids_of, uuids_of
@@ -123,6 +124,9 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
         needs_restart(draft, task)
         return
     untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
+    if task.refusals:
+        # The last try moved nothing: an earlier one may have.
+        untouched = untouched and holds_as_asleep(record, event.evidence.gpus_after, pids_of(record))
     ignored = untouched and event.end is StepEnd.UNPROVEN and task.refusals == 0
     if task.refusals < _tries(allowed, draft.settings.retries) or (ignored and draft.settings.retries):
         _pause(draft, task)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from sleepd.core.draft import Draft
 from sleepd.core.groups import PLACE, full_groups
-from sleepd.core.ledger import promised_bytes
+from sleepd.core.ledger import promised_bytes, with_jobs_gone
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
@@ -127,9 +127,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
 def _reserved(
     draft: Draft, name: str, needs: Mapping[str, Bytes], places: Mapping[str, int], refused: Refuse
 ) -> Refuse:
-    """The refusal, with the reservation's own reason where there would be room but for reservations."""
+    """The refusal, with the reservation's own reason where there would be room but for reservations, and for what their
+    jobs took of them."""
     assert isinstance(draft.gpus, Known)
-    gpus = draft.gpus.value
+    gpus = with_jobs_gone(draft.models, draft.reservations.values(), draft.gpus.value)
     keeping = [r for r in draft.reservations.values() if not needs.keys().isdisjoint(r.uuids)]
     if not keeping:
         return refused
@@ -165,10 +166,10 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 
 
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
+    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet."""
     assert isinstance(draft.gpus, Known)
-    moved = [
-        r.settled_s for r in draft.models.values() if uuids & set(placement(r.spec, r.placed_on, draft.gpus.value))
-    ]
+    places = ((r, set(placement(r.spec, r.placed_on, draft.gpus.value))) for r in draft.models.values())
+    moved = [record.settled_s for record, place in places if not place or uuids & place]
     return min(max(moved, default=0.0), draft.mono_s)
 
 

@@ -8,6 +8,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
+from sleepd.core.half_way import half_way, is_to_be_weighed
 from sleepd.core.learn import count_use
 from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
@@ -181,6 +182,8 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         return
     record = draft.models[name]
     fact = interpret(record, seen)
+    if not (record.belief and _holds(record.belief, seen)) and not _weigh(draft, record, seen, fact):
+        return
     if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
         draft.change(name, life=_life_found(record, seen, fact))
     if fact in (Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2) and not (record.belief and _holds(record.belief, seen)):
@@ -197,6 +200,22 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     if fact is Fact.FOUND_PAUSED:
         hold_down(draft, name, "somebody else paused it")
     draft.change(name, reason=_found_reason(fact))
+
+
+def _weigh(draft: Draft, record: ModelRecord, seen: ModelSeen, fact: Fact) -> bool:
+    """Whether its word may be believed by the bytes it holds. Where these must be seen first, they are asked for."""
+    name = record.spec.name
+    if is_to_be_weighed(record):
+        draft.command(LookNow(gpus=True))
+        return False
+    sleeps = fact in (Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2)
+    found = half_way(record, seen, draft.gpus, draft.settings.gpu_margin_bytes, sleeps=sleeps)
+    if not found:
+        return True
+    draft.state(name, Fact.FOUND_MIDWAY)
+    draft.state(name, Fact.GAVE_UP)
+    draft.fail(name, "half_way", f"{found}: restart the server")
+    return False
 
 
 def interpret(record: ModelRecord, seen: ModelSeen) -> Fact:
@@ -280,13 +299,18 @@ def place(draft: Draft) -> None:
     asked_s = draft.gpus.asked_at_s
     for name, record in draft.models.items():
         pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
-        if not pids:
+        unknown = record.life.state is State.UNKNOWN
+        if not pids or (unknown and _seen_s(record) < record.since_s):
             continue
-        draft.change(name, listed_s=asked_s)
+        record = draft.change(name, listed_s=asked_s)
         held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
         if held and set(held) != set(record.placed_on):
             draft.change(name, placed_on=tuple(held))
-        if held and asked_s >= record.settled_s and name not in draft.tasks:
+        if name in draft.tasks:
+            continue
+        if unknown and isinstance(record.seen, Known):
+            _interpret(draft, name, record.seen)
+        if held and asked_s >= record.settled_s:
             _note_held(draft, name, held)
 
 

@@ -51,6 +51,8 @@ class Intent:
     """Anon and shmem of its own cgroup: backups show as growth of them."""
     invocation: str = ""
     """The start of the unit that is to be ended; another one is left alone."""
+    ordered_wall_s: tuple[WallS, ...] = ()
+    """When a step on the unit was ordered, once by each daemon that went on with it, the last four."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
 from sleepd.core.plan import COUNTED_AS, UNIT_VERBS, Verb, plan_prove, plan_sleep, plan_wake
 from sleepd.core.record import AskKind, ModelRecord
-from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
+from sleepd.core.task import HOST_LOCK, LIFTS, Phase, Task, TaskKind
 from sleepd.core.wording import describe
 from sleepd.core.world import proof_key
 
@@ -143,11 +143,16 @@ def _order_unit(draft: Draft, task: Task) -> Task:
     elif record.life.state is State.STOPPED:
         draft.state(name, Fact.START_CHOSEN)
     intent = task.intent or replace(intent_of(draft, record, task), invocation="")
-    if task.kind is TaskKind.RESTART and task.intent is None and isinstance(record.unit, Known):
+    if task.kind in LIFTS and task.intent is None and isinstance(record.unit, Known):
         intent = replace(intent, invocation=record.unit.value.invocation)
     elif task.kind is TaskKind.STOP and not task.attempt:
         intent = replace(intent, invocation=_start_to_stop(record, task))
+    intent = replace(intent, ordered_wall_s=(*intent.ordered_wall_s, draft.now.wall_s)[-ORDERS_KEPT:])
     return replace(task, intent=intent, sent_s=draft.mono_s)
+
+
+ORDERS_KEPT = 4
+"""So many daemons in a row may die of one step on a unit, and what each of them ordered is still known."""
 
 
 def _start_to_stop(record: ModelRecord, task: Task) -> str:

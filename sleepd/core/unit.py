@@ -6,6 +6,8 @@ Names and values are systemd's (org.freedesktop.systemd1(5), systemctl(1)); seen
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sleepd.core.units import WallS
+
 _COMING = frozenset({"activating", "reloading", "refreshing"})
 _STARTS = frozenset({"start", "restart", "try-restart", "reload-or-start", "verify-active"})
 _OVER = frozenset({"inactive", "failed"})
@@ -63,6 +65,8 @@ class UnitSeen:
     control_group: str = ""
     job: str = ""
     pids: tuple[int, ...] = ()
+    left_wall_s: WallS = 0.0
+    """When this start of it was told to stop, or ended, by the wall clock; 0 where it runs, or never was active."""
 
     @property
     def is_masked(self) -> bool:

@@ -43,7 +43,7 @@ def end_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
         unit = seen.value
         if not stops:
             evidence = replace(evidence, stopped_before=unit.is_stopped_on_purpose)
-        if order.invocation and unit.invocation and unit.invocation != order.invocation:
+        if _ran_since(order, unit) and not unit.is_over:
             return StepEnd.DONE, replace(evidence, detail="another process runs in its place already")
         pids |= {*unit.pids, *((unit.main_pid,) if unit.main_pid else ())}
         if unit.is_over:
@@ -106,8 +106,18 @@ def _is_free(gpus: GpusSeen, pids: set[int], *, settled: bool) -> bool:
     return settled
 
 
+def _ran_since(order: StepOrder, unit: UnitSeen) -> bool:
+    """Whether the unit was started since the start of it that was to be ended."""
+    return bool(order.invocation) and unit.invocation not in ("", order.invocation)
+
+
 def start_unit(order: StepOrder, started_s: MonotonicS) -> Procedure:
-    """DONE: the start job ended well; whether the server answers is the next step's business."""
+    """DONE: the start job ended well; whether the server answers is the next step's business. BROKEN_OFF: it was
+    started already, by a daemon that died right then or by somebody else, and stopped again."""
+    before: Reading[UnitSeen] = (yield LookUnit(order.unit, LOOK_S)).value
+    if isinstance(before, Known) and _ran_since(order, before.value) and before.value.is_stopped_on_purpose:
+        found = f"{order.unit} was started and stopped again"
+        return StepEnd.BROKEN_OFF, Evidence(None, found, started_s, before.at_s, unit=before)
     got = yield OrderUnit(order.unit, UnitOrder.START, order.timeout_s)
     ordered: Ordered = got.value
     seen: Reading[UnitSeen] = (yield LookUnit(order.unit, LOOK_S)).value

@@ -22,9 +22,12 @@ from sleepd.core.room import claimed
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
+from sleepd.core.units import Seconds
 from sleepd.core.wording import describe
 
 STOPPED_HINT = "sleepctl start"
+ORDERED_WITHIN_S: Seconds = 10.0
+"""An order leaves as soon as its record is committed, and systemd begins with it at once: a disk may take this long."""
 
 
 def begin_stop(draft: Draft, name: str, cause: Cause) -> Task:
@@ -124,7 +127,7 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
         _let_go(draft, task, event.evidence.detail)
     elif task.kind is TaskKind.STOP:
         _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
-    elif verb is Verb.END_UNIT and task.cause.kind is CauseKind.RECOVERY and _came_late(task, event):
+    elif verb is Verb.END_UNIT and task.cause.kind is not CauseKind.OPERATOR and _came_late(task, event):
         stopped_on_purpose(draft, name, task)
     else:
         # Whether there is room is looked at after everything that was left of it gave its memory back.
@@ -136,12 +139,18 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _came_late(task: Task, event: StepEnded) -> bool:
     """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
-    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end."""
-    if task.kind is TaskKind.START or not event.evidence.stopped_before:
+    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end, and right
+    after it was ordered: whoever stops it while no daemon runs does so some time later, or did so before."""
+    unit, intent = event.evidence.unit, task.intent
+    if not event.evidence.stopped_before or not isinstance(unit, Known) or intent is None:
         return False
-    unit, meant = event.evidence.unit, task.intent.invocation if task.intent is not None else ""
-    ran_since = bool(meant) and isinstance(unit, Known) and unit.value.invocation not in ("", meant)
-    return ran_since or not task.attempt
+    if intent.invocation and unit.value.invocation not in ("", intent.invocation):
+        return True
+    if task.kind is TaskKind.START:
+        return False  # what it starts is stopped
+    left_s, ordered_s = unit.value.left_wall_s, intent.ordered_wall_s
+    ours = not left_s or any(-1.0 <= left_s - at_s <= ORDERED_WITHIN_S for at_s in ordered_s)
+    return not task.attempt or not ours
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -203,6 +212,8 @@ def _not_done(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None:
         _overruled(draft, task, detail, event.evidence.unit)
     elif task.kind is TaskKind.STOP:
         _not_stopped(draft, task, detail, ordered)
+    elif verb is Verb.START_UNIT and event.end is StepEnd.BROKEN_OFF:
+        stopped_on_purpose(draft, name, task)
     elif verb is Verb.AWAIT_HEALTH and event.end is StepEnd.BROKEN_OFF:
         unit = event.evidence.unit
         if isinstance(unit, Known) and unit.value.rests:

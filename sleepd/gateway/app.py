@@ -10,8 +10,10 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 
+from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Seconds
+from sleepd.gateway.annexed import AnnexedConnection
 from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.door import Door
@@ -45,10 +47,11 @@ class Gateway:
         access_of: Callable[[ModelSpec], Access],
         *,
         passed: bool = False,
+        annex: Annex | None = None,
     ) -> None:
         """`passed`: its sockets are the service manager's, who keeps them open when this process ends."""
         self._passed = passed
-        self._front = Front(daemon, settings, access_of)
+        self._front = Front(daemon, settings, access_of, annex)
         self._doors = {by_name: Door(None, (), by_name=by_name) for by_name in (False, True)}
         self._servers: list[asyncio.Server] = []
         self._sockets: tuple[socket.socket, ...] = ()
@@ -162,7 +165,8 @@ class Gateway:
 
 async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
     def connect() -> ClientConnection:
-        return ClientConnection(front, door)
+        annex = front.annex
+        return ClientConnection(front, door) if annex is None else AnnexedConnection(front, door, annex)
 
     if bound.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)

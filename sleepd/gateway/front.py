@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Bytes
 from sleepd.gateway.daemon import Daemon
@@ -38,8 +39,14 @@ STOPPING = "sleepd is being stopped"
 class Front:
     """The gateway without its listeners."""
 
-    def __init__(self, daemon: Daemon, settings: GatewaySettings, access_of: Callable[[ModelSpec], Access]) -> None:
-        self.daemon, self.settings = daemon, settings
+    def __init__(
+        self,
+        daemon: Daemon,
+        settings: GatewaySettings,
+        access_of: Callable[[ModelSpec], Access],
+        annex: Annex | None = None,
+    ) -> None:
+        self.daemon, self.settings, self.annex = daemon, settings, annex
         self.time = asyncio.get_running_loop().time
         self.connections: set[ClientConnection] = set()
         self.directory = Directory(self, access_of)

@@ -14,6 +14,8 @@ from typing import cast
 
 from httptools import HttpParserError, HttpRequestParser, parse_url
 
+from sleepd.annex import Annex
+
 CONNECTIONS_LIMIT = 32
 HEAD_LIMIT = 16 << 10
 HEAD_WITHIN_S = 5.0
@@ -42,11 +44,13 @@ class Pages:
 
     def __init__(self, pages: Mapping[str, Show]) -> None:
         self.pages = pages
+        self.annex: Annex | None = None
         self.connections: set[_Connection] = set()
         self._servers: list[asyncio.Server] = []
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Listen on these bound sockets."""
+    async def start(self, sockets: Sequence[socket.socket], annex: Annex | None = None) -> None:
+        """Listen on these bound sockets; connections that `annex` wants are its own."""
+        self.annex = annex
         loop = asyncio.get_running_loop()
         for bound in sockets:
             bound.setblocking(False)
@@ -66,6 +70,8 @@ class _Connection(asyncio.Protocol):
         self._pages = pages
         self._parser = HttpRequestParser(self)
         self._method, self._target, self._accept, self._size = b"", b"", b"", 0
+        self._begun = b""
+        self._annex = pages.annex
         self._answering: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -82,6 +88,8 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._answering is not None:
             return  # a body, or a second request: neither is wanted
+        if self._annex is not None and self._annexed(self._annex, data):
+            return
         self._size += len(data)
         try:
             self._parser.feed_data(data)
@@ -91,16 +99,30 @@ class _Connection(asyncio.Protocol):
         if self._answering is None and self._size > HEAD_LIMIT:
             self._begin(_refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
 
+    def _annexed(self, annex: Annex, data: bytes) -> bool:
+        """Hand the connection over where its request is the annex's."""
+        self._begun += data
+        wanted = annex.wants(self._begun)
+        if wanted is False:
+            self._annex = None
+        if wanted:
+            self._forget()
+            annex.take(self._transport, self._begun)
+        return bool(wanted)
+
     def eof_received(self) -> bool:
         """Stay open for the answer to who only says that its request was all it had to say."""
         return self._answering is not None
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._forget()
+        if self._answering is not None:
+            self._answering.cancel()
+
+    def _forget(self) -> None:
         self._pages.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        if self._answering is not None:
-            self._answering.cancel()
         del self._parser  # it holds our methods
 
     def abort(self) -> None:

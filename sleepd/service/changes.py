@@ -14,6 +14,7 @@ AT_START = {
     "[gpu]": {"backend", "capacity"},
     "[host]": {"proc_root", "cgroup_root"},
     "[tracing]": {"endpoint"},
+    "[ui]": {"enabled", "on"},
 }
 """What is taken at the start only."""
 

@@ -7,7 +7,8 @@ from functools import partial
 
 from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.adapters.processes import process_tree
-from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome
+from sleepd.api.access import Peer, Role
+from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome, UiToken
 from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
@@ -141,6 +142,9 @@ class Service:
 
     async def wait_events(self, last_id: str) -> None:
         await self._ring.wait(last_id)
+
+    def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
+        return self._listeners.let_in(peer, role, ttl_s)
 
     # gateway.daemon.Daemon
 

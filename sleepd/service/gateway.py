@@ -15,6 +15,7 @@ from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
 from sleepd.service.binding import bind, files_of
+from sleepd.service.ui import UiPart
 
 PASSED_NAME = "gateway"
 """FileDescriptorName= of sockets that the service manager passes for it."""
@@ -31,13 +32,21 @@ class GatewayPart:
         self._gateway: Gateway | None = None
         self._files = SocketFiles()
 
-    async def start(self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]]) -> None:
-        """Listen, where that is wanted. Raises SocketTaken."""
+    async def start(
+        self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]], ui: UiPart
+    ) -> None:
+        """Listen, where that is wanted, with the page as a guest. Raises SocketTaken."""
         sockets = list(passed.get(PASSED_NAME, ())) or bind(written.listen, written.socket_mode, "[gateway] listen")
         if PASSED_NAME not in passed:
             self._files = files_of(written.listen)
         try:
-            self._gateway = Gateway(daemon, _settings_of(written), access_of, passed=PASSED_NAME in passed)
+            self._gateway = Gateway(
+                daemon,
+                _settings_of(written),
+                access_of,
+                passed=PASSED_NAME in passed,
+                annex=ui.annex("gateway", sockets),
+            )
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
             for bound in sockets:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.history_queries import read_buckets, read_page, read_report
+from sleepd.adapters.history_timeline import read_timeline
 from sleepd.core.model import Now
 from sleepd.core.turn import Note, Turn
 from sleepd.core.units import Seconds
@@ -18,6 +19,7 @@ from sleepd.engine.runner import cancelled
 from sleepd.gateway.daemon import Held
 from sleepd.history.chronicle import Chronicle
 from sleepd.history.found import Bucket, HistoryUnreadable, Page, Report, Span
+from sleepd.history.timeline import Timeline
 
 SAMPLE_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
@@ -76,6 +78,10 @@ class HistoryPart:
     async def report(self, span: Span) -> Report:
         """Return a span added up. Raises HistoryUnreadable."""
         return await (await self._fresh()).ask(lambda db: read_report(db, span))
+
+    async def timeline(self, span: Span, step_s: int) -> Timeline:
+        """Return a span as it is drawn. Raises HistoryUnreadable, WrongQuestion."""
+        return await (await self._fresh()).ask(lambda db: read_timeline(db, span, step_s))
 
     async def stop(self) -> None:
         """Write what is left: every interval ends now."""

@@ -4,8 +4,9 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from sleepd.api.access import Peer, Role
 from sleepd.api.daemon import Daemon as ApiDaemon
-from sleepd.api.daemon import NotAwake
+from sleepd.api.daemon import NotAwake, UiToken
 from sleepd.api.server import ApiServer, start_api
 from sleepd.api.sockets import SocketTaken
 from sleepd.config.settings import ServiceSettings
@@ -13,6 +14,7 @@ from sleepd.core.units import Seconds
 from sleepd.gateway.daemon import Daemon as GatewayDaemon
 from sleepd.service.gateway import PASSED_NAME, GatewayPart
 from sleepd.service.metrics import MetricsPart
+from sleepd.service.ui import UiPart
 
 API_NAME = "api"
 """FileDescriptorName= of the sockets that the service manager passes for the API."""
@@ -23,12 +25,15 @@ class Daemon(ApiDaemon, GatewayDaemon, Protocol):
 
 
 class Listeners:
-    """The socket API, the gateway, pages for Prometheus. Open after `start`; `close` of what never was does nothing."""
+    """The socket API, the gateway, pages for Prometheus and for people.
+
+    Open after `start`; `close` of what never was does nothing.
+    """
 
     def __init__(self, metrics: MetricsPart) -> None:
         self._api: ApiServer | None = None
         self._metrics = metrics
-        self._gateway = GatewayPart()
+        self._gateway, self._ui = GatewayPart(), UiPart()
 
     async def start(
         self, daemon: Daemon, service: ServiceSettings, passed: Mapping[str, tuple[socket.socket, ...]]
@@ -42,14 +47,20 @@ class Listeners:
             roles=service.roles,
             passed=passed.get(API_NAME, ()),
         )
-        await self._gateway.start(daemon, service.gateway, passed)
-        await self._metrics.start(service.metrics_listen, service.socket_mode)
+        await self._ui.start(daemon, service)
+        await self._gateway.start(daemon, service.gateway, passed, self._ui)
+        await self._metrics.start(service.metrics_listen, service.socket_mode, self._ui)
 
     def take(self, service: ServiceSettings) -> None:
         """Go by these settings from now on, as far as they can change while listening."""
         if self._api is not None:
             self._api.grant(service.roles)
+        self._ui.take(service)
         self._gateway.take(service.gateway)
+
+    def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
+        """Return a token for the page; None where there is none."""
+        return self._ui.let_in(peer, role, ttl_s)
 
     def queued(self, model: str) -> int:
         """How many requests the gateway holds for the model."""
@@ -66,7 +77,7 @@ class Listeners:
     def ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed, in this order, each by its name."""
         api = [("the API", self._api.close)] if self._api is not None else []
-        return [("the metrics", self._metrics.close), *api]
+        return [("the metrics", self._metrics.close), ("the page", self._ui.close), *api]
 
 
 def check_names(passed: Mapping[str, object]) -> None:

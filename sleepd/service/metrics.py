@@ -10,6 +10,7 @@ from sleepd.obs.gauges import Moment
 from sleepd.obs.pages import Answer, Pages, json_answer
 from sleepd.service.binding import bind, files_of
 from sleepd.service.followers import Followers
+from sleepd.service.ui import UiPart
 
 KEY = "[metrics] listen"
 
@@ -29,11 +30,11 @@ class MetricsPart:
         followers.events.add(lambda event: self.tally.told(event.note.kind, event.note.model))
         followers.waits.add(self.tally.held)
 
-    async def start(self, addresses: tuple[Listen, ...], mode: int) -> None:
-        """Listen on these addresses, unix ones with this mode. Raises SocketTaken."""
+    async def start(self, addresses: tuple[Listen, ...], mode: int, ui: UiPart) -> None:
+        """Listen on these addresses, unix ones with this mode, with the page as a guest. Raises SocketTaken."""
         sockets = bind(addresses, mode, KEY)
         self._files = files_of(addresses)
-        await self._pages.start(sockets)
+        await self._pages.start(sockets, ui.annex("metrics", sockets))
 
     async def page(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body of /metrics."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
-from sleepd.core.units import Seconds
+from sleepd.core.units import Seconds, WallS
 from sleepd.sim.virtual_time import VirtualTime
 
 BUS_S = 0.002
@@ -48,6 +48,7 @@ class SimUnit:
     """Its next stop takes until SIGKILL."""
     forbidden: bool = False
     """Nobody may start or stop it: no polkit rule."""
+    left_wall_s: float = 0.0
     epoch: int = 0
     """Every start, stop and death makes what was under way void."""
     waits: list[Then] = field(default_factory=list)
@@ -66,6 +67,7 @@ class SimUnit:
             control_group=f"/system.slice/{self.name}",
             job=self.job,
             pids=tuple(sorted(pids)) if self.active != "active" else (),
+            left_wall_s=self.left_wall_s if self.active != "active" else 0.0,
         )
 
 
@@ -77,6 +79,8 @@ class SimManager:
         self.units: dict[str, SimUnit] = {}
         self.gone = False
         """There is no bus."""
+        self.wall_s: Callable[[], WallS] = time.now
+        """The host's wall clock."""
         self.ordered: Callable[[str, UnitOrder], None] = lambda unit, order: None
         """Hears what the daemon orders, before it is done."""
 
@@ -153,6 +157,8 @@ class SimManager:
             return
         unit.epoch += 1
         epoch = unit.epoch
+        if unit.active == "active":
+            unit.left_wall_s = self.wall_s()
         unit.active, unit.sub, unit.job = "deactivating", "stop-sigterm", "stop"
         after_s, hung = (TIMEOUT_STOP_SEC, True) if unit.hangs and unit.pid else (STOP_SEC, False)
         unit.hangs = False
@@ -169,6 +175,7 @@ class SimManager:
             return
         unit.pid = 0
         unit.epoch += 1
+        unit.left_wall_s = self.wall_s()
         if unit.restarts:
             self._kill_left(unit)
             unit.active, unit.sub, unit.result = "activating", "auto-restart", "exit-code"
@@ -194,6 +201,7 @@ class SimManager:
         unit.epoch += 1
         epoch = unit.epoch
         unit.starts += 1
+        unit.left_wall_s = 0.0
         unit.started_at.append(self._time.now())
         unit.active, unit.sub, unit.result, unit.job = "active", "running", "success", ""
         self._time.call_later(JOB_S, lambda: then(Ordered(JobEnd.DONE)))

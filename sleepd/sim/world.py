@@ -63,6 +63,8 @@ class VirtualDaemon:
     ) -> None:
         self.settings, self.time, self.host, self.servers = settings, time, host, servers
         self._around = Surroundings(time, host, servers, manager)
+        if manager is not None:
+            manager.wall_s = lambda: self.now().wall_s
         self.saved, self.upsets, self.tally = Saved(), self._around.upsets, Tally()
         self._begin_life()
         self.world: World = begin(settings, self.saved, self.now()).world

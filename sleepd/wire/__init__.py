@@ -19,7 +19,7 @@ from sleepd.wire.bodies import (
     tasks_body,
     unread_models,
 )
-from sleepd.wire.history import buckets_body, history_body, report_body
+from sleepd.wire.history import buckets_body, history_body, report_body, timeline_body
 from sleepd.wire.plans import plan_body
 from sleepd.wire.problems import PROBLEMS, problem_body
 from sleepd.wire.reservations import reservation_body, reservations_body
@@ -51,5 +51,6 @@ __all__ = [
     "status_body",
     "task_body",
     "tasks_body",
+    "timeline_body",
     "unread_models",
 ]

@@ -1,6 +1,6 @@
 """What whole answers of the socket API are made of: shapes, put together per route."""
 
-from typing import NotRequired
+from typing import Literal, NotRequired
 
 from sleepd.core.model import Mode
 from sleepd.wire.plans import WakePlan
@@ -124,6 +124,19 @@ class Released(Shape):
     """which"""
     released: bool
     """false: there was none of this id"""
+
+
+class UiToken(Shape):
+    """Lets somebody in at the page, once."""
+
+    token: str
+    """what the page asks for: behind `#token=` of its address, or typed"""
+    role: Literal["viewer", "caller", "operator", "admin"]
+    """what its session may do"""
+    until: Time
+    """when it is no good any more"""
+    pages: list[str]
+    """addresses of the page, as far as the daemon knows"""
 
 
 class Reloaded(Shape):

@@ -8,6 +8,7 @@ from sleepd.core.task import TaskKind
 from sleepd.core.units import WallS
 from sleepd.history.found import Bucket, Page, Report, Totals
 from sleepd.history.rows import Interval, Transition, hour_of, percentile
+from sleepd.history.timeline import Timeline
 from sleepd.wire import history_shapes as shapes
 from sleepd.wire.shapes import Level, State
 from sleepd.wire.values import format_time
@@ -46,6 +47,25 @@ def history_body(page: Page) -> shapes.History:
 
 def buckets_body(buckets: Iterable[Bucket], step_s: int) -> shapes.HistoryBuckets:
     return {"step_s": step_s, "buckets": [_bucket(each) for each in buckets]}
+
+
+def timeline_body(timeline: Timeline) -> shapes.Timeline:
+    runs = [run for _, runs in timeline.models for run in runs]
+    states = list(dict.fromkeys(state for _, state, _ in runs))
+    causes = list(dict.fromkeys(cause for _, _, cause in runs))
+    state_at, cause_at = ({word: at for at, word in enumerate(words)} for words in (states, causes))
+    return {
+        "since": format_time(timeline.from_wall_s),
+        "until": format_time(timeline.to_wall_s),
+        "step_s": timeline.step_s,
+        "states": states,
+        "causes": causes,
+        "models": [
+            {"model": name, "runs": [[second, state_at[state], cause_at[cause]] for second, state, cause in found]}
+            for name, found in timeline.models
+        ],
+        "gpus": [{"gpu": line.gpu, "points": [list(point) for point in line.points]} for line in timeline.gpus],
+    }
 
 
 def report_body(report: Report, until_wall_s: WallS) -> shapes.HistoryReport:

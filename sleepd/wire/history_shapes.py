@@ -209,3 +209,40 @@ class HistoryReport(Shape):
     """by what put models to sleep, most given back first"""
     gpus: list[GpuEnergy]
     """those of which NVML told energy or power"""
+
+
+class TimelineModel(Shape):
+    """What one model was in, as it is drawn."""
+
+    model: str
+    """its name"""
+    runs: list[list[int]]
+    """[second of the span, index into `states`, index into `causes`]: so it is until the next run begins"""
+
+
+class TimelineGpu(Shape):
+    """What was in use on one GPU, as it is drawn."""
+
+    gpu: str
+    """its uuid"""
+    points: list[list[int]]
+    """[second of the span, bytes]: so it is until the next point; of a step the most"""
+
+
+class Timeline(Shape):
+    """A span of time as it is drawn."""
+
+    since: Time
+    """its begin: what seconds are counted from"""
+    until: Time
+    """its end"""
+    step_s: int
+    """how fine it is"""
+    states: list[str]
+    """words for states: "awake", "asleep 1", "asleep 2", …; "" for what is not on record"""
+    causes: list[str]
+    """words for causes: "rule nap", "request alice", …; "" where it was found so"""
+    models: list[TimelineModel]
+    """by name"""
+    gpus: list[TimelineGpu]
+    """by uuid"""

@@ -84,6 +84,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/history": lambda client: client.history(["chat", "emb*"], since="2025-12-31T00:00:00+01:00", limit=5),
     "GET /v1/history/buckets": lambda client: client.history_buckets(step_s=7200),
     "GET /v1/history/report": lambda client: client.report(["chat"]),
+    "GET /v1/history/timeline": lambda client: client.timeline(["chat"], step_s=10),
+    "POST /v1/ui/tokens": lambda client: client.ui_token(role="viewer", ttl_s=60),
     "POST /v1/reload": lambda client: client.reload(),
     "GET /healthz": lambda client: client.healthz(),
     "GET /readyz": lambda client: client.readyz(),

@@ -58,12 +58,15 @@ class Terminal:
         self._process, self._ours, self.shown = process, ours, ""
 
     @classmethod
-    async def open(cls, *words: str, columns: int = 80, **environ: str) -> Terminal:
+    async def open(cls, *words: str, columns: int = 80, program: str | None = None, **environ: str) -> Terminal:
+        """Start sleepctl with these words; `program`: Python that does so in its own way."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         os.set_blocking(ours, False)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _TAKE_TERMINAL, *SLEEPCTL, *words),
+            *(sys.executable, "-c", _TAKE_TERMINAL),
+            *(SLEEPCTL if program is None else (sys.executable, "-c", program)),
+            *words,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -43,7 +43,9 @@ async def test_bash_offers_verbs_options_models_and_commands(daemon: FakeDaemon)
         (("sleepctl", "--socket", "/nowhere", "wa"), {"wake"}),
         (
             ("sleepctl", "wake", ""),
-            models | {option.flag for verb in VERBS[1:2] for option in verb.options} | {"--json", "--socket", "--help"},
+            models
+            | {option.flag for verb in VERBS if verb.name == "wake" for option in verb.options}
+            | {"--json", "--socket", "--help"},
         ),
         (("sleepctl", "wake", "q"), {"qwen3-32b"}),
         (("sleepctl", "sleep", "--l"), {"--level"}),

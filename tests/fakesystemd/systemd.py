@@ -49,6 +49,9 @@ class Unit:
     process: Process | None = None
     starts: int = 0
     job: tuple[int, str] | None = None
+    began_s: float = 0.0
+    left_s: float = 0.0
+    """When it last began to start, and last left the active state, by the wall clock."""
     stop_s: float = 0.0
     """How long its stop takes before the process is killed."""
     leftovers: list[Process] = field(default_factory=list)
@@ -98,6 +101,7 @@ class FakeSystemd:
                 return
             unit.process = unit.spawn()
             unit.starts += 1
+            unit.began_s = time.time()
             unit.active, unit.sub, unit.result = "active", "running", "success"
 
     def stop(self, unit: Unit, result: str = "success") -> None:
@@ -105,6 +109,8 @@ class FakeSystemd:
         with self._lock:
             if unit.active in ("inactive", "failed"):
                 return
+            if unit.active == "active":
+                unit.left_s = time.time()
             unit.active, unit.sub = "deactivating", "stop-sigterm"
             process = unit.process
         time.sleep(unit.stop_s)
@@ -130,7 +136,7 @@ class FakeSystemd:
                     if u.active == "active" and u.process and u.process.poll() is not None
                 ]
                 for unit in dead:
-                    unit.process, unit.result = None, "signal"
+                    unit.process, unit.result, unit.left_s = None, "signal", time.time()
                     unit.active, unit.sub = ("activating", "auto-restart") if unit.restarts else ("failed", "failed")
                     if unit.restarts:
                         threading.Timer(RESTART_S, self._restart, (unit,)).start()
@@ -186,6 +192,8 @@ class FakeSystemd:
             "UnitFileState": ("s", unit.file_state),
             "InvocationID": ("ay", bytes([unit.starts]) * 16 if unit.starts else b""),
             "MainPID": ("u", main),
+            "InactiveExitTimestamp": ("t", int(unit.began_s * 1e6)),
+            "ActiveExitTimestamp": ("t", int(unit.left_s * 1e6)),
             "ControlGroup": ("s", f"/system.slice/{unit.name}" if main else ""),
         }
         return Variant(*known[name])

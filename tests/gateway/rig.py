@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sleepd.annex import Annex
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Known, ModelSpec, Now, Settings
@@ -224,6 +225,7 @@ class Rig:
         self.root, self.settings = root, settings or GatewaySettings()
         self.daemon = FakeDaemon()
         self.servers: dict[str, Server] = {}
+        self.annex: Annex | None = None
         self._access = access
         self._open = AsyncExitStack()
         self._count = 0
@@ -231,7 +233,7 @@ class Rig:
     async def __aenter__(self) -> Rig:
         import socket
 
-        self.gateway = Gateway(self.daemon, self.settings, self._access_of)
+        self.gateway = Gateway(self.daemon, self.settings, self._access_of, annex=self.annex)
         self.path = self.root / "g.sock"
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.path))

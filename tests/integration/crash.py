@@ -125,7 +125,8 @@ def kill_in(transition: Transition, host: Host, version: str, moment: str, numbe
 
 
 def _died(plot: Plot, goal: dict[str, str]) -> bool:
-    """Whether the daemon ended, rather than the transition. Only what the daemon says last decides."""
+    """Whether the daemon ended, rather than the transition. Only what the daemon says last decides: a transition that
+    ended well is told before its last commit, and whoever asks for something then is answered after it."""
     child = plot.daemon.child
 
     def ended() -> str:
@@ -137,9 +138,18 @@ def _died(plot: Plot, goal: dict[str, str]) -> bool:
             return ""
         states = {m["name"]: m["state"] for m in status["models"]}
         there = all(states[name] == state for name, state in goal.items()) and states["a"] not in ("waking", "unknown")
-        return "done" if not status["tasks"] and there and not any(m["queued"] for m in status["models"]) else ""
+        done = not status["tasks"] and there and not any(m["queued"] for m in status["models"])
+        return "done" if done and _is_answered(plot) else ""
 
     return wait_until(ended, "the daemon to die, or the transition to end", SETTLE_S) == "died"
+
+
+def _is_answered(plot: Plot) -> bool:
+    """Whether the daemon outlives a turn in which nothing of the transition happens."""
+    try:
+        return plot.daemon.client.unpin("a").status == 200
+    except (DaemonUnreachable, HTTPException, ConnectionError):
+        return False
 
 
 def settle(plot: Plot) -> None:

@@ -119,3 +119,16 @@ def test_a_damaged_file_is_set_aside_and_a_newer_one_is_left_alone(host: Host) -
     with pytest.raises(ApiProblem, match="version 99") as refused:
         daemon.client.history()
     assert (refused.value.kind, refused.value.status) == ("failed", 503)
+
+
+def test_a_report_of_what_really_happened_is_a_page(host: Host) -> None:
+    host.configure("chat")
+    host.start_servers("chat")
+    daemon = host.start_daemon()
+    daemon.client.sleep("chat")
+    daemon.client.wake("chat")
+    wait_until(lambda: "awake for " in sleepctl(host, "report", "--html", "-"), "history to be written")
+    page = sleepctl(host, "report", "--html", "-")
+    assert "operator" in page.partition("By what put models to sleep")[2]
+    assert "GPU 0: " in page
+    assert "<script" not in page

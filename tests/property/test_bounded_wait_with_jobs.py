@@ -20,7 +20,7 @@ LASTS_S = 20.0
 TTL_S = 30.0
 GRACE_S = 35.0
 """A killed job's room returns 30 s after its stream broke."""
-PAUSE_S = 15.0
+PAUSE_S, DOWN_S = 15.0, 5.0
 PLAYED_S = 900.0
 UID = 1000
 
@@ -119,6 +119,7 @@ def test_models_and_jobs_are_all_served_within_a_bounded_time(seed: int) -> None
         stage.later(random.uniform(0.0, 30.0), job.ask)
     for at_s in (random.uniform(20.0, 100.0), random.uniform(150.0, 250.0)):
         stage.later(at_s, stage.daemon.die)
+        stage.later(at_s + DOWN_S, stage.daemon.start)
     stage.time.run_until(stage.time.now() + PLAYED_S)
 
     # Each job before another lasts so long, and what everybody else does in between is what it is without jobs.

@@ -267,3 +267,39 @@ def test_f56_two_models_wanted_in_turn_on_one_gpu() -> None:
         assert (host.state(name), host.state(other)) == (State.AWAKE, State.ASLEEP_L1)
         assert host.serves_right(name)
     assert host.stage.host.refused == 0
+
+
+def reset(host: Host) -> None:
+    """An operator takes it back without a restart."""
+    host.stage.ask_reset("m0")
+    host.run(20.0)
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 8])
+def test_f1_an_engine_left_half_awake_is_known_by_its_bytes_and_not_woken_again(blocks: int) -> None:
+    """Up to 0.27 the next wake maps twice what is mapped already; from 0.28 on it does not, and brings the rest."""
+    for version, repairs in (("0.22.1", False), ("0.26.0", False), ("0.28.0", True)):
+        host = Host(version)
+        host.sleep()
+        host.engine().arm(Fault("fail_wake", blocks=blocks, times=9))
+        host.wake()
+        host.engine().disarm()
+        reset(host)
+        if repairs:
+            assert host.wake().kind is AnswerKind.DONE
+            assert host.serves_right()
+        else:
+            assert (host.state(), host.failure()) == (State.FAILED, "half_way")
+            host.wake()
+            assert host.engine().snapshot().http_requests[("/wake_up", "POST", "5xx")] == 1
+
+
+@pytest.mark.parametrize("version", ["0.16.0", "0.22.1", "0.26.0"])
+def test_f3_an_engine_left_half_asleep_is_known_by_its_bytes(version: str) -> None:
+    host = Host(version)
+    for _ in range(2):
+        host.engine().arm(Fault("fail_sleep", blocks=6))
+        host.sleep()
+        assert host.state() is State.FAILED
+        reset(host)
+        assert (host.state(), host.failure()) == (State.FAILED, "half_way")

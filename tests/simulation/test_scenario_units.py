@@ -19,6 +19,7 @@ from sleepd.sim.scenario.invariants import EVERY_COMMIT, EVERY_TURN, check
 from sleepd.sim.scenario.play import play
 from sleepd.sim.scenario.script import Act, Script
 from sleepd.sim.scenario.stage import Stage
+from sleepd.sim.vllm_faults import Fault
 
 MODEL = CastModel("m0", "0.32.0", (0,), weights_gib=16, kv_gib=30, controlled=True, kills_all=False, load_s=3.0)
 SETTLED_S = 20.0
@@ -44,7 +45,7 @@ class Rig:
             if self._left == 0:
                 upsets = self.stage.daemon.upsets
                 upsets.die_before_commit, upsets.die_after_commit = self._before, not self._before
-                self.stage.later(1.0, self.stage.daemon.start)
+                self.stage.later(self._down_s, self.stage.daemon.start)
             commit(*args)
 
         self.stage.daemon._commit = counted  # type: ignore[method-assign]
@@ -53,8 +54,8 @@ class Rig:
         check(stage, EVERY_TURN)
         check(stage, EVERY_COMMIT)
 
-    def aim(self, n: int, *, before: bool) -> None:
-        self._left, self._before, self.commits = n, before, 0
+    def aim(self, n: int, *, before: bool, down_s: float = 1.0) -> None:
+        self._left, self._before, self._down_s, self.commits = n, before, down_s, 0
 
     def run(self, seconds: float) -> None:
         self.stage.time.run_until(self.stage.time.now() + seconds)
@@ -109,6 +110,28 @@ def test_a_stop_and_a_start_that_a_person_asked_for(n: int, before: bool) -> Non
             rig.run(20.0)
         assert rig.state is asked
     assert_serves(rig)
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("before", [True, False])
+def test_what_a_person_stopped_while_no_daemon_ran_stays_stopped(n: int, before: bool) -> None:
+    """In the middle of a restart that only a person's `systemctl stop` could take the place of."""
+    rig = Rig(version="0.26.0")
+    rig.stage.servers["m0"].engine.arm(Fault("fail_sleep", blocks=2))  # type: ignore[union-attr]
+    rig.aim(n, before=before, down_s=60.0)
+    rig.stage.ask_sleep("m0", 1)
+    rig.run(30.0)
+    assert not rig.stage.daemon.alive
+    stopped = rig.unit.active == "active"
+    if stopped:
+        rig.stage.account.stopped_by_person.add("m0")
+        rig.stage.manager.stop(rig.unit)
+    rig.run(120.0)
+    if stopped:
+        assert rig.state is State.STOPPED
+        assert rig.unit.active == "inactive"
+    else:
+        assert_serves(rig)
 
 
 def test_those_commits_are_all_there_are() -> None:

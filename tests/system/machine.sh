@@ -3,13 +3,15 @@
 #   machine.sh up            boot it
 #   machine.sh exec CMD...   run CMD in it as root, outside any unit; its environment is empty but for words like A=B first
 #   machine.sh down          kill it and leave nothing behind
-# MACHINE: its name, for several at once. MACHINE_DEBS: .deb files unpacked over its files. MACHINE_BIND: what else of
-# this machine it sees, "source:target[:ro] ...". MACHINE_LIMIT_S: it is killed after so many seconds, whatever happens.
+# MACHINE: its name, for several at once. MACHINE_TREE: the tree of which it is a view, where not of this machine's own.
+# MACHINE_DEBS: .deb files unpacked over its files. MACHINE_BIND: what else of this machine it sees, "source:target[:ro]
+# ...". MACHINE_LIMIT_S: it is killed after so many seconds, whatever happens.
 #
 # Needs root and util-linux. Works beside cgroup v1, within a container that may unshare, and where PID 1 is no systemd.
 set -euo pipefail
 self=$(readlink -f "$0")
-export MACHINE=${MACHINE:-sleepd} MACHINE_DEBS=${MACHINE_DEBS:-} MACHINE_BIND=${MACHINE_BIND:-}
+export MACHINE=${MACHINE:-sleepd} MACHINE_TREE=${MACHINE_TREE:-/}
+export MACHINE_DEBS=${MACHINE_DEBS:-} MACHINE_BIND=${MACHINE_BIND:-}
 HERE=/run/sleepd-tests/$MACHINE
 ROOT=$HERE/root
 
@@ -55,7 +57,7 @@ boot() {
   # Upper and work on a tmpfs of their own: overlayfs refuses those that lie inside its lower layer.
   mount -t tmpfs -o mode=755 machine "$ROOT"
   mkdir "$ROOT"/{up,work,root}
-  mount -t overlay -o "lowerdir=/,upperdir=$ROOT/up,workdir=$ROOT/work" overlay "$ROOT/root"
+  mount -t overlay -o "lowerdir=$MACHINE_TREE,upperdir=$ROOT/up,workdir=$ROOT/work" overlay "$ROOT/root"
   for deb in $MACHINE_DEBS; do
     # A plain dpkg-deb -x would put a directory in the place of the link /lib.
     dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$ROOT/root" --keep-directory-symlink

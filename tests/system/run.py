@@ -1,8 +1,9 @@
 """Runs the tests of this folder within a real systemd: `run.py [--real-vllm] [-- WORDS FOR PYTEST]`.
 
 Boots throw-away machines (machine.sh), one with this system's own systemd and one with a newer one, puts into each what
-`make install` installs, and runs pytest in there. Needs root, unshare with cgroup2, and Debian 12's packages systemd,
-dbus, polkitd, iproute2 and procps; without them it says why and ends with 0, or with 1 where SLEEPD_SYSTEMD=required.
+`make install` installs (with real servers: the package of `make deb`), and runs pytest in there. Needs root, unshare
+with cgroup2, and Debian 12's packages systemd, dbus, polkitd, iproute2 and procps; without them it says why and ends
+with 0, or with 1 where SLEEPD_SYSTEMD=required.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> int:
     if missing := find_missing():
         print(f"system tests cannot run here: {missing}", file=sys.stderr)
         return 1 if os.environ.get("SLEEPD_SYSTEMD") == "required" else 0
-    tree = install()
+    installed = find_package() if options.real_vllm else install()
     library = build(CACHE / "nvml")
     names = (options.only or "own",) if options.only or options.real_vllm else ("own", "newer")
     versions = {name: fetch_newer() if name == "newer" else "" for name in names}
@@ -49,7 +50,7 @@ def main() -> int:
     running = {}
     try:
         for name, debs in versions.items():
-            running[name] = start(name, debs, tree, library, words)
+            running[name] = start(name, debs, installed, library, words)
         return max([report(name, process) for name, process in running.items()])
     finally:
         for name, process in running.items():
@@ -75,8 +76,9 @@ def find_missing() -> str:
 def install() -> Path:
     """What `make install` installs, for the machine's own Python, made anew where anything of it changed."""
     tree, digest = CACHE / "tree", hashlib.sha256()
-    sources = [*(ROOT / "sleepd").rglob("*"), *(ROOT / "systemd").rglob("*"), *(ROOT / "etc").rglob("*")]
-    sources += [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    folders = ("sleepd", "systemd", "packaging", "etc", "docs", "examples")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    sources += [*ROOT.glob("requirements*.txt"), *ROOT.glob("*.md"), ROOT / "pyproject.toml"]
     for path in sorted(sources):
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"{path}\0".encode() + path.read_bytes())
@@ -86,10 +88,16 @@ def install() -> Path:
     mark.unlink(missing_ok=True)
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
-    pip = {**os.environ, "PIP": f"{sys.executable} -m pip"}
-    subprocess.run([ROOT / "systemd" / "install.sh", tree, PYTHON], env=pip, check=True)
+    builder = {**os.environ, "BUILDER": sys.executable}
+    subprocess.run([ROOT / "packaging" / "install.sh", tree, PYTHON], env=builder, check=True)
     mark.write_text(digest.hexdigest())
     return tree
+
+
+def find_package() -> Path:
+    """The Debian package that `make deb` left."""
+    (found,) = (ROOT / "dist").glob("sleepd_*.deb")
+    return found
 
 
 def fetch_newer() -> str:
@@ -119,7 +127,7 @@ def binds() -> Iterator[str]:
             yield f"{path}:{path}"
 
 
-def start(name: str, debs: str, tree: Path, library: Path, words: list[str]) -> subprocess.Popen[str]:
+def start(name: str, debs: str, installed: Path, library: Path, words: list[str]) -> subprocess.Popen[str]:
     """Boot the machine, install, and begin the tests."""
     environ = environment(name, debs)
     began_s = time.monotonic()
@@ -127,7 +135,8 @@ def start(name: str, debs: str, tree: Path, library: Path, words: list[str]) -> 
     asked = [MACHINE, "exec", "systemctl", "show", "--value", "--property=Version"]
     version = subprocess.run(asked, env=environ, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     print(f"{name} systemd, {version}, is up after {time.monotonic() - began_s:.1f} s", flush=True)
-    copy = f"cp -a --no-preserve=ownership {tree}/. / && install -D {library} /opt/nvml/{library.name}"
+    way = f"dpkg -i {installed}" if installed.is_file() else f"cp -a --no-preserve=ownership {installed}/. /"
+    copy = f"{way} && install -D {library} /opt/nvml/{library.name}"
     subprocess.run([MACHINE, "exec", "sh", "-c", copy], env=environ, check=True)
     inside = ["PYTHONDONTWRITEBYTECODE=1", f"SLEEPD_MACHINE={name}", f"HOME={os.environ.get('HOME', '/root')}"]
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", *words]

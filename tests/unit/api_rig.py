@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome
+from sleepd.api.access import Peer, Role
+from sleepd.api.daemon import Ask, EventsRead, NotAwake, ReloadOutcome, UiToken
 from sleepd.api.ring import EventRing
 from sleepd.api.server import ApiServer, start_api
 from sleepd.core.commands import Answer, AnswerKind
@@ -29,6 +30,7 @@ from sleepd.core.wishes import HoldAsked, HoldEnded, ReservationAsked, Reservati
 from sleepd.core.world import World
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
 from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
+from sleepd.history.timeline import GpuLine, Timeline
 
 WALL_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 MONO_S = 5_000.0
@@ -109,6 +111,12 @@ class FakeHistory:
         spent = Spent(1800.0, 1700.0, 100.0, 0.0, 1700.0 * 58 * GIB, 2, 1, 1, 3.6e5)
         return (Bucket(int(WALL_S) - 3600, "chat", Counts(30, 29, 21000, 4400), spent),)
 
+    async def timeline(self, span: Span, step_s: int) -> Timeline:
+        self._hear(span)
+        runs = ((0, "awake", ""), (1100, "asleep 1", "rule nap"))
+        gpus = (GpuLine(GPU, ((0, 60 * GIB), (1100, 2 * GIB))),)
+        return Timeline(WALL_S - 2000, WALL_S, step_s, (("chat", runs),), gpus)
+
     async def report(self, span: Span) -> Report:
         self._hear(span)
         chat = Totals(Counts(300, 290, 210_000, 44_000), Spent(9e4, 8e4, 99.0, 5.0, 8e4 * 58 * GIB, 9, 1, 2, 3.6e6))
@@ -142,6 +150,7 @@ class FakeDaemon:
         self.ended = [TaskEnded(slept, "asleep at level 1", WALL_S - 40, 10.0, True)]
         self.detached: list[tuple[str, int]] = []
         self.history = FakeHistory()
+        self.has_page = True
 
     def now(self) -> Now:
         return Now(MONO_S, WALL_S + self.wall_offset_s)
@@ -277,6 +286,9 @@ class FakeDaemon:
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return ("text/plain; version=0.0.4; charset=utf-8", b"# HELP rig rig\n# TYPE rig gauge\nrig 1.0\n")
+
+    def let_in(self, peer: Peer, role: Role, ttl_s: float) -> UiToken | None:
+        return UiToken("a-token", role, WALL_S + ttl_s, ("http://127.0.0.1:9800/ui",)) if self.has_page else None
 
     async def reload(self) -> ReloadOutcome:
         return self.outcome

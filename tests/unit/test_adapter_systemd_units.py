@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -70,8 +71,12 @@ async def test_a_unit_is_started_and_stopped_and_seen(systemd, units):
     running = await seen(units)
     assert (running.active, running.sub, running.main_pid) == ("active", "running", unit.process.pid)
     assert (running.invocation, running.control_group) == ("01" * 16, f"/system.slice/{NAME}")
+    before_wall_s = time.time()
     assert (await units.order(NAME, UnitOrder.STOP, timeout_s=LIMIT_S)).end is JobEnd.DONE
     stopped = await seen(units)
+    assert (running.left_wall_s, before_wall_s <= stopped.left_wall_s <= time.time()) == (0.0, True)
+    unit.began_s = time.time()
+    assert (await seen(units)).left_wall_s == 0.0, "of a start before"
     assert stopped.is_over
     assert stopped.is_stopped_on_purpose
     assert stopped.pids == ()

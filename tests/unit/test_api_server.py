@@ -271,14 +271,13 @@ async def test_closing_ends_streams_and_takes_the_socket_away(tmp_path: Path) ->
 
 async def test_roles_follow_a_reload(tmp_path: Path) -> None:
     from sleepd.api.access import Access, Peer, Role
-    from sleepd.api.server import _SHARED
 
     async with serving(FakeDaemon(), tmp_path / "s") as server:
         stranger = Peer(54_321, frozenset({54_321}))
-        assert server._app[_SHARED].access.role_of(stranger) is Role.VIEWER
+        assert server._judge.access.role_of(stranger) is Role.VIEWER
         server.grant({"operator": ["54321"]})
-        assert server._app[_SHARED].access.role_of(stranger) is Role.OPERATOR
-        assert isinstance(server._app[_SHARED].access, Access)
+        assert server._judge.access.role_of(stranger) is Role.OPERATOR
+        assert isinstance(server._judge.access, Access)
 
 
 def test_a_stale_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:

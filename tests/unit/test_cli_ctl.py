@@ -122,10 +122,9 @@ async def test_a_report_becomes_a_page_of_its_own(daemon: FakeDaemon, tmp_path: 
     assert (written.code, written.out, written.err) == (0, "", "")
     page = file.read_text(encoding="utf-8")
     assert "given back: 1,288.9 GiB-hours of GPU memory" in page
-    assert "asleep at level 1" in page
-    assert "rule nap, frees 58GiB" in page
-    assert "failed: no answer" in page
-    assert "GPU 0: 62GiB of 80GiB at most" in page
+    assert "1 model from " in page
+    assert "rule nap" in page
+    assert "GPU 0: 60GiB of 80GiB at most" in page
     whole, _, answer = shown.out.partition("</html>\n")
     assert whole.startswith("<!doctype html>")
     assert json.loads(answer)["total"]["wakes"] == 9

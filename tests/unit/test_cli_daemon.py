@@ -60,8 +60,7 @@ def test_demo_and_fake_vllm_bring_their_own_options(monkeypatch: pytest.MonkeyPa
         add_arguments=lambda parser: parser.add_argument("--speed", type=int), run=lambda options: options.speed
     )
     fake = SimpleNamespace(
-        add_parser=lambda commands: commands.add_parser("fake-vllm").add_argument("--port", type=int),
-        run=lambda options: options.port,
+        add_arguments=lambda parser: parser.add_argument("--port", type=int), run=lambda options: options.port
     )
     monkeypatch.setitem(sys.modules, "sleepd.sim.demo", demo)
     monkeypatch.setitem(sys.modules, "sleepd.cli.fake_vllm", fake)

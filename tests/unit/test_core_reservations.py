@@ -13,11 +13,13 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Now, Settings
+from sleepd.core.plan import Plan, Verb, step_of
 from sleepd.core.record import Hold
 from sleepd.core.records import ReservationDropped, ReservationSaved, Saved
 from sleepd.core.reservation import RESERVATIONS_LIMIT
 from sleepd.core.rules import AwakeFor, IdleFor
 from sleepd.core.seen import GpuSeen
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.wishes import CallerGone, ReservationAsked, ReservationDetached, ReservationEnded, WakeAsked
 
@@ -76,6 +78,21 @@ def test_bytes_that_are_free_are_granted_at_once_recorded_and_told():
     assert wants_processes(turn.world), "what the job takes is told from what servers take"
 
 
+@pytest.mark.parametrize(("kind", "waits"), [(TaskKind.SLEEP, True), (TaskKind.START, True), (TaskKind.WAKE, False)])
+def test_bytes_that_are_free_wait_for_whoever_minds_that_a_job_takes_them(kind, waits):
+    """vLLM takes a neighbour's allocation for a sleep that freed nothing, and measures itself wrongly at its start."""
+    state = {TaskKind.SLEEP: State.FALLING_ASLEEP, TaskKind.START: State.STARTING}.get(kind, State.WAKING)
+    plan = Plan((step_of({TaskKind.SLEEP: Verb.SLEEP_L1, TaskKind.START: Verb.AWAIT_HEALTH}.get(kind, Verb.WAKE)),))
+    task = Task(1, "a", kind, 1, Cause(CauseKind.RULE, "nap"), plan, NOW.mono_s, claims={"GPU-0"}, running=True)
+    made = with_free(75, record(life=Life(state, Weights.OFFLOADED)), tasks={"a": task})
+    turn = play(made, ask(gib=10))
+    assert turn.world.reservations["r"].granted is not waits
+    if waits:
+        assert turn.world.reservations["r"].waits_for == "a, which is on its way"
+        over = replace(turn.world, tasks={}, models={"a": record(life=ASLEEP)})
+        assert play(over, reading({1: 2}, at=later(1.0)), now=later(1.0)).world.reservations["r"].granted
+
+
 def test_a_model_steps_aside_until_the_bytes_are_seen_free():
     turn = play(with_free(40, record()), ask(gib=60))
     assert turn.world.tasks["a"].cause == Cause(CauseKind.RESERVATION, "r")
@@ -108,6 +125,16 @@ def test_a_wake_that_would_break_it_is_refused_with_its_reason_and_a_request_wai
     assert over.world.tasks["a"].cause.kind is CauseKind.REQUEST
 
 
+@pytest.mark.parametrize(("reserved_gib", "took_gib", "waits"), [(60, 0, 1), (60, 20, 1), (60, 70, 1), (20, 70, 0)])
+def test_a_request_waits_for_what_a_job_took_of_its_reservation_and_not_for_more(reserved_gib, took_gib, waits):
+    """It comes back when the reservation ends; what the job took beyond is nobody's to wait for."""
+    made = granted(record(life=ASLEEP), gib=reserved_gib, free=78).world
+    refused = wished(made, 2, {1: 2, JOB_PID: took_gib}, 0.1)
+    assert answers(refused) == [(2, AnswerKind.REFUSED, "reserved" if waits else "no_room")]
+    request = wished(made, 3, {1: 2, JOB_PID: took_gib}, 0.1, cause=CauseKind.REQUEST)
+    assert len(request.world.models["a"].waiters) == waits
+
+
 def test_a_wake_that_fits_beside_it_goes_ahead():
     made = granted(record(life=ASLEEP), gib=40, free=78).world
     turn = wished(made, 2, {1: 2}, 0.1)
@@ -118,7 +145,7 @@ def test_a_job_that_has_its_bytes_is_not_asked_for_them_twice():
     made = granted(record(life=ASLEEP), gib=40, free=78).world
     fits = wished(made, 2, {1: 2, JOB_PID: 40}, 1.0)
     assert fits.world.tasks["a"].kind == "wake", "38 GiB are free, 28 wanted, and nothing is left of the reservation"
-    assert answers(wished(made, 2, {1: 2, JOB_PID: 60}, 1.0)) == [(2, AnswerKind.REFUSED, "no_room")]
+    assert answers(wished(made, 2, {1: 2, JOB_PID: 60}, 1.0)) == [(2, AnswerKind.REFUSED, "reserved")]
 
 
 def test_what_the_job_holds_already_counts_as_its_own():

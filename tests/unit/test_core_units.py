@@ -532,14 +532,48 @@ def test_a_persons_stop_is_of_whatever_start_runs():
     assert order(turn).invocation == ""
 
 
-@pytest.mark.parametrize(("invocation", "left"), [("2", State.STOPPED), ("1", State.STARTING)])
-def test_what_ran_anew_and_was_stopped_while_the_daemon_was_gone_is_a_persons_stop(invocation, left):
-    """Of the start that a restart was to end nobody can tell afterwards who stopped it; a later one was not ours."""
-    cause, intent = Cause(CauseKind.RECOVERY, "a failure"), Intent("pst:1", None, invocation="1")
+@pytest.mark.parametrize(
+    ("invocation", "ended_s", "left"),
+    [
+        ("2", 1.0, State.STOPPED),
+        ("1", 1.0, State.STARTING),
+        ("1", 301.0, State.STARTING),
+        ("1", None, State.STARTING),
+        ("1", 200.0, State.STOPPED),
+        ("1", -30.0, State.STOPPED),
+        ("1", 900.0, State.STOPPED),
+    ],
+)
+def test_who_stopped_a_unit_while_the_daemon_was_gone_is_told_by_its_start_and_by_when(invocation, ended_s, left):
+    """A later start than the one to be ended was not ours to stop. That one was, if it ended right after a daemon had
+    ordered it; where systemd forgot when, it counts as ours."""
+    ordered = (NOW.wall_s, NOW.wall_s + 300.0)
+    cause, intent = Cause(CauseKind.RECOVERY, "a failure"), Intent("pst:1", None, (), 0.0, None, "1", ordered)
     resumed = Task(3, "a", TaskKind.RESTART, 0, cause, plan_start(), NOW.mono_s, intent=intent, attempt=1, running=True)
     starting = record(life=Life(State.STARTING, Weights.LOADED), spec=UNIT, seen=GONE)
-    over = unit(replace(INACTIVE, invocation=invocation), 1.0)
+    ended_wall_s = 0.0 if ended_s is None else NOW.wall_s + ended_s
+    over = unit(replace(INACTIVE, invocation=invocation, left_wall_s=ended_wall_s), 1.0)
     evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=over, stopped_before=True)
     made = replace(world(starting), tasks={"a": resumed})
     turn = play(made, StepEnded("a", 3, 0, StepEnd.DONE, evidence), at_s=1.0)
     assert (state(turn), turn.world.models["a"].stopped) == (left, None)
+
+
+@pytest.mark.parametrize(("by", "left"), [(CauseKind.REQUEST, State.STOPPED), (CauseKind.OPERATOR, State.STARTING)])
+def test_what_was_started_and_stopped_before_our_start_began_is_started_for_a_person_alone(by, left):
+    intent = Intent("pst:1", None, invocation="1")
+    begun_at = Task(
+        3, "a", TaskKind.START, 0, Cause(by, "alice"), plan_start(), NOW.mono_s, intent=intent, running=True
+    )
+    starting = record(life=Life(State.STARTING, Weights.LOADED), spec=UNIT, seen=GONE)
+    over = unit(replace(INACTIVE, invocation="2"), 1.0)
+    evidence = Evidence(None, "", NOW.mono_s + 1.0, NOW.mono_s + 1.0, unit=over, stopped_before=True)
+    made = replace(world(starting), tasks={"a": begun_at})
+    turn = play(made, StepEnded("a", 3, 0, StepEnd.DONE, evidence), at_s=1.0)
+    assert state(turn) is left
+
+
+def test_a_start_leaves_alone_what_somebody_started_since_it_was_last_seen():
+    made = world(stopped(stopped=BY_RULE), free=70 * GIB)
+    turn = play(made, WAKE_IT)
+    assert (order(turn).step.verb, order(turn).invocation) == (Verb.END_UNIT, "1")

@@ -22,14 +22,14 @@ SPEC = EngineSpec(weights_bytes=8, kv_bytes=20, residual_bytes=1, timing=Timing(
 CHAT = {"model": "tiny-a", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
 ENTRY = (
     "import argparse, sys; from sleepd.cli import fake_vllm; p = argparse.ArgumentParser(); "
-    "fake_vllm.add_parser(p.add_subparsers(required=True)); a = p.parse_args(); sys.exit(a.run(a))"
+    "fake_vllm.add_arguments(p); sys.exit(fake_vllm.run(p.parse_args()))"
 )
 
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    fake_vllm.add_parser(parser.add_subparsers(required=True))
-    return parser.parse_args(["fake-vllm", *words])
+    fake_vllm.add_arguments(parser)
+    return parser.parse_args(words)
 
 
 async def test_a_unix_socket_and_its_control_socket(tmp_path):
@@ -146,7 +146,7 @@ async def test_a_claim_on_several_gpus_is_all_or_nothing(tmp_path):
 
 async def test_the_command_line_serves_until_sigterm_and_exits_0(tmp_path):
     book = Ledger.create(tmp_path / "gpus", [LedgerGpu("GPU-0", 100 * 2**30)])
-    command = [sys.executable, "-c", ENTRY, "fake-vllm", "--port", "0", "--version", "0.22.1"]
+    command = [sys.executable, "-c", ENTRY, "--port", "0", "--version", "0.22.1"]
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *command, "--ledger", str(tmp_path / "gpus"), "--gpu", "0", stdout=asyncio.subprocess.PIPE
@@ -200,12 +200,12 @@ def test_bad_arguments_are_refused_in_words(words, problem, capsys):
 
 def test_what_stands_in_the_way_of_a_start_is_said(tmp_path, capsys):
     args = parse("--port", "0", "--ledger", str(tmp_path))
-    assert args.run(args) == 1
+    assert fake_vllm.run(args) == 1
     assert "wanted a GPU ledger in" in capsys.readouterr().err
     Ledger.create(tmp_path, [LedgerGpu("GPU-0", 2**30)])
     args = parse("--port", "0", "--ledger", str(tmp_path), "--gpu", "3")
-    assert args.run(args) == 1
+    assert fake_vllm.run(args) == 1
     assert "wanted GPU 3, found [0]" in capsys.readouterr().err
     args = parse("--port", "0", "--ledger", str(tmp_path))
-    assert args.run(args) == 1
+    assert fake_vllm.run(args) == 1
     assert "out of memory" in capsys.readouterr().err

@@ -100,6 +100,22 @@ def test_another_start_than_the_one_to_be_ended_is_left_alone():
     assert outside.ordered == []
 
 
+def test_what_is_left_of_another_start_that_is_over_too_is_killed():
+    left = replace(OVER, invocation="2", active="failed", sub="failed", pids=(11,))
+    outside = Outside(units=(left, left, OVER), held=({11: 40 * GIB}, {}))
+    end, _ = outside.run(Verb.END_UNIT, invocation="1")
+    assert (end, outside.ordered) == (StepEnd.DONE, [UnitOrder.KILL])
+
+
+def test_what_was_started_and_stopped_again_before_it_is_not_started():
+    """By a daemon that died right after its order, and a person since."""
+    outside = Outside(units=(replace(OVER, invocation="2"),))
+    end, evidence = outside.run(Verb.START_UNIT, invocation="1")
+    assert (end, outside.ordered) == (StepEnd.BROKEN_OFF, [])
+    assert evidence.detail == "vllm@a.service was started and stopped again"
+    assert Outside(units=(OVER,)).run(Verb.START_UNIT, invocation="1")[0] is StepEnd.DONE
+
+
 def test_carried_out_again_it_stops_nothing_that_is_over():
     outside = Outside(units=(OVER,))
     assert outside.run(Verb.END_UNIT)[0] is StepEnd.DONE

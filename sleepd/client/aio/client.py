@@ -91,6 +91,17 @@ class AsyncClient:
         """Return a span in steps of whole hours; without `since` the last week."""
         return await self.send(asks.history("buckets", models=models, since=since, until=until, step_s=step_s))
 
+    async def timeline(
+        self,
+        models: Iterable[str] = (),
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        step_s: int | None = None,
+    ) -> Reply[history_shapes.Timeline]:
+        """Return states and bytes in use as they are drawn, in steps of `step_s`; without `since` the last hour."""
+        return await self.send(asks.history("timeline", models=models, since=since, until=until, step_s=step_s))
+
     async def report(
         self, models: Iterable[str] = (), *, since: str | None = None, until: str | None = None
     ) -> Reply[history_shapes.HistoryReport]:
@@ -165,6 +176,10 @@ class AsyncClient:
 
     async def unpin(self, name: str) -> Reply[answers.Outcome]:
         return await self.send(asks.simple(name, "unpin"))
+
+    async def ui_token(self, *, role: str = "", ttl_s: float = 300.0) -> Reply[answers.UiToken]:
+        """Return a token that lets a browser in at the page, once; `role` "": as you, but not admin."""
+        return await self.send(asks.ui_token(role, ttl_s))
 
     async def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""

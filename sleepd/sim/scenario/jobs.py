@@ -62,6 +62,9 @@ def _reserve(stage: Stage, name: str, drawn: Arguments) -> None:
         kept = daemon.world.reservations.get(job)
         if kept is None or not kept.granted or kept.gpus != gpus:
             return
+        if drawn["slowly_s"]:
+            # At the moment of its grant no transition is under way there that minds; later one may be.
+            stage.disturb(indices)
         for index in indices:
             gpu = stage.host.gpus[index]
             share = round(size * float(drawn["takes"] or 0.0))

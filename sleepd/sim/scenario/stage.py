@@ -1,7 +1,7 @@
 """What a scenario is played on: host, servers and daemon in virtual time, and an account of what became of them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -177,12 +177,16 @@ class Stage:
             self.host.end_process(pid)
             return 0
         self.servers[name].engine, self.servers[name].pid = engine, pid
-        # A server that starts takes memory under a neighbour's transition (vLLM F4, F24): its victims are not ours.
-        locked = self.time.now() == 0 or self._locked(name)
-        for other in () if locked else self.daemon.world.tasks:
-            if set(self.models[other].gpus) & set(self.models[name].gpus):
-                self.blame(other)
+        if self.time.now() and not self._locked(name):
+            self.disturb(self.models[name].gpus)
         return pid
+
+    def disturb(self, gpus: Iterable[int]) -> None:
+        """Memory is taken under neighbours' transitions (vLLM F4, F24), and the daemon could not know: its victims are
+        not ours."""
+        for other in self.daemon.world.tasks:
+            if set(self.models[other].gpus) & set(gpus):
+                self.blame(other)
 
     def _ordered(self, unit: str, order: UnitOrder) -> None:
         """The daemon orders something of a unit: what it must never do is looked at here."""

@@ -1,0 +1,41 @@
+"""The package as it was built, and a clean Debian to install it in: `make test-package` makes both and runs this."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakenvml.build import build
+from tests.package.machine import Machine
+from tests.system.run import find_missing
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CACHE = ROOT / ".cache" / "package"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("package")
+
+
+@pytest.fixture(scope="session")
+def deb() -> Path:
+    found = list((ROOT / "dist").glob("sleepd_*.deb"))
+    assert len(found) == 1, f"wanted one package in dist, found {found}; run: make test-package"
+    return found[0]
+
+
+@pytest.fixture
+def machine(deb: Path, tmp_path: Path) -> Iterator[Machine]:
+    """A machine on which nothing of sleepd is, but for the package in /srv."""
+    assert not (missing := find_missing()), missing
+    shared = tmp_path / "srv"
+    shared.mkdir()
+    shutil.copy(deb, shared)
+    with Machine(CACHE / "tree", build(CACHE / "nvml"), shared) as machine:
+        yield machine

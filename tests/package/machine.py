@@ -1,0 +1,126 @@
+"""A clean Debian with a real systemd, seen from outside: what is there came with the package, or as words from here.
+
+Two things that a machine without a GPU lacks are stood in for: the program `vllm`, by one that runs a simulated server
+with the words it is given, and NVIDIA's library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sleepd.sim.ledger import Ledger, LedgerGpu
+
+GIB = 1 << 30
+LIMIT_S = 120
+SCRIPT = Path(__file__).parents[1] / "system" / "machine.sh"
+LEDGER = Path("/srv/gpus")
+
+VLLM = r"""#!/bin/bash
+# vllm serve MODEL [--served-model-name NAME] (--uds PATH | --port PORT) [--enable-sleep-mode]: a simulated server.
+name=$2 where=() mode=(--no-sleep-mode) dev=(--no-dev-mode)
+[ "${VLLM_SERVER_DEV_MODE:-0}" != 1 ] || dev=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --served-model-name) name=$2; shift ;;
+    --uds | --port) where=("$1" "$2"); shift ;;
+    --enable-sleep-mode) mode=() ;;
+  esac
+  shift
+done
+exec sleepd fake-vllm "${where[@]}" --name "$name" "${mode[@]}" "${dev[@]}" --ledger /srv/gpus --gpu 0 \
+  --weights 16GiB --kv 15GiB --residual 1GiB --sleep-seconds 0.05 --wake-seconds 0.05
+"""
+NVML = f"""[Service]
+Environment=LD_LIBRARY_PATH=/opt/nvml SLEEPD_FAKE_NVML={LEDGER}
+ReadWritePaths={LEDGER}
+"""
+
+
+class Machine:
+    """One throw-away machine, running as long as the `with` lasts. What it sees of this one lies in /srv and /opt."""
+
+    def __init__(self, tree: Path, library: Path, shared: Path) -> None:
+        """`tree` is what it boots from; `shared` becomes /srv there, and a GPU of paper lies in it."""
+        self._gpus = shared / "gpus"
+        binds = {shared: "/srv", library.parent: "/opt/nvml:ro"}
+        self._environ = {
+            **os.environ,
+            "MACHINE": f"package-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}",
+            "MACHINE_TREE": str(tree),
+            "MACHINE_BIND": " ".join(f"{source}:{target}" for source, target in binds.items()),
+            "MACHINE_LIMIT_S": "600",
+        }
+        self._gpus.mkdir()
+        Ledger.create(self._gpus, [LedgerGpu("GPU-0000", 80 * GIB)])
+        for path in (shared, self._gpus):
+            path.chmod(0o777)
+        for path in self._gpus.iterdir():
+            path.chmod(0o666)
+
+    def __enter__(self) -> Machine:
+        subprocess.run([SCRIPT, "up"], env=self._environ, check=True)
+        self.write("/opt/vllm/bin/vllm", VLLM, mode=0o755)
+        self.write("/etc/systemd/system/sleepd.service.d/nvml.conf", NVML)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.sh("journalctl --no-pager -n 200 >&2", check=False)
+        subprocess.run([SCRIPT, "down"], env=self._environ, check=False)
+
+    def sh(self, script: str, *, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a script as root, with bash; fails, with all it said, where it ends badly."""
+        done = subprocess.run(
+            [SCRIPT, "exec", "DEBIAN_FRONTEND=noninteractive", "HOME=/root", "bash", "-euo", "pipefail", "-c", script],
+            env=self._environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{script}\n{done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def say(self, script: str, *, stdin: str = "") -> str:
+        """What the script says on stdout, without the last line break."""
+        return self.sh(script, stdin=stdin).stdout.removesuffix("\n")
+
+    def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
+        self.sh(f"install -D -m {mode:o} /dev/stdin {path}", stdin=text)
+
+    def install(self, deb: Path) -> None:
+        """Install the package, which lies in /srv; what servers leave on the GPU of paper is the daemon's to read."""
+        self.sh(f"apt-get -qq install -y --no-install-recommends /srv/{deb.name}; chgrp sleepd /srv/gpus")
+        self.sh("chmod 2777 /srv/gpus")
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The model as the API shows it."""
+        found: dict[str, Any] = json.loads(self.say(f"sleepctl --json status {name}"))["models"][0]
+        return found
+
+    def is_sleeping(self, name: str) -> bool:
+        """The word of the server itself."""
+        return '"is_sleeping":true' in self.say(f"curl -fs --unix-socket /run/vllm/{name}.sock http://a/is_sleeping")
+
+
+def repacked(deb: Path, version: str, folder: Path) -> Path:
+    """The package with a later version, in which one line of its configuration file is another."""
+    tree = folder / "repacked"
+    subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
+    control, settings = tree / "DEBIAN" / "control", tree / "etc" / "sleepd" / "sleepd.toml"
+    lines = control.read_text().splitlines()
+    control.write_text("\n".join([*(f"Version: {version}" if x.startswith("Version:") else x for x in lines), ""]))
+    settings.write_text(f"# of {version}\n{settings.read_text()}")
+    made = folder / f"sleepd_{version}.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, made], check=True, stdout=subprocess.PIPE)
+    shutil.rmtree(tree)
+    return made

@@ -1,0 +1,94 @@
+"""The Debian package's life on a clean Debian: installed, upgraded, removed, purged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.package.machine import Machine, repacked
+
+MODEL = """
+[gateway]
+listen = ["127.0.0.1:8800"]
+[model_defaults]
+gpus = ["0"]
+min_awake = "0s"
+host_ram = "1GiB"
+[models.a]
+url  = "unix:/run/vllm/a.sock"
+unit = "vllm@a.service"
+"""
+
+
+def start_server(machine: Machine) -> None:
+    """One server, and a daemon that knows it."""
+    machine.write("/etc/vllm/a.env", "MODEL=a\n")
+    machine.write("/etc/sleepd/conf.d/models.toml", MODEL)
+    machine.sh("systemctl start vllm@a.service")
+    machine.sh("until curl -fs --unix-socket /run/vllm/a.sock http://a/health; do sleep 0.1; done")
+    machine.sh("systemctl restart sleepd; until sleepctl is-awake a; do sleep 0.1; done")
+
+
+def test_without_models_it_is_ready_and_harmless_and_goes_without_a_trace(machine: Machine, deb: Path) -> None:
+    machine.install(deb)
+    assert machine.say("systemctl is-active sleepd.service sleepd.socket") == "active\nactive"
+    assert machine.say("systemctl is-enabled sleepd.service sleepd.socket") == "enabled\nenabled"
+    assert machine.sh("systemctl is-enabled sleepd-gateway.socket", check=False).stdout == "disabled\n"
+    assert machine.say("curl -fs --unix-socket /run/sleepd/sleepd.sock http://a/readyz")
+    assert machine.say("sleepd check").startswith("ok: 0 models, 2 rules from ")
+    assert machine.say("systemctl show --value -p NRestarts sleepd.service") == "0"
+    assert machine.say("getent passwd sleepd vllm | wc -l") == "2"
+    assert not machine.say("find /usr/lib/sleepd -name '*.py' ! -execdir test -d __pycache__ ';' -print")
+    assert "sleepctl wake" in machine.say("zcat /usr/share/man/man1/sleepctl.1.gz")
+    assert machine.say(". /usr/share/bash-completion/completions/sleepctl; complete -p sleepctl; dpkg -V sleepd") == (
+        "complete -F _sleepctl sleepctl"
+    )
+
+    machine.sh("apt-get -qq remove -y sleepd")
+    assert machine.say("ls /etc/sleepd") == "sleepd.toml", "what an administrator may have edited stays"
+    assert machine.say("ls -d /var/lib/sleepd /usr/lib/sleepd 2>/dev/null || true") == "/var/lib/sleepd"
+    assert machine.sh("systemctl is-active sleepd.service sleepd.socket", check=False).stdout == "inactive\ninactive\n"
+    machine.sh("apt-get -qq purge -y sleepd")
+    left = machine.say("find /etc /usr /var /run -path '*sleep[dc]*' ! -path '/etc/systemd/system/sleepd.service.d*'")
+    assert left == ""
+    assert machine.say("getent passwd sleepd vllm | wc -l") == "2", "their numbers become nobody else's"
+
+
+def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
+    machine: Machine, deb: Path, tmp_path: Path
+) -> None:
+    machine.install(deb)
+    start_server(machine)
+    machine.sh("sleepctl sleep a; sed -i '1i # mine' /etc/sleepd/sleepd.toml")
+    settings = machine.say("cat /etc/sleepd/sleepd.toml")
+    daemon, server = (machine.say(f"systemctl show --value -p MainPID {u}") for u in ("sleepd", "vllm@a"))
+
+    later = repacked(deb, "0.1.1", tmp_path / "srv")
+    asks = "while [ -e /srv/asking ]; do curl -fsS --unix-socket /run/sleepd/sleepd.sock http://a/healthz; done"
+    machine.sh(f"touch /srv/asking; ({asks}) </dev/null >/srv/answers 2>&1 &")
+    # Asked whether to take the new file: the default keeps the old one, and the new one lies beside it.
+    told = machine.say(f"dpkg -i /srv/{later.name} 2>&1", stdin="\n")
+    assert "Configuration file '/etc/sleepd/sleepd.toml'" in told
+    machine.sh("rm /srv/asking; sleepctl status")
+    assert machine.say("dpkg-query -W -f '${Version}' sleepd") == "0.1.1"
+    assert machine.say("cat /etc/sleepd/sleepd.toml") == settings
+    assert machine.say("head -1 /etc/sleepd/sleepd.toml.dpkg-dist") == "# of 0.1.1"
+    assert machine.say("cat /etc/sleepd/conf.d/models.toml") == MODEL.removesuffix("\n")
+    assert machine.say("systemctl show --value -p MainPID vllm@a") == server, "servers run on"
+    assert machine.say("systemctl show --value -p MainPID sleepd") not in (daemon, "0")
+    assert machine.status("a")["state"] == "asleep"
+    answers = (tmp_path / "srv" / "answers").read_text()
+    assert answers
+    assert "curl" not in answers, answers
+
+
+def test_removal_leaves_sleepers_or_wakes_them_where_that_is_asked_for(machine: Machine, deb: Path) -> None:
+    machine.install(deb)
+    start_server(machine)
+    machine.sh("sleepctl sleep a")
+    machine.sh("apt-get -qq remove -y sleepd")
+    assert machine.is_sleeping("a"), "left as it was, and its server runs on"
+    machine.install(deb)
+    machine.sh("until sleepctl --json status a | grep -q asleep; do sleep 0.1; done")
+    machine.write("/etc/sleepd/conf.d/leave.toml", '[daemon]\non_stop = "wake"\n')
+    machine.sh("sleepctl reload; apt-get -qq remove -y sleepd")
+    assert not machine.is_sleeping("a")
