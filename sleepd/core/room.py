@@ -166,11 +166,12 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 
 
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
-    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet."""
+    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet; or
+    when a job last gave back what it had reserved somewhere."""
     assert isinstance(draft.gpus, Known)
     places = ((r, set(placement(r.spec, r.placed_on, draft.gpus.value))) for r in draft.models.values())
     moved = [record.settled_s for record, place in places if not place or uuids & place]
-    return min(max(moved, default=0.0), draft.mono_s)
+    return min(max([draft.given_back_s, *moved]), draft.mono_s)
 
 
 def room_by_victims(
