@@ -10,8 +10,13 @@ from math import inf
 from sleepd.core.groups import takes_place
 from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
-from sleepd.core.record import is_pinned
+from sleepd.core.record import is_pinned, serves
 from sleepd.core.task import Phase, TaskKind
+from sleepd.sim.scenario.fairness import (
+    every_shut_gate_has_somebody_waiting,
+    no_gate_is_shut_for_longer_than_a_drain,
+    nobody_is_served_again_before_who_is_overdue,
+)
 from sleepd.sim.scenario.reserved import (
     grants_are_backed,
     models_leave_what_is_reserved,
@@ -27,10 +32,10 @@ Invariant = Callable[[Stage], None]
 
 
 def gate_open_only_in_a_serving_state(stage: Stage) -> None:
-    """a gate is open only while its model is awake"""
+    """a gate is open only while its model is awake and has its turn"""
     for name, record in stage.daemon.world.models.items():
         if stage.daemon.gates.of(name).open:
-            assert record.life.state in SERVING, stage.say(f"{name}'s gate is open while {record.life}")
+            assert serves(record), stage.say(f"{name}'s gate is open while {record.life}, {record.yields}")
 
 
 def claims_are_exclusive(stage: Stage) -> None:
@@ -181,6 +186,9 @@ EVERY_TURN: tuple[Invariant, ...] = (
     reservations_end,
     nobody_is_put_to_sleep_who_is_protected,
     groups_have_a_place_for_who_wakes,
+    nobody_is_served_again_before_who_is_overdue,
+    no_gate_is_shut_for_longer_than_a_drain,
+    every_shut_gate_has_somebody_waiting,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,
