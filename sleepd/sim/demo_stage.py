@@ -164,7 +164,7 @@ class Stage:
             store=SqliteStore(service.state_dir / "state.db"),
             notifier=DeafNotifier(),
             find=CastFinder(),
-            history=HistoryDatabase(service.state_dir / "history.db"),
+            history=HistoryDatabase(service.state_dir / "history.db", lambda: self.clock.now().wall_s),
         )
         self.service = Service(config, parts, lambda running: self._read_config())
         await self.service.start()
