@@ -120,6 +120,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/footprint.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
+	@cd $(ROOT) && $(BIN)/python benchmarks/contention.py
 
 clean:
 	@rm -rf $(VENV) $(ROOT).cache $(ROOT)build $(ROOT)dist $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis
