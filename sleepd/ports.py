@@ -5,6 +5,7 @@ fault cannot unwind a decision. All are awaited on the loop thread and never blo
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
@@ -107,6 +108,27 @@ class Units(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """Another run of the daemon follows this one, which has `stop_s` to end; the service manager keeps at most
+    `kept_limit` descriptors in between."""
+
+    stop_s: Seconds
+    kept_limit: int
+
+
+class Successor(Protocol):
+    """The way to the next run of the daemon."""
+
+    async def announced(self) -> Succession | None:
+        """Return what the next run is left, where one follows; None where this is the end for good, or nobody knows."""
+        ...
+
+    async def keep(self, name: str, descriptors: Sequence[int]) -> bool:
+        """Return whether these are passed to the next run, by this name."""
+        ...
 
 
 class Store(Protocol):

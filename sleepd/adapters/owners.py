@@ -6,7 +6,7 @@ thousand times that, and the daemon would come up to none of them.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -25,7 +25,13 @@ class Owners:
 
     def of(self, url: str) -> set[int]:
         """Return who listens at this address, with all descendants."""
-        return self._with_descendants(self._at(url))
+        return self.descending(self._at(url))
+
+    def listening(self, pids: Collection[int]) -> list[str]:
+        """Return the addresses at which any of these listen, as URLs of this host."""
+        unix = [f"unix:{path}" for path, of in self.paths.items() if path.startswith("/") and not of.isdisjoint(pids)]
+        tcp = [f"http://127.0.0.1:{port}" for port, of in self.ports.items() if not of.isdisjoint(pids)]
+        return sorted(unix) + sorted(tcp)
 
     def _at(self, url: str) -> Iterable[int]:
         if url.startswith("unix:"):
@@ -35,7 +41,8 @@ class Owners:
         except ValueError:
             return ()
 
-    def _with_descendants(self, pids: Iterable[int]) -> set[int]:
+    def descending(self, pids: Iterable[int]) -> set[int]:
+        """Return these and all their descendants."""
         found: set[int] = set()
         left = list(pids)
         while left:

@@ -69,19 +69,20 @@ def watchdog_interval_s(environ: Mapping[str, str], pid: int) -> Seconds | None:
     return int(usec) / 1e6
 
 
-def passed_sockets(environ: Mapping[str, str], pid: int) -> dict[str, tuple[socket.socket, ...]]:
-    """The listening sockets passed by socket activation, by their FileDescriptorName=; empty without any.
+def passed_descriptors(environ: Mapping[str, str], pid: int) -> dict[str, tuple[int, ...]]:
+    """The descriptors passed by the service manager, by their names; empty without any.
 
-    All ListenStream= of one socket unit go by the same name. To be called once: the values own their descriptors.
+    Sockets of socket units go by FileDescriptorName=, all ListenStream= of one by the same, and what an earlier run let
+    the manager keep by its FDNAME=.
     """
     count = environ.get("LISTEN_FDS", "")
     if environ.get("LISTEN_PID") != str(pid) or not count.isdigit():
         return {}
     names = environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, tuple[socket.socket, ...]] = {}
+    found: dict[str, tuple[int, ...]] = {}
     for offset in range(int(count)):
         fd = FIRST_PASSED_FD + offset
         os.set_inheritable(fd, False)
         name = names[offset] if offset < len(names) and names[offset] else f"unnamed-{offset}"
-        found[name] = (*found.get(name, ()), socket.socket(fileno=fd))
+        found[name] = (*found.get(name, ()), fd)
     return found

@@ -5,6 +5,7 @@ and the verb, or root. Sources: org.freedesktop.systemd1(5), systemd 252 to 257.
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from sleepd.adapters.systemd_bus import SYSTEMD, BusBroke, BusError, BusGone, Sy
 from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.unit import JobEnd, Ordered, UnitOrder, UnitSeen
 from sleepd.core.units import Seconds, WallS
-from sleepd.ports import Clock
+from sleepd.ports import Clock, Succession
 
 _UNIT, _SERVICE = f"{SYSTEMD}.Unit", f"{SYSTEMD}.Service"
 _NOT_PERMITTED = frozenset(
@@ -26,6 +27,8 @@ NO_SUCH_UNIT = f"{SYSTEMD}.NoSuchUnit"
 ASK_AGAIN_S = 5.0
 """A job whose signal does not come is asked after this often: a bus that was restarted told nobody."""
 CLOSE_S = 2.0
+LONGEST_STOP_S: Seconds = 3600.0
+"""Where TimeoutStopSec= is infinity."""
 SIGKILL = 9
 
 
@@ -65,6 +68,14 @@ class SystemdUnits:
         except TimeoutError:
             return Ordered(JobEnd.UNANSWERED, f"systemd did not {order} {unit} within {timeout_s:.0f} s")
 
+    async def own_succession(self, *, timeout_s: Seconds) -> Succession | None:
+        """Return what this process may leave to the next of its unit, where systemd is restarting that; None where it
+        stops it, where we are no unit, and where that cannot be read within `timeout_s`."""
+        try:
+            return await self._thread.run(self._own_succession(), timeout_s)
+        except (BusGone, BusError, TimeoutError):
+            return None
+
     async def close(self) -> None:
         """Leave the bus; waits `CLOSE_S` at most."""
         if self._bus is not None:
@@ -97,6 +108,16 @@ class SystemdUnits:
             pids=pids,
             left_wall_s=await _left_wall_s(bus, path) if active != "active" else 0.0,
         )
+
+    async def _own_succession(self) -> Succession | None:
+        bus = self._bus_here()
+        (path,) = await bus.call("GetUnitByPID", "u", [os.getpid()])
+        job_id, job_path = await bus.get(path, _UNIT, "Job")
+        # "restart" until the old process has ended, then "start".
+        if not job_id or await bus.get(job_path, f"{SYSTEMD}.Job", "JobType") not in ("restart", "try-restart"):
+            return None
+        stop_s = min(await bus.get(path, _SERVICE, "TimeoutStopUSec") / 1e6, LONGEST_STOP_S)
+        return Succession(stop_s, int(await bus.get(path, _SERVICE, "FileDescriptorStoreMax")))
 
     async def _order(self, unit: str, order: UnitOrder) -> Ordered:
         bus = self._bus_here()

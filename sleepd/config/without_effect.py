@@ -13,7 +13,6 @@ from sleepd.config.schema_rules import Tree
 from sleepd.config.validate import Findings
 
 WITHOUT_EFFECT = {
-    "gateway.drain": "models take no turns yet",
     "rules.when.predicted_idle": "a rule with it never holds",
 }
 """By key, without names and indices ("models" for [model_defaults] too): what happens instead."""

@@ -46,7 +46,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
     task = draft.tasks.get(ask.model)
-    if task is None or task.cause.kind is not CauseKind.RESERVATION:
+    if record.yields is None and (task is None or task.cause.kind is not CauseKind.RESERVATION):
         take_back_drain(draft, ask.model, "wanted again before it fell asleep")
 
 

@@ -6,6 +6,7 @@ from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
+from sleepd.core.handover import await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import look_again, send_into_room, takes_memory
@@ -59,7 +60,7 @@ def go_on(draft: Draft) -> None:
 def _retry(draft: Draft, task: Task) -> None:
     """Send a refused wake call again, if there is room for it now; else put back what it mapped."""
     if task.plan.steps[task.cursor].verb in (Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV):
-        room = room_for(draft, task.model, task_id=task.id, barred=frozenset(), force=False)
+        room = room_for(draft, task.model, task_id=task.id, force=False)
         if isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:
             look_again(draft, task)
             return
@@ -99,7 +100,7 @@ def _make_room(draft: Draft, held: Task) -> None:
         draft.change(name, reason=NOBODY_WAITS)
         return
     force = any(w.force for w in record.waiters)
-    room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=force)
+    room = room_for(draft, name, task_id=task.id, force=force)
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, MakeRoom):
@@ -121,21 +122,25 @@ def sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
     """Put the victim to sleep under the claims of the task it makes room for."""
     why = why_chosen(room.choice)
     task = draft.put_task(replace(task, victim=room.victim, claims=task.claims | room.claims, chosen=why))
+    yields = draft.models[room.victim].yields
+    if yields is not None:
+        draft.change(room.victim, last_drain_s=round(draft.mono_s - yields.since_s, 3))
     data = {"task": task.id, "victim": room.victim, "level": room.level, "felt_s": round(room.choice.felt_s, 3)}
     draft.note("victim", task.model, f"{room.victim} makes room for {task.model} ({why})", data)
     begin_sleep(draft, room.victim, room.level, Cause(CauseKind.VICTIM, task.model), parent=task)
 
 
 def begin_wakes(draft: Draft) -> None:
-    """Begin the wakes that are wanted and possible, oldest wish first."""
-    barred: frozenset[str] = frozenset()
+    """Begin the wakes that are wanted and possible, whose turn is due first first."""
+    barred: dict[str, str] = {}
     for record in wakes_waiting(draft):
         name = record.spec.name
         if draft.stopping:
             break
         if _unwakeable(draft, record) or _cooling(draft, record):
             continue
-        room = room_for(draft, name, task_id=None, barred=barred, force=any(w.force for w in record.waiters))
+        force = any(w.force for w in record.waiters)
+        room = room_in_turn(draft, name, force=force, barred=barred)
         if isinstance(room, MakeRoom) and not wakes_asked(record):
             # What we merely owe (a check, a restored victim), or a rule wants, is not worth somebody else's sleep; nor
             # is a deeper sleep, which is to give memory back.
@@ -153,7 +158,7 @@ def begin_wakes(draft: Draft) -> None:
         elif isinstance(room, WaitFor):
             wait_for(draft, name, room)
             if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
-                barred |= room.claims
+                barred = dict.fromkeys(room.claims, name) | barred
         else:
             refuse_wakers(draft, name, room)
 
@@ -192,6 +197,7 @@ def _cooling(draft: Draft, record: ModelRecord) -> bool:
 
 
 def wait_for(draft: Draft, name: str, room: WaitFor) -> None:
+    await_turn(draft, name, room)
     reason = draft.models[name].reason
     if room.look:
         # One that failed just now would fail again at once: the next poll tells.
@@ -292,9 +298,9 @@ def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     problem = "engine_failed"
     to_wake = waiter.ask is AskKind.WAKE or wants_deeper(record, waiter)
     if to_wake and record.life.state in ASLEEP:
-        room = room_for(draft, name, task_id=None, barred=frozenset(), force=waiter.force)
+        room = room_for(draft, name, task_id=None, force=waiter.force)
         problem = room.problem if isinstance(room, WaitFor | Refuse) else "no_room"
-    elif waiter.ask is AskKind.SLEEP:
+    elif waiter.ask is AskKind.SLEEP or record.yields is not None:
         problem = "busy"
     draft.answer(name, waiter, AnswerKind.REFUSED, problem=problem, detail=f"{name}: {record.reason}")
 
@@ -307,6 +313,8 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         # Last seen awake, but it does not answer any more: nobody is sent there.
         detail = record.failure.detail
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
+    elif state is State.AWAKE and record.yields is not None:
+        return  # its gate is shut: it waits for the next turn
     elif state is State.AWAKE:
         last = record.last_wake
         task_id = last.task_id if last is not None and record.awake_since_s >= waiter.asked_s else None

@@ -14,6 +14,7 @@ from sleepd.core.record import ModelRecord
 from sleepd.core.relief import relief_measured_s
 from sleepd.core.reservations import reservation_moments
 from sleepd.core.rules import CronDue, During, LocalTime, Rule
+from sleepd.core.sharing import lull_ends_s
 from sleepd.core.task import Task
 from sleepd.core.unanswered import silent_until_s
 from sleepd.core.units import MonotonicS
@@ -63,6 +64,10 @@ class Deadlines:
         ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
         return min(ahead, default=None)
 
+    def whose(self, moment_s: MonotonicS) -> tuple[str, ...]:
+        """The models that the moment which `after` told last belongs to; none where it is nobody's own."""
+        return tuple(name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
+
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
         if not self._local and not self._rates:
@@ -100,13 +105,20 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
     if task is not None:
         yield from _task_moments(world, record, task)
     yield record.cooldown_until_s
+    if record.awaited is not None:
+        yield record.awaited.at_s
+    if record.yields is not None:
+        yield record.yields.until_s
     if record.life.state is State.FOREIGN:
         yield record.hold_down_until_s
     if record.life.state is State.AWAKE:
         if record.unverified and record.fingerprint:
             yield record.awake_since_s + VERIFY_AFTER_S
         yield record.awake_since_s + record.spec.min_awake_s
-        yield record.last_active_s + record.spec.min_awake_s
+        if record.spec.prime or record.spec.max_level >= 2:
+            # Only these are put to sleep for a quiet moment's sake.
+            yield record.last_active_s + record.spec.min_awake_s
+        yield lull_ends_s(record)
         yield record.not_before_s
     elif record.life.state in ASLEEP:
         yield record.not_before_s

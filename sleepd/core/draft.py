@@ -16,7 +16,7 @@ from sleepd.core.detector import Evaluated
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, Now, Reading
-from sleepd.core.record import ModelRecord, Waiter
+from sleepd.core.record import ModelRecord, Waiter, serves
 from sleepd.core.records import (
     EngineProven,
     HoldSaved,
@@ -69,12 +69,15 @@ class Draft:
         self.missed_polls = world.missed_polls
         self.proven = world.proven
         self.reservations: Mapping[str, Reservation] = world.reservations
+        self.given_back_s = world.given_back_s
         self.next_task = world.next_task
         self.leaving = world.leaving
         self.stopping = world.stopping
         self.touched: set[str] = set()
         self.evaluated: dict[str, tuple[ModelRecord, tuple[Evaluated, ...]]] = {}
         """What rules said of a model as it was; host and GPU readings do not change after the events were taken in."""
+        self.waits_for: dict[str, tuple[str, ...]] = {}
+        """By model that waits for room in this turn: whose turns have to end for it."""
         self._commands: list[Command] = []
         self._ended: list[TaskEnded] = []
         self._notes: list[Note] = []
@@ -108,7 +111,8 @@ class Draft:
         )
         awake_since_s = record.awake_since_s
         if life.state in SERVING:
-            awake_since_s = self.mono_s
+            # Whoever was about to sleep, and serves on, did not wake.
+            awake_since_s = awake_since_s if record.life.state is State.DRAINING else self.mono_s
             # What gave up on restarts serves again: in a new process, or because a person took it back.
             record = replace(record, restarts_spent=False)
             self._commands.append(OpenGate(name))
@@ -140,8 +144,9 @@ class Draft:
             f"{'proof' if task.kind is TaskKind.PROVE else task.kind} of {task.model} ended: {outcome}",
             {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": took_s},
         )
-        # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
-        self.touched.update(self.models)
+        if task.claims or task.parent is not None:
+            # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
+            self.touched.update(self.models)
 
     def prove(self, key: str) -> None:
         self.proven = self.proven | {key}
@@ -176,7 +181,7 @@ class Draft:
         return self._shown[1]
 
     def turn(self) -> Turn:
-        shut = [n for n, r in self._old.models.items() if r.life.state in SERVING and not self._serves(n)]
+        shut = [n for n, r in self._old.models.items() if serves(r) and not self._serves(n)]
         commands = [c for c in self._commands if self._stands(c)]
         return Turn(self.world(), tuple(self._records()), tuple(commands), tuple(self._notes), tuple(shut))
 
@@ -191,7 +196,7 @@ class Draft:
 
     def _serves(self, name: str) -> bool:
         record = self.models.get(name)
-        return record is not None and record.life.state in SERVING
+        return record is not None and serves(record)
 
     def _records(self) -> list[Record]:
         records: list[Record] = []

@@ -20,6 +20,8 @@ from sleepd.core.world import proof_key
 
 NO_ROOM = "no_room"
 """The failure of a wake that was put back as somebody took its memory meanwhile: no fault of the engine's."""
+WANTED_PAUSE_S = 1.0
+"""After a sleep that came to nothing because its model is used or wanted, nobody tries again before this."""
 RULE_PAUSE_S = 60.0
 """A wake that a rule wanted and that failed is not tried again by the rule before this."""
 
@@ -47,7 +49,14 @@ def take_back_drain(draft: Draft, name: str, why: str) -> None:
         owe_unheard(draft, task)
         draft.end_task(task, why)
         draft.state(name, Fact.WAKE_CHOSEN)
-        draft.change(name, checking=False, reason=f"awake: {why}")
+        # Whoever wants it gets in before anybody else's wish ends its turn.
+        draft.change(
+            name,
+            checking=False,
+            last_active_s=draft.mono_s,
+            not_before_s=max(draft.models[name].not_before_s, draft.mono_s + WANTED_PAUSE_S),
+            reason=f"awake: {why}",
+        )
 
 
 def fell_asleep(draft: Draft, task: Task) -> None:

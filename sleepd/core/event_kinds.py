@@ -47,6 +47,11 @@ KINDS: Mapping[str, EventKind] = {
             "reservation": "the job's, where it is for one",
         },
     ),
+    "turn_over": EventKind(
+        "a model takes no new requests, so that another has its turn when those it has are finished",
+        {"next": "whose turn comes", "drain_s": "how long they may take"},
+    ),
+    "turn_goes_on": EventKind("it takes requests again: they did not end in time, or nobody waits for it any more"),
     "wake_refused": EventKind(
         "a wake that somebody asked for is refused",
         {"problem": "the kind of the refusal", "wanted": "what was wanted", "found": "what is there instead"},

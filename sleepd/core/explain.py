@@ -1,5 +1,6 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
+from sleepd.core.forecast import TURN, next_turn, turn_reason, waiting_for
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Mode, Now
@@ -16,7 +17,7 @@ from sleepd.core.policy import (
 from sleepd.core.record import ModelRecord, is_pinned
 from sleepd.core.reports import Explanation, NextAction, RuleReport
 from sleepd.core.rule_reports import next_by_rules, report_rules
-from sleepd.core.units import Seconds, format_duration
+from sleepd.core.units import format_duration
 from sleepd.core.wording import describe
 from sleepd.core.world import World, public_state
 
@@ -30,7 +31,7 @@ def explain(world: World, name: str, now: Now) -> Explanation:
         model=name,
         state=public_state(world, name),
         level=LEVEL[record.life.state],
-        reason=reason(world, name),
+        reason=reason(world, name, now),
         rules=found,
         protections=protected,
         verdict=_verdict(world, record, found, protected, now),
@@ -38,7 +39,7 @@ def explain(world: World, name: str, now: Now) -> Explanation:
     )
 
 
-def reason(world: World, name: str) -> str:
+def reason(world: World, name: str, now: Now) -> str:
     """One sentence: why the model is in its state."""
     record, task = world.models[name], world.tasks.get(name)
     if record.failure and record.life.state in (State.FAILED, State.LOST, State.UNKNOWN):
@@ -46,6 +47,8 @@ def reason(world: World, name: str) -> str:
     if task is not None and task.victim is not None:
         how = f" ({task.chosen})" if task.chosen else ""
         return f"waits for {task.victim} to fall asleep{how}: {describe(task.cause)}"
+    if told := turn_reason(world, record, now):
+        return told
     return f"{record.reason}; {record.restart_wanted}" if record.restart_wanted else record.reason
 
 
@@ -54,6 +57,11 @@ def next_action(world: World, name: str, now: Now) -> NextAction | None:
     record = world.models[name]
     if not isinstance(record.seen, Known) or name in world.tasks:
         return None
+    by_rules, by_turn = _next_by_rules(world, record, now), next_turn(world, record, now)
+    return min((n for n in (by_turn, by_rules) if n is not None), key=lambda n: n.in_s, default=None)
+
+
+def _next_by_rules(world: World, record: ModelRecord, now: Now) -> NextAction | None:
     if record.life.state in ASLEEP:
         return next_by_rules(world, record, now)
     if record.life.state is not State.AWAKE or is_pinned(record) or record.holds:
@@ -69,25 +77,6 @@ def _unplaced(world: World, record: ModelRecord) -> str:
     if not isinstance(world.gpus, Known) or placement(record.spec, record.placed_on, world.gpus.value):
         return ""
     return unplaced(record, world.gpus.value)
-
-
-def eta_s(world: World, name: str, now: Now) -> Seconds | None:
-    """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
-    record, task = world.models[name], world.tasks.get(name)
-    state = record.life.state
-    if state in (State.AWAKE, State.DRAINING):
-        return 0.0
-    if state in (State.STOPPED, State.STARTING, State.STOPPING):
-        took_s = record.learned.last_s("start")
-        begun_s = record.since_s if state is State.STARTING else now.mono_s
-        return None if took_s is None else max(0.0, took_s - (now.mono_s - begun_s))
-    level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
-    learned = record.learned.last_s(f"wake{level}")
-    if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
-        return None
-    # Until its first call leaves, room is made: how long that takes is not in what was learned.
-    gone_s = now.mono_s - task.called_s if task is not None and task.called_s is not None else 0.0
-    return max(0.0, learned - gone_s)
 
 
 def _protected(world: World, record: ModelRecord, now: Now) -> tuple[str, ...]:
@@ -108,8 +97,8 @@ def _verdict(
     if state is not State.AWAKE:
         if state in ASLEEP and (wake := wake_wanted(world, record, now)) is not None:
             would = "would wake it" if record.spec.mode is Mode.OBSERVE else "wants it awake"
-            return f"rule {wake.rule.name} {would}: {reason(world, name)}"
-        doing, why = public_state(world, name).replace("_", " "), reason(world, name)
+            return f"rule {wake.rule.name} {would}: {reason(world, name, now)}"
+        doing, why = public_state(world, name).replace("_", " "), reason(world, name, now)
         return f"{name} is {why}" if why.startswith(doing) else f"{name} is {doing}: {why}"
     want, refusal = want_of(world, record, now)
     refusal = level1_refusal(record) or _unplaced(world, record) or refusal
@@ -122,6 +111,8 @@ def _verdict(
         where = "to sleep" if record.spec.mode is Mode.OBSERVE else "asleep"
         return f"rule {want.rule.name} {done} it {where} at level {want.level}{held_by}"
     coming = next_action(world, name, now)
+    if coming is not None and coming.rule == TURN:
+        return f"its turn ends in {format_duration(coming.in_s)}: {waiting_for(world, name)} waits for its room"
     if coming is not None:
         return f"rule {coming.rule} would {coming.action} in {format_duration(coming.in_s)}"
     if not found:

@@ -27,6 +27,7 @@ from sleepd.core.events import (
 from sleepd.core.follow import begin_sleeps, remember_rules, take_note, wish_wakes
 from sleepd.core.frozen import replace
 from sleepd.core.half_way import is_to_be_weighed
+from sleepd.core.handover import gate_emptied, settle_turns
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import ASLEEP, State
@@ -100,6 +101,7 @@ def step(world: World, events: Sequence[Event], now: Now) -> Turn:
     owe_restarts(draft)
     begin_starts(draft)
     begin_quiet_restarts(draft)
+    settle_turns(draft)
     # What this turn began counts for the rules from now on, not from the next look.
     remember_rules(draft, sorted(n for n in draft.touched if draft.models.get(n) is not noted.get(n)))
     return draft.turn()
@@ -133,7 +135,7 @@ def _take(draft: Draft, event: Event) -> None:
         look_at_unit(draft, event)
     elif isinstance(event, GateEmptied):
         if event.model in draft.models:
-            draft.change(event.model, in_flight=0)
+            gate_emptied(draft, event)
     elif isinstance(event, ModelAsk):
         _ask(draft, event)
     elif isinstance(event, HoldEnded):

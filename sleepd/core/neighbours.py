@@ -8,6 +8,7 @@ from sleepd.core.commands import LookNow
 from sleepd.core.conditions import idle_s
 from sleepd.core.draft import Draft
 from sleepd.core.durations import expected_sleep, expected_wake
+from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, takes_place
 from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
 from sleepd.core.life import PUBLIC, State
@@ -15,18 +16,21 @@ from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known
 from sleepd.core.orders import pids_of
 from sleepd.core.policy import is_pressed, kept_from_neighbour, level1_refusal, level2_refusal, level_for
-from sleepd.core.record import ModelRecord, is_pinned
+from sleepd.core.record import ModelRecord, Yielding, is_pinned
 from sleepd.core.seen import GpusSeen
+from sleepd.core.sharing import is_awaited, lowest_priority, turn_due_s, turn_over_s
 from sleepd.core.task import HOST_LOCK
-from sleepd.core.units import Bytes
+from sleepd.core.units import Bytes, MonotonicS
 from sleepd.core.victims import Offer
 
 
 class Ready(Enum):
-    """When a neighbour may be put to sleep. LOCKED: nothing but a transition under way is in its way."""
+    """When a neighbour may be put to sleep. LOCKED: nothing but a transition under way is in its way. IN_TURN: nothing
+    but its turn is, which ends at `over_s`."""
 
     NOW = "now"
     LOCKED = "locked"
+    IN_TURN = "in turn"
     LATER = "later"
     NEVER = "never"
 
@@ -41,6 +45,10 @@ class Neighbour:
     hindrance: str
     claims: frozenset[str]
     """What its sleep would take."""
+    over_s: MonotonicS = 0.0
+    """From when on it has to give up its turn to whoever asks for the room."""
+    yields: bool = False
+    """It does so already."""
 
 
 def neighbours_of(draft: Draft, name: str, missing: Mapping[str, int], taken: frozenset[str]) -> tuple[Neighbour, ...]:
@@ -102,6 +110,7 @@ def _neighbour(
 ) -> Neighbour:
     claims = uuids | {HOST_LOCK}
     offers, refusal = _offers(draft, other, gives)
+    over_s, yields = 0.0, other.yields is not None
     if other.life.state not in (State.AWAKE, State.DRAINING):
         # On its way somewhere: it keeps its place in a group until it got there.
         hindrance, ready = f"it is {PUBLIC[other.life.state].replace('_', ' ')}", Ready.LATER
@@ -110,11 +119,22 @@ def _neighbour(
         hindrance, ready = "it is pinned", Ready.NEVER
     else:
         hindrance, ready = _hindrance(draft, other, name, refusal)
-        if other.spec.name in draft.tasks or uuids & taken:
+        if ready is Ready.IN_TURN:
+            # A turn can end whatever is under way on its GPUs: that takes no lock.
+            over_s = _turn_over_s(draft, other, name, offers)
+            wait_s = max(0.0, over_s - draft.mono_s)
+            offers = tuple(replace(o, wait_s=wait_s) for o in offers)
+        elif other.spec.name in draft.tasks or uuids & taken:
             # It may be falling asleep already: what hinders the choice of a level is no reason to refuse meanwhile.
             ready, hindrance = Ready.LATER if hindrance else Ready.LOCKED, "a transition is under way"
             offers = offers or (Offer(other.spec.name, 1, gives),)
-    return Neighbour(other.spec.name, offers, ready, hindrance, claims)
+    return Neighbour(other.spec.name, offers, ready, hindrance, claims, over_s, yields)
+
+
+def _turn_over_s(draft: Draft, other: ModelRecord, name: str, offers: tuple[Offer, ...]) -> MonotonicS:
+    waiting = draft.models[name]
+    level = 2 if waiting.life.state is State.ASLEEP_L2 else 1
+    return turn_over_s(other, waiting, min(o.sleep_s for o in offers) + expected_wake(waiting, level).seconds)
 
 
 def _hindrance(draft: Draft, other: ModelRecord, name: str, refusal: str) -> tuple[str, Ready]:
@@ -130,9 +150,26 @@ def _hindrance(draft: Draft, other: ModelRecord, name: str, refusal: str) -> tup
         return "sleeping frees nothing on this server", Ready.NEVER
     if unsafe := level1_refusal(other):
         return unsafe, Ready.NEVER
-    priority = draft.models[name].spec.priority if name else None
+    waiting = draft.models[name] if name else None
+    if other.yields is not None and waiting is not None and (ahead := _promised_to(draft, other.yields, waiting)):
+        return f"its turn is over, and {ahead} is next", Ready.LATER
+    priority = waiting.spec.priority if waiting is not None else None
     kept = kept_from_neighbour(draft.world(), other, priority, draft.now)
-    return kept, Ready.LATER if kept else Ready.NOW
+    if not kept:
+        return "", Ready.NOW
+    if waiting is None or not is_awaited(waiting):
+        return kept, Ready.LATER
+    beyond = kept_from_neighbour(draft.world(), other, priority, draft.now, beyond_turn=True)
+    return kept, Ready.LATER if beyond else Ready.IN_TURN
+
+
+def _promised_to(draft: Draft, yields: Yielding, waiting: ModelRecord) -> str:
+    """Who has its room next, where that is somebody who comes before `waiting`; else nobody."""
+    first = draft.models.get(yields.to)
+    if first is None or first is waiting:
+        return ""
+    lowest = lowest_priority(draft.settings)
+    return "" if turn_due_s(waiting, lowest) < turn_due_s(first, lowest) else yields.to
 
 
 def _offers(draft: Draft, other: ModelRecord, gives: dict[str, int]) -> tuple[tuple[Offer, ...], str]:

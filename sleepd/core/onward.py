@@ -53,7 +53,7 @@ def _send_again(draft: Draft, task: Task) -> None:
     """The call of an earlier try never reached the engine, and time passed: its room is looked for anew."""
     name = task.model
     force = any(w.force for w in draft.models[name].waiters)
-    room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=force)
+    room = room_for(draft, name, task_id=task.id, force=force)
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, WaitFor) and room.look and draft.mono_s - task.sent_s < BLIND_S:

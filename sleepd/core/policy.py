@@ -13,9 +13,10 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
-from sleepd.core.record import ModelRecord, is_pinned
+from sleepd.core.record import AskKind, ModelRecord, gate_hold_id, is_pinned
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
+from sleepd.core.sharing import lull_ends_s
 from sleepd.core.units import HOUR_S, MonotonicS, format_duration
 from sleepd.core.world import World, proof_key
 
@@ -131,22 +132,25 @@ def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]
 def protecting(record: ModelRecord, now_s: MonotonicS) -> Iterator[Claim]:
     """What keeps rules and neighbours from putting the model to sleep now, strongest first."""
     if is_busy(record):
-        yield Claim(Rank.IN_USE, Wish.AWAKE, "it is in use")
+        yield Claim(Rank.IN_USE, Wish.AWAKE, "it is in use", passes=True)
     if unsafe := level1_refusal(record):
         yield Claim(Rank.IN_USE, Wish.AWAKE, unsafe)
     if is_pinned(record):
         yield Claim(Rank.PIN, Wish.AWAKE, "it is pinned")
     if record.holds:
-        yield Claim(Rank.HOLD, Wish.AWAKE, held_by(record))
+        # Who asked at the gate is in flight for all we know; it asks again, and waits, once the gate is shut.
+        at_gate = all(h.id == gate_hold_id(record.spec.name) for h in record.holds)
+        yield Claim(Rank.HOLD, Wish.AWAKE, held_by(record), passes=at_gate)
     left_s = record.awake_since_s + record.spec.min_awake_s - now_s
     if left_s > 0 and record.life.state is State.AWAKE:
         left = format_duration(left_s)
-        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"it woke recently: min_awake leaves {left}")
+        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"it woke recently: min_awake leaves {left}", passes=True)
     rest_s = max(record.not_before_s, record.cooldown_until_s) - now_s
     if rest_s > 0:
         next_in = format_duration(rest_s)
-        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"the last attempt did not work: next in {next_in}")
-    if record.waiters or record.owed_wake:
+        why = f"the last attempt did not work: next in {next_in}"
+        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, why, passes=True)
+    if record.owed_wake or any(record.yields is None or w.ask is not AskKind.WAKE for w in record.waiters):
         yield Claim(Rank.WAITING, Wish.AWAKE, "somebody waits for it")
 
 
@@ -155,15 +159,21 @@ def protections(record: ModelRecord, now_s: MonotonicS) -> tuple[str, ...]:
     return tuple(c.who for c in protecting(record, now_s))
 
 
-def kept_from_neighbour(world: World, record: ModelRecord, priority: int | None, now: Now) -> str:
+def kept_from_neighbour(
+    world: World, record: ModelRecord, priority: int | None, now: Now, *, beyond_turn: bool = False
+) -> str:
     """What keeps the model awake against a waiting request for another of this priority, or against a reservation where
-    that is None; empty where nothing does.
+    that is None; empty where nothing does. `beyond_turn`: what ends with its turn is left out.
 
     A `keep_awake` rule does where the other is of equal or lower priority, and where rules are more than observed; a
-    reservation outranks it.
+    reservation outranks it, and waits for no lull.
     """
     rank, who = (Rank.RESERVATION, "a reservation") if priority is None else (Rank.WAITING, "a waiting request")
     claims = [*protecting(record, now.mono_s), Claim(rank, Wish.SLEEP, who, 1)]
+    if priority is not None and lull_ends_s(record) > now.mono_s:
+        claims.append(Claim(Rank.WAITING, Wish.AWAKE, "it is used all the time", passes=True))
+    if beyond_turn:
+        claims = [c for c in claims if not c.passes]
     if priority is not None and priority <= record.spec.priority and record.spec.mode is not Mode.OBSERVE:
         for rule in world.settings.rules_of.get(record.spec.name, ()):
             keeps = rule.enabled and rule.action.kind is ActionKind.KEEP_AWAKE

@@ -38,6 +38,8 @@ class Claim:
     wish: Wish
     who: str
     level: int = 0
+    passes: bool = False
+    """It lasts as long as a turn does: requests that run, min_awake, a rest. See core/sharing.py."""
 
 
 @dataclass(frozen=True, slots=True)

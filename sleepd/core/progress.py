@@ -3,7 +3,7 @@
 from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
-from sleepd.core.ends import give_up
+from sleepd.core.ends import WANTED_PAUSE_S, give_up
 from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
@@ -32,8 +32,6 @@ from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
-WANTED_PAUSE_S = 1.0
-"""The same where somebody waits for the room."""
 _GATE_IS_NEXT = frozenset({State.WAKING, State.PARTIALLY_AWAKE, State.PROVING})
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from sleepd.core.activity import Owed
 from sleepd.core.footprint import Footprint
-from sleepd.core.life import LEVEL, Life, State, Weights
+from sleepd.core.life import LEVEL, SERVING, Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, ModelSpec, Reading
 from sleepd.core.seen import Activity, ControlCounts, EngineFacts, Fingerprint, ModelSeen
 from sleepd.core.unit import UnitSeen
@@ -88,6 +88,24 @@ class Belief:
     since_s: MonotonicS | None = None
     """Since when it was so, where a former daemon knew."""
     since_wall_s: WallS = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Yielding:
+    """Its turn is over: its gate is shut to new requests while those inside are finished, until `until_s` at most;
+    then `to` has the room. Forgotten at a restart of the daemon, with the requests and the wishes it is about."""
+
+    to: str
+    since_s: MonotonicS
+    until_s: MonotonicS
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Whose turns come before that of a model that waits for its own, and when the last of them should be over."""
+
+    after: tuple[str, ...]
+    at_s: MonotonicS
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,14 @@ class ModelRecord:
     """Why its unit is to be restarted, as a sentence."""
     restarts_s: tuple[MonotonicS, ...] = ()
     """When we restarted its unit within the last hour."""
+    yields: Yielding | None = None
+    """Its turn is over, and somebody who waits for its room is next."""
+    last_drain_s: Seconds = 0.0
+    """How long its requests went on when it last gave up a turn."""
+    turn_until_s: MonotonicS = 0.0
+    """It is not asked to give up its turn before this: when it last was, its requests did not end in time."""
+    awaited: Awaited | None = None
+    """What it waits for where that is the end of others' turns."""
     restarts_spent: bool = False
     """No more restarts of ours before a reset, or before a new incarnation serves."""
     reason: str = "not looked at yet"
@@ -187,6 +213,16 @@ class ModelRecord:
     def learned(self) -> Footprint:
         """What was learned of this incarnation, and where it taught nothing yet, of earlier ones."""
         return self.footprint.over(self.prior) if self.prior.under else self.footprint
+
+
+def gate_hold_id(model: str) -> str:
+    """The id of the hold that is taken for whoever asked at the gate and sends its request past the gateway."""
+    return f"gate-{model}"
+
+
+def serves(record: ModelRecord) -> bool:
+    """Whether its gate is open: it is awake, and its turn is not over."""
+    return record.life.state in SERVING and record.yields is None
 
 
 def is_pinned(record: ModelRecord) -> bool:

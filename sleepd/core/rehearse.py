@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.durations import Expected, expected_reload, expected_sleep, expected_step, expected_wake
-from sleepd.core.explain import eta_s, reason
+from sleepd.core.explain import reason
+from sleepd.core.forecast import eta_s
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
-from sleepd.core.model import Known, Now
+from sleepd.core.model import Cause, CauseKind, Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
 from sleepd.core.plan import Verb, plan_wake
-from sleepd.core.record import ModelRecord
+from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.room import Go, MakeRoom, Refuse, Room, room_for
 from sleepd.core.seen import GpusSeen
-from sleepd.core.units import Bytes, MonotonicS, Seconds, format_duration, format_size
+from sleepd.core.sharing import is_awaited
+from sleepd.core.units import Bytes, Seconds, format_duration, format_size
 from sleepd.core.victims import Offer, why_chosen
 from sleepd.core.world import World, public_state
 
@@ -34,7 +36,7 @@ class PlannedVictim:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStay:
-    """A neighbour that would stay awake, and why. `in_s`: when what is waited for is over, where that is known."""
+    """A neighbour that would stay awake, and why. `in_s`: when it has to give up its turn, where that is all."""
 
     model: str
     why: str
@@ -93,6 +95,9 @@ class WakePlan:
     hint: str = ""
 
 
+REHEARSAL = Cause(CauseKind.OPERATOR, "a rehearsal")
+ASKED_FOR_S = 600.0
+"""How long whoever asks is taken to wait: what the API's wake does where it is not told otherwise."""
 _PROBLEMS = {State.FAILED: "failed", State.STOPPED: "stopped"}
 
 
@@ -103,7 +108,7 @@ def plan_of_wake(world: World, name: str, now: Now) -> WakePlan:
     if state is State.AWAKE and isinstance(record.seen, Known):
         return WakePlan(name, "nothing", eta_s=0.0, detail=f"{name} is awake")
     if state not in ASLEEP or task is not None:
-        detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name)}"
+        detail = f"{name} is {public_state(world, name).replace('_', ' ')}: {reason(world, name, now)}"
         if state is State.STOPPED and record.stopped is not None:
             return WakePlan(name, "wake", eta_s=eta_s(world, name, now), detail=detail)
         if task is not None or state is State.UNKNOWN:
@@ -118,6 +123,9 @@ def _rehearse(world: World, name: str, now: Now) -> WakePlan:
         # A wake would have them read anew; for a rehearsal what was read last will do.
         draft.gpus = replace(draft.gpus, asked_at_s=now.mono_s)
     record = draft.models[name]
+    if not is_awaited(record):
+        asked = Waiter(0, AskKind.WAKE, REHEARSAL, now.mono_s, now.mono_s + ASKED_FOR_S)
+        record = draft.change(name, waiters=(*record.waiters, asked))
     level = 2 if record.life.state is State.ASLEEP_L2 else 1
     room = _ask(draft, name)
     made = WakePlan(name, "wake", level, gpus=_gpus(draft, record, {}))
@@ -138,7 +146,7 @@ def _rehearse(world: World, name: str, now: Now) -> WakePlan:
 
 
 def _ask(draft: Draft, name: str) -> Room:
-    return room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+    return room_for(draft, name, task_id=None, force=False)
 
 
 def _with_victims(draft: Draft, made: WakePlan, room: MakeRoom) -> WakePlan:
@@ -184,14 +192,9 @@ def _waited_for(draft: Draft, name: str, room: Room) -> tuple[PlannedStay, ...]:
     missing = places if isinstance(needs, Blind) else {**places, **needs}
     found = []
     for neighbour in neighbours_of(draft, name, missing, frozenset()):
-        record = draft.models[neighbour.name]
-        left_s = _min_awake_left_s(record, draft.mono_s) if neighbour.ready is Ready.LATER else 0.0
+        left_s = neighbour.over_s - draft.mono_s if neighbour.ready is Ready.IN_TURN else 0.0
         found.append(PlannedStay(neighbour.name, _why_it_stays(neighbour), round(left_s, 3) if left_s > 0 else None))
     return tuple(found)
-
-
-def _min_awake_left_s(record: ModelRecord, now_s: MonotonicS) -> Seconds:
-    return record.awake_since_s + record.spec.min_awake_s - now_s
 
 
 def _gpus(draft: Draft, record: ModelRecord, freed: Mapping[str, Bytes]) -> tuple[PlannedGpu, ...]:

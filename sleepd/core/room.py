@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sleepd.core.draft import Draft
+from sleepd.core.durations import expected_wake
 from sleepd.core.groups import PLACE, full_groups
-from sleepd.core.ledger import promised_bytes
+from sleepd.core.ledger import promised_bytes, with_jobs_gone
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
@@ -14,11 +15,14 @@ from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
 from sleepd.core.record import AskKind, ModelRecord, is_wanted_awake
 from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import reserved_for, seniority, size_of
+from sleepd.core.sharing import LEAST_TURN_S, lowest_priority, turn_due_s
 from sleepd.core.task import HOST_LOCK
-from sleepd.core.units import Bytes, format_size, format_wall
+from sleepd.core.units import Bytes, MonotonicS, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
 
 UNLIMITED_BYTES: Bytes = 1 << 62
+PASSING = (Ready.NOW, Ready.LOCKED, Ready.IN_TURN, Ready.LATER)
+NOBODYS: Mapping[str, str] = {}
 FRESH_S = 0.5
 """Readings older than this admit nothing: a neighbour may have taken the room meanwhile."""
 
@@ -51,6 +55,14 @@ class MakeRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """The turns that have to end before a wake: whose, and from when on the last of them has to."""
+
+    of: tuple[str, ...]
+    over_s: MonotonicS
+
+
+@dataclass(frozen=True, slots=True)
 class WaitFor:
     """Nothing is wrong that time does not change; `reason` is a sentence, `claims` what younger wishes must leave alone
     once this one has waited long: its GPUs, and where a lock is all that is missing, everything it would take."""
@@ -61,6 +73,10 @@ class WaitFor:
     """A reading would settle it: it is asked for at once."""
     problem: str = "no_room"
     """What a caller is told whose time ran out while waiting for this."""
+    turns: Turns | None = None
+    """Whose turns have to end first, where nothing else is in the way."""
+    briefly: bool = False
+    """It says nothing of turns: a reading or a transition comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +96,31 @@ def claimed(draft: Draft, but: int | None = None) -> frozenset[str]:
     return frozenset(c for t in draft.tasks.values() if t.id != but for c in t.claims)
 
 
-def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[str], force: bool) -> Room:
-    """Decide for a sleeping model that is wanted awake. `task_id`: the wake already holding claims for it."""
+def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barred: Mapping[str, str] = NOBODYS) -> Room:
+    """Decide for a sleeping model that is wanted awake.
+
+    `task_id`: the wake already holding claims for it. `barred`: what must be left to others, and to whom.
+    """
     record = draft.models[name]
     if not isinstance(draft.gpus, Known):
         missing = f"a reading of GPU memory ({draft.gpus.detail or draft.gpus.reason})"
-        return WaitFor(missing, look=True, problem="blind")
+        return WaitFor(missing, look=True, problem="blind", briefly=True)
     starts = record.life.state in (State.STOPPED, State.STARTING)
     if not starts and not isinstance(record.seen, Known):
         return WaitFor(f"the server's answer ({record.seen.detail or record.seen.reason})", problem="engine_failed")
     gpus = draft.gpus.value
     uuids = frozenset(placement(record.spec, record.placed_on, gpus) or (g.uuid for g in gpus if starts))
     claims = uuids | ({HOST_LOCK} if record.life.state is State.ASLEEP_L2 else frozenset())
-    taken = claimed(draft, task_id) | barred
+    held = claimed(draft, task_id)
+    taken = held | barred.keys()
     stale = draft.mono_s - draft.gpus.asked_at_s > FRESH_S
     if uuids and (stale or draft.gpus.asked_at_s < last_moved_s(draft, uuids)):
-        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
-    if claims & taken:
-        return WaitFor(f"another transition is under way on its {'GPU' if uuids & taken else 'host'}", claims)
+        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True, briefly=True)
+    if claims & held:
+        why = f"another transition is under way on its {'GPU' if uuids & held else 'host'}"
+        return WaitFor(why, claims, briefly=True)
+    if ahead := sorted({barred[claim] for claim in claims & barred.keys()}):
+        return _behind(draft, ahead[0], claims)
     places = {PLACE + group.name: many for group, many in full_groups(draft, name)}
     if force and uuids and not places:
         return Go(claims)
@@ -110,7 +133,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
     verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
     if isinstance(verdict, Blind):
-        return WaitFor(f"{verdict.wanted} is missing", uuids, look=True)
+        return WaitFor(f"{verdict.wanted} is missing", uuids, look=True, briefly=True)
     if isinstance(verdict, Admitted) and not places:
         return Go(claims)
     short = Short({}, needs, {}) if isinstance(verdict, Admitted) else verdict
@@ -118,7 +141,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
     old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
-        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True)
+        return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True, briefly=True)
     if isinstance(room, Refuse) and room.problem == "no_room":
         return _reserved(draft, name, needs, places, room)
     return room
@@ -127,9 +150,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, barred: frozenset[
 def _reserved(
     draft: Draft, name: str, needs: Mapping[str, Bytes], places: Mapping[str, int], refused: Refuse
 ) -> Refuse:
-    """The refusal, with the reservation's own reason where there would be room but for reservations."""
+    """The refusal, with the reservation's own reason where there would be room but for reservations, and for what their
+    jobs took of them."""
     assert isinstance(draft.gpus, Known)
-    gpus = draft.gpus.value
+    gpus = with_jobs_gone(draft.models, draft.reservations.values(), draft.gpus.value)
     keeping = [r for r in draft.reservations.values() if not needs.keys().isdisjoint(r.uuids)]
     if not keeping:
         return refused
@@ -165,11 +189,16 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 
 
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
-    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet."""
+    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet; or
+    when a job last gave back what it had reserved somewhere."""
     assert isinstance(draft.gpus, Known)
-    places = ((r, set(placement(r.spec, r.placed_on, draft.gpus.value))) for r in draft.models.values())
-    moved = [record.settled_s for record, place in places if not place or uuids & place]
-    return min(max(moved, default=0.0), draft.mono_s)
+    moved_s = draft.given_back_s
+    for record in draft.models.values():
+        # Where a model lies costs more to find out than when it was settled.
+        if record.settled_s > moved_s:
+            place = set(placement(record.spec, record.placed_on, draft.gpus.value))
+            moved_s = record.settled_s if not place or uuids & place else moved_s
+    return min(moved_s, draft.mono_s)
 
 
 def room_by_victims(
@@ -184,17 +213,20 @@ def room_by_victims(
     if choice is not None:
         whole = _with_claims_of(choice, around, claims)
         if whole & taken:
-            return WaitFor("another transition is under way on the host", whole, problem=problem)
+            return WaitFor("another transition is under way on the host", whole, problem=problem, briefly=True)
         return MakeRoom(choice, whole, around)
     reasons = [f"{n.name}: {n.hindrance}" for n in around if n.hindrance] + _beside_others(missing, around, left)
     why = _why_full(draft, places, around) if places else f"room: {'; '.join(reasons)}"
     choice = _choose(missing, around, left, Ready.NOW, Ready.LOCKED)
     if choice is not None:
         # Locks are all that is missing: whoever is younger leaves alone everything that it would take.
-        return WaitFor(why, _with_claims_of(choice, around, claims), problem=problem)
-    if _choose(missing, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is not None:
+        return WaitFor(why, _with_claims_of(choice, around, claims), problem=problem, briefly=True)
+    if (turns := _turns(missing, around, left)) is not None:
+        why = f"its turn, after that of {' and '.join(turns.of)}"
+        return WaitFor(why, claims - {HOST_LOCK}, problem=problem, turns=turns)
+    if _choose(missing, around, left, *PASSING) is not None:
         return WaitFor(why, claims - {HOST_LOCK}, problem=problem)
-    if places and _choose(places, around, left, Ready.NOW, Ready.LOCKED, Ready.LATER) is None:
+    if places and _choose(places, around, left, *PASSING) is None:
         return _refuse_place(draft, name, places, why)
     able = [n for n in around if n.offers and n.ready is not Ready.NEVER]
     reclaimable = sum(n.offers[0].gives.get(u, 0) for n in able for u in short.missing)
@@ -202,6 +234,30 @@ def room_by_victims(
     detail = f"{name} needs {_sum(short.wanted)} of VRAM, {found}" + (f" ({'; '.join(reasons)})" if reasons else "")
     hint = "stop or unpin what holds the GPU, or use a smaller one"
     return Refuse("no_room", detail, _sum(short.wanted), found, hint)
+
+
+def _turns(missing: Mapping[str, int], around: Sequence[Neighbour], left: Bytes) -> Turns | None:
+    """The turns that have to end for what is missing, where no more than that has to happen: of those first whose turn
+    is over already, lest one gate after the other is shut for the same room."""
+    others = [n for n in around if n.ready is not Ready.IN_TURN]
+    ending = [n for n in around if n.ready is Ready.IN_TURN and n.yields]
+    for among in ([*others, *ending], around):
+        choice = _choose(missing, among, left, Ready.NOW, Ready.LOCKED, Ready.IN_TURN)
+        if choice is not None:
+            chosen = {o.model for o in choice.offers}
+            of = [n for n in among if (n.ready is Ready.IN_TURN or n.yields) and n.name in chosen]
+            return Turns(tuple(n.name for n in of), max(n.over_s for n in of))
+    return None
+
+
+def _behind(draft: Draft, first: str, claims: frozenset[str]) -> WaitFor:
+    """It waits for whoever is next on its GPUs: until that has had its turn too, as far as can be told."""
+    record, why = draft.models[first], f"its turn: {first} is next"
+    if record.awaited is None:
+        return WaitFor(why, claims)
+    level = 2 if record.life.state is State.ASLEEP_L2 else 1
+    lasts_s = expected_wake(record, level).seconds + max(record.spec.min_awake_s, LEAST_TURN_S)
+    return WaitFor(why, claims, turns=Turns((first,), record.awaited.at_s + lasts_s))
 
 
 def _choose(missing: Mapping[str, int], around: Sequence[Neighbour], host_bytes: Bytes, *ready: Ready) -> Choice | None:
@@ -253,13 +309,16 @@ def _sum(by_gpu: object) -> str:
 
 
 def wakes_waiting(draft: Draft) -> list[ModelRecord]:
-    """Sleeping models that are wanted awake and have no task, oldest wish first; what we owe comes last."""
+    """Sleeping models that are wanted awake and have no task, in the order of their turns; what we owe comes last."""
     wanted = [
         r
         for r in draft.models.values()
         if r.life.state in ASLEEP and r.spec.name not in draft.tasks and is_wanted_awake(r)
     ]
-    return sorted(wanted, key=lambda r: (wished_s(r), r.spec.name)) if len(wanted) > 1 else wanted
+    if len(wanted) < 2:
+        return wanted
+    lowest = lowest_priority(draft.settings)
+    return sorted(wanted, key=lambda r: (turn_due_s(r, lowest), r.spec.name))
 
 
 def _first_wished_s(record: ModelRecord) -> float:

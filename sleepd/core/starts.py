@@ -6,6 +6,7 @@ from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.conditions import is_idle_for
 from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
+from sleepd.core.handover import room_in_turn
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.onward import look_again
@@ -59,7 +60,7 @@ def _take_room(draft: Draft, held: Task) -> None:
     if task is None:
         return
     record = draft.models[name]
-    room = room_for(draft, name, task_id=task.id, barred=frozenset(), force=False)
+    room = room_for(draft, name, task_id=task.id, force=False)
     if isinstance(room, Go):
         carry_on(draft, task)
     elif isinstance(room, WaitFor) and room.look:
@@ -110,7 +111,7 @@ def _refuse_start(draft: Draft, name: str, why: str) -> None:
 
 def _begin_start(draft: Draft, record: ModelRecord) -> None:
     name = record.spec.name
-    room = room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+    room = room_in_turn(draft, name, force=False)
     if isinstance(room, MakeRoom) and not _is_asked(record):
         wait_for(draft, name, WaitFor(f"room: {room.victim} is awake"))
     elif isinstance(room, Go | MakeRoom):
@@ -147,7 +148,7 @@ def begin_quiet_restarts(draft: Draft) -> None:
             continue
         if is_pinned(record) or record.waiters or is_wanted_awake(record) or name in draft.tasks:
             continue
-        room = room_for(draft, name, task_id=None, barred=frozenset(), force=False)
+        room = room_for(draft, name, task_id=None, force=False)
         if isinstance(room, Go):
             draft.note("quiet_restart", name, f"{name} is restarted in a quiet moment: {record.restart_wanted}")
             count_restart(draft, name)

@@ -34,6 +34,8 @@ class Offer:
     sleep_s: Seconds = 0.0
     wake_s: Seconds = 0.0
     host_bytes: Bytes = 0
+    wait_s: Seconds = 0.0
+    """Until it has to give up its turn."""
 
     @property
     def again(self) -> float:
@@ -43,7 +45,7 @@ class Offer:
     @property
     def felt_s(self) -> Seconds:
         """Seconds that are felt: now by whoever waits for the room, later by whoever wants this model back."""
-        return self.sleep_s + self.again * self.wake_s
+        return self.wait_s + self.sleep_s + self.again * self.wake_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class World:
     proven: frozenset[str] = frozenset()
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    given_back_s: MonotonicS = 0.0
+    """When a reservation ended last: a reading asked before may still show what its job held."""
     next_task: int = 1
     leaving: bool = False
     """Sleepers are being woken before the daemon ends: nothing is put to sleep by itself any more."""
@@ -85,8 +87,12 @@ class World:
 
 def public_state(world: World, name: str) -> str:
     """The contract's name of a model's state. A failed call that is to be repeated or undone within seconds is no
-    failure yet: while a task goes on with a broken engine, it is what that task makes of it."""
-    state, task = world.models[name].life.state, world.tasks.get(name)
+    failure yet: while a task goes on with a broken engine, it is what that task makes of it. A model whose turn is over
+    drains."""
+    record, task = world.models[name], world.tasks.get(name)
+    state = record.life.state
+    if state is State.AWAKE and record.yields is not None:
+        return PUBLIC[State.DRAINING]
     if state is not State.BROKEN or task is None:
         return PUBLIC[state]
     return PUBLIC[State.FALLING_ASLEEP if task.kind is TaskKind.SLEEP else State.WAKING]

@@ -7,7 +7,8 @@ All of it happens on the loop's thread with no await between check and count, so
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sleepd.core.life import SERVING, State
+from sleepd.core.life import State
+from sleepd.core.record import serves
 from sleepd.core.world import World
 
 
@@ -76,7 +77,7 @@ class Gates:
         kept: list[str] = []
         for model in shut:
             gate, record = self.of(model), dropped.models.get(model)
-            if record is None or record.life.state is not State.DRAINING:
+            if record is None or not (record.life.state is State.DRAINING or record.yields is not None):
                 gate.withheld += 1
                 kept.append(model)
             elif not gate.withheld:
@@ -88,5 +89,5 @@ class Gates:
         for model in models:
             gate, record = self.of(model), world.models.get(model)
             gate.withheld -= 1
-            if not gate.withheld and record is not None and record.life.state in SERVING:
+            if not gate.withheld and record is not None and serves(record):
                 self.open(model)

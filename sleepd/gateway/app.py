@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sleepd.annex import Annex
 from sleepd.core.model import ModelSpec
@@ -19,15 +21,28 @@ from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.door import Door
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.front import STOPPING, Front
+from sleepd.gateway.handover import (
+    Moved,
+    by_inode,
+    give_away,
+    is_answered,
+    is_at_rest,
+    pack,
+    read_state,
+    take_up,
+    write_state,
+)
 from sleepd.gateway.keys import Keys
 from sleepd.gateway.knock import Knock
 from sleepd.gateway.lane import Access
 from sleepd.gateway.pace import sweep
-from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, GatewaySettings
+from sleepd.gateway.settings import CONNECTIONS_LIMIT, STOP_S, UNSENT_S, GatewaySettings
 
 SWEEP_S = 1.0
 BACKLOG = 1024
 ROUNDS = 5
+LOOK_S = 0.02
+"""How soon it is noticed that nothing runs any more."""
 NEWCOMER_LOOKS = 100
 NEWCOMER_LOOK_S = 0.01
 """How long a connection that was just taken may need for its first bytes, when its door is left: a second in all."""
@@ -57,6 +72,27 @@ class Gateway:
         self._sockets: tuple[socket.socket, ...] = ()
         self._sweeping: asyncio.TimerHandle | None = None
         self._furnish(settings)
+
+    async def inherit(self, descriptors: Sequence[int], state: int) -> int:
+        """Take up the connections that an earlier process left, and return how many came through. Owns them from now
+        on. Raises UnknownState, leaving them closed. To be called before `start`: who came first is served first."""
+        loop, front, kept, taken = asyncio.get_running_loop(), self._front, by_inode(descriptors), 0
+        try:
+            for moved in read_state(state):
+                left = kept.pop(moved.inode, None)
+                if left is None:
+                    continue  # its client hung up meanwhile, and the service manager with it
+                door = self._doors[left.family != socket.AF_UNIX]
+                taken += 1
+                client = _make_connection(front, door)
+                take_up(client, moved.requests)
+                await loop.connect_accepted_socket(iter((client,)).__next__, left)
+                if client.now is not None:
+                    client.go_on(client.now)
+        finally:
+            for left in kept.values():
+                left.close()
+        return taken
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Listen on these bound sockets, ours or passed ones, or on none. Raises ListenRefused where one is open to
@@ -110,10 +146,34 @@ class Gateway:
         front.daemon.answered(model, refusal.code if refusal is not None else "2xx")
         return refusal
 
+    async def hand_over(self, limit_s: Seconds, most: int) -> tuple[list[int], int, int]:
+        """Begin nothing new, let what runs finish within `limit_s`, and return what the next process needs: the
+        descriptors of at most `most` connections, one of their state, and how many requests wait on them.
+
+        `close` has to follow, for those that could not move.
+        """
+        front, begun_s = self._front, self._front.time()
+        self._close_doors()
+        front.handing_over = True
+        while (spent_s := front.time() - begun_s) < limit_s:
+            halves = spent_s < UNSENT_S
+            if all(is_at_rest(c) or not (halves or is_answered(c)) for c in front.connections):
+                break
+            await asyncio.sleep(LOOK_S)
+        descriptors: list[int] = []
+        moved: list[Moved] = []
+        for client in list(front.connections):
+            given = give_away(client, front) if len(descriptors) < most else None
+            if given is not None:
+                descriptors.append(given[0])
+                moved.append(Moved(os.fstat(given[0]).st_ino, [pack(x) for x in given[1]]))
+        moved.sort(key=lambda one: one.waits_since_s)
+        return descriptors, write_state(moved), sum(len(one.requests) for one in moved)
+
     async def close(self) -> None:
         """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""
         front = self._front
-        if self._passed:
+        if self._passed and not front.handing_over:
             # Who connects from now on waits in the kernel for the next daemon, and is not refused by this one. Who was
             # let in just now has not been read yet: his request is answered as if nothing were.
             await self._leave_doors()
@@ -121,10 +181,15 @@ class Gateway:
         refusal = Refusal(503, "stopping", STOPPING, retry_after_s=5)
         for lane in front.directory.lanes.values():
             lane.queue.refuse_all(refusal)
-        front.settle()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
-                await front.settled.wait()
+        if front.handing_over:
+            for client in list(front.connections):
+                if client.now is not None and not is_answered(client):
+                    client.refuse(client.now, refusal)
+        else:
+            front.settle()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await front.settled.wait()
         self._close_doors()
         for client in list(front.connections):
             client.transport.close() if client.now is None else client.transport.abort()
@@ -163,11 +228,13 @@ class Gateway:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 
-async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
-    def connect() -> ClientConnection:
-        annex = front.annex
-        return ClientConnection(front, door) if annex is None else AnnexedConnection(front, door, annex)
+def _make_connection(front: Front, door: Door) -> ClientConnection:
+    annex = front.annex
+    return ClientConnection(front, door) if annex is None else AnnexedConnection(front, door, annex)
 
+
+async def _serve(loop: asyncio.AbstractEventLoop, bound: socket.socket, front: Front, door: Door) -> asyncio.Server:
+    connect = partial(_make_connection, front, door)
     if bound.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=bound, backlog=BACKLOG)
     return await loop.create_server(connect, sock=bound, backlog=BACKLOG)

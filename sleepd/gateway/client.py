@@ -39,8 +39,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ClientConnection(asyncio.Protocol):
     """A uvloop transport's protocol. Whoever answers an exchange calls `write`, and at the end `finished`.
 
-    `reading`: the request whose body still comes. `deaf`: what comes is dropped. `is_writable`: the client takes what
-    is written; where not, its upstream is not read. `sweeps`, `bytes_seen`, `head_fed`: see gateway/pace.py.
+    `reading`: the request whose body still comes. `is_midway`: a request has come in part. `now` is being answered,
+    `line` comes after it. `deaf`: what comes is dropped. `is_writable`: the client takes what is written; where not,
+    its upstream is not read. `sweeps`, `bytes_seen`, `head_fed`: see gateway/pace.py.
     """
 
     __slots__ = (
@@ -51,14 +52,15 @@ class ClientConnection(asyncio.Protocol):
         "_fields",
         "_front",
         "_in_head",
-        "_line",
         "_parser",
         "_target",
         "asked",
         "bytes_seen",
         "deaf",
         "head_fed",
+        "is_midway",
         "is_writable",
+        "line",
         "now",
         "reading",
         "sweeps",
@@ -76,12 +78,13 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._fields: Fields = []
         self._in_head, self._completed, self.deaf, self.is_writable = True, False, False, True
+        self.is_midway = False
         self.head_fed = self._chunked_fed = 0
         self.reading: Exchange | None = None
         self.now: Exchange | None = None
         self.asked = False
         """Whether the head of a request ever came."""
-        self._line: deque[Exchange] = deque()
+        self.line: deque[Exchange] = deque()
         self.sweeps = self.bytes_seen = 0
         self.verified, self.who = b"", ""
         self.verified_by: Keys | None = None
@@ -110,7 +113,7 @@ class ClientConnection(asyncio.Protocol):
             self._count_head(len(data))
         elif self.reading is not None and self.reading.length < 0:
             self._count_chunked(self.reading, len(data))
-        if self._line:
+        if self.line:
             self.transport.pause_reading()
 
     def _count_head(self, fed: Bytes) -> None:
@@ -144,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
         except (HttpParserError, Refusal) as error:
             self.give_up(error)
             return
-        if self._line:
+        if self.line:
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -153,12 +156,12 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.deaf = True
-        for x in (self.now, *self._line):
+        for x in (self.now, *self.line):
             if x is not None:
                 self._front.tell_end(x, "client_left")
                 self._front.abandon(x)
         self.now, self.reading = None, None
-        self._line.clear()
+        self.line.clear()
         self._front.left(self)
         del self._feed, self._parser  # they hold our methods: without this only the collector would free them
 
@@ -175,6 +178,9 @@ class ClientConnection(asyncio.Protocol):
             self.now.upstream.resume()
 
     # the parser's side
+
+    def on_message_begin(self) -> None:
+        self.is_midway = True
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -199,8 +205,8 @@ class ClientConnection(asyncio.Protocol):
         if self.now is None:
             self.now = x
         else:
-            self._line.append(x)
-            if len(self._line) > PIPELINED_LIMIT:
+            self.line.append(x)
+            if len(self.line) > PIPELINED_LIMIT:
                 raise Refusal(429, "too_many_pipelined", f"wanted at most {PIPELINED_LIMIT} requests in advance")
         try:
             if old and version != "1.0":
@@ -245,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         x, self.reading = self.reading, None
-        self._in_head, self._completed = True, True
+        self._in_head, self._completed, self.is_midway = True, True, False
         if self._fields:
             self._fields = []  # a trailer's fields say nothing to us
         if x is not None:
@@ -262,7 +268,7 @@ class ClientConnection(asyncio.Protocol):
                 raise x.refusal
             if x.upstream is not None:
                 x.upstream.end_body()
-            elif x.lane is None:
+            elif x.lane is None and not self._front.handing_over:
                 self._front.dispatch(x)
         except Refusal as refusal:
             self.refuse(x, refusal)
@@ -295,21 +301,22 @@ class ClientConnection(asyncio.Protocol):
         self.sweeps = 0
         if not x.keep_alive or not x.complete or self._front.closing:
             self.close()
-        elif self._line:
-            self.now = self._line.popleft()
-            if not self._line:
+        elif self.line:
+            self.now = self.line.popleft()
+            if not self.line:
                 self.transport.resume_reading()
             if self.now.complete or self.now.refusal is not None:
-                asyncio.get_running_loop().call_soon(self._go_on, self.now)
+                asyncio.get_running_loop().call_soon(self.go_on, self.now)
         elif not self.transport.is_reading():
             self.transport.resume_reading()  # its server took the body slowly, and answered before the last of it
 
     def read_on(self) -> None:
         """Read again what comes, unless a request waits for its turn already."""
-        if not self._line:
+        if not self.line:
             self.transport.resume_reading()
 
-    def _go_on(self, x: Exchange) -> None:
+    def go_on(self, x: Exchange) -> None:
+        """Begin with the request, if it still is the first in line."""
         if x is self.now:
             self._proceed(x)
 
@@ -336,14 +343,14 @@ class ClientConnection(asyncio.Protocol):
             self.now = bad
             self.refuse(bad, refusal)
         elif self.now.keep_alive:
-            self._line.append(bad)
+            self.line.append(bad)
 
     def close(self) -> None:
         """Say that nothing more comes, and end once the client has seen it: closing with unread bytes loses them."""
         self.deaf = True
-        for x in self._line:
+        for x in self.line:
             self._front.abandon(x)
-        self._line.clear()
+        self.line.clear()
         if not self.transport.is_closing() and not self.transport.is_reading():
             self.transport.resume_reading()  # what is still sent is dropped: unread it would cost the answer
         self._front.linger(self)

@@ -149,6 +149,11 @@ class Exchange:
         self.lane.tell_end(self, 204)
         self.client.finished(self)
 
+    @property
+    def is_untouched(self) -> bool:
+        """It was read whole and is not being answered: nobody but its client would miss it."""
+        return self.complete and self.refusal is None and not self.inside and self.upstream is None
+
     def leave_gate(self) -> None:
         """Count the request out of its gate, once."""
         if self.inside:

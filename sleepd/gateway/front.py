@@ -53,6 +53,8 @@ class Front:
         self.ids = ResponseIds(self.time)
         self.buffered_bytes: Bytes = 0
         self.closing = False
+        self.handing_over = False
+        """Nothing new begins: it is left to the next process."""
         self.settled = asyncio.Event()
         """While closing: no request is being answered any more."""
         daemon.when_opened(self._opened)
@@ -124,7 +126,7 @@ class Front:
         if x.lane is not None:
             x.stream = x.scan.found.stream is True and x.route.streams
             return False
-        return x.scan.found.model is not None
+        return x.scan.found.model is not None and not self.handing_over
 
     def dispatch(self, x: Exchange) -> None:
         """Send the request where it belongs, or hold it. Raises Refusal."""

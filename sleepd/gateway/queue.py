@@ -152,7 +152,7 @@ class Queue:
 
     def opened(self) -> None:
         """The gate has opened: let in who waits, from the next round of the event loop on."""
-        if self.held and not self._releasing:
+        if self.held and not self._releasing and not self._front.handing_over:
             self._releasing = True
             asyncio.get_running_loop().call_soon(self._release)
 
@@ -227,13 +227,12 @@ class Queue:
             x.refuse(Refusal(status, code, message, retry_after_s=retry_after_s))
 
     def refuse_all(self, refusal: Refusal) -> None:
-        """Answer everybody who waits with the same refusal, and withdraw the wish."""
+        """Answer everybody who waits with the same refusal. What was begun for them goes on."""
         for x in list(self.held):
             self._tell(x, HeldEnd.REFUSED)
-            self.forget(x)
+            self.forget(x, told_to_come_back=True)
             again = Refusal(refusal.status, refusal.code, refusal.message, retry_after_s=refusal.retry_after_s)
             x.refuse(again)
-        self._withdraw()
 
     def retry_after_s(self, problem: str = "") -> Seconds:
         """Return when it is worth asking again: by the wakes that were measured, else a guess."""

@@ -46,6 +46,10 @@ STOP_S: Seconds = 8.0
 """What runs at a stop may take this long: less than what the service gives each of its parts."""
 
 
+UNSENT_S: Seconds = 5.0
+"""How long a client may take to send the rest of what it asks, when the daemon is restarted."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """`keys` maps each key to the name it goes by; None: nobody needs one. `heartbeat_s` 0: no heartbeats."""

@@ -13,7 +13,8 @@ from sleepd.api.ring import EventRing
 from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer
-from sleepd.core.explain import eta_s, explain, next_action, reason
+from sleepd.core.explain import explain, next_action, reason
+from sleepd.core.forecast import eta_s
 from sleepd.core.model import Known, Now, OnStop
 from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import WakePlan, plan_of_wake
@@ -119,7 +120,7 @@ class Service:
         return explain(self.world, model, self.now())
 
     def reason(self, model: str) -> str:
-        return reason(self.world, model)
+        return reason(self.world, model, self.now())
 
     def next_action(self, model: str) -> NextAction | None:
         return next_action(self.world, model, self.now())
@@ -219,7 +220,9 @@ class Service:
             *(self._loop, parts.clock, parts.gpus, parts.host, self._server), self._metrics.tally.looked, parts.manager
         )
         self._loop.observe_with(self._observer)
-        await self._listeners.start(self, config.service, parts.passed)
+        inherited = await self._listeners.start(self, config.service, parts.passed, parts.kept)
+        if inherited:
+            self._tell([Note("started", "", inherited)], self.now())
         self._turning = asyncio.create_task(self._loop.run(), name="loop")
         self._ticking = asyncio.create_task(Ticker(self._loop, parts.clock).run(), name="calendar")
         self._observer.start()
@@ -241,8 +244,22 @@ class Service:
             await cancelled(watching)
 
     async def leave(self) -> None:
-        """Wake sleepers before everything ends, where `[daemon] on_stop` says so; takes `WAKE_S` at most."""
+        """What goes before everything ends: where another run follows, what runs finishes, and what waits is left to
+        it, within the time that the service manager gives; where none does, sleepers are woken if `[daemon] on_stop`
+        says so, within `WAKE_S`."""
         assert self._loop is not None
+        successor = self._parts.successor
+        succession = await successor.announced() if successor is not None else None
+        if succession is not None and successor is not None:
+            self._parts.notifier.stopping()
+            await self._listeners.leave_passed()
+            try:
+                told = await self._listeners.hand_over(succession, successor)
+            except OSError as error:
+                told = f"nothing is left to the next run: {error}"
+            if told:
+                self._tell([Note("left", "", told)], self.now())
+            return
         if self._reloading.config.settings.on_stop is OnStop.WAKE:
             self._parts.notifier.stopping()
             self._parts.notifier.status("waking sleepers before the end")

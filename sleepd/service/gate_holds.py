@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from sleepd.core.commands import Answer
 from sleepd.core.model import Now
+from sleepd.core.record import gate_hold_id
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import HoldAsked
 from sleepd.core.world import World
@@ -30,7 +31,7 @@ class GateHolds:
 
     def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
         """Return None where the model is held for HOLD_S more, else what is done once it is, or cannot be."""
-        hold_id, record = f"gate-{model}", self._world().models.get(model)
+        hold_id, record = gate_hold_id(model), self._world().models.get(model)
         until_s = next((h.until_s for h in record.holds if h.id == hold_id), None) if record is not None else None
         if until_s is not None and until_s - self._now().mono_s >= HOLD_S:
             return None

@@ -1,5 +1,6 @@
 """The gateway in the daemon: its sockets bound or passed, its keys read, its settings taken anew at a reload."""
 
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -12,11 +13,18 @@ from sleepd.core.model import ModelSpec
 from sleepd.core.units import Seconds
 from sleepd.gateway.app import Gateway, ListenRefused
 from sleepd.gateway.daemon import Daemon
+from sleepd.gateway.handover import UnknownState
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
+from sleepd.ports import Succession, Successor
 from sleepd.service.binding import bind, files_of
 from sleepd.service.ui import UiPart
 
+_CONNECTIONS, _STATE = "gateway-connection", "gateway-state"
+KEPT_NAMES = frozenset((_CONNECTIONS, _STATE))
+"""What one run of the daemon lets the service manager keep for the next."""
+ENDING_S: Seconds = 8.0
+"""What is kept of the time for a stop, for everything that ends after the gateway."""
 PASSED_NAME = "gateway"
 """FileDescriptorName= of sockets that the service manager passes for it."""
 
@@ -33,9 +41,15 @@ class GatewayPart:
         self._files = SocketFiles()
 
     async def start(
-        self, daemon: Daemon, written: Written, passed: Mapping[str, tuple[socket.socket, ...]], ui: UiPart
-    ) -> None:
-        """Listen, where that is wanted, with the page as a guest. Raises SocketTaken."""
+        self,
+        daemon: Daemon,
+        written: Written,
+        passed: Mapping[str, tuple[socket.socket, ...]],
+        kept: Mapping[str, tuple[int, ...]],
+        ui: UiPart,
+    ) -> str:
+        """Listen, where that is wanted, with the page as a guest, and take up the connections that were `kept`; return
+        what became of them, in words, empty where there were none. Raises SocketTaken."""
         sockets = list(passed.get(PASSED_NAME, ())) or bind(written.listen, written.socket_mode, "[gateway] listen")
         if PASSED_NAME not in passed:
             self._files = files_of(written.listen)
@@ -47,11 +61,29 @@ class GatewayPart:
                 passed=PASSED_NAME in passed,
                 annex=ui.annex("gateway", sockets),
             )
+            told = await self._inherit(self._gateway, kept)
             await self._gateway.start(sockets)
         except (ListenRefused, SecretError) as error:
             for bound in sockets:
                 bound.close()
             raise SocketTaken(str(error)) from None
+        return told
+
+    async def _inherit(self, gateway: Gateway, kept: Mapping[str, tuple[int, ...]]) -> str:
+        connections, states = kept.get(_CONNECTIONS, ()), kept.get(_STATE, ())
+        if not states:
+            for descriptor in connections:
+                os.close(descriptor)
+            return ""
+        state, *_ = states
+        try:
+            taken = await gateway.inherit(connections, state)
+        except UnknownState as error:
+            return f"{len(connections)} connections were given up: {error}"
+        finally:
+            for descriptor in states:
+                os.close(descriptor)
+        return f"connections taken over from the last run: {taken}" if taken else ""
 
     def take(self, written: Written) -> None:
         """Go by these settings from now on; files of keys are read again. Raises SecretError, keeping the old ones."""
@@ -68,6 +100,23 @@ class GatewayPart:
 
     def queued(self, model: str) -> int:
         return self._gateway.queued(model) if self._gateway is not None else 0
+
+    async def hand_over(self, succession: Succession, successor: Successor) -> str:
+        """Let what runs finish, leave all else to the next run, and return what became of it, in words; empty where
+        there was nothing."""
+        if self._gateway is None or succession.kept_limit < 2:
+            return "nothing could be left to the next run: see FileDescriptorStoreMax= in docs/systemd.md"
+        limit_s = max(1.0, succession.stop_s - ENDING_S)
+        connections, state, waiting = await self._gateway.hand_over(limit_s, succession.kept_limit - 1)
+        try:
+            kept = await successor.keep(_CONNECTIONS, connections) and await successor.keep(_STATE, [state])
+        finally:
+            for descriptor in (*connections, state):
+                os.close(descriptor)
+        if not connections:
+            return ""
+        told = f"connections left to the next run: {len(connections)}, requests that wait on them: {waiting}"
+        return told if kept else f"{told}; whether the service manager keeps them is not known"
 
     async def close(self) -> None:
         if self._gateway is not None:

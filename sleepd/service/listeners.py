@@ -12,6 +12,7 @@ from sleepd.api.sockets import SocketTaken
 from sleepd.config.settings import ServiceSettings
 from sleepd.core.units import Seconds
 from sleepd.gateway.daemon import Daemon as GatewayDaemon
+from sleepd.ports import Succession, Successor
 from sleepd.service.gateway import PASSED_NAME, GatewayPart
 from sleepd.service.metrics import MetricsPart
 from sleepd.service.ui import UiPart
@@ -36,9 +37,14 @@ class Listeners:
         self._gateway, self._ui = GatewayPart(), UiPart()
 
     async def start(
-        self, daemon: Daemon, service: ServiceSettings, passed: Mapping[str, tuple[socket.socket, ...]]
-    ) -> None:
-        """Answer on every socket; passed ones take the place of configured ones. Raises SocketTaken."""
+        self,
+        daemon: Daemon,
+        service: ServiceSettings,
+        passed: Mapping[str, tuple[socket.socket, ...]],
+        kept: Mapping[str, tuple[int, ...]],
+    ) -> str:
+        """Answer on every socket; passed ones take the place of configured ones. Returns what became of connections
+        that were `kept`, in words. Raises SocketTaken."""
         check_names(passed)
         self._api = await start_api(
             daemon,
@@ -48,8 +54,13 @@ class Listeners:
             passed=passed.get(API_NAME, ()),
         )
         await self._ui.start(daemon, service)
-        await self._gateway.start(daemon, service.gateway, passed, self._ui)
+        told = await self._gateway.start(daemon, service.gateway, passed, kept, self._ui)
         await self._metrics.start(service.metrics_listen, service.socket_mode, self._ui)
+        return told
+
+    async def hand_over(self, succession: Succession, successor: Successor) -> str:
+        """Leave the gateway's connections to the next run of the daemon; returns what became of them, in words."""
+        return await self._gateway.hand_over(succession, successor)
 
     def take(self, service: ServiceSettings) -> None:
         """Go by these settings from now on, as far as they can change while listening."""
@@ -69,10 +80,14 @@ class Listeners:
     async def ask_gate(self, model: str, who: str, wait_s: Seconds) -> NotAwake | None:
         return await self._gateway.ask_gate(model, who, wait_s)
 
+    async def leave_passed(self) -> None:
+        """Take no more connections from the API's passed sockets: who comes now waits there for the next run."""
+        if self._api is not None:
+            await self._api.leave_passed()
+
     def first_ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed before the engine is: what runs there still finishes."""
-        doors = [("the API's passed sockets", self._api.leave_passed)] if self._api is not None else []
-        return [*doors, ("the gateway", self._gateway.close)]
+        return [("the API's passed sockets", self.leave_passed), ("the gateway", self._gateway.close)]
 
     def ends(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """What is to be closed, in this order, each by its name."""

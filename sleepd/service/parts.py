@@ -13,11 +13,13 @@ from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
-from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
+from sleepd.adapters.systemd import SystemdNotifier, passed_descriptors, watchdog_interval_s
+from sleepd.adapters.systemd_succession import SystemdSuccession
 from sleepd.adapters.systemd_units import SystemdUnits
 from sleepd.config.settings import Config
 from sleepd.core.units import Seconds
-from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, Units
+from sleepd.ports import Clock, Gpus, HostMemory, Notifier, Store, Successor, Units
+from sleepd.service.gateway import KEPT_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Parts:
     find: ProcessFinder
     passed: Mapping[str, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Listening sockets that the service manager opened, by name."""
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Descriptors that an earlier run let the service manager keep, by name."""
+    successor: Successor | None = None
+    """The way to the next run; None: there is none."""
     units: CgroupMemory | None = None
     manager: Units | None = None
     """The service manager's units; None: nothing here starts or stops one."""
@@ -47,6 +53,8 @@ def system_parts(config: Config) -> Parts:
     """The real outside: this machine's clock, NVML, /proc and disk."""
     clock, service = SystemClock(), config.service
     units = CgroupMemory(service.cgroup_root, service.proc_root)
+    manager = SystemdUnits(clock)
+    passed = passed_descriptors(os.environ, os.getpid())
     nvml = NvmlGpus(clock) if service.gpu.backend == "nvml" else None
     return Parts(
         clock=clock,
@@ -55,9 +63,11 @@ def system_parts(config: Config) -> Parts:
         store=SqliteStore(service.state_dir / "state.db"),
         notifier=SystemdNotifier(),
         find=ProcessFinder(service.cgroup_root),
-        passed=passed_sockets(os.environ, os.getpid()),
+        passed={n: tuple(socket.socket(fileno=fd) for fd in fds) for n, fds in passed.items() if n not in KEPT_NAMES},
+        kept={name: descriptors for name, descriptors in passed.items() if name in KEPT_NAMES},
+        successor=SystemdSuccession(manager),
         units=units,
-        manager=SystemdUnits(clock),
+        manager=manager,
         history=HistoryDatabase(service.state_dir / "history.db"),
         energy=nvml.read_energy if nvml is not None else None,
         watchdog_s=watchdog_interval_s(os.environ, os.getpid()),

@@ -63,5 +63,6 @@ def describe(engine: SimEngine) -> dict[str, Any]:
         "mapped_blocks": {pool: list(counts) for pool, counts in now.mapped_blocks.items()},
         "answers_right": now.answers_right,
         "in_flight_requests": now.in_flight_requests,
+        "asked_asleep": engine.asked_asleep,
         "armed": [dataclasses.asdict(fault) for fault in engine.armed()],
     }

@@ -95,6 +95,8 @@ class SimEngine:
         self._routes = info.routes_of(spec, self.dialect)
         self._open: dict[CallHandle, None] = {}  # in the order of their coming, so that a seed plays alike every time
         self._in_flight = 0
+        self.asked_asleep = 0
+        """Inference requests that came while the engine slept, or paused for a sleep."""
         self._http_requests: Counter[tuple[str, str, str]] = Counter()
         self._http_seconds: dict[tuple[str, str], tuple[int, float]] = {}
         self.listening = True
@@ -157,6 +159,7 @@ class SimEngine:
         elif self._inference.answers(request.path):
             handle.is_load = True
             self._in_flight += 1
+            self.asked_asleep += self._core.is_sleeping
             handle._give_up = self._inference.handle(request, lambda answer: self._answer(handle, answer))
             if handle._give_up is not None:
                 give_up = handle._give_up

@@ -11,7 +11,7 @@ from sleepd.core import wishes
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer, AnswerKind, Command, LeaveStep, LookNow, OpenGate, RunStep, StepOrder
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.events import CalendarExtended, Event, Tick
+from sleepd.core.events import CalendarExtended, Event, GateEmptied, Tick
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now, Settings
 from sleepd.core.records import Record, Saved, TaskEnded
@@ -66,6 +66,9 @@ class VirtualDaemon:
         if manager is not None:
             manager.wall_s = lambda: self.now().wall_s
         self.saved, self.upsets, self.tally = Saved(), self._around.upsets, Tally()
+        self.opened: Callable[[str], None] = lambda model: None
+        """Told of every gate that opens, inside the turn that opens it."""
+        self.died: Callable[[], None] = lambda: None
         self._begin_life()
         self.world: World = begin(settings, self.saved, self.now()).world
         self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
@@ -84,7 +87,14 @@ class VirtualDaemon:
 
     def _begin_life(self) -> None:
         """What a life has of its own: gates, and the steps and polls that end with it."""
-        self.gates = Gates()
+        gates = self.gates = Gates()
+
+        def emptied(model: str) -> None:
+            if self.gates is gates:  # requests that a dead daemon let in end at the gates of its own life
+                self.submit(GateEmptied(model))
+
+        gates.when_emptied(emptied)
+        gates.when_opened(lambda model: self.opened(model))
         self._steps = Steps(self._around, self.gates, self.submit)
         self._polls = Polls(self._around, self.settings, self.gates, lambda: self.world, self.submit)
 
@@ -116,6 +126,7 @@ class VirtualDaemon:
         self.tally.deaths += 1
         for name in self.servers:
             self.gates.of(name).open = False
+        self.died()
 
     def _end_life(self) -> None:
         self.alive, self._epoch = False, self._epoch + 1

@@ -19,6 +19,10 @@ _DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 RESTART_S = 0.3
 
 
+def job_path(number: int) -> str:
+    return f"{ROOT}/job/{number}"
+
+
 def _is_dead(process: Process | None) -> bool:
     return process is not None and process.poll() is not None
 
@@ -55,6 +59,9 @@ class Unit:
     stop_s: float = 0.0
     """How long its stop takes before the process is killed."""
     leftovers: list[Process] = field(default_factory=list)
+    stop_usec: int = 30_000_000
+    kept_most: int = 0
+    """FileDescriptorStoreMax="""
 
     @property
     def path(self) -> str:
@@ -155,6 +162,8 @@ class FakeSystemd:
                 return "v", [self._property(str(message.path), *message.body)]
             if message.member == "ListUnitsByNames":
                 return "a(ssssssouso)", [[self._row(name) for name in message.body[0]]]
+            if message.member == "GetUnitByPID":
+                return "o", [self._path_of(message.body[0])]
             if message.member == "GetUnitProcesses":
                 return "a(sus)", [self._processes(message)]
             if message.member in ("StartUnit", "StopUnit"):
@@ -182,9 +191,17 @@ class FakeSystemd:
             return [name, name, "not-found", "inactive", "dead", "", f"{ROOT}/unit/none", 0, "", "/"]
         job, kind = unit.job or (0, "")
         state = [unit.load, unit.active, unit.sub, ""]
-        return [name, name, *state, unit.path, job, kind, f"{ROOT}/job/{job}" if job else "/"]
+        return [name, name, *state, unit.path, job, kind, job_path(job) if job else "/"]
+
+    def _path_of(self, pid: int) -> str:
+        for unit in self.units.values():
+            if unit.process is not None and unit.process.pid == pid:
+                return unit.path
+        raise Refusal("org.freedesktop.systemd1.NoUnitForPID", f"PID {pid} does not belong to any loaded unit.")
 
     def _property(self, path: str, interface: str, name: str) -> Variant:
+        if name == "JobType":
+            return Variant("s", next(u.job[1] for u in self.units.values() if u.job and path == job_path(u.job[0])))
         unit = next(u for u in self.units.values() if u.path == path)
         main = unit.process.pid if unit.process is not None and unit.active == "active" else 0
         known = {
@@ -195,6 +212,9 @@ class FakeSystemd:
             "InactiveExitTimestamp": ("t", int(unit.began_s * 1e6)),
             "ActiveExitTimestamp": ("t", int(unit.left_s * 1e6)),
             "ControlGroup": ("s", f"/system.slice/{unit.name}" if main else ""),
+            "Job": ("(uo)", [unit.job[0], job_path(unit.job[0])] if unit.job else [0, "/"]),
+            "TimeoutStopUSec": ("t", unit.stop_usec),
+            "FileDescriptorStoreMax": ("u", unit.kept_most),
         }
         return Variant(*known[name])
 
@@ -211,7 +231,7 @@ class FakeSystemd:
         number = self._jobs
         unit.job = (number, verb)
         threading.Thread(target=self._carry_out, args=(unit, verb, number), daemon=True).start()
-        return f"{ROOT}/job/{number}"
+        return job_path(number)
 
     def _carry_out(self, unit: Unit, verb: str, number: int) -> None:
         result = "done"
@@ -222,7 +242,7 @@ class FakeSystemd:
         with self._lock:
             unit.job = None
         if not self.mute_signals:
-            self.bus.signal("JobRemoved", "uoss", [number, f"{ROOT}/job/{number}", unit.name, result])
+            self.bus.signal("JobRemoved", "uoss", [number, job_path(number), unit.name, result])
 
     def _kill(self, message: Message) -> Reply:
         unit = self._unit(message)

@@ -25,7 +25,7 @@ async def get_models(path: Path) -> int:
 async def test_it_listens_where_it_is_told_and_leaves_nothing_behind(root: Path) -> None:
     part, path = GatewayPart(), root / "g.sock"
     written = GatewaySettings(listen=(parse_listen(f"unix:{path}"),), socket_mode=0o600)
-    await part.start(FakeDaemon(), written, {}, UiPart())
+    await part.start(FakeDaemon(), written, {}, {}, UiPart())
     assert path.stat().st_mode & 0o777 == 0o600
     assert await get_models(path) == 200
     await part.close()
@@ -38,7 +38,7 @@ async def test_passed_sockets_take_the_place_of_listen(root: Path) -> None:
     bound.bind(str(passed))
     bound.listen()
     written = GatewaySettings(listen=(parse_listen(f"unix:{root}/other.sock"),))
-    await part.start(FakeDaemon(), written, {"gateway": (bound,), "api": ()}, UiPart())
+    await part.start(FakeDaemon(), written, {"gateway": (bound,), "api": ()}, {}, UiPart())
     assert await get_models(passed) == 200
     await part.close()
     assert passed.exists()
@@ -52,7 +52,7 @@ async def test_who_comes_to_a_passed_socket_at_the_end_waits_for_the_next_daemon
     bound.listen()
     managers = bound.dup()
     part = GatewayPart()
-    await part.start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)}, UiPart())
+    await part.start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)}, {}, UiPart())
     reader, writer = await asyncio.open_unix_connection(str(root / "passed.sock"))
     await asyncio.sleep(0.05)  # let in, and says nothing yet
     closing = asyncio.create_task(part.close())
@@ -63,7 +63,7 @@ async def test_who_comes_to_a_passed_socket_at_the_end_waits_for_the_next_daemon
     assert (await asyncio.wait_for(reader.readline(), 10.0)).startswith(b"HTTP/1.1 200")
     await closing
     next_part = GatewayPart()
-    await next_part.start(FakeDaemon(), GatewaySettings(), {"gateway": (managers,)}, UiPart())
+    await next_part.start(FakeDaemon(), GatewaySettings(), {"gateway": (managers,)}, {}, UiPart())
     assert (await asyncio.wait_for(late.readline(), 10.0)).startswith(b"HTTP/1.1 200")
     await next_part.close()
     for each in (writer, late_writer):
@@ -75,10 +75,10 @@ async def test_a_passed_socket_that_others_reach_needs_keys(root: Path) -> None:
     keys.write_text("me:a-long-secret\n")
     keys.chmod(0o600)
     with socket.create_server(("0.0.0.0", 0)) as bound, pytest.raises(SocketTaken, match="api_keys_file"):
-        await GatewayPart().start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)}, UiPart())
+        await GatewayPart().start(FakeDaemon(), GatewaySettings(), {"gateway": (bound,)}, {}, UiPart())
     part = GatewayPart()
     bound = socket.create_server(("0.0.0.0", 0))
-    await part.start(FakeDaemon(), GatewaySettings(api_keys_file=str(keys)), {"gateway": (bound,)}, UiPart())
+    await part.start(FakeDaemon(), GatewaySettings(api_keys_file=str(keys)), {"gateway": (bound,)}, {}, UiPart())
     await part.close()
 
 
@@ -86,7 +86,7 @@ async def test_an_address_that_is_taken_is_told(root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         written = GatewaySettings(listen=(parse_listen(f"127.0.0.1:{taken.getsockname()[1]}"),))
         with pytest.raises(SocketTaken, match=r"\[gateway\] listen"):
-            await GatewayPart().start(FakeDaemon(), written, {}, UiPart())
+            await GatewayPart().start(FakeDaemon(), written, {}, {}, UiPart())
 
 
 def test_a_servers_key_is_what_its_file_holds(root: Path) -> None:

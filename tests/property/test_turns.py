@@ -17,19 +17,21 @@ from sleepd.core.turn import Turn
 from sleepd.core.world import World
 from sleepd.sim import world as shell
 from sleepd.sim.scenario.play import set_stage
-from sleepd.sim.scenario.script import draw_script
+from sleepd.sim.scenario.script import Script, draw_crowded_script, draw_script
 
 # A few virtual minutes of these hold every state, task and fault; each keeps the worlds of its turns.
-SEEDS = range(12)
-PLAYED_S = 150.0
+SCRIPTS = [
+    *((draw_script, seed, 150.0) for seed in range(12)),
+    *((draw_crowded_script, seed, 150.0) for seed in (0, 6)),
+]
 CLOCK_GRAIN_S = 1e-6
 """Deadlines nearer than this are due: sums of floats do not tell them apart from now."""
 
 
 class Recorded:
-    """The turns of a seed: what went in and what came out."""
+    """The turns of a script, so many seconds of it: what went in and what came out."""
 
-    def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, script: Script, played_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.turns: list[tuple[World, tuple[Event, ...], Now, Turn]] = []
         real: Callable[..., Turn] = machine.step
 
@@ -39,16 +41,15 @@ class Recorded:
             return turn
 
         monkeypatch.setattr(shell, "step", remember)
-        script = draw_script(seed)
         # A turn that could not be recorded is dropped and repeated by the shell: until then its news is still to come.
         acts = tuple(act for act in script.acts if act.do != "disk refuses")
-        set_stage(replace(script, acts=acts)).time.run_until(PLAYED_S)
+        set_stage(replace(script, acts=acts)).time.run_until(played_s)
 
 
 @pytest.fixture(scope="module")
 def recorded():
     with pytest.MonkeyPatch.context() as patch:
-        return [turn for seed in SEEDS for turn in Recorded(seed, patch).turns]
+        return [t for draw, seed, played_s in SCRIPTS for t in Recorded(draw(seed), played_s, patch).turns]
 
 
 def test_the_same_input_gives_the_same_turn(recorded):
@@ -66,6 +67,7 @@ def test_a_turn_leaves_the_world_it_was_given_untouched(recorded):
 def test_many_worlds_are_at_hand(recorded):
     states = {r.life.state for _, _, _, turn in recorded for r in turn.world.models.values()}
     assert len(recorded) > 1000
+    assert any(r.yields for _, _, _, turn in recorded for r in turn.world.models.values()), "nobody gives up a turn"
     assert len(states) >= 12, "the seeds no longer visit enough states for these tests to mean much"
 
 

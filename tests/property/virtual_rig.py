@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sleepd.core.commands import Answer, AnswerKind
-from sleepd.core.life import SERVING, SETTLED, State
+from sleepd.core.life import SETTLED, State
 from sleepd.core.model import ModelSpec, Settings
-from sleepd.core.record import ModelRecord
+from sleepd.core.record import ModelRecord, serves
 from sleepd.core.turn import Note
 from sleepd.core.units import GIB
 from sleepd.core.wishes import SleepAsked, WakeAsked
@@ -190,8 +190,8 @@ class Rig:
 
     def _check_gates(self) -> None:
         for name in self.names:
-            gate, state = self.daemon.gates.of(name), self.daemon.world.models[name].life.state
-            assert not gate.open or state in SERVING, f"{name}'s gate is open while {state}"
+            gate, record = self.daemon.gates.of(name), self.daemon.world.models[name]
+            assert not gate.open or serves(record), f"{name}'s gate is open while {record.life}, {record.yields}"
             if gate.open and self.engine(name).exit_status is None:
                 snap = self.engine(name).snapshot()
                 assert not snap.sleeping_tags, f"{name}'s gate is open, its engine sleeps"

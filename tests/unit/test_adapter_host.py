@@ -16,7 +16,7 @@ from sleepd.adapters.clock import ScaledClock, SystemClock
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.instance_lock import AlreadyRunning, InstanceLock
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.systemd import SystemdNotifier, passed_sockets, watchdog_interval_s
+from sleepd.adapters.systemd import SystemdNotifier, passed_descriptors, watchdog_interval_s
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.seen import HostSeen
 
@@ -250,10 +250,11 @@ def test_the_watchdogs_interval(environ: dict[str, str], wanted_s: float | None)
 
 
 _TAKER = """
-import os
-from sleepd.adapters.systemd import passed_sockets
-found = passed_sockets({**os.environ, "LISTEN_PID": str(os.getpid())}, os.getpid())
-print({name: [(s.getsockname(), os.get_inheritable(s.fileno())) for s in taken] for name, taken in found.items()})
+import os, socket
+from sleepd.adapters.systemd import passed_descriptors
+found = passed_descriptors({**os.environ, "LISTEN_PID": str(os.getpid())}, os.getpid())
+taken = {name: [socket.socket(fileno=fd) for fd in fds] for name, fds in found.items()}
+print({name: [(s.getsockname(), os.get_inheritable(s.fileno())) for s in sockets] for name, sockets in taken.items()})
 """
 
 
@@ -281,4 +282,4 @@ for number, path in ((3, os.environ["A"]), (4, os.environ["B"]), (5, os.environ[
     "environ", [{}, {"LISTEN_FDS": "1", "LISTEN_PID": "1"}, {"LISTEN_FDS": "x", "LISTEN_PID": "42"}]
 )
 def test_no_sockets_for_us(environ: dict[str, str]) -> None:
-    assert passed_sockets(environ, 42) == {}
+    assert passed_descriptors(environ, 42) == {}

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from core_worlds import ASLEEP, FACTS, KNOWN_ANSWER, NOW, nap, pressure, proven, record, world
 
-from sleepd.core.explain import eta_s, explain, next_action, reason
+from sleepd.core.explain import explain, next_action, reason
 from sleepd.core.footprint import Footprint
+from sleepd.core.forecast import eta_s
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason
 from sleepd.core.plan import plan_sleep
@@ -111,15 +112,15 @@ def test_nothing_comes_next_where_nothing_would_happen(of):
 
 def test_a_failure_is_the_reason_where_it_decides():
     failed = record(life=Life(State.FAILED, Weights.DOUBTFUL), failure=Failure("wedged", "it does not answer"))
-    assert reason(world(failed), "a") == "it does not answer"
-    assert reason(world(replace(failed, life=ASLEEP)), "a") == "as it was"
+    assert reason(world(failed), "a", NOW) == "it does not answer"
+    assert reason(world(replace(failed, life=ASLEEP)), "a", NOW) == "as it was"
 
 
 def test_a_wake_that_waits_for_its_victim_says_for_whom():
     cause = Cause(CauseKind.OPERATOR, "web")
     task = Task(1, "a", TaskKind.WAKE, 1, cause, plan_sleep(1, fingerprint_wanted=False), NOW.mono_s - 4.0, victim="b")
     made = replace(world(record(life=ASLEEP), record("b")), tasks={"a": task})
-    assert reason(made, "a") == "waits for b to fall asleep: asked for by web"
+    assert reason(made, "a", NOW) == "waits for b to fall asleep: asked for by web"
 
 
 def test_the_time_to_wake_is_what_was_learned_of_that_level():

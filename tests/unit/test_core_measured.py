@@ -280,7 +280,7 @@ def test_residuals_that_grow_ask_for_a_restart_once_and_fail_nothing():
     assert told == [f"a: {wanted}"]
     found = draft.models["a"]
     assert (found.restart_wanted, found.failure) == (wanted, None)
-    assert reason(draft.world(), "a").endswith(wanted)
+    assert reason(draft.world(), "a", NOW).endswith(wanted)
 
 
 @pytest.mark.parametrize("residuals", [(2 * GIB,), (1 * GIB, 5 * GIB), (5 * GIB, 2 * GIB, 5 * GIB), (GIB,) * 20])

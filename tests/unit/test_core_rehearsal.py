@@ -9,6 +9,7 @@ from sleepd.core.footprint import STEP, Footprint
 from sleepd.core.frozen import replace
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
+from sleepd.core.record import Hold
 from sleepd.core.rehearse import PlannedGpu, PlannedStay, PlannedStep, plan_of_wake
 from sleepd.core.units import GIB
 
@@ -70,11 +71,16 @@ def test_steps_of_a_level_2_wake_that_were_measured_say_how_long_they_take():
     assert found.eta_s == 15.0
 
 
+HOLD = Hold("h", 1, "ann", "", 0.0, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("hindered", "why", "in_s"),
     [
         ({"awake_since_s": NOW.mono_s - 10.0}, "it woke recently: min_awake leaves 50s", 50.0),
-        ({"in_flight": 1}, "it is in use", None),
+        # Half of its max_wait, or whatever of it the switch leaves, is how long one that is used may keep it waiting.
+        ({"in_flight": 1}, "it is in use", 59.0),
+        ({"in_flight": 1, "holds": (HOLD,)}, "it is in use", None),
     ],
 )
 def test_what_is_waited_for_is_named_with_the_seconds_that_are_known(hindered, why, in_s):

@@ -26,7 +26,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
 from sleepd.core.plan import plan_sleep
-from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor, room_for
+from sleepd.core.room import FRESH_S, NOBODYS, Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.seen import ControlCounts, GpuSeen
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
@@ -38,7 +38,7 @@ SHORT_OF_ONE = 20 * GIB
 """Free bytes beside which one model must sleep first."""
 
 
-def ask(made, *, task_id=None, barred=frozenset(), force=False):
+def ask(made, *, task_id=None, barred=NOBODYS, force=False):
     return room_for(Draft(made, NOW), "a", task_id=task_id, barred=barred, force=force)
 
 
@@ -182,10 +182,9 @@ def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
     assert ask(made, task_id=7) == Go(GPU)
 
 
-def test_a_barred_gpu_is_waited_for():
-    found = ask(world(sleeper()), barred=GPU)
-    assert isinstance(found, WaitFor)
-    assert found.claims == GPU
+def test_a_barred_gpu_is_left_to_whoever_is_next_there():
+    found = ask(world(sleeper(), record("b", ASLEEP)), barred={"GPU-0": "b"})
+    assert found == WaitFor("its turn: b is next", GPU)
 
 
 def test_a_victims_sleep_needs_the_host_lock():

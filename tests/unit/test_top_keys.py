@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sleepd.api.route import HOLD_ID
 from sleepd.cli.top.keys import DRAIN_S, hold_id, press
@@ -160,3 +162,24 @@ def test_the_own_hold_is_named_after_who_takes_it() -> None:
     long = {hold_id(strange, "m" * 62 + end) for end in "ab"}
     assert len(long) == 2
     assert all(re.fullmatch(HOLD_ID, found) for found in (*long, hold_id(strange, "chat")))
+
+
+KEYS = st.sampled_from(
+    [
+        *"wWshHpedtxrvoOqfFyn12/?gGjkab0m*[",
+        *("up", "down", "pgup", "pgdn", "home", "end", "enter", "esc", "backspace", "f1"),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(KEYS, max_size=30), st.integers(0, 3))
+def test_any_keys_in_any_order_leave_a_screen_and_wish_only_for_what_is_there(pressed: list[str], count: int) -> None:
+    models = [model("chat", running=2), model("embed", state="asleep", level=1), model("code", pinned=True)][:count]
+    view = view_of(status_of(*models))
+    names = {found["name"] for found in models}
+    for key in pressed:
+        view, wanted = press(view, key)
+        assert len(text(view)) == 24
+        if isinstance(wanted, Wish | Fetch):
+            assert wanted.model in names

@@ -69,8 +69,9 @@ def test_long_and_wide_names_keep_both_ends_and_the_columns_stand() -> None:
 
 def test_a_terminal_without_unicode_gets_none() -> None:
     body = status_of(model("a", queued=0), model("b", state="asleep", level=1), model("c", state="failed", level=None))
-    for line in text(replace(view_of(body), unicode=False)):
-        assert line.isascii(), line
+    lines = text(replace(told(view_of(body), "reloaded", f"priority 0 → 1 {WIDE}", None), unicode=False))
+    assert all(line.isascii() for line in lines)
+    assert "priority 0 ? 1 ??????????" in "".join(lines)
     assert text(replace(view_of(body), unicode=False))[4].startswith(">a    * awake")
 
 
@@ -101,6 +102,15 @@ def test_meters_of_eight_gpus_share_lines() -> None:
     body["gpus"] = [{**body["gpus"][0], "index": number, "uuid": f"GPU-{number}"} for number in range(8)]
     assert [line.count("GPU ") for line in text(view_of(body))[1:5]] == [2, 2, 2, 2]
     assert [line.count("GPU ") for line in text(view_of(body), 160)[1:3]] == [4, 4]
+
+
+def test_more_meters_than_there_is_room_for_leave_the_models_half_of_it() -> None:
+    body = {**fleet(9), "notes": ["host RAM cannot be read"]}
+    body["gpus"] = [{**body["gpus"][0], "index": number, "uuid": f"GPU-{number}"} for number in range(32)]
+    lines = text(view_of(body))
+    assert lines[10:12] == ["15 more on a larger screen", "! host RAM cannot be read"]
+    assert sum("model-" in line for line in lines) >= 5
+    assert not [line for line in text(view_of(body), 200, 50) if "more on a larger" in line]
 
 
 def test_bars_tell_models_from_others_and_from_jobs() -> None:

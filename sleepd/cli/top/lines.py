@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def cells(text: str) -> int:
 
 
 def _cells_of(char: str) -> int:
-    if combining(char):
+    if category(char) in ("Mn", "Me"):
         return 0
     return 2 if east_asian_width(char) in "WF" else 1
 
@@ -104,6 +104,13 @@ def spread(left: str, right: str, width: int, tone: str, unicode: bool = True) -
 def plain(line: Line) -> str:
     """Return what a line says, without its tones."""
     return "".join(piece.text for piece in line)
+
+
+def in_ascii(line: Line) -> Line:
+    """Return the line for a terminal that shows nothing else: a question mark for each other column."""
+    return tuple(
+        Piece("".join(c if c.isascii() else "?" * _cells_of(c) for c in piece.text), piece.tone) for piece in line
+    )
 
 
 def greyed(line: Line) -> Line:

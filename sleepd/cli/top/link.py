@@ -83,7 +83,7 @@ class Link:
                 for event in self._client.events(last_id, last=EVENTS_KEPT):
                     last_id = event.get("id", last_id)
                     self._post(EventCame(event))
-            except (ApiProblem, DaemonUnreachable):
+            except (ApiProblem, DaemonUnreachable, ValueError):
                 pass  # the poll tells it
             time.sleep(AGAIN_S)
 
@@ -116,7 +116,7 @@ class Link:
             return f"{name}: held awake for {format_duration(wish.ttl_s)}"
         if wish.verb == "release":
             let_go = client.release(own_hold).body["released"]
-            return f"{name}: let go of" if let_go else f"{name}: you hold it not from here; see sleepctl holds"
+            return f"{name}: let go of" if let_go else f"{name}: no hold of yours was taken here; see sleepctl holds"
         if wish.verb == "wake":
             reply = client.wake(name, wait=False, force=wish.force)
         elif wish.verb == "sleep":

@@ -1,18 +1,20 @@
-"""`python -m sleepd.sim.scenario 4711` or `… FILE.json`: play one scenario and print what happens, moment by moment."""
+"""`python -m sleepd.sim.scenario 4711`, `… crowded-17` or `… FILE.json`: play one scenario and print what happens."""
 
 import sys
 from pathlib import Path
 
 from sleepd.core.turn import Note
 from sleepd.sim.scenario.play import play
-from sleepd.sim.scenario.script import Act, Script, draw_script, read_script
+from sleepd.sim.scenario.script import Act, Script, draw_crowded_script, draw_script, read_script
 from sleepd.sim.scenario.stage import Stage
+
+CROWDED = "crowded-"
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 everything held, 1 an invariant was broken, 2 there is nothing to play."""
     if len(arguments) != 1:
-        print("usage: python -m sleepd.sim.scenario SEED|FILE", file=sys.stderr)
+        print("usage: python -m sleepd.sim.scenario SEED|crowded-SEED|FILE", file=sys.stderr)
         return 2
     try:
         script = _script(arguments[0])
@@ -30,6 +32,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _script(named: str) -> Script:
+    if named.startswith(CROWDED) and named.removeprefix(CROWDED).isdigit():
+        return draw_crowded_script(int(named.removeprefix(CROWDED)))
     return draw_script(int(named)) if named.isdigit() else read_script(Path(named))
 
 

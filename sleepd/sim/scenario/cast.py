@@ -45,6 +45,7 @@ class CastModel:
     kills_all: bool = True
     """Its unit starts again by itself, and leaves nothing behind; else what outlives its server stays."""
     load_s: Seconds = 2.0
+    max_wait_s: Seconds = 120.0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -67,6 +68,8 @@ class Cast:
     group: tuple[str, ...] = ()
     """Models of which only `group_awake` are to be awake at once."""
     group_awake: int = 1
+    drain_s: Seconds = 300.0
+    """How long a model whose turn is over may finish its requests."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -178,6 +181,7 @@ def settings_of(cast: Cast) -> Settings:
             max_level=model.max_level,
             min_awake_s=model.min_awake_s,
             priority=model.priority,
+            max_wait_s=model.max_wait_s,
             fenced=model.fenced,
             prime=model.prime,
             unit=unit_name(model) if model.controlled else "",
@@ -192,4 +196,6 @@ def settings_of(cast: Cast) -> Settings:
     )
     rules += tuple(replace(RULEBOOK[name], applies_to=frozenset(specs)) for name in cast.rules)
     groups = (Group("drawn", frozenset(cast.group), cast.group_awake),) if cast.group else ()
-    return Settings(specs, rules, groups, poll_every_s=cast.poll_every_s, retries=cast.retries)
+    return Settings(
+        specs, rules, groups, poll_every_s=cast.poll_every_s, retries=cast.retries, turn_drain_s=cast.drain_s
+    )

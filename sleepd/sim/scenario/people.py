@@ -1,5 +1,6 @@
 """What people do all the time: callers who wake a model and ask it something, and an operator."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -30,8 +31,9 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
     timeout_s, tokens, leaves_after_s = float(drawn["timeout_s"] or 0.0), drawn["tokens"], drawn["leaves_after_s"]
 
     def answered(answer: Answer) -> None:
-        if answer.kind is AnswerKind.DONE and daemon.gates.of(name).enter():
-            _ask_engine(stage, name, tokens)
+        gate = daemon.gates.of(name)
+        if answer.kind is AnswerKind.DONE and gate.enter():
+            ask_engine(stage, name, tokens, gate.leave)
 
     waiter = stage.ask(lambda w: WakeAsked(w, name, "user", timeout_s), timeout_s, answered)
 
@@ -43,13 +45,14 @@ def _ask(stage: Stage, name: str, drawn: Arguments) -> None:
         stage.later(float(leaves_after_s), leave)
 
 
-def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
+def ask_engine(stage: Stage, name: str, tokens: Any, answered: Callable[[], None]) -> None:
+    """Send a request that the gate has let in; what comes back must be whole and right. `answered`: it is over."""
     body = {"model": name, "prompt": "hello", "max_tokens": tokens, "temperature": 0}
-    account, gate = stage.account, stage.daemon.gates.of(name)
+    account = stage.account
     deaths, began_s = len(account.deaths), stage.daemon.decided_s
 
     def take(answer: Any) -> None:
-        gate.leave()
+        answered()
         account.checked["a request that its gate let in is answered in full, and right"] += 1
         if isinstance(answer, SimReply) and answer.status == 200:
             account.served += 1
@@ -61,7 +64,7 @@ def _ask_engine(stage: Stage, name: str, tokens: Any) -> None:
             raise AssertionError(stage.say(f"{name} refused a request that its gate let in: {answer}"))
 
     if stage.servers[name].engine is None:
-        gate.leave()
+        answered()
         return
     stage.servers[name].request(HttpRequest("POST", "/v1/completions", (), body), 600.0, take)
 

@@ -77,6 +77,7 @@ def _outcome(stage: Stage) -> Outcome:
     tally, account = stage.daemon.tally, stage.account
     line = (
         f"{stage.about}: {len(stage.models)} models, {tally.turns} turns, {tally.steps} steps,"
-        f" {account.served} served, {tally.deaths} daemon deaths, {len(account.deaths)} engine deaths"
+        f" {account.served} served, {tally.notes.get('turn_over', 0)} turns given up,"
+        f" {tally.deaths} daemon deaths, {len(account.deaths)} engine deaths"
     )
     return Outcome(line, tally.transitions, account.checked)

@@ -14,9 +14,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sleepd.core.units import Seconds
 from sleepd.sim.scenario.cast import Cast, draw_cast, with_units
-from sleepd.sim.scenario.table import FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
+from sleepd.sim.scenario.crowds import draw_crowd, draw_crowded
+from sleepd.sim.scenario.table import CROWDS, FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
 
+CROWD = CROWDS[0].name
 FAULTY_S = 420.0
+CROWDED_S = 600.0
 CALM_S = 200.0
 
 
@@ -56,6 +59,19 @@ def draw_script(seed: int) -> Script:
     return Script(f"seed {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)))
 
 
+def draw_crowded_script(seed: int) -> Script:
+    """The script of a seed in which more models are wanted than fit: every second one with faults."""
+    cast = draw_crowded(Random(f"{seed} crowded cast"))
+    acts = [
+        Act(round(at_s, 3), CROWD, model.name, drawn)
+        for model in cast.models
+        for at_s, drawn in draw_crowd(Random(f"{seed} crowd {model.name}"), CROWDED_S)
+    ]
+    if seed % 2:
+        acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
+    return Script(f"crowded {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)), CROWDED_S)
+
+
 def _repeat(random: Random, cast: Cast, deed: Deed) -> list[Act]:
     least_s, most_s = deed.every_s
     acts, at_s = [], random.uniform(0.0, most_s)
@@ -88,7 +104,7 @@ def read_script(path: Path) -> Script:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise ValueError(f"{path.name}: {where}: {first['msg']}; {error.error_count()} in all") from None
-    known = {deed.name for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS)}
+    known = {deed.name for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS)}
     unknown = sorted({act.do for act in script.acts} - known)
     if unknown:
         raise ValueError(f"{path.name}: nobody knows how to do {unknown[0]!r}: known are {', '.join(sorted(known))}")

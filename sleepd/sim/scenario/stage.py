@@ -14,6 +14,7 @@ from sleepd.core.turn import Note
 from sleepd.core.unit import UnitOrder
 from sleepd.core.units import HOUR_S, Seconds
 from sleepd.core.wishes import ReservationAsked, ResetAsked, SleepAsked, StartAsked, StopAsked, WakeAsked
+from sleepd.sim.callers import Callers, Fate
 from sleepd.sim.host import GpuShare, RamShare
 from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_name, unit_of
 from sleepd.sim.units import SimManager, SimUnit
@@ -27,6 +28,8 @@ RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
 
 Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | ReservationAsked | StopAsked | StartAsked
+ANSWERED_LATE_S = 100.0
+"""A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
 
 
 @dataclass(slots=True)
@@ -49,12 +52,18 @@ class Account:
     """Tasks whose beginning was looked at."""
     begun: set[tuple[int, int]] = field(default_factory=set)
     """Wakes whose first call was looked at, and the attempt."""
+    granted: set[tuple[str, float]] = field(default_factory=set)
+    """Reservations whose grant was looked at, and when they were asked for."""
     stopped_by_person: set[str] = field(default_factory=set)
     """Models whose unit a person stopped last: nobody but a person may start it."""
     restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)
     """The daemon's restarts by model: the task and when it ended or started the unit first."""
     waiting: dict[tuple[int, int], Seconds] = field(default_factory=dict)
     """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
+    fates: Counter[Fate] = field(default_factory=Counter)
+    """What became of the requests of crowds."""
+    turns_begun: set[int] = field(default_factory=set)
+    """Wakes whose beginning was compared with who waited longer."""
     checked: Counter[str] = field(default_factory=Counter)
     """How often each invariant was looked at."""
 
@@ -97,6 +106,7 @@ class Stage:
             check=lambda daemon: check(self),
             tell=lambda note: tell(self, note),
         )
+        self.callers = Callers(self.daemon)
         self.manager.ordered = self._ordered
 
     def start(self) -> None:

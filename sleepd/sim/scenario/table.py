@@ -1,6 +1,7 @@
 """The table of everything that can happen in a scenario. A new fault is a file with deeds and a line here."""
 
 from sleepd.sim.scenario import (
+    crowds,
     faults_daemon,
     faults_engine,
     faults_host,
@@ -21,6 +22,8 @@ FAULTS: tuple[Deed, ...] = (
 )
 UNIT_FAULTS: tuple[Deed, ...] = faults_units.DEEDS
 """What befalls units: drawn where sleepd controls any."""
-DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS)}
+CROWDS: tuple[Deed, ...] = crowds.DEEDS
+"""What befalls crowded hosts: drawn for them alone."""
+DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS)}
 
-__all__ = ["DEEDS", "FAULTS", "PEOPLE", "UNIT_FAULTS", "Arguments", "Deed"]
+__all__ = ["CROWDS", "DEEDS", "FAULTS", "PEOPLE", "UNIT_FAULTS", "Arguments", "Deed"]

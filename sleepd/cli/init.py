@@ -1,0 +1,129 @@
+"""`sleepd init`: a first configuration, from the vLLM servers that run on this host."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.nvml import NvmlGpus
+from sleepd.config.errors import ConfigError
+from sleepd.config.load import DEFAULT_DIR, load_config
+from sleepd.core.model import Known
+from sleepd.core.seen import GpusSeen
+from sleepd.survey.asking import Told, ask_all
+from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
+from sleepd.survey.processes import FoundProcess, Survey, survey_processes
+
+DONE, FAILED = 0, 1
+FILE = Path("conf.d") / "models.toml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`init` knows its options."""
+    parser.add_argument(
+        "--dir", type=Path, default=DEFAULT_DIR, metavar="DIR", help=f"write there; default {DEFAULT_DIR}"
+    )
+    parser.add_argument("--force", action="store_true", help=f"replace {FILE} where it is there already")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look, ask, write; say what was found and what is missing. 1 where nothing was written."""
+    target: Path = options.dir / FILE
+    if target.exists() and not options.force:
+        return _refuse(f"{target} is there already and was left as it is; --force replaces it")
+    survey = survey_processes()
+    if not survey.servers:
+        return _refuse(_nothing(survey))
+    found = asyncio.run(_look(survey.servers))
+    text = write_config(found, when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    _check(text)
+    try:
+        _write(target, text)
+    except OSError as error:
+        why = f"{error.filename or target}: {error.strerror}"
+        return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
+    _tell(found, survey, target)
+    return _look_at_whole(options.dir)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"sleepd init: {sentence}", file=sys.stderr)
+    return FAILED
+
+
+def _nothing(survey: Survey) -> str:
+    blind = "" if survey.whole else " Not all can be seen without root."
+    return (
+        f"wanted a running vLLM server, found none among {survey.seen} processes.{blind} Start one, such as "
+        "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-sleep-mode --uds PATH"
+    )
+
+
+async def _look(servers: Sequence[FoundProcess]) -> tuple[Found, ...]:
+    told, gpus = await asyncio.gather(ask_all(servers), NvmlGpus(SystemClock()).read(processes=True))
+    seen = gpus.value if isinstance(gpus, Known) else ()
+    pairs = list(zip(servers, told, strict=True))
+    return tuple(
+        _place(name, process, one, seen) for name, (process, one) in zip(name_servers(pairs), pairs, strict=True)
+    )
+
+
+def _place(name: str, process: FoundProcess, told: Told, seen: GpusSeen) -> Found:
+    """With the GPUs on which its processes hold memory; else what its environment says; else a guess where one must
+    stand."""
+    holds = tuple(str(gpu.index) for gpu in seen if gpu.used_by_pid and process.pids & gpu.used_by_pid.keys())
+    shown = [word.strip() for word in (process.environ or {}).get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    visible = tuple(word for word in shown if word.isascii() and (word.isdigit() or word.startswith(("GPU-", "MIG-"))))
+    grouped = process.unit or (process.cgroup and not process.in_session)
+    if holds or visible or grouped:
+        return Found(name, process, told, holds or visible)
+    return Found(name, process, told, ("0",), guessed=True)
+
+
+def _check(text: str) -> None:
+    """What is about to be written holds by itself. Raises ConfigError, which would be a mistake of this program."""
+    with tempfile.TemporaryDirectory(prefix="sleepd-init-") as scratch:
+        (Path(scratch) / "sleepd.toml").write_text(text, encoding="utf-8")
+        load_config(Path(scratch), environ={})
+
+
+def _write(target: Path, text: str) -> None:
+    """Put the file there, whole or not at all. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with scratch.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.chmod(0o644)
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _tell(found: Sequence[Found], survey: Survey, target: Path) -> None:
+    for one in found:
+        print(f"{one.name}: {one.says}, {one.told.url or 'no address'}")
+        for sentence in missing(one, shared_names(found)):
+            print(f"  missing: {sentence}")
+    if not survey.whole:
+        print("Environments and sockets of other users' servers were not seen: run this as root for those.")
+    print(f"Wrote {target}, in observe mode. Look at it, then: sleepctl reload")
+
+
+def _look_at_whole(folder: Path) -> int:
+    """Say where the new file does not go with the others of its folder; it stays all the same."""
+    try:
+        load_config(folder)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return _refuse("it does not go with the other files there: change one of them, then sleepd check")
+    return DONE

@@ -1,0 +1,112 @@
+"""When a model will be awake, and what others' turns have to do with it: seconds and sentences, nothing decided."""
+
+from sleepd.core.durations import expected_sleep, expected_wake
+from sleepd.core.life import ASLEEP, State
+from sleepd.core.model import Now
+from sleepd.core.record import Awaited, ModelRecord
+from sleepd.core.reports import NextAction
+from sleepd.core.sharing import LEAST_TURN_S, is_awaited
+from sleepd.core.units import Seconds, format_duration
+from sleepd.core.world import World
+
+TURN = "turn"
+"""What `next` names instead of a rule where a turn brings it about."""
+
+
+def eta_s(world: World, name: str, now: Now) -> Seconds | None:
+    """Seconds until the model would be awake if asked now, from learned durations; None where unknown.
+
+    The turns of others that come before are in it, with the sleeps that end them.
+    """
+    record, task = world.models[name], world.tasks.get(name)
+    state = record.life.state
+    if record.yields is not None:
+        return _back_s(world, record, now)
+    if state in (State.AWAKE, State.DRAINING):
+        return 0.0
+    if state in (State.STOPPED, State.STARTING, State.STOPPING):
+        took_s = record.learned.last_s("start")
+        begun_s = record.since_s if state is State.STARTING else now.mono_s
+        return None if took_s is None else max(0.0, took_s - (now.mono_s - begun_s))
+    level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
+    learned = record.learned.last_s(f"wake{level}")
+    if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
+        return None
+    if record.awaited is not None:
+        return _turn_s(world, record.awaited, now) + learned
+    # Until its first call leaves, room is made: how long that takes is not in what was learned.
+    gone_s = now.mono_s - task.called_s if task is not None and task.called_s is not None else 0.0
+    return max(0.0, learned - gone_s)
+
+
+def _turn_s(world: World, awaited: Awaited, now: Now) -> Seconds:
+    """Until the turns of others are over and they sleep: the last of their drains counts, the sleeps add up."""
+    holders = [world.models[n] for n in awaited.after if n in world.models]
+    drains_s = max((h.last_drain_s for h in holders), default=0.0)
+    begun_s = max((now.mono_s - h.yields.since_s for h in holders if h.yields is not None), default=0.0)
+    sleeps_s = sum(expected_sleep(h, 1).seconds for h in holders)
+    return max(0.0, awaited.at_s - now.mono_s) + max(0.0, drains_s - begun_s) + sleeps_s
+
+
+def _back_s(world: World, record: ModelRecord, now: Now) -> Seconds:
+    """Until a model that gives up its turn has the next one: its drain, the other's whole turn, and the way back."""
+    assert record.yields is not None
+    drain_s = max(0.0, record.last_drain_s - (now.mono_s - record.yields.since_s))
+    there_s = expected_sleep(record, 1).seconds
+    first = world.models.get(record.yields.to)
+    if first is not None:
+        level = 2 if first.life.state is State.ASLEEP_L2 else 1
+        lasts_s = max(first.spec.min_awake_s, LEAST_TURN_S)
+        there_s += expected_wake(first, level).seconds + lasts_s + expected_sleep(first, 1).seconds
+    return drain_s + there_s + expected_wake(record, 1).seconds
+
+
+def turn_reason(world: World, record: ModelRecord, now: Now) -> str:
+    """What turns have to do with it, as a sentence: "waits for its turn: next in 12s, after that of chat"."""
+    name = record.spec.name
+    if record.yields is not None:
+        left = format_duration(max(0.0, record.yields.until_s - now.mono_s))
+        count = f"{record.in_flight} requests" if record.in_flight != 1 else "a request"
+        doing = f"finishes {count}, in {left} at most" if record.in_flight else "about to sleep"
+        return f"its turn is over: {doing}, then {record.yields.to} is next"
+    if record.awaited is None or record.life.state not in (*ASLEEP, State.STOPPED) or name in world.tasks:
+        return ""
+    after = " and ".join(record.awaited.after)
+    if any(_yields_to(world, n, name) for n in record.awaited.after):
+        return f"waits for its turn: next when {after} has finished its requests"
+    left = format_duration(round(max(0.0, record.awaited.at_s - now.mono_s), 1))
+    if not is_awaited(record):
+        return f"{record.reason}; its next turn is possible in {left}, after that of {after}"
+    return f"waits for its turn: next in {left}, after that of {after}"
+
+
+def _yields_to(world: World, holder: str, name: str) -> bool:
+    found = world.models.get(holder)
+    return found is not None and found.yields is not None and found.yields.to == name
+
+
+def next_turn(world: World, record: ModelRecord, now: Now) -> NextAction | None:
+    """What the end of a turn will do to the model: wake it, or put it to sleep for somebody; None where nothing."""
+    name = record.spec.name
+    if record.awaited is not None and is_awaited(record) and name not in world.tasks:
+        return NextAction(TURN, "wake", _turn_s(world, record.awaited, now))
+    if record.yields is not None:
+        left_s = record.last_drain_s - (now.mono_s - record.yields.since_s)
+        return NextAction(TURN, "sleep", max(0.0, left_s))
+    if record.life.state is not State.AWAKE:
+        return None
+    ends = [other.awaited.at_s for other in _waiting_for(world, name) if other.awaited is not None]
+    return NextAction(TURN, "sleep", max(0.0, min(ends) - now.mono_s)) if ends else None
+
+
+def waiting_for(world: World, name: str) -> str:
+    """Who waits for the end of its turn, by name."""
+    return " and ".join(sorted(other.spec.name for other in _waiting_for(world, name)))
+
+
+def _waiting_for(world: World, name: str) -> list[ModelRecord]:
+    return [
+        other
+        for other in world.models.values()
+        if other.awaited is not None and name in other.awaited.after and is_awaited(other)
+    ]

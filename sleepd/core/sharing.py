@@ -1,0 +1,81 @@
+"""Turns, where several models want the same room: how long one lasts, and who is next. Arithmetic on moments, no more.
+
+A turn begins with a wake. It lasts `min_awake` at least, and as long as it pleases while nobody waits. Whoever waits
+has patience with a model in use, a share of its `max_wait`; with one that nobody uses it has none. When a turn is over
+is settled here (docs/turns.md); who has to give theirs up is a question of cost (core/victims.py), and what is done
+about it is in core/handover.py.
+"""
+
+from sleepd.core.conditions import is_busy
+from sleepd.core.model import Settings
+from sleepd.core.record import AskKind, ModelRecord
+from sleepd.core.units import MonotonicS, Seconds
+
+LEAST_TURN_S = 1.0
+"""Whatever min_awake says: whoever waited for the wake gets in."""
+LULL_SHARE = 0.1
+"""A pause of this share of min_awake between requests is a pause: only after it does a model in use count as idle."""
+PATIENCE_WITH_LOWER, PATIENCE, PATIENCE_WITH_HIGHER = 0.0, 0.5, 0.75
+"""The share of max_wait after which a model of lower, equal or higher priority gives up its turn though it is used."""
+MOST_RANKS = 10
+"""Priorities further apart than this weigh no more than these."""
+
+
+def lowest_priority(settings: Settings) -> int:
+    """The lowest priority that any model has."""
+    return min((spec.priority for spec in settings.models.values()), default=0)
+
+
+def is_awaited(record: ModelRecord) -> bool:
+    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
+    return record.start_wanted is not None or any(w.ask is AskKind.WAKE for w in record.waiters)
+
+
+def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:
+    """By when it should have its turn, for the order among those who wait: the earliest is next. Infinite where nobody
+    waits for it.
+
+    A whole max_wait after it was asked for at the lowest priority; half of it at the next, and so on. So whoever has
+    waited for its max_wait is overtaken by nobody any more who asks from then on.
+    """
+    weight = 0.5 ** min(MOST_RANKS, max(0, record.spec.priority - lowest))
+    return min((asked_s + weight * span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
+
+
+def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) -> MonotonicS:
+    """From when on `holder` has to give up its turn to `waiting`. Infinite where nobody waits for that.
+
+    `switch_s`: what the sleep and the wake between them take. Patience leaves at least that much of max_wait. One that
+    is not used waits for no patience to end.
+    """
+    rests_s = max(holder.not_before_s, holder.cooldown_until_s)
+    idle_s = max(holder.awake_since_s + holder.spec.min_awake_s, rests_s, lull_ends_s(holder))
+    used_s = max(holder.awake_since_s + max(holder.spec.min_awake_s, LEAST_TURN_S), rests_s, holder.turn_until_s)
+    share = _patience(waiting.spec.priority, holder.spec.priority)
+    aged_s = min(
+        (asked_s + max(0.0, min(share * span_s, span_s - switch_s)) for asked_s, span_s in _wishes(waiting)),
+        default=float("inf"),
+    )
+    return max(used_s, aged_s) if is_busy(holder) or holder.holds else min(idle_s, max(used_s, aged_s))
+
+
+def lull_ends_s(record: ModelRecord) -> MonotonicS:
+    """Until when a model that was used since it woke counts as used, though no request runs; 0 where it was not."""
+    if record.last_active_s <= record.awake_since_s or record.yields is not None:
+        return 0.0
+    return record.last_active_s + LULL_SHARE * record.spec.min_awake_s
+
+
+def _patience(waiting: int, holder: int) -> float:
+    if waiting == holder:
+        return PATIENCE
+    return PATIENCE_WITH_LOWER if holder < waiting else PATIENCE_WITH_HIGHER
+
+
+def _wishes(record: ModelRecord) -> list[tuple[MonotonicS, Seconds]]:
+    """When each wish was made, and how long it may wait at most: max_wait, or what its caller has."""
+    return [
+        (w.asked_s, min(record.spec.max_wait_s, w.deadline_s - w.asked_s))
+        for w in record.waiters
+        if w.ask is AskKind.WAKE
+    ]

@@ -1,0 +1,114 @@
+"""What a server tells whoever asks it: its release, its models, whether it can sleep. Nothing is changed at it.
+
+Endpoints and releases: docs/vllm.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+
+from sleepd.adapters.connections import cause_of, is_refusal
+from sleepd.adapters.credentials import GUARDED
+from sleepd.adapters.vllm_answers import Refusal, incarnation_of, member, parse, read_sleeping
+from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
+from sleepd.adapters.vllm_metrics import read_page
+from sleepd.core.model import MissingReason
+from sleepd.core.seen import EngineFacts
+from sleepd.core.units import Seconds
+from sleepd.survey.processes import FoundProcess
+
+TIMEOUT_S: Seconds = 5.0
+BODY_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one server told. `url` is where it was asked; `facts` None where it did not say that it is vLLM, and then
+    `silent` says why; `locked` where it wants a key; `dev_mode` whether it has sleep
+    endpoints, None where that was not found out."""
+
+    url: str
+    facts: EngineFacts | None = None
+    silent: str = ""
+    locked: bool = False
+    dev_mode: bool | None = None
+    is_sleeping: bool | None = None
+
+
+async def ask_server(found: FoundProcess, *, timeout_s: Seconds = TIMEOUT_S) -> Told:
+    """Ask at its addresses, one after the other, until one answers as vLLM does. Waits `timeout_s` at each, at most.
+
+    A key that stands in its arguments or environment is shown to it, and to nobody else.
+    """
+    environ = found.environ or {}
+    key = found.arguments.value("--api-key") or environ.get("VLLM_API_KEY", "")
+    refused: Told | None = None
+    for url in found.urls:
+        told = await _ask(url, key, timeout_s)
+        if told.facts is not None:
+            return told
+        refused = refused or told
+    return refused or Told("", silent="it listens nowhere that can be seen")
+
+
+async def _ask(url: str, key: str, timeout_s: Seconds) -> Told:
+    told = Told(url)
+    socket = url.removeprefix("unix:") if url.startswith("unix:") else ""
+    connector = aiohttp.UnixConnector(path=socket) if socket else aiohttp.TCPConnector()
+    base = "http://localhost" if socket else url
+    try:
+        async with asyncio.timeout(timeout_s), aiohttp.ClientSession(base, connector=connector) as session:
+            version = member(parse((await _get(session, "/version"))[1]), "version")
+            if not isinstance(version, str):
+                return replace(told, silent="something answers there, but not as vLLM does (/version)")
+            told = replace(told, facts=facts_of(version, None, None, None))
+            return await _ask_more(session, told, version, key)
+    except TimeoutError:
+        return replace(told, silent=f"no answer within {timeout_s:g} s")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        nobody = "nobody listens there: " if is_refusal(error) else ""
+        return replace(told, silent=nobody + cause_of(error))
+
+
+async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, key: str) -> Told:
+    """Everything else, of a server that said its release; what it does not answer is left out."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    status, models = await _get(session, "/v1/models", headers)
+    scrape = read_page((await _get(session, "/metrics"))[1])
+    info = await _get_json(session, "/server_info?config_format=json")
+    facts = facts_of(
+        version,
+        incarnation_of(scrape),
+        parse(models) if status == 200 else None,
+        info,
+        await _get_json(session, "/openapi.json"),
+    )
+    facts = replace(facts, checkpoint_bytes=await asyncio.to_thread(checkpoint_bytes, facts.model_path))
+    told = replace(told, facts=facts, locked=bool(key) or status in (401, 403))
+    try:
+        return replace(told, dev_mode=True, is_sleeping=read_sleeping(*await _get(session, "/is_sleeping")))
+    except Refusal as refusal:
+        missing = refusal.reason is MissingReason.NO_DEV_MODE
+        return replace(told, dev_mode=False if missing else None, silent="" if missing else refusal.detail)
+
+
+async def _get(session: aiohttp.ClientSession, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    async with session.get(
+        path, headers=headers if path.startswith(GUARDED) else None, allow_redirects=False
+    ) as answer:
+        return answer.status, await answer.content.read(BODY_LIMIT)
+
+
+async def _get_json(session: aiohttp.ClientSession, path: str) -> Any:
+    status, body = await _get(session, path)
+    return parse(body) if status == 200 else None
+
+
+async def ask_all(found: Sequence[FoundProcess], *, timeout_s: Seconds = TIMEOUT_S) -> tuple[Told, ...]:
+    """Ask every server, all at once; the same order."""
+    return tuple(await asyncio.gather(*(ask_server(one, timeout_s=timeout_s) for one in found)))

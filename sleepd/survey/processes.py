@@ -1,0 +1,182 @@
+"""vLLM servers among the processes of this host, as far as the caller may see them.
+
+Command lines and cgroups anybody may read; environments and sockets only the same user or root (proc(5)). A server in a
+container has ports of its own: what Docker publishes stands in the arguments of its docker-proxy.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from sleepd.adapters.owners import Owners, look_around
+from sleepd.adapters.sock_diag import tcp_sockets
+from sleepd.survey.arguments import ServerArguments, read_command
+
+PROC = Path("/proc")
+_CONTAINER = re.compile(r"(docker-|libpod-|crio-|cri-containerd-)[0-9a-f]{12,}|/docker/[0-9a-f]{12,}|kubepods")
+_UNIT = re.compile(r"[\w:.@\\-]+\.service", re.ASCII)
+_EVERYWHERE = ("", "0.0.0.0", "::", "*")  # noqa: S104 - compared with, not bound to
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+DAEMON_GROUP = "sleepd"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundProcess:
+    """One API server as a process. `environ` is None where the caller may not read it; `urls` are addresses to try, the
+    likeliest first; `exposed_ports` are those of them that listen on more than loopback; `cgroup` is its path below the
+    root of cgroup v2, empty where it is not known."""
+
+    pid: int
+    user: str
+    arguments: ServerArguments
+    environ: Mapping[str, str] | None = None
+    cgroup: str = ""
+    urls: tuple[str, ...] = ()
+    pids: frozenset[int] = frozenset()
+    exposed_ports: frozenset[int] = frozenset()
+
+    @property
+    def unit(self) -> str:
+        """The system's unit it runs in; empty in a session, a container or a unit of a user's own manager."""
+        last = self.cgroup.rpartition("/")[2]
+        return last if _UNIT.fullmatch(last) and not self.cgroup.startswith("user.slice/") else ""
+
+    @property
+    def in_container(self) -> bool:
+        return _CONTAINER.search(f"/{self.cgroup}") is not None
+
+    @property
+    def in_session(self) -> bool:
+        """Whether its cgroup holds whatever else somebody runs."""
+        return self.cgroup.endswith(".scope") and not self.in_container
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The servers found, how many processes were looked at, and whether all of them could be seen."""
+
+    servers: tuple[FoundProcess, ...]
+    seen: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What stands beside the processes: who owns which sockets, which ports lead into containers, which out of here."""
+
+    owners: Owners = field(default_factory=Owners)
+    published: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    exposed: frozenset[int] = frozenset()
+
+
+def _exposed_ports() -> frozenset[int]:
+    """Ports on which somebody listens where more than this host may reach it; none where the kernel does not say."""
+    try:
+        return frozenset(s.local[1] for s in tcp_sockets() if s.listens and not ip_address(s.local[0]).is_loopback)
+    except OSError:
+        return frozenset()
+
+
+def survey_processes() -> Survey:
+    """Return every vLLM server among the processes. Reads all of /proc, some hundred milliseconds on a busy host."""
+    commands: dict[int, tuple[int, ServerArguments]] = {}
+    proxies: list[Sequence[str]] = []
+    seen = 0
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        seen += 1
+        command = process.info["cmdline"] or []
+        if command and command[0].endswith("docker-proxy"):
+            proxies.append(command)
+        arguments = read_command(command)
+        if arguments is not None:
+            commands[process.pid] = (process.info["ppid"], arguments)
+    # A process that was forked off and not named yet has its parent's words: it is a part of that server.
+    first = {pid: said for pid, (parent, said) in commands.items() if commands.get(parent, (0, None))[1] != said}
+    around = _Around(look_around(), published_ports(proxies), _exposed_ports()) if first else _Around()
+    found = (_read(pid, arguments, around) for pid, arguments in sorted(first.items()))
+    return Survey(tuple(one for one in found if one is not None), seen, os.geteuid() == 0)
+
+
+def _read(pid: int, arguments: ServerArguments, around: _Around) -> FoundProcess | None:
+    try:
+        process = psutil.Process(pid)
+        user, folder = process.username(), _folder(process)
+    except psutil.Error:
+        return None  # it has ended meanwhile
+    cgroup = _cgroup(pid)
+    pids = frozenset(around.owners.descending({pid}))
+    found = FoundProcess(pid, user, arguments, _environ(process), cgroup, pids=pids)
+    urls = dict.fromkeys([*_told(found, folder, around.published), *around.owners.listening(pids)])
+    exposed = {urlsplit(url).port or 0 for url in urls if not url.startswith("unix:")} & around.exposed
+    return replace(found, urls=tuple(urls), exposed_ports=frozenset(exposed))
+
+
+def _told(found: FoundProcess, folder: Path | None, published: Mapping[int, tuple[int, ...]]) -> Iterator[str]:
+    """Where its arguments say that it listens."""
+    arguments = found.arguments
+    if path := arguments.value("--uds"):
+        yield f"unix:{(folder or Path('/')) / path}"
+        return
+    scheme = "https" if arguments.value("--ssl-certfile") else "http"
+    if found.in_container:
+        yield from (f"{scheme}://127.0.0.1:{port}" for port in published.get(arguments.port, ()))
+    host = arguments.value("--host")
+    shown = "127.0.0.1" if host in (*_EVERYWHERE, *_LOOPBACK) else f"[{host}]" if ":" in host else host
+    yield f"{scheme}://{shown}:{arguments.port}"
+
+
+def published_ports(proxies: Sequence[Sequence[str]]) -> Mapping[int, tuple[int, ...]]:
+    """Ports of this host by the port within a container, from the arguments of Docker's proxies."""
+    found: dict[int, list[int]] = {}
+    for command in proxies:
+        told = dict(pairwise(command))
+        try:
+            inner, outer = int(told["-container-port"]), int(told["-host-port"])
+        except (KeyError, ValueError):
+            continue
+        found.setdefault(inner, []).append(outer)
+    return {inner: tuple(sorted(set(outer))) for inner, outer in found.items()}
+
+
+def is_fenced(url: str) -> bool:
+    """Whether only the daemon's group may enter the folder of this socket, so that nobody else reaches the server."""
+    try:
+        folder = Path(url.removeprefix("unix:")).parent.stat()
+        group = grp.getgrgid(folder.st_gid).gr_name
+    except (OSError, KeyError):
+        return False
+    return url.startswith("unix:") and group == DAEMON_GROUP and not folder.st_mode & 0o007
+
+
+def _folder(process: psutil.Process) -> Path | None:
+    try:
+        return Path(process.cwd())
+    except (psutil.Error, OSError):
+        return None
+
+
+def _environ(process: psutil.Process) -> Mapping[str, str] | None:
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return None
+
+
+def _cgroup(pid: int) -> str:
+    """proc(5): the line of cgroup v2 begins "0::". Outside this cgroup namespace it climbs, and then says nothing."""
+    try:
+        lines = (PROC / str(pid) / "cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "").strip("/")
+    return "" if ".." in path.split("/") else path

@@ -1,0 +1,237 @@
+"""vLLM servers told from other processes, asked in all their moods, and written down as `sleepd check` wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sleepd.config.load import load_config, parse_layer
+from sleepd.core.seen import EngineFacts
+from sleepd.sim.fake_server import FakeVllm
+from sleepd.sim.vllm_types import EngineSpec
+from sleepd.survey.arguments import ServerArguments, read_command
+from sleepd.survey.asking import Told, ask_all, ask_server
+from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
+from sleepd.survey.processes import FoundProcess, published_ports
+
+DEV = {"VLLM_SERVER_DEV_MODE": "1"}
+
+
+def process(*words: str, **more: Any) -> FoundProcess:
+    return FoundProcess(7, "vllm", ServerArguments(words), more.pop("environ", DEV), **more)
+
+
+def facts(*names: str, version: str = "0.32.0", **more: Any) -> EngineFacts:
+    release = tuple(int(part) for part in version.split("."))
+    return EngineFacts(version, release, "pst:1", served_names=names, described=True, **more)
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "name", "port"),
+    [
+        ("/usr/bin/python3 /opt/vllm/bin/vllm serve Qwen/Qwen3-8B", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B", 8000),
+        ("vllm serve m --served-model-name a b --port=8001", "m", "a", 8001),
+        ("python3.12 -I -W ignore -m vllm.entrypoints.openai.api_server --model m --port 9", "m", "m", 9),
+        ("python -m vllm.entrypoints.cli.main serve m --port 1 --port 2", "m", "m", 2),
+        ("python /x/vllm/entrypoints/openai/api_server.py --model=m --served_model_name x", "m", "x", 8000),
+        ("vllm serve --config server.yaml --enable-sleep-mode", "", "", 8000),
+        ("/usr/bin/python3 -I /usr/bin/sleepd fake-vllm --port 5 --name tiny", "", "tiny", 5),
+    ],
+)
+def test_a_server_is_known_by_its_command(command: str, model: str, name: str, port: int) -> None:
+    found = read_command(command.split())
+    assert found is not None
+    assert (found.model, found.name, found.port) == (model, name, port)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "vllm bench serve --model m",
+        "vllm chat",
+        "sudo vllm serve m",
+        "docker run vllm/vllm-openai serve m",
+        "python -c import_vllm serve",
+        "python",
+        "grep vllm serve",
+        "less vllm serve",
+        "VLLM::EngineCore",
+        "sleepd run",
+    ],
+)
+def test_what_is_no_server_or_only_starts_one_is_left_alone(command: str) -> None:
+    assert read_command(command.split()) is None
+
+
+def test_where_a_server_runs_is_read_from_its_cgroup() -> None:
+    def where(cgroup: str) -> tuple[str, bool, bool]:
+        one = process(cgroup=cgroup)
+        return one.unit, one.in_container, one.in_session
+
+    assert where("system.slice/system-vllm.slice/vllm@a.service") == ("vllm@a.service", False, False)
+    assert where("user.slice/user-1000.slice/session-3.scope") == ("", False, True)
+    assert where("user.slice/user-1000.slice/user@1000.service/app.slice/a.service") == ("", False, False)
+    assert where(f"system.slice/docker-{'a1' * 32}.scope") == ("", True, False)
+    assert where("") == ("", False, False)
+
+
+def test_what_docker_publishes_stands_in_the_arguments_of_its_proxies() -> None:
+    proxy = (
+        "/usr/bin/docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {} -container-ip 172.17.0.2 -container-port {}"
+    )
+    commands = [proxy.format(8001, 8000).split(), proxy.format(8002, 8000).split(), ["docker-proxy", "-host-port"]]
+    assert published_ports(commands) == {8000: (8001, 8002)}
+
+
+@asynccontextmanager
+async def served(tmp_path: Path, **spec: Any) -> AsyncIterator[str]:
+    uds = tmp_path / "s"
+    async with FakeVllm(EngineSpec(**spec), uds=uds):
+        yield f"unix:{uds}"
+
+
+async def test_a_server_tells_its_release_its_models_and_whether_it_sleeps(tmp_path: Path) -> None:
+    async with served(tmp_path, name="tiny", version="0.28.0") as url:
+        told = await ask_server(process(urls=(f"unix:{tmp_path}/nobody", url)))
+    assert told.url == url
+    assert told.facts is not None
+    assert (told.facts.version, told.facts.served_names, told.facts.sleep_mode) == ("0.28.0", ("tiny",), True)
+    assert (told.dev_mode, told.is_sleeping, told.locked, told.silent) == (True, False, False, "")
+
+
+async def test_a_key_is_shown_where_the_arguments_have_it_and_named_missing_anyway(tmp_path: Path) -> None:
+    async with served(tmp_path, name="tiny", api_key="sesame") as url:
+        knows = await ask_server(process("--api-key", "sesame", urls=(url,)))
+        guesses = await ask_server(process(urls=(url,)))
+    assert knows.facts is not None
+    assert guesses.facts is not None
+    assert (knows.facts.served_names, guesses.facts.served_names) == (("tiny",), ())
+    for told in (knows, guesses):
+        one = Found("tiny", process("--api-key", "sesame", cgroup="s/a.service"), told)
+        assert "api_key_file" in " ".join(missing(one, frozenset()))
+        assert "sesame" not in write_config([one], when="now")
+
+
+async def test_without_dev_mode_or_sleep_mode_it_says_what_to_start_it_with(tmp_path: Path) -> None:
+    async with served(tmp_path, dev_mode=False) as url:
+        told = await ask_server(process(urls=(url,), environ=None))
+    found = Found("a", process(environ=None, cgroup="s/a.service"), told)
+    assert [text.partition(". ")[2].split()[3] for text in missing(found, frozenset())] == [
+        "VLLM_SERVER_DEV_MODE=1",
+        "--enable-sleep-mode.",
+    ]
+
+
+async def test_a_server_that_hangs_is_waited_for_so_long_and_not_longer(tmp_path: Path) -> None:
+    connected = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(hang, tmp_path / "s"):
+        (told,) = await ask_all([process(urls=(f"unix:{tmp_path}/s",))], timeout_s=0.2)
+        assert connected.is_set()
+    assert (told.silent, told.facts) == ("no answer within 0.2 s", None)
+    one = Found("a", process("Qwen/A"), told, ("0",), guessed=True)
+    assert "It may still be loading" in next(missing(one, frozenset()))
+    assert f'url  = "unix:{tmp_path}/s"' in write_config([one], when="now")
+
+
+async def test_somebody_else_at_the_address_is_told_from_vllm(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+        told = await ask_server(process(urls=(f"unix:{tmp_path}/s",)))
+    assert "not as vLLM does" in told.silent
+    assert (await ask_server(process())).silent == "it listens nowhere that can be seen"
+
+
+def test_servers_of_one_name_are_told_apart_by_their_units_then_by_number() -> None:
+    told = Told("unix:/a", facts("Qwen/Qwen3-8B"))
+    units = [process(cgroup=f"system.slice/vllm@{name}.service") for name in ("left", "right")]
+    assert name_servers([(one, told) for one in units]) == ("left", "right")
+    assert name_servers([(process(), told)] * 3) == ("qwen3-8b", "qwen3-8b-2", "qwen3-8b-3")
+    assert name_servers([(process("/models/My Model!"), Told(""))]) == ("my-model",)
+    assert name_servers([(process(), Told(""))]) == ("model",)
+    pair = [Found(name, one, told) for name, one in zip(("left", "right"), units, strict=True)]
+    assert shared_names(pair) == {"Qwen/Qwen3-8B"}
+    assert "others serve Qwen/Qwen3-8B too" in " ".join(missing(pair[0], shared_names(pair)))
+
+
+def test_levels_are_told_from_the_recipe_of_the_release() -> None:
+    def text(**more: Any) -> str:
+        one = Found("a", process(cgroup="s/a.service"), Told("unix:/a", facts("a", **more)))
+        return " ".join(write_config([one], when="now").replace("\n#  ", "").split())
+
+    assert "may be safe here. With max_level = 2" in text()
+    assert "level 2 is not: vLLM 0.17.0 resumes before the weights are back" in text(version="0.17.0")
+    assert "will not be put to sleep: vLLM 0.16.0 dies of a request while asleep" in text(version="0.16.0")
+
+
+def test_an_address_that_other_hosts_reach_is_told() -> None:
+    told = Told("http://127.0.0.1:8000", facts("a"))
+    safe = Found("a", process(exposed_ports=frozenset({9})), told)
+    open_one = Found("a", process(exposed_ports=frozenset({8000})), told)
+    assert "port 8000 may be reached from other hosts" in " ".join(missing(open_one, frozenset()))
+    assert "other hosts" not in " ".join(missing(safe, frozenset()))
+    beyond = write_config([Found("a", process(), Told("http://10.0.0.5:8000", facts("a")), ("0",), True)], when="now")
+    assert "allow_exposed = true" in beyond
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), max_size=30)
+_URL = st.sampled_from(
+    ["", "unix:/run/vllm/a b.sock", "http://127.0.0.1:8000", "https://10.0.0.5:1", "http://[::1]:9", "unix:/\x7f"]
+)
+_CGROUP = st.sampled_from(
+    [
+        "",
+        "system.slice/vllm@a.service",
+        "user.slice/session-1.scope",
+        f"docker-{'a' * 64}.scope",
+        "system.slice/ü.service",
+    ]
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(_TEXT, _URL, _CGROUP, st.lists(_TEXT, max_size=2), st.booleans(), st.sampled_from([(), ("0",)])),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda drawn: drawn[1],
+    )
+)
+def test_whatever_was_found_the_file_is_valid(tmp_path_factory: pytest.TempPathFactory, drawn: list[Any]) -> None:
+    servers = [
+        (
+            process(model, cgroup=cgroup, urls=(url,)),
+            Told(url, facts(*names) if spoke else None, "" if spoke else "odd"),
+        )
+        for model, url, cgroup, names, spoke, _ in drawn
+    ]
+    names = name_servers(servers)
+    assert len(set(names)) == len(names)
+    found = [
+        Found(name, one, told, gpus or ("0",), guessed=not gpus)
+        for name, (one, told), (*_, gpus) in zip(names, servers, drawn, strict=True)
+    ]
+    text = write_config(found, when="now")
+    parse_layer("models.toml", text)
+    folder = tmp_path_factory.getbasetemp() / "survey"
+    folder.mkdir(exist_ok=True)
+    (folder / "sleepd.toml").write_text(text, encoding="utf-8")
+    assert load_config(folder, environ={}).settings.models.keys() <= set(names)
