@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="DIR", help="the configuration to try")
     parser.add_argument("--host", type=Path, metavar="FILE", help="the host to play on; default: a bundled one")
     parser.add_argument("--compare", type=Path, metavar="DIR2", help="another configuration, beside the first")
-    parser.add_argument("--begin", default=BEGIN, metavar="TIME", help=f"when the trace begins; default {BEGIN}")
+    parser.add_argument(
+        "--begin",
+        default=BEGIN,
+        metavar="TIME",
+        help=f"when the trace begins, for rules with days and hours; default {BEGIN}, a Monday",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page with a timeline: one HTML file")
 
