@@ -69,6 +69,7 @@ class Draft:
         self.missed_polls = world.missed_polls
         self.proven = world.proven
         self.reservations: Mapping[str, Reservation] = world.reservations
+        self.given_back_s = world.given_back_s
         self.next_task = world.next_task
         self.leaving = world.leaving
         self.stopping = world.stopping

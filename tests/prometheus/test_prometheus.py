@@ -149,6 +149,9 @@ def test_prometheus_sees_what_happened_and_the_dashboard_shows_it(
     sleepd, _, gateway = daemon
     prometheus.await_value('up{job="sleepd"}', 1)
     prometheus.await_value("sleepd_ready", 1)
+    # What may fail is 0 before it first does: an alert on its increase sees the first time as one.
+    prometheus.await_value('sum(sleepd_transitions_total{model="a", kind="wake", outcome="failed"})', 0)
+    prometheus.await_value('sleepd_gateway_requests_total{model="a", outcome="timeout"}', 0)
     sleepd.client.sleep("a", level=1)
     prometheus.await_value('sleepd_model_level{model="a"}', 1)
     assert chat(gateway, "b") == 200
@@ -158,6 +161,8 @@ def test_prometheus_sees_what_happened_and_the_dashboard_shows_it(
 
     prometheus.await_value('sleepd_transitions_total{model="a", kind="sleep", cause="operator", outcome="done"}', 2)
     prometheus.await_value('sleepd_transitions_total{model="a", kind="wake", cause="request", outcome="done"}', 1)
+    first = 'increase(sleepd_transitions_total{model="a", kind="wake", cause="request", outcome="done"}[1m])'
+    wait_until(lambda: (prometheus.value(first) or 0) > 0.5, "the first wake by a request to be an increase", LIMIT_S)
     prometheus.await_value('sum(sleepd_gateway_requests_total{outcome="2xx"})', 2)
     prometheus.await_value('sleepd_gateway_wait_seconds_count{model="a", outcome="served"}', 1)
     prometheus.await_value('sum(sleepd_proofs_total{outcome="proven"})', 3)
