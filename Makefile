@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
-  test-prometheus test-terminal test-proxies soak soak-gateway bench docs clean
+  test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -29,7 +29,7 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 	@touch $@
 
 # Tests that need nothing which is not set up here.
-ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not systemd and not package
+ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not browser and not systemd and not package
 
 test: $(READY)
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
@@ -109,6 +109,10 @@ test-terminal: $(READY)
 	@command -v tmux >/dev/null || { echo "wanted tmux, found none: apt-get install tmux" >&2; exit 1; }
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m terminal tests/terminal
 
+# Debian's chromium and chromium-driver, headless. Under a minute.
+test-browser: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m browser tests/browser
+
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
@@ -122,6 +126,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/history.py || test $$? -eq 1; }
 	@cd $(ROOT) && { $(BIN)/python benchmarks/footprint.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
+	@cd $(ROOT) && $(BIN)/python benchmarks/contention.py
 
 clean:
 	@rm -rf $(VENV) $(ROOT).cache $(ROOT)build $(ROOT)dist $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis

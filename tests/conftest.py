@@ -14,10 +14,13 @@ settings.load_profile("busy machine")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the simulated scenarios together came to. Here, because the controller of workers loads no other."""
+    """Say what the simulated scenarios together came to, and what single tests have to report. Here, because the
+    controller of workers loads no other."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
     told = [value for report in reports for name, value in report.user_properties if name == "played"]
     lines = summary(told)
     if lines:
         terminalreporter.section("simulated")
         terminalreporter.write("\n".join([*lines, ""]))
+    for said in [value for report in reports for name, value in report.user_properties if name == "reported"]:
+        terminalreporter.write_line(str(said))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sleepd.adapters.history_sql import MIGRATIONS, RETENTION, SCHEMA, Writer, read_kept
+from sleepd.adapters.history_sql import FORGET_NAMES, MIGRATIONS, RETENTION, SCHEMA, Writer, read_kept
 from sleepd.adapters.sqlite import in_short, is_damaged, migrate, read_version, transaction
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.units import Seconds, WallS
@@ -56,6 +56,10 @@ class HistoryDatabase:
     async def forget(self, keep_s: Seconds) -> int:
         """Delete what ended more than `keep_s` ago, a step of it; return how many rows went. 0: nothing is left."""
         return await self._run(lambda: self._guard(lambda db: self._forget(db, self._wall() - keep_s)))
+
+    async def forget_names(self) -> int:
+        """Delete names that nothing on record goes by, which reads all of it; return how many went."""
+        return await self._run(lambda: self._guard(self._forget_names))
 
     async def close(self) -> None:
         """Close the file after the work that is under way. A disk that hangs is left behind after `CLOSE_S`."""
@@ -155,6 +159,12 @@ class HistoryDatabase:
         if gone:
             # A step frees one page, and execute() takes no second one of a statement without columns.
             db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        return gone
+
+    def _forget_names(self, db: sqlite3.Connection) -> int:
+        with transaction(db):
+            gone = db.execute(FORGET_NAMES).rowcount
+        self._writer = Writer(db)  # what it knows the numbers of may be gone
         return gone
 
     def _close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sleepd.adapters.history_sql import INTERVAL, interval_of
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow, WrongQuestion
-from sleepd.history.rows import Counts, Result, Spent, Transition, hour_of
+from sleepd.history.rows import DAY_S, Counts, Result, Spent, Transition, day_of, hour_of
 
 BUCKETS_LIMIT = 50_000
 CURSOR_NUMBERS = 10
@@ -47,14 +47,26 @@ HOURS = (
 )
 _SUMS = (
     "sum(awake_s), sum(asleep_s), sum(other_s), sum(unmeasured_s), sum(given_back), sum(wakes), sum(failures),"
-    " sum(refused), sum(energy_j) FROM spent WHERE model = :model AND hour >= :from AND hour < :to GROUP BY "
+    " sum(refused), sum(energy_j)"
 )
-SPENT = f"SELECT hour - hour % :step AS start, {_SUMS} start"
-SPENT_BY = f"SELECT by, {_SUMS} by"
-WAITS = (
-    "SELECT by, bucket, sum(count) FROM waits WHERE model = :model AND end = 'served' AND hour >= :from AND hour < :to"
-    " GROUP BY by, bucket"
+SPENT = (
+    f"SELECT hour - hour % :step AS start, {_SUMS} FROM spent"  # noqa: S608 - all ours
+    " WHERE model = :model AND hour >= :from AND hour < :to GROUP BY start"
 )
+
+
+def _by_day(table: str, also: str = "") -> str:
+    """Rows of one model: whole days as days, what is left at both ends as hours."""
+    return (
+        f"(SELECT * FROM {table}_days WHERE model = :model{also} AND day >= :first AND day < :last"  # noqa: S608 - all ours
+        f" UNION ALL SELECT * FROM {table} WHERE model = :model{also} AND hour >= :from AND hour < :first"
+        f" UNION ALL SELECT * FROM {table} WHERE model = :model{also} AND hour >= :last AND hour < :to)"
+    )
+
+
+SPENT_BY = f"SELECT by, {_SUMS} FROM {_by_day('spent')} GROUP BY by"  # noqa: S608 - all ours
+_SERVED = _by_day("waits", " AND end = 'served'")
+WAITS = f"SELECT by, bucket, sum(count) FROM {_SERVED} GROUP BY by, bucket"  # noqa: S608 - all ours
 ENERGY = "SELECT name, sum(joules) FROM energy JOIN names ON id = gpu WHERE hour >= :from AND hour < :to GROUP BY gpu"
 
 
@@ -117,12 +129,15 @@ def read_buckets(db: sqlite3.Connection, span: Span, step_s: int) -> tuple[Bucke
 
 def read_report(db: sqlite3.Connection, span: Span) -> Report:
     """Return a span added up, by model and by what put models to sleep."""
-    names = _names(db)
+    names = names_of(db)
     models: dict[str, Totals] = {}
     by: dict[str, Totals] = {}
     from_hour = hour_of(span.from_wall_s)
+    first, last = _floor(from_hour + DAY_S - 1, DAY_S), day_of(span.to_wall_s)
+    if first >= last:
+        first = last = from_hour
     for id_, name in models_on_record(db, "spent", span.patterns):
-        keys = {"model": id_, "step": _LAST, "from": from_hour, "to": span.to_wall_s}
+        keys = {"model": id_, "step": _LAST, "from": from_hour, "to": span.to_wall_s, "first": first, "last": last}
         totals = Totals()
         for _, *numbers in db.execute(HOURS, keys):
             totals.counts.add(Counts(*numbers))
@@ -135,8 +150,8 @@ def read_report(db: sqlite3.Connection, span: Span) -> Report:
         if totals != Totals():
             models[name] = totals
     by.pop("", None)
-    first = [db.execute(FIRST_HOUR, (id_,)).fetchone()[0] for id_, _ in models_on_record(db, "spent", ())]
-    since = min((hour for hour in first if hour is not None), default=None)
+    begun = [db.execute(FIRST_HOUR, (id_,)).fetchone()[0] for id_, _ in models_on_record(db, "spent", ())]
+    since = min((hour for hour in begun if hour is not None), default=None)
     gpus_j = dict(db.execute(ENERGY, {"from": from_hour, "to": span.to_wall_s}).fetchall())
     return Report(span, since, models, by, gpus_j)
 
@@ -162,7 +177,7 @@ def _ids(db: sqlite3.Connection, patterns: Sequence[str]) -> list[int] | None:
 
 def models_on_record(db: sqlite3.Connection, table: str, patterns: Sequence[str]) -> list[tuple[int, str]]:
     """Return number and name of every model that a table has rows of and that fits, by name."""
-    names = _names(db)
+    names = names_of(db)
     found = [(id_, names[id_]) for id_ in _all_models(db, table)]
     fits = [each for each in found if not patterns or any(fnmatchcase(each[1], pattern) for pattern in patterns)]
     return sorted(fits, key=lambda each: each[1])
@@ -176,7 +191,8 @@ def _all_models(db: sqlite3.Connection, table: str) -> Iterable[int]:
         found = db.execute(NEXT_MODEL.format(table), found).fetchone()
 
 
-def _names(db: sqlite3.Connection) -> dict[int, str]:
+def names_of(db: sqlite3.Connection) -> dict[int, str]:
+    """Return every name by its number."""
     return dict(db.execute("SELECT id, name FROM names").fetchall())
 
 

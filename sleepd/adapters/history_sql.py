@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from sleepd.history.rows import Batch, Counts, Interval, Kept, Transition, hour_of
+from sleepd.history.rows import DAY_S, Batch, Counts, Interval, Kept, Key, Spent, Transition, day_of, hour_of
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -43,10 +43,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE energy (hour INTEGER NOT NULL, gpu INTEGER NOT NULL, joules REAL NOT NULL,"
         " PRIMARY KEY (hour, gpu)) STRICT, WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE spent_days (day INTEGER NOT NULL, model INTEGER NOT NULL, by INTEGER NOT NULL,"
+        " awake_s REAL NOT NULL, asleep_s REAL NOT NULL, other_s REAL NOT NULL, unmeasured_s REAL NOT NULL,"
+        " given_back REAL NOT NULL, wakes INTEGER NOT NULL, failures INTEGER NOT NULL, refused INTEGER NOT NULL,"
+        " energy_j REAL, PRIMARY KEY (model, day, by)) STRICT, WITHOUT ROWID",
+        "CREATE TABLE waits_days (day INTEGER NOT NULL, model INTEGER NOT NULL, by INTEGER NOT NULL, end TEXT NOT NULL,"
+        " bucket INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (model, day, by, end, bucket))"
+        " STRICT, WITHOUT ROWID",
+        "INSERT INTO spent_days SELECT hour - hour % 86400, model, by, sum(awake_s), sum(asleep_s), sum(other_s),"
+        " sum(unmeasured_s), sum(given_back), sum(wakes), sum(failures), sum(refused), sum(energy_j) FROM spent"
+        " GROUP BY 1, 2, 3",
+        "INSERT INTO waits_days SELECT hour - hour % 86400, model, by, end, bucket, sum(count) FROM waits"
+        " GROUP BY 1, 2, 3, 4, 5",
+    ),
 )
 """One tuple of statements per schema version, never changed once released."""
 
 SCHEMA = len(MIGRATIONS)
+
+_WHOLE_DAYS = f" - :before % {DAY_S}"
 
 RETENTION = (
     "DELETE FROM intervals WHERE (model, since_ms) IN"
@@ -54,18 +70,31 @@ RETENTION = (
     "DELETE FROM transitions WHERE (began_ms, model, task) IN"
     " (SELECT began_ms, model, task FROM transitions WHERE began_ms < :before * 1000 LIMIT :rows)",
     *(
-        f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {first} < :before LIMIT :rows)"  # noqa: S608 - names of ours
-        for table, first, key in (
-            ("minutes", "minute", "minute, model"),
-            ("hours", "hour", "model, hour"),
-            ("spent", "hour", "model, hour, by"),
-            ("waits", "hour", "model, hour, by, end, bucket"),
-            ("vram", "minute", "minute, gpu, model"),
-            ("energy", "hour", "hour, gpu"),
+        f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {first} < :before{whole} LIMIT :rows)"  # noqa: S608 - names of ours
+        for table, first, key, whole in (
+            ("minutes", "minute", "minute, model", ""),
+            ("vram", "minute", "minute, gpu, model", ""),
+            ("hours", "hour", "model, hour", _WHOLE_DAYS),
+            ("spent_days", "day", "model, day, by", _WHOLE_DAYS),
+            ("spent", "hour", "model, hour, by", _WHOLE_DAYS),
+            ("waits_days", "day", "model, day, by, end, bucket", _WHOLE_DAYS),
+            ("waits", "hour", "model, hour, by, end, bucket", _WHOLE_DAYS),
+            ("energy", "hour", "hour, gpu", _WHOLE_DAYS),
         )
     ),
 )
-"""Each deletes at most :rows of what ended before :before."""
+"""Each deletes at most :rows of what ended before :before; of what is added up, whole days, so that a day's sum is that
+of its hours."""
+
+_NAMED = (
+    *(("intervals", column) for column in ("model", "by", "who")),
+    *(("transitions", column) for column in ("model", "by", "who")),
+    *((table, column) for table in ("spent", "waits") for column in ("model", "by")),
+    *(("hours", "model"), ("vram", "gpu"), ("vram", "model"), ("energy", "gpu")),
+)
+_IN_USE = " UNION ".join(f"SELECT {column} FROM {table}" for table, column in _NAMED)  # noqa: S608 - names of ours
+FORGET_NAMES = f"DELETE FROM names WHERE id NOT IN ({_IN_USE})"  # noqa: S608 - names of ours
+"""Names that nothing on record goes by any more. Reads all tables but the minutes, which have an hour each."""
 
 INTERVAL = "m.name, state, level, weights, since_ms, until_ms, b.name, w.name, task, freed_bytes"
 """The columns of `interval_of`, where m, b and w are the names of the model, of `by` and of `who`."""
@@ -77,7 +106,7 @@ _COUNTS = (
     " output_tokens = output_tokens + excluded.output_tokens"
 )
 _SPENT = (
-    "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " awake_s = awake_s + excluded.awake_s, asleep_s = asleep_s + excluded.asleep_s,"
     " other_s = other_s + excluded.other_s, unmeasured_s = unmeasured_s + excluded.unmeasured_s,"
     " given_back = given_back + excluded.given_back, wakes = wakes + excluded.wakes,"
@@ -85,7 +114,7 @@ _SPENT = (
     " energy_j = CASE WHEN excluded.energy_j IS NULL THEN energy_j"
     " ELSE coalesce(energy_j, 0.0) + excluded.energy_j END"
 )
-_WAITS = "INSERT INTO waits VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
+_WAITS = "INSERT INTO {} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 _ENERGY = "INSERT INTO energy VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET joules = joules + excluded.joules"
 
 
@@ -109,26 +138,33 @@ class Writer:
             hours.setdefault((hour_of(minute), model), Counts()).add(counts)
         for table, rows in (("minutes", batch.minutes), ("hours", hours)):
             db.executemany(_COUNTS.format(table), [self._counts(*key, counts) for key, counts in rows.items()])
-        db.executemany(
-            _SPENT,
-            [
-                (
-                    *(hour, self._id(model), self._id(by), s.awake_s, s.asleep_s, s.other_s, s.unmeasured_s),
-                    *(s.given_back, s.wakes, s.failures, s.refused, s.energy_j),
-                )
-                for (hour, model, by), s in batch.spent.items()
-            ],
-        )
-        db.executemany(
-            _WAITS,
-            [(hour, self._id(m), self._id(by), end, b, n) for (hour, m, by, end, b), n in batch.waits.items()],
-        )
+        self._sums(batch)
         db.executemany(
             "INSERT OR REPLACE INTO vram VALUES (?, ?, ?, ?)",
             [(minute, self._id(gpu), self._id(model), held) for (minute, gpu, model), held in batch.vram.items()],
         )
         db.executemany(_ENERGY, [(hour, self._id(gpu), j) for (hour, gpu), j in batch.energy_j.items()])
         db.execute("INSERT OR REPLACE INTO known VALUES (1, ?)", (_ms(batch.wall_s),))
+
+    def _sums(self, batch: Batch) -> None:
+        """What is added up, by the hour and by the day: a report of a month reads thirty rows instead of 720."""
+        spent_days: dict[Key, Spent] = {}
+        for (hour, model, by), spent in batch.spent.items():
+            spent_days.setdefault((day_of(hour), model, by), Spent()).add(spent)
+        for table, rows in (("spent", batch.spent), ("spent_days", spent_days)):
+            self._db.executemany(
+                _SPENT.format(table),
+                [
+                    (
+                        *(at, self._id(model), self._id(by), s.awake_s, s.asleep_s, s.other_s, s.unmeasured_s),
+                        *(s.given_back, s.wakes, s.failures, s.refused, s.energy_j),
+                    )
+                    for (at, model, by), s in rows.items()
+                ],
+            )
+        waits = [(hour, self._id(m), self._id(by), end, b, n) for (hour, m, by, end, b), n in batch.waits.items()]
+        self._db.executemany(_WAITS.format("waits"), waits)
+        self._db.executemany(_WAITS.format("waits_days"), [(day_of(hour), *rest) for hour, *rest in waits])
 
     def _interval(self, each: Interval) -> None:
         key = (self._id(each.model), _ms(each.since_wall_s))

@@ -20,8 +20,14 @@ COMMANDS = {
     "init": "look for vLLM servers on this host and write a first configuration",
     "demo": "the whole thing on simulated servers, without a GPU",
     "fake-vllm": "one simulated vLLM server",
+    "simulate": "replay traffic against a configuration, in virtual time",
 }
-_ELSEWHERE = {"init": "sleepd.cli.init", "demo": "sleepd.sim.demo", "fake-vllm": "sleepd.cli.fake_vllm"}
+_ELSEWHERE = {
+    "init": "sleepd.cli.init",
+    "demo": "sleepd.sim.demo",
+    "fake-vllm": "sleepd.cli.fake_vllm",
+    "simulate": "sleepd.cli.simulate",
+}
 """Commands with `add_arguments` and `run` in a module of their own, which is imported once they are chosen."""
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,20 @@ class Layer:
 
 
 def load_config(
-    config_dir: Path, *, shipped_dir: Path = SHIPPED_DIR, environ: Mapping[str, str] | None = None
+    config_dir: Path,
+    *,
+    shipped_dir: Path = SHIPPED_DIR,
+    environ: Mapping[str, str] | None = None,
+    below: Sequence[Layer] = (),
 ) -> Config:
     """Return the settings that the files of `config_dir`, the shipped ones and the environment amount to.
 
-    Raises ConfigError with everything that is wrong; never anything else for what stands in a file. Reads files.
+    `below`: keys that hold where nobody writes them otherwise. Raises ConfigError with everything that is wrong; never
+    anything else for what stands in a file. Reads files.
     """
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
-    layers: list[Layer] = []
+    layers: list[Layer] = list(below)
     files = _list_files(config_dir, shipped_dir, problems)
     for path in files:
         try:

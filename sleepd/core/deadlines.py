@@ -57,12 +57,18 @@ class Deadlines:
             following = bisect_right(moments_s, now_s)
             if following < len(moments_s):
                 ahead.append(moments_s[following])
+        if _is_waited_for(world):
+            ahead += [s for r in world.models.values() if r.life.state is State.AWAKE and (s := lull_ends_s(r)) > now_s]
         relief = world.memory.relief
         relief_s = None if relief is None else relief_measured_s(relief, world.models, world.settings.rules)
         if relief_s is not None and relief_s > now_s:
             ahead.append(relief_s)
         ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
         return min(ahead, default=None)
+
+    def whose(self, moment_s: MonotonicS) -> tuple[str, ...]:
+        """The models that the moment which `after` told last belongs to; none where it is nobody's own."""
+        return tuple(name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
 
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
@@ -75,6 +81,13 @@ class Deadlines:
             if name in world.models
         ]
         yield from (j.changes_s for j in judged if j.changes_s is not None)
+
+
+def _is_waited_for(world: World) -> bool:
+    """Whether anybody may wait for somebody else's room: only then it matters when a lull ends."""
+    if world.tasks or world.reservations:
+        return True
+    return any(record.waiters or record.start_wanted is not None for record in world.models.values())
 
 
 def _local_times(settings: Settings) -> tuple[LocalTime, ...]:
@@ -111,8 +124,9 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
         if record.unverified and record.fingerprint:
             yield record.awake_since_s + VERIFY_AFTER_S
         yield record.awake_since_s + record.spec.min_awake_s
-        yield record.last_active_s + record.spec.min_awake_s
-        yield lull_ends_s(record)
+        if record.spec.prime or record.spec.max_level >= 2:
+            # Only these are put to sleep for a quiet moment's sake.
+            yield record.last_active_s + record.spec.min_awake_s
         yield record.not_before_s
     elif record.life.state in ASLEEP:
         yield record.not_before_s

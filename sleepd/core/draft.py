@@ -69,6 +69,7 @@ class Draft:
         self.missed_polls = world.missed_polls
         self.proven = world.proven
         self.reservations: Mapping[str, Reservation] = world.reservations
+        self.given_back_s = world.given_back_s
         self.next_task = world.next_task
         self.leaving = world.leaving
         self.stopping = world.stopping
@@ -143,8 +144,9 @@ class Draft:
             f"{'proof' if task.kind is TaskKind.PROVE else task.kind} of {task.model} ended: {outcome}",
             {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": took_s},
         )
-        # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
-        self.touched.update(self.models)
+        if task.claims or task.parent is not None:
+            # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
+            self.touched.update(self.models)
 
     def prove(self, key: str) -> None:
         self.proven = self.proven | {key}

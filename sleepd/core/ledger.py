@@ -6,7 +6,8 @@ twice, and nothing that was promised is given away.
 
 from collections.abc import Iterable, Mapping
 
-from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
+from sleepd.core.frozen import replace
+from sleepd.core.memory import Blind, held_bytes, wake_needs
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.record import ModelRecord
 from sleepd.core.reservation import Reservation
@@ -52,16 +53,38 @@ def reserved_bytes(
     reserved: dict[str, Bytes] = {}
     standing = tuple(reservations)
     managed = managed_pids(models) if standing else ()
-    for reservation in standing:
-        for uuid in reservation.uuids:
-            gpu = find_gpu(gpus, uuid)
-            if gpu is None:
-                continue
-            # A server nobody looked at yet would count as the job's growth.
-            unseen = managed is None and reservation.granted
-            left = reservation.bytes_per_gpu if unseen else left_of_reservation(reservation, gpu, managed or ())
-            reserved[uuid] = reserved.get(uuid, 0) + left
+    for gpu in gpus if standing else ():
+        here = [r for r in standing if gpu.uuid in r.uuids]
+        if here:
+            waiting = sum(left_of_reservation(r, gpu, managed or ()) for r in here if not r.granted)
+            granted = [r for r in here if r.granted]
+            # A server nobody looked at yet would count as a job's growth.
+            unseen = managed is None
+            kept = sum(r.bytes_per_gpu for r in granted) if unseen else _left_of_all(granted, gpu, managed or ())
+            reserved[gpu.uuid] = waiting + kept
     return reserved
+
+
+def _left_of_all(granted: list[Reservation], gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
+    """What all of these still keep free on a GPU. What grew there counts once: those granted since some moment have
+    together taken no more than what grew since then. The strictest such moment decides."""
+    left = together = 0
+    for reservation in sorted(granted, key=lambda r: r.granted_as, reverse=True):
+        together += reservation.bytes_per_gpu
+        then, now = reservation.unmanaged.get(gpu.uuid), unmanaged_bytes(gpu, {*managed, *reservation.managed})
+        left = max(left, left_of(together, None if now is None or then is None else now - then))
+    return left
+
+
+def with_jobs_gone(models: Mapping[str, ModelRecord], reservations: Iterable[Reservation], gpus: GpusSeen) -> GpusSeen:
+    """The reading as it will be once the reservations have ended and their jobs gave back what they took of them."""
+    granted = [r for r in reservations if r.granted]
+    found = []
+    for gpu in gpus:
+        size = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
+        taken = size - reserved_bytes(models, granted, (gpu,)).get(gpu.uuid, 0)
+        found.append(replace(gpu, free_bytes=min(gpu.total_bytes, gpu.free_bytes + taken)) if taken > 0 else gpu)
+    return tuple(found)
 
 
 def managed_pids(models: Mapping[str, ModelRecord]) -> tuple[int, ...] | None:

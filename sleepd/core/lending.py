@@ -35,6 +35,7 @@ class Granted:
 
 def make_reserved_room(draft: Draft) -> None:
     """Bring every reservation that waits one step nearer to its room, the oldest first."""
+    _follow_gpus(draft)
     if draft.stopping or draft.leaving:
         return
     waiting = [r for r in draft.reservations.values() if not r.granted]
@@ -49,6 +50,19 @@ def _resolved(draft: Draft, reservation: Reservation) -> Reservation:
     gpus = [find_gpu(draft.gpus.value, address) for address in reservation.gpus]
     uuids = tuple(dict.fromkeys(gpu.uuid for gpu in gpus if gpu is not None))
     return replace(reservation, uuids=uuids) if all(gpus) else reservation
+
+
+def _follow_gpus(draft: Draft) -> None:
+    """What was asked for by an index stands for whatever GPU has it by now: another one in its place, or the declared
+    one of `[gpu] backend = "none"`. Nobody knows what its job took there, so all of it is kept."""
+    if not isinstance(draft.gpus, Known):
+        return
+    there = {gpu.uuid for gpu in draft.gpus.value}
+    for reservation in list(draft.reservations.values()):
+        if reservation.granted and not there.issuperset(reservation.uuids):
+            found = _resolved(draft, replace(reservation, uuids=()))
+            if found.uuids:
+                put_reservation(draft, found)
 
 
 def _lend(draft: Draft, reservation: Reservation) -> None:

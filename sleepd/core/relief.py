@@ -32,9 +32,9 @@ PRESSURE_AFTER_S: Seconds = 12.0
 
 def may_be_stopped(draft: Draft, record: ModelRecord) -> bool:
     """Whether a rule may stop this sleeper now: nobody wants it, its GPUs are unclaimed, nothing failed lately."""
-    if is_pinned(record) or record.holds or record.waiters or is_wanted_awake(record):
+    if stop_refusal(record) or is_pinned(record) or record.holds or record.waiters or is_wanted_awake(record):
         return False
-    if max(record.not_before_s, record.cooldown_until_s) > draft.mono_s or stop_refusal(record):
+    if max(record.not_before_s, record.cooldown_until_s) > draft.mono_s:
         return False
     return record.spec.name not in draft.tasks and not set(uuids_of(draft, record)) & claimed(draft)
 

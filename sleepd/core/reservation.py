@@ -32,6 +32,8 @@ class Reservation:
     """Processes of our servers at the grant: after a restart these are known before their servers were looked at."""
     granted: bool = True
     """The bytes were seen free, and are kept since. Before that, nobody else gets them either."""
+    granted_as: int = 0
+    """Where its grant stands among those of the others: a later one has a higher number."""
     asked_s: MonotonicS = 0.0
     since_wall_s: WallS = 0.0
     """When it was asked for: the oldest gets its room first."""

@@ -97,7 +97,9 @@ def _lasting(draft: Draft, reservation: Reservation, stream: int | None) -> Rese
 
 def grant(draft: Draft, reservation: Reservation) -> None:
     """Its bytes were seen free: they are its job's from now on, and its time begins."""
-    granted = _lasting(draft, replace(reservation, granted=True, waits_for="", problem=""), reservation.stream)
+    number = 1 + max((r.granted_as for r in draft.reservations.values()), default=0)
+    granted = replace(reservation, granted=True, granted_as=number, waits_for="", problem="")
+    granted = _lasting(draft, granted, reservation.stream)
     put_reservation(draft, replace(granted, waiter=None))
     ttl_s = reservation.ttl_s
     data = {"reservation": reservation.id, "who": reservation.who, "ttl_s": ttl_s, "aside": list(reservation.aside)}
@@ -161,6 +163,8 @@ def drop_reservation(draft: Draft, reservation: Reservation, why: str) -> None:
     if reservation.waiter is not None:
         draft.refuse(reservation.waiter, "timeout", f"reservation {reservation.id} ended: {why}")
     draft.reservations = {i: r for i, r in draft.reservations.items() if i != reservation.id}
+    if reservation.granted:
+        draft.given_back_s = draft.mono_s
     draft.note("reservation_ended", "", f"reservation {reservation.id} ended: {why}", {"reservation": reservation.id})
     for name in reservation.aside:
         return_from_aside(draft, name, reservation.id)

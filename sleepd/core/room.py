@@ -7,7 +7,7 @@ from typing import TypeAlias
 from sleepd.core.draft import Draft
 from sleepd.core.durations import expected_wake
 from sleepd.core.groups import PLACE, full_groups
-from sleepd.core.ledger import promised_bytes
+from sleepd.core.ledger import promised_bytes, with_jobs_gone
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
@@ -150,9 +150,10 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
 def _reserved(
     draft: Draft, name: str, needs: Mapping[str, Bytes], places: Mapping[str, int], refused: Refuse
 ) -> Refuse:
-    """The refusal, with the reservation's own reason where there would be room but for reservations."""
+    """The refusal, with the reservation's own reason where there would be room but for reservations, and for what their
+    jobs took of them."""
     assert isinstance(draft.gpus, Known)
-    gpus = draft.gpus.value
+    gpus = with_jobs_gone(draft.models, draft.reservations.values(), draft.gpus.value)
     keeping = [r for r in draft.reservations.values() if not needs.keys().isdisjoint(r.uuids)]
     if not keeping:
         return refused
@@ -188,11 +189,16 @@ def _reach(draft: Draft, uuids: frozenset[str]) -> frozenset[str]:
 
 
 def last_moved_s(draft: Draft, uuids: frozenset[str]) -> float:
-    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet."""
+    """When a model last moved memory on these GPUs, or may have: one that just came up, and nobody saw where yet; or
+    when a job last gave back what it had reserved somewhere."""
     assert isinstance(draft.gpus, Known)
-    places = ((r, set(placement(r.spec, r.placed_on, draft.gpus.value))) for r in draft.models.values())
-    moved = [record.settled_s for record, place in places if not place or uuids & place]
-    return min(max(moved, default=0.0), draft.mono_s)
+    moved_s = draft.given_back_s
+    for record in draft.models.values():
+        # Where a model lies costs more to find out than when it was settled.
+        if record.settled_s > moved_s:
+            place = set(placement(record.spec, record.placed_on, draft.gpus.value))
+            moved_s = record.settled_s if not place or uuids & place else moved_s
+    return min(moved_s, draft.mono_s)
 
 
 def room_by_victims(

@@ -77,6 +77,8 @@ class World:
     proven: frozenset[str] = frozenset()
     """Engines (release and arguments) whose level 2 cycle was checked and passed."""
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    given_back_s: MonotonicS = 0.0
+    """When a reservation ended last: a reading asked before may still show what its job held."""
     next_task: int = 1
     leaving: bool = False
     """Sleepers are being woken before the daemon ends: nothing is put to sleep by itself any more."""

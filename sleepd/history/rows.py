@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from sleepd.core.units import Bytes, Seconds, WallS
 
-MINUTE_S, HOUR_S = 60, 3600
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +170,8 @@ def minute_of(wall_s: WallS) -> int:
 
 def hour_of(wall_s: WallS) -> int:
     return int(wall_s // HOUR_S) * HOUR_S
+
+
+def day_of(wall_s: WallS) -> int:
+    """Return when the day of UTC begins."""
+    return int(wall_s // DAY_S) * DAY_S

@@ -84,9 +84,14 @@ class Metrics:
         async with self._writing:
             self.tally.settle(moment.now.mono_s)
             gauges = list(samples(moment))
-            self._gpus |= {s.labels[1]: s.labels[0] for s in gauges if s.family == "sleepd_gpu_info"}
+            self._name_gpus({s.labels[1]: s.labels[0] for s in gauges if s.family == "sleepd_gpu_info"})
             page = Page(gauges, self.tally.counts, self._gpus)
             return await asyncio.to_thread(write_page, page, accept)
+
+    def _name_gpus(self, seen: dict[str, str]) -> None:
+        """An index is whose it is now: one that is gone keeps its own until another has it, and is its UUID then."""
+        taken = set(seen.values())
+        self._gpus = {uuid: index for uuid, index in self._gpus.items() if index not in taken} | seen
 
 
 def write_page(page: Page, accept: str) -> tuple[str, bytes]:

@@ -15,6 +15,7 @@ from sleepd.core.units import Bytes, MonotonicS, Seconds
 from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
+from sleepd.obs.beginnings import REQUEST_FAILURES, failures_of
 from sleepd.obs.counts import Counts
 
 _ASLEEP = frozenset({State.ASLEEP_L1, State.ASLEEP_L2})
@@ -100,9 +101,13 @@ class Tally:
         self.counts.keep("model", lambda name: not name or name in self._models)
         self.counts.keep("rule", rules.__contains__)
         self._saving = {name: saving for name, saving in self._saving.items() if name in self._models}
-        for name in self._models:
+        for name, record in world.models.items():
             for family in _FROM_THE_START:
                 self.counts.begin(family, name)
+            for transition in failures_of(record.spec):
+                self.counts.begin("sleepd_transitions_total", name, *transition)
+            for outcome in REQUEST_FAILURES:
+                self.counts.begin("sleepd_gateway_requests_total", name, outcome)
         for rule in world.settings.rules:
             for name in rule.applies_to:
                 for family in _OF_RULES if name in self._models else ():

@@ -23,6 +23,7 @@ from sleepd.history.timeline import Timeline
 
 SAMPLE_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
+FORGET_NAMES_EVERY_S = 86_400.0
 FORGET_STEPS = 50
 """How many steps of the retention are taken in a row at most."""
 NOT_KEPT = "no history is kept here"
@@ -41,7 +42,9 @@ class HistoryPart:
         keep_s: Callable[[], Seconds],
         entered: Callable[[str], int],
         energy: Callable[[], Awaitable[Mapping[str, float]]] | None = None,
+        sleep: Callable[[Seconds], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._database, self._now, self._tell, self._keep_s = database, now, tell, keep_s
         self._entered, self._energy = entered, energy
         self._chronicle: Chronicle | None = None
@@ -111,17 +114,21 @@ class HistoryPart:
 
     async def _watch(self, chronicle: Chronicle) -> None:
         while True:
-            await asyncio.sleep(SAMPLE_EVERY_S)
+            await self._sleep(SAMPLE_EVERY_S)
             self._sample(chronicle, await self._energy() if self._energy is not None else None)
 
     async def _keep(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
-        forget_at_s = 0.0
+        forget_at_s = forget_names_at_s = 0.0
         while True:
             now = self._now()
             if now.mono_s >= forget_at_s:
                 forget_at_s = now.mono_s + FORGET_EVERY_S
                 await self._forget(database)
-            await asyncio.sleep(SAMPLE_EVERY_S)
+            if now.mono_s >= forget_names_at_s:
+                forget_names_at_s = now.mono_s + FORGET_NAMES_EVERY_S
+                with contextlib.suppress(HistoryUnreadable):
+                    await database.forget_names()
+            await self._sleep(SAMPLE_EVERY_S)
             await self._write(database, chronicle)
 
     def _sample(self, chronicle: Chronicle, energy_j: Mapping[str, float] | None) -> None:

@@ -34,6 +34,7 @@ class Onlookers:
             keep_s=lambda: config().service.history_keep_s,
             entered=entered,
             energy=parts.energy,
+            sleep=parts.clock.sleep,
         )
         self.webhooks = Webhooks(WebhookSender(), tell, lambda: now().wall_s)
         self.tracing = TracingPart(tell, now)

@@ -77,6 +77,7 @@ class _Webhook:
         self._settings, self._sender, self._tell, self._wall = settings, sender, tell, wall
         self._secret = b""
         self._queue: deque[RingEvent] = deque()
+        self._sending: RingEvent | None = None
         self._arrived, self._empty = asyncio.Event(), asyncio.Event()
         self._empty.set()
         self._news = asyncio.Event()
@@ -105,8 +106,9 @@ class _Webhook:
     def end(self) -> None:
         """It is configured no more."""
         self._working.cancel()
-        if self._queue:
-            self._lost += len(self._queue)
+        left = len(self._queue) + (self._sending is not None)
+        if left:
+            self._lost += left
             self._inform("removed", f"it was removed, and {self._lost} events with it")
 
     async def drained(self) -> None:
@@ -127,10 +129,9 @@ class _Webhook:
                 self._empty.set()
                 self._arrived.clear()
                 await self._arrived.wait()
-            event = self._queue[0]
-            await self._deliver(event)
-            if self._queue and self._queue[0] is event:
-                self._queue.popleft()
+            self._sending = self._queue.popleft()  # it is not among those that are lost where too many wait
+            await self._deliver(self._sending)
+            self._sending = None
 
     async def _deliver(self, event: RingEvent) -> None:
         """Send the event until it is taken, refused for good, or tried often enough."""

@@ -17,6 +17,8 @@ from sleepd.sim.world import VirtualDaemon
 
 WISH_S = 3600.0
 ASK_AGAIN_S = 0.05
+GOES_ON_S = 60.0
+"""A wish outlives the last request that waited in vain by this: who comes back finds what was begun for it."""
 
 
 class Fate(StrEnum):
@@ -63,10 +65,6 @@ class Callers:
             self.held[request.model].append(request)
             self._wish(request.model)
 
-    def waited_s(self, model: str) -> Seconds:
-        """How long the first of those who wait has waited; 0 where nobody does."""
-        return max((self._time.now() - r.came_s for r in self.held[model]), default=0.0)
-
     def _begin(self, request: Request) -> None:
         waited_s, gate = self._time.now() - request.came_s, self._daemon.gates.of(request.model)
         self._inside.add(request)
@@ -80,13 +78,19 @@ class Callers:
         request.begin(answered)
 
     def _end(self, request: Request, fate: Fate) -> None:
-        """It waits no more. Who waited last takes the wish along."""
+        """It waits no more."""
         self.held[request.model].remove(request)
         if request.timer is not None:
             request.timer.cancel()
         request.ended(fate, self._time.now() - request.came_s)
-        if not self.held[request.model]:
-            self._withdraw(request.model)
+        waiter = self._wishes.get(request.model)
+        if not self.held[request.model] and waiter is not None:
+            self._time.call_later(GOES_ON_S, lambda: self._expire(request.model, waiter))
+
+    def _expire(self, model: str, waiter: int) -> None:
+        """Nobody came back for what this wish was about."""
+        if not self.held[model] and self._wishes.get(model) == waiter:
+            self._withdraw(model)
 
     def _release(self, model: str) -> None:
         """The gate has opened: everybody is let in, in the next moment."""

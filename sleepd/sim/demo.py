@@ -26,7 +26,7 @@ from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
 from sleepd.core.units import Seconds
 from sleepd.ports import StoreFailed
-from sleepd.sim.demo_stage import CAST, Stage
+from sleepd.sim.demo_stage import CAST, Stage, find_port
 from sleepd.sim.demo_summary import is_right, plain_line, summary
 from sleepd.sim.demo_traffic import Callers, Served, run_batch_job
 from sleepd.sim.demo_view import LiveTable
@@ -35,6 +35,8 @@ from sleepd.sim.demo_watch import Board, Json, Watch
 SECONDS, SPEED = 45.0, 12.0
 LEAST_SPEED, MOST_SPEED = 0.1, 60.0
 """Faster than that, a reading is stale (half a second of the demo's) before the daemon can act on it."""
+TOKEN_S = 86_400.0
+"""How long the token that is printed lets somebody in, in real seconds."""
 DONE, WRONG, FAILED = 0, 1, 1
 
 
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.add_argument("--speed", type=_speed, default=SPEED, metavar="N", help=f"times real time ({SPEED:g})")
     parser.add_argument("--seconds", type=_length, metavar="S", help=f"end after S real seconds ({SECONDS:g})")
-    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C, for trying sleepctl on it")
+    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C, to try sleepctl and the page on it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             tempfile.TemporaryDirectory(prefix="sleepd-demo-", ignore_cleanup_errors=True) as root,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(Demo(Path(root), args.speed, seconds).play())
+            return runner.run(Demo(Path(root), args.speed, seconds, kept=args.keep).play())
     except BrokenPipeError:
         raise
     except (OSError, ConfigError, SocketTaken, StoreFailed) as error:
@@ -67,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
 class Demo:
     """One run, in `root`, for `seconds` of real time at most."""
 
-    def __init__(self, root: Path, speed: float, seconds: Seconds) -> None:
-        self._root, self._speed, self._seconds = root, speed, seconds
+    def __init__(self, root: Path, speed: float, seconds: Seconds, *, kept: bool = False) -> None:
+        """`kept`: others look at it meanwhile, and it shows them the page."""
+        self._root, self._speed, self._seconds, self._kept = root, speed, seconds, kept
         self._began_s = time.monotonic()
         self._board, self._served = Board(), Served()
         self._show: Callable[[], None] = lambda: None
@@ -79,8 +82,8 @@ class Demo:
         told = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
-        stage = Stage(self._root, self._speed)
-        if not math.isfinite(self._seconds):
+        stage = Stage(self._root, self._speed, find_port() if self._kept else None)
+        if self._kept:
             print(f"meanwhile, elsewhere: sleepctl --socket {stage.socket_path} status", flush=True)
         with self._screen():
             async with AsyncExitStack() as opened:
@@ -96,6 +99,9 @@ class Demo:
         await stage.start_server(CAST[0])
         service = await stage.start_daemon()
         watch = await opened.enter_async_context(Watch(stage.socket_path))
+        if self._kept:
+            token = await watch.ask("POST", "/v1/ui/tokens", {"ttl_s": TOKEN_S})
+            print(f"in a browser, once: {token['pages'][0]}#token={token['token']}", flush=True)
         callers = await opened.enter_async_context(Callers(stage, tuple(cast.name for cast in CAST), self._served))
         began_s = stage.clock.now().mono_s
         await _first_of(

@@ -4,14 +4,17 @@ Only the outside is make-believe. The daemon, its state database, its socket API
 HTTP protocol and every byte on the sockets are what a real host has; time runs `speed` times as fast for all of them.
 """
 
+import contextlib
 import json
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from sleepd.adapters.clock import ScaledClock
+from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.processes import ProcessFinder
 from sleepd.adapters.store import SqliteStore
@@ -34,6 +37,7 @@ OFFLOAD_GIB_S, RESTORE_GIB_S, RELOAD_GIB_S, HASH_GIB_S, MAP_GIB_S = 8.0, 8.0, 2.
 FIRST_SLEEP_FACTOR = 2.0
 """Rates of a host with slow pinned copies and one NVMe disk, so that a wake is long enough to be seen."""
 BLOCKS = 16
+PAGE_PORT = 9800
 TOKEN_S = 0.05
 
 
@@ -112,8 +116,9 @@ class _Ram:
 class Stage:
     """The host and the daemon below one directory: `async with Stage(root, speed) as stage`; all is gone when left."""
 
-    def __init__(self, root: Path, speed: float) -> None:
-        self.root, self.speed = root, speed
+    def __init__(self, root: Path, speed: float, page_port: int | None = None) -> None:
+        """`page_port`: where on 127.0.0.1 the page for people is shown; None: nowhere."""
+        self.root, self.speed, self.page_port = root, speed, page_port
         self.clock = ScaledClock(speed)
         self.host = SimHost([SimGpu("GPU-demo", 0, GPU_BYTES)], RAM_BYTES, OTHERS_BYTES)
         self.socket_path = root / "sleepd.sock"
@@ -130,6 +135,7 @@ class Stage:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        await self.stop_daemon()
         await self._open.aclose()
 
     def server_socket(self, name: str) -> Path:
@@ -158,11 +164,17 @@ class Stage:
             store=SqliteStore(service.state_dir / "state.db"),
             notifier=DeafNotifier(),
             find=CastFinder(),
+            history=HistoryDatabase(service.state_dir / "history.db", lambda: self.clock.now().wall_s),
         )
         self.service = Service(config, parts, lambda running: self._read_config())
-        self._open.push_async_callback(self.service.stop)
         await self.service.start()
         return self.service
+
+    async def stop_daemon(self) -> None:
+        """The daemon is gone, its servers run on; it may be started again."""
+        service, self.service = self.service, None
+        if service is not None:
+            await service.stop()
 
     def take_ram(self, bytes_: Bytes) -> None:
         """Programs that are no model use `bytes_` of host RAM more than usual."""
@@ -177,7 +189,7 @@ class Stage:
         scratch.replace(shown)
 
     def _write_config(self) -> None:
-        text = config_text(self.root, self._deployed, self.speed)
+        text = config_text(self.root, self._deployed, self.speed, self.page_port)
         (self.root / "config" / "sleepd.toml").write_text(text)
 
     def _read_config(self) -> Config:
@@ -206,7 +218,7 @@ def engine_spec(cast: Cast, speed: float) -> EngineSpec:
     )
 
 
-def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
+def config_text(root: Path, deployed: list[Cast], speed: float, page_port: int | None = None) -> str:
     """The configuration of the demo, as an operator would write it; the pressure rule is the shipped one."""
     poll_s = max(1.0, speed / 10)  # at most ten looks a second of real time
     lines = [
@@ -224,6 +236,8 @@ def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
         'gpus = ["0"]',
         'min_awake = "10s"',
     ]
+    if page_port is not None:
+        lines += ["[metrics]", f'listen = ["127.0.0.1:{page_port}"]', "[ui]", "enabled = true"]
     for cast in deployed:
         lines += [
             f"[models.{cast.name}]",
@@ -233,6 +247,14 @@ def config_text(root: Path, deployed: list[Cast], speed: float) -> str:
         ]
     lines += ["[[rules]]", 'name = "nap"', 'when = { idle = "30s" }', "then = { sleep = 1 }"]
     return "\n".join(lines) + "\n"
+
+
+def find_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now: the usual one, if it is."""
+    for port in (PAGE_PORT, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as found:
+            return int(found.getsockname()[1])
+    raise OSError("no TCP port of 127.0.0.1 is free")
 
 
 def _quote(text: os.PathLike[str] | str) -> str:

@@ -123,8 +123,7 @@ def _keys(one: Found) -> dict[str, object]:
         keys["unit"] = process.unit
     elif process.cgroup and not process.in_session:
         keys["cgroup"] = process.cgroup
-    # A unit or a cgroup names its processes, and they tell where it is, also after it moved.
-    if one.gpus and "unit" not in keys and "cgroup" not in keys:
+    if one.gpus:
         keys["gpus"] = list(one.gpus)
     if is_fenced(one.told.url):
         keys["fenced"] = True

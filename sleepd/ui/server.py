@@ -43,6 +43,7 @@ class UiServer:
         session_s: Seconds,
         sessions_path: Path,
     ) -> None:
+        self._roles = roles
         self.logins = Logins(Access(roles), frozenset(origins), session_s, sessions_path)
         self._app = web.Application(middlewares=[refuse_in_words, self._admit], client_max_size=BODY_LIMIT)
         self._app[STREAMS] = set()
@@ -65,8 +66,11 @@ class UiServer:
         await self._runner.setup()
 
     def take_settings(self, roles: Mapping[str, Iterable[str]], origins: Iterable[str], session_s: Seconds) -> None:
-        """Go by these from now on. Streams end, and are judged anew when their pages ask again."""
-        self.logins.access, self.logins.origins, self.logins.session_s = Access(roles), frozenset(origins), session_s
+        """Go by these from now on. Where roles changed streams end, and are judged anew when their pages ask again."""
+        self.logins.origins, self.logins.session_s = frozenset(origins), session_s
+        if roles == self._roles:
+            return
+        self._roles, self.logins.access = roles, Access(roles)
         streams = self._app[STREAMS]
         for task in tuple(streams):
             task.cancel()

@@ -16,6 +16,8 @@ class Status(Shape):
     """`[daemon] mode`"""
     since: Time
     """when the daemon started"""
+    now: Time
+    """the moment that all this is of, by its clock"""
     models: list[Model]
     """by name"""
     gpus: list[Gpu]

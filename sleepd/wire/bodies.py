@@ -53,6 +53,7 @@ def status_body(daemon: Daemon) -> answers.Status:
         "version": __version__,
         "mode": world.settings.mode,
         "since": format_time(daemon.started_wall_s),
+        "now": format_time(daemon.now().wall_s),
         "models": [model_body(daemon, name) for name in sorted(world.models)],
         "gpus": [gpu_body(world, gpu) for gpu in sorted(gpus, key=lambda gpu: gpu.index)],
         "host": host_body(world),

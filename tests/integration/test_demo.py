@@ -19,6 +19,7 @@ from sleepd.sim.demo_traffic import plan_visits, right_answer
 from sleepd.sim.demo_watch import Board
 
 DEMO = (sys.executable, "-m", "sleepd.cli.daemon", "demo")
+CTL = (sys.executable, "-m", "sleepd.cli.ctl")
 
 
 def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +56,11 @@ def test_on_a_terminal_it_shows_a_live_table_and_ctrl_c_ends_it_with_the_summary
     hint = re.search(r"sleepctl --socket (\S+/sleepd\.sock) status", screen.text)
     assert hint is not None
     assert Path(hint[1]).is_socket()
+    report = subprocess.run(
+        [*CTL, "--socket", hint[1], "report"], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert report.returncode == 0, report.stderr
+    assert re.search(r"^search +\d+\.\d ", report.stdout, re.M), report.stdout
     screen.process.send_signal(signal.SIGINT)
     screen.read_until("demo ended: ")
     assert screen.end() == 0

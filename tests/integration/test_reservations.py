@@ -98,6 +98,28 @@ def test_without_a_command_it_is_kept_until_interrupted_and_needs_no_room_twice(
     daemon.client.wake("chat")
 
 
+def test_a_sleepctl_that_is_told_to_end_ends_its_command_and_the_room_returns(host: Host) -> None:
+    host.configure("chat")
+    (chat,) = host.start_servers("chat")
+    daemon = host.start_daemon()
+    right = daemon.watch_use(chat)
+    script = "trap 'echo told; exit 7' TERM; echo running; while :; do sleep 0.05; done"
+    job = run(host, "--gpu", "0", "--vram", "70GiB", "--", "sh", "-c", script)
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "running\n"
+        assert daemon.client.model("chat").body["state"] == "asleep"
+        job.send_signal(signal.SIGTERM)
+        assert job.stdout.read() == "told\n", "its command gets the signal, and ends as it likes"
+        assert job.wait(WAIT_LIMIT_S) == 7
+    finally:
+        job.kill()
+        job.communicate()
+    assert daemon.client.reservations().body["reservations"] == []
+    daemon.await_model("chat", state="awake")
+    assert chat.complete() == right
+
+
 def test_the_example_alternates_training_and_inference(host: Host) -> None:
     host.configure("chat")
     (chat,) = host.start_servers("chat")

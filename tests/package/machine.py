@@ -17,6 +17,8 @@ from typing import Any
 from sleepd.sim.ledger import Ledger, LedgerGpu
 
 GIB = 1 << 30
+GPU_BYTES = 8 * GIB
+"""Small: before a server was seen asleep, its backup in RAM is taken to be as large as it may get on its GPU."""
 LIMIT_S = 120
 SCRIPT = Path(__file__).parents[1] / "system" / "machine.sh"
 LEDGER = Path("/srv/gpus")
@@ -34,10 +36,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 exec sleepd fake-vllm "${where[@]}" --name "$name" "${mode[@]}" "${dev[@]}" --ledger /srv/gpus --gpu 0 \
-  --weights 16GiB --kv 15GiB --residual 1GiB --sleep-seconds 0.05 --wake-seconds 0.05
+  --weights 1GiB --kv 2GiB --residual 256MiB --sleep-seconds 0.05 --wake-seconds 0.05
 """
+DRIVER = ("LD_LIBRARY_PATH=/opt/nvml", f"SLEEPD_FAKE_NVML={LEDGER}")
+HOST = ("DEBIAN_FRONTEND=noninteractive", "HOME=/root", *DRIVER)
+"""What a shell there begins with: nobody who could be asked, and the driver of the GPU of paper."""
 NVML = f"""[Service]
-Environment=LD_LIBRARY_PATH=/opt/nvml SLEEPD_FAKE_NVML={LEDGER}
+Environment={" ".join(DRIVER)}
 ReadWritePaths={LEDGER}
 """
 
@@ -57,7 +62,7 @@ class Machine:
             "MACHINE_LIMIT_S": "600",
         }
         self._gpus.mkdir()
-        Ledger.create(self._gpus, [LedgerGpu("GPU-0000", 80 * GIB)])
+        Ledger.create(self._gpus, [LedgerGpu("GPU-0000", GPU_BYTES)])
         for path in (shared, self._gpus):
             path.chmod(0o777)
         for path in self._gpus.iterdir():
@@ -79,7 +84,7 @@ class Machine:
     def sh(self, script: str, *, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a script as root, with bash; fails, with all it said, where it ends badly."""
         done = subprocess.run(
-            [SCRIPT, "exec", "DEBIAN_FRONTEND=noninteractive", "HOME=/root", "bash", "-euo", "pipefail", "-c", script],
+            [SCRIPT, "exec", *HOST, "bash", "-euo", "pipefail", "-c", script],
             env=self._environ,
             input=stdin,
             capture_output=True,
@@ -98,9 +103,13 @@ class Machine:
         self.sh(f"install -D -m {mode:o} /dev/stdin {path}", stdin=text)
 
     def install(self, deb: Path) -> None:
-        """Install the package, which lies in /srv; what servers leave on the GPU of paper is the daemon's to read."""
-        self.sh(f"apt-get -qq install -y --no-install-recommends /srv/{deb.name}; chgrp sleepd /srv/gpus")
-        self.sh("chmod 2777 /srv/gpus")
+        """Install the package, which lies in /srv."""
+        self.sh(f"apt-get -qq install -y --no-install-recommends /srv/{deb.name}")
+        self.lend_gpus()
+
+    def lend_gpus(self) -> None:
+        """What servers leave on the GPU of paper is the daemon's to read, once there is one."""
+        self.sh("chgrp sleepd /srv/gpus; chmod 2777 /srv/gpus")
 
     def status(self, name: str) -> dict[str, Any]:
         """The model as the API shows it."""

@@ -55,17 +55,18 @@ class Crowd:
         self.stage.later(self._random.choice((0.1, 1.0, 8.0)), lambda: self.want(name))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_everybody_is_served_within_a_bounded_time_and_nobody_runs_out_of_memory(seed: int) -> None:
-    random = Random(seed)
-    gpus = random.choice((1, 2, 2, 3, 4))
-    cast = Cast(gpus, ram_gib=1024, models=draw_models(random, gpus), nap_idle_s=3600.0)
+def stage_of(cast: Cast, about: str) -> Stage:
+    """A stage on which every invariant is looked at after every turn."""
 
     def look(stage: Stage) -> None:
         check(stage, EVERY_TURN)
         check(stage, EVERY_COMMIT)
 
-    stage = Stage(cast, f"seed {seed}", look, lambda stage, note: None)
+    return Stage(cast, about, look, lambda stage, note: None)
+
+
+def wait_until_up(stage: Stage) -> None:
+    """Every server has come up, awake or put aside for another."""
     stage.start()
 
     def up() -> bool:
@@ -75,6 +76,15 @@ def test_everybody_is_served_within_a_bounded_time_and_nobody_runs_out_of_memory
     while not up():
         assert stage.time.now() < 600.0, stage.say("a server did not come up")
         stage.time.run_until(stage.time.now() + 5.0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_everybody_is_served_within_a_bounded_time_and_nobody_runs_out_of_memory(seed: int) -> None:
+    random = Random(seed)
+    gpus = random.choice((1, 2, 2, 3, 4))
+    cast = Cast(gpus, ram_gib=1024, models=draw_models(random, gpus), nap_idle_s=3600.0)
+    stage = stage_of(cast, f"seed {seed}")
+    wait_until_up(stage)
     crowd = Crowd(stage, random)
     for name in stage.models:
         crowd.want(name)

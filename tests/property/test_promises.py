@@ -126,6 +126,34 @@ def test_a_jobs_reservation_is_kept_until_the_job_took_it_whoever_else_moves(res
     assert left_of_reservation(reservation, blind, (1,)) == reserved, "unseen growth gives nothing away"
 
 
+JOBS = st.lists(st.tuples(st.integers(1, 9), st.floats(0.0, 1.0)), min_size=1, max_size=4)
+
+
+@BOUNDED
+@given(JOBS, st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 1.0)), max_size=8), BYTES)
+def test_what_several_jobs_reserved_on_a_gpu_is_theirs_together_however_each_grows_and_shrinks(jobs, moves, others):
+    """Granted one after the other while those before take and give back; nobody takes more than it reserved."""
+    held: dict[int, int] = {1: others}
+    standing: dict[str, Reservation] = {}
+
+    def seen() -> GpuSeen:
+        return GpuSeen("GPU-0", 0, 100 * TOTAL, 100 * TOTAL - sum(held.values()), dict(held))
+
+    def kept() -> int:
+        return promised_bytes({}, {}, standing, (seen(),), but="")["GPU-0"]
+
+    for number, (size, share) in enumerate(jobs):
+        then = unmanaged_bytes(seen(), ())
+        reservation = Reservation(f"r{number}", "job", ("GPU-0",), size, {"GPU-0": then}, granted_as=number + 1)
+        standing[reservation.id] = reservation
+        held[STRANGER + number] = round(size * share)
+    for number, share in moves:
+        if number < len(jobs):
+            held[STRANGER + number] = round(jobs[number][0] * share)
+            taken = sum(bytes_ for pid, bytes_ in held.items() if pid != 1)
+            assert kept() == sum(r.bytes_per_gpu for r in standing.values()) - taken
+
+
 @BOUNDED
 @given(st.dictionaries(st.sampled_from(UUIDS), BYTES, min_size=1), st.data())
 def test_reservations_of_all_jobs_add_up_on_each_gpu(bytes_per_gpu, data):

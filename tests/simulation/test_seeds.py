@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from sleepd.sim.scenario.play import Outcome, play, play_seed
-from sleepd.sim.scenario.script import Script, draw_script, read_script, write_script
+from sleepd.sim.scenario.script import Script, draw_crowded_script, draw_script, read_script, write_script
 from sleepd.sim.scenario.stage import Stage
 from tests.simulation.tally import Tell
 
 SEEDS = int(os.environ.get("SEEDS", "1000"))
 BATCH = 25
+CROWDED_EACH = 25
+"""One seed in so many is played on a crowded host too."""
 FILES = Path(__file__).parent / "seeds"
 
 
@@ -31,6 +33,12 @@ def play_or_keep(script: Script, path: Path) -> Outcome:
 def test_invariants_hold_and_everything_converges(first: int, tell: Tell) -> None:
     for seed in range(first, min(first + BATCH, SEEDS)):
         tell(play_or_keep(draw_script(seed), FILES / f"seed-{seed}.json"))
+
+
+@pytest.mark.parametrize("first", range(0, max(1, SEEDS // CROWDED_EACH), 5))
+def test_turns_are_fair_on_crowded_hosts_and_everything_converges(first: int, tell: Tell) -> None:
+    for seed in range(first, min(first + 5, max(1, SEEDS // CROWDED_EACH))):
+        tell(play_or_keep(draw_crowded_script(seed), FILES / f"crowded-{seed}.json"))
 
 
 @pytest.mark.parametrize("path", sorted(FILES.glob("*.json")), ids=lambda path: path.stem)

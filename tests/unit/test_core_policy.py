@@ -76,7 +76,7 @@ def test_idle_for_holds_at_the_very_moment_that_the_deadline_names():
     last_s, least_s = 1000.1, 60.0
     due_s = last_s + least_s
     assert due_s - last_s < least_s, "a difference of these floats falls short"
-    of = record(last_active_s=last_s, spec={"min_awake_s": least_s})
+    of = record(last_active_s=last_s, spec={"min_awake_s": least_s, "prime": True})
     assert due_s == next_deadline(world(of), at(due_s - 1.0))
     assert is_idle_for(of, least_s, due_s)
     assert not is_idle_for(of, least_s, math.nextafter(due_s, 0.0))

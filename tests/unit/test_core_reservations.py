@@ -6,10 +6,11 @@ import pytest
 from core_worlds import ASLEEP, NOW, nap, record, world
 
 from sleepd.core.beginning import begin
-from sleepd.core.commands import AnswerKind
+from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.holds import GRACE_S
+from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Now, Settings
@@ -122,7 +123,30 @@ def test_a_wake_that_would_break_it_is_refused_with_its_reason_and_a_request_wai
     assert answers(request) == []
     assert len(request.world.models["a"].waiters) == 1
     over = play(request.world, ReservationEnded(4, "r", ALICE), now=later(0.2))
-    assert over.world.tasks["a"].cause.kind is CauseKind.REQUEST
+    read = play(over.world, reading({1: 2}, at=later(0.3)), now=later(0.3))
+    assert read.world.tasks["a"].cause.kind is CauseKind.REQUEST
+
+
+def test_nobody_is_refused_by_what_the_job_held_before_its_reservation_ended():
+    made = granted(record(life=ASLEEP), gib=60, free=78).world
+    waiting = wished(made, 3, {1: 2, JOB_PID: 60}, 0.1, cause=CauseKind.REQUEST).world
+    over = play(waiting, ReservationEnded(4, "r", ALICE), now=later(0.2))
+    assert answers(over) == [(4, AnswerKind.DONE, "")]
+    assert [c for c in over.commands if isinstance(c, LookNow) and c.gpus]
+    gone = play(over.world, reading({1: 2}, at=later(0.3)), now=later(0.3))
+    assert gone.world.tasks["a"].cause.kind is CauseKind.REQUEST
+    goes_on = play(over.world, reading({1: 2, JOB_PID: 60}, at=later(0.3)), now=later(0.3))
+    assert answers(goes_on) == [(3, AnswerKind.REFUSED, "no_room")], "its job holds what is nobody's any more"
+
+
+@pytest.mark.parametrize(("reserved_gib", "took_gib", "waits"), [(60, 0, 1), (60, 20, 1), (60, 70, 1), (20, 70, 0)])
+def test_a_request_waits_for_what_a_job_took_of_its_reservation_and_not_for_more(reserved_gib, took_gib, waits):
+    """It comes back when the reservation ends; what the job took beyond is nobody's to wait for."""
+    made = granted(record(life=ASLEEP), gib=reserved_gib, free=78).world
+    refused = wished(made, 2, {1: 2, JOB_PID: took_gib}, 0.1)
+    assert answers(refused) == [(2, AnswerKind.REFUSED, "reserved" if waits else "no_room")]
+    request = wished(made, 3, {1: 2, JOB_PID: took_gib}, 0.1, cause=CauseKind.REQUEST)
+    assert len(request.world.models["a"].waiters) == waits
 
 
 def test_a_wake_that_fits_beside_it_goes_ahead():
@@ -135,7 +159,19 @@ def test_a_job_that_has_its_bytes_is_not_asked_for_them_twice():
     made = granted(record(life=ASLEEP), gib=40, free=78).world
     fits = wished(made, 2, {1: 2, JOB_PID: 40}, 1.0)
     assert fits.world.tasks["a"].kind == "wake", "38 GiB are free, 28 wanted, and nothing is left of the reservation"
-    assert answers(wished(made, 2, {1: 2, JOB_PID: 60}, 1.0)) == [(2, AnswerKind.REFUSED, "no_room")]
+    assert answers(wished(made, 2, {1: 2, JOB_PID: 60}, 1.0)) == [(2, AnswerKind.REFUSED, "reserved")]
+
+
+def test_what_one_job_takes_is_not_taken_off_what_is_kept_for_another():
+    """The first job is gone and its reservation stands for its 30 s: what the second takes is not the first one's."""
+    made = granted(record(life=ASLEEP), gib=30, free=78).world
+    both = play(made, reading({1: 2}, at=later(0.1)), ask(waiter=2, id="s", gib=30), now=later(0.1)).world
+    assert [r.granted_as for r in both.reservations.values()] == [1, 2]
+    taken = play(both, reading({1: 2, JOB_PID: 30}, at=later(0.2)), now=later(0.2)).world
+    assert promised_bytes(taken.models, {}, taken.reservations, taken.gpus.value, but="") == {"GPU-0": 30 * GIB}
+    assert answers(wished(taken, 3, {1: 2, JOB_PID: 30}, 0.3)) == [(3, AnswerKind.REFUSED, "reserved")]
+    whole = play(taken, reading({1: 2, JOB_PID: 30, JOB_PID + 1: 30}, at=later(0.4)), now=later(0.4)).world
+    assert promised_bytes(whole.models, {}, whole.reservations, whole.gpus.value, but="") == {"GPU-0": 0}
 
 
 def test_what_the_job_holds_already_counts_as_its_own():
@@ -183,7 +219,8 @@ def test_who_was_put_aside_is_woken_again_when_it_ends():
     over = play(made, ReservationEnded(2, "r", ALICE), now=later(0.1))
     assert (answers(over), over.world.reservations) == ([(2, AnswerKind.DONE, "")], {})
     assert over.world.models["a"].owed_wake == Cause(CauseKind.RECOVERY, "reservation r")
-    assert over.world.tasks["a"].kind == "wake"
+    read = play(over.world, reading({1: 2}, at=later(0.2)), now=later(0.2))
+    assert read.world.tasks["a"].kind == "wake"
     assert ReservationDropped("r") in over.records
 
 

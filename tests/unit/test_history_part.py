@@ -46,6 +46,9 @@ class Disk:
     async def forget(self, keep_s: float) -> int:
         return 0
 
+    async def forget_names(self) -> int:
+        return 0
+
     async def close(self) -> None:
         """Nothing is open."""
 

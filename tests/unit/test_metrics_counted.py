@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Failure, Known, Missing, MissingReason, Now
 from sleepd.core.plan import Plan, Verb, step_of
 from sleepd.core.records import TaskEnded
+from sleepd.core.seen import GpuSeen
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
@@ -106,6 +107,47 @@ def test_what_a_sleeper_saves_is_bytes_times_seconds() -> None:
     nothing.turned(published(world, unmeasured, at_s=100.0))
     nothing.settle(200.0)
     assert of(nothing, "saved_gpu_byte_seconds_total") == {}
+
+
+def test_what_may_fail_is_counted_from_zero_on_and_not_without_bound() -> None:
+    world = make_world()
+    specs = {name: record.spec for name, record in world.models.items()}
+    wide = replace(specs["chat"], unit="vllm@chat.service", max_level=2, prime=True)
+    world = changed(world, "chat", spec=wide)
+    world = changed(world, "embed", spec=replace(specs["embed"], unit="", max_level=1))
+    tally = tally_of(world)
+    transitions, requests = (
+        tally.counts.counters[f"sleepd_{name}_total"] for name in ("transitions", "gateway_requests")
+    )
+    for cause in ("request", "operator", "rule", "recovery"):
+        assert transitions["embed", "wake", "1", cause, "failed"] == 0.0
+    assert transitions["chat", "restart", "0", "recovery", "failed"] == 0.0
+    assert ("embed", "restart", "0", "recovery", "failed") not in transitions
+    for outcome in ("5xx", "timeout", "queue_full"):
+        assert requests["embed", outcome] == 0.0
+    for name, most in (("embed", 20), ("chat", 41)):
+        assert sum(labels[0] == name for counters in (transitions, requests) for labels in counters) == most
+
+
+async def test_an_index_is_whose_it_is_now() -> None:
+    """A GPU that is gone leaves its counters behind; the index it had is another's after the driver counted anew."""
+    other = "GPU-99999999-2222-3333-4444-555555555555"
+    world, metrics = make_world(), Metrics()
+    for uuid in (GPU, other):
+        metrics.tally.counts.add("sleepd_saved_gpu_byte_seconds_total", "chat", uuid, by=7.0)
+
+    async def shown(*gpus: tuple[str, int]) -> set[str]:
+        seen = tuple(GpuSeen(uuid, index, 80 * GIB, 14 * GIB, {}) for uuid, index in gpus)
+        _, page = await metrics.page(moment_of(replace(world, gpus=Known(seen, MONO_S, MONO_S))), "")
+        families = {f.name: f for f in text_string_to_metric_families(page.decode())}
+        labels = [s.labels["gpu"] for s in families["sleepd_saved_gpu_byte_seconds"].samples]
+        assert len(labels) == len(set(labels)) == 2
+        return set(labels)
+
+    assert await shown((GPU, 0), (other, 1)) == {"0", "1"}
+    assert await shown((other, 1)) == {"0", "1"}, "nobody else has the index that the lost one had"
+    assert await shown((other, 0)) == {GPU, "0"}
+    assert await shown((other, 1), (GPU, 0)) == {"0", "1"}
 
 
 def test_rules_that_act_and_rules_that_would() -> None:

@@ -104,6 +104,15 @@ def test_meters_of_eight_gpus_share_lines() -> None:
     assert [line.count("GPU ") for line in text(view_of(body), 160)[1:3]] == [4, 4]
 
 
+def test_more_meters_than_there_is_room_for_leave_the_models_half_of_it() -> None:
+    body = {**fleet(9), "notes": ["host RAM cannot be read"]}
+    body["gpus"] = [{**body["gpus"][0], "index": number, "uuid": f"GPU-{number}"} for number in range(32)]
+    lines = text(view_of(body))
+    assert lines[10:12] == ["15 more on a larger screen", "! host RAM cannot be read"]
+    assert sum("model-" in line for line in lines) >= 5
+    assert not [line for line in text(view_of(body), 200, 50) if "more on a larger" in line]
+
+
 def test_bars_tell_models_from_others_and_from_jobs() -> None:
     body = status_of(model("a"))
     body["gpus"][0] |= {"free_bytes": 20 * GIB, "reserved_bytes": 10 * GIB}

@@ -98,7 +98,7 @@ def test_bytes_of_a_new_model_are_measured_while_it_is_awake_and_needed_as_decla
 
 def test_status_is_whole_and_is_json() -> None:
     body = wire.status_body(FakeDaemon())
-    assert list(body) == ["version", "mode", "since", "models", "gpus", "host", "tasks", "notes"]
+    assert list(body) == ["version", "mode", "since", "now", "models", "gpus", "host", "tasks", "notes"]
     assert [model["name"] for model in body["models"]] == ["chat", "embed", "gpt-oss-120b", "qwen3-32b"]
     (gpu,) = body["gpus"]
     assert (gpu["free_bytes"], gpu["margin_bytes"], len(gpu["models"])) == (14 * GIB, GIB, 4)

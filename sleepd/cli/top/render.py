@@ -86,7 +86,7 @@ def _overview(view: View, width: int, room: int) -> list[Line]:
     if view.status is None:
         return [(Piece("asking ...", "dim"),)]
     models = shown_models(view)
-    top = _meter_lines(view, width)[: max(1, room - LEAST_ROWS - 1)]
+    top = _meter_lines(view, width, max(1, room // 2))
     chosen = chosen_model(view)
     left = room - len(top) - 1
     detail = _detail(chosen, view, width)[: max(0, min(3, left - LEAST_ROWS))]
@@ -110,7 +110,8 @@ def _nothing(view: View) -> str:
     return f"no name has {view.filter!r} in it; esc shows all"
 
 
-def _meter_lines(view: View, width: int) -> list[Line]:
+def _meter_lines(view: View, width: int, most: int) -> list[Line]:
+    """Return at most so many lines: meters side by side where they are many, and below them what cannot be read."""
     assert view.status is not None
     count = len(view.status["gpus"]) + 1
     columns = 1 if count <= 3 else max(1, min(count, width // STRIP_WIDTH))
@@ -122,8 +123,12 @@ def _meter_lines(view: View, width: int) -> list[Line]:
         for strip in strips[start : start + columns]:
             line = (*line, *strip, Piece(" " * (each - len(plain(strip)))))
         lines.append(fill(line, width, view.unicode))
-    notes = [fill([Piece(f"! {clean(note)}", "yellow")], width, view.unicode) for note in view.status["notes"]]
-    return lines + notes[:2]
+    notes = [fill([Piece(f"! {clean(note)}", "yellow")], width, view.unicode) for note in view.status["notes"]][:2]
+    if len(lines) + len(notes) > most:
+        shown = max(0, most - len(notes) - 1)
+        more = f"{count - shown * columns} more on a larger screen"
+        lines = [*lines[:shown], fill([Piece(more, "dim")], width, view.unicode)]
+    return (lines + notes)[:most]
 
 
 def _detail(model: Model | None, view: View, width: int) -> list[Line]:

@@ -37,8 +37,13 @@ def _asked_s(record: ModelRecord) -> float | None:
 
 
 def _could_be_next(stage: Stage, record: ModelRecord) -> bool:
-    """Whether nothing but its turn is in its way: it sleeps, answers, and rests after no failure."""
-    if record.life.state not in ASLEEP or record.spec.name in stage.daemon.world.tasks:
+    """Whether nothing but its turn is in its way: it sleeps, answers, rests after no failure, and nobody's job has
+    reserved its GPUs."""
+    world = stage.daemon.world
+    if record.life.state not in ASLEEP or record.spec.name in world.tasks:
+        return False
+    reserved = {uuid for reservation in world.reservations.values() for uuid in reservation.uuids}
+    if not reserved.isdisjoint(record.placed_on):
         return False
     now_s, unharmed = stage.daemon.now().mono_s, record.spec.name not in stage.account.blamed
     return unharmed and isinstance(record.seen, Known) and record.cooldown_until_s <= now_s

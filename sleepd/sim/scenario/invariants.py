@@ -8,9 +8,8 @@ from functools import cache
 from math import inf
 
 from sleepd.core.groups import takes_place
-from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
-from sleepd.core.model import CauseKind, Known
+from sleepd.core.model import CauseKind
 from sleepd.core.record import is_pinned, serves
 from sleepd.core.task import Phase, TaskKind
 from sleepd.sim.scenario.fairness import (
@@ -18,12 +17,16 @@ from sleepd.sim.scenario.fairness import (
     no_gate_is_shut_for_longer_than_a_drain,
     nobody_is_served_again_before_who_is_overdue,
 )
-from sleepd.sim.scenario.stage import Stage
+from sleepd.sim.scenario.reserved import (
+    grants_are_backed,
+    models_leave_what_is_reserved,
+    no_wake_takes_what_is_reserved,
+    reservations_end,
+)
+from sleepd.sim.scenario.stage import ANSWERED_LATE_S, Stage
 
 LOOKED_AT_S = 30.0
 """Within this a model that no task moves is looked at."""
-ANSWERED_LATE_S = 100.0
-"""A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
 
 Invariant = Callable[[Stage], None]
 
@@ -42,39 +45,6 @@ def claims_are_exclusive(stage: Stage) -> None:
         for claim in task.claims:
             assert claim not in held, stage.say(f"two tasks hold {claim}")
             held.add(claim)
-
-
-def no_wake_takes_what_is_reserved(stage: Stage) -> None:
-    """no wake begins with bytes that are reserved for a job"""
-    world = stage.daemon.world
-    for name, task in world.tasks.items():
-        record = world.models[name]
-        if task.kind is not TaskKind.WAKE or record.life.state not in (State.WAKING, State.WAKING_WEIGHTS):
-            continue
-        if (task.id, task.attempt) in stage.account.begun or name in stage.account.blamed:
-            continue
-        stage.account.begun.add((task.id, task.attempt))
-        if task.attempt or not isinstance(world.gpus, Known) or task.called_s != stage.daemon.now().mono_s:
-            continue
-        # In the turn in which its call leaves: everything that was promised still fits into what is free.
-        promised = promised_bytes(world.models, world.tasks, world.reservations, world.gpus.value, but="")
-        for gpu in world.gpus.value:
-            if gpu.uuid in task.claims:
-                over = promised.get(gpu.uuid, 0) > gpu.free_bytes and _is_reserved(stage, gpu.uuid)
-                assert not over, stage.say(f"{name} wakes with bytes that are reserved on {gpu.uuid}")
-
-
-def _is_reserved(stage: Stage, uuid: str) -> bool:
-    return any(uuid in r.uuids for r in stage.daemon.world.reservations.values())
-
-
-def reservations_end(stage: Stage) -> None:
-    """no reservation outlives its time or its stream, and none waits longer than its caller"""
-    now_s = stage.daemon.now().mono_s
-    for kept in stage.daemon.world.reservations.values():
-        end_s = kept.until_s if kept.granted else kept.deadline_s
-        late = end_s is not None and now_s > end_s + ANSWERED_LATE_S
-        assert not late, stage.say(f"reservation {kept.id} should have ended at {end_s}")
 
 
 def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
@@ -211,6 +181,8 @@ EVERY_TURN: tuple[Invariant, ...] = (
     gate_open_only_in_a_serving_state,
     claims_are_exclusive,
     no_wake_takes_what_is_reserved,
+    models_leave_what_is_reserved,
+    grants_are_backed,
     reservations_end,
     nobody_is_put_to_sleep_who_is_protected,
     groups_have_a_place_for_who_wakes,

@@ -10,13 +10,15 @@ from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage
 
 UID = 1000
+GREEDY_BELOW_S = 10.0
+"""Jobs that last less long than that, and take what they reserved, take half as much again."""
 FIRST_PID = 5000
 """Jobs are processes of nobody we manage."""
 
 
 def _draw_job(random: Random, cast: Cast) -> Arguments:
     wide = random.choice([n for n in (1, 1, 2) if n <= cast.gpus])
-    return {
+    drawn: Arguments = {
         "id": f"job-{random.randrange(3)}",
         "gpu": random.randrange(0, cast.gpus, wide),
         "gpus": wide,
@@ -28,6 +30,9 @@ def _draw_job(random: Random, cast: Cast) -> Arguments:
         "lasts_s": random.uniform(1.0, 60.0),
         "how": random.choice(("given back", "killed", "leaves early")),
     }
+    # Drawn of what is drawn already, so that old seeds stay what they are.
+    greedy = drawn["takes"] == 1.0 and float(drawn["lasts_s"] or 0.0) < GREEDY_BELOW_S
+    return {**drawn, "takes": 1.5} if greedy else drawn
 
 
 def _reserve(stage: Stage, name: str, drawn: Arguments) -> None:
@@ -64,6 +69,8 @@ def _reserve(stage: Stage, name: str, drawn: Arguments) -> None:
             gpu = stage.host.gpus[index]
             share = round(size * float(drawn["takes"] or 0.0))
             gpu.held[pid] = min(share, gpu.free_bytes)
+            if share > size:
+                stage.blame_gpu(index)  # what it was not granted may have been promised to a wake
 
     def answered(answer: Answer) -> None:
         if answer.kind is AnswerKind.DONE:

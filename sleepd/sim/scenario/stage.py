@@ -28,6 +28,8 @@ RESTART_S = 8.0
 """What a supervisor outside sleepd needs to bring a dead server back."""
 
 Ask: TypeAlias = WakeAsked | SleepAsked | ResetAsked | ReservationAsked | StopAsked | StartAsked
+ANSWERED_LATE_S = 100.0
+"""A disk that is slow or full keeps answers that long; nothing else keeps them longer than a turn."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Account:
     """Tasks whose beginning was looked at."""
     begun: set[tuple[int, int]] = field(default_factory=set)
     """Wakes whose first call was looked at, and the attempt."""
+    granted: set[tuple[str, float]] = field(default_factory=set)
+    """Reservations whose grant was looked at, and when they were asked for."""
     stopped_by_person: set[str] = field(default_factory=set)
     """Models whose unit a person stopped last: nobody but a person may start it."""
     restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)

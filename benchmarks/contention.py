@@ -1,0 +1,89 @@
+"""More models wanted than fit: sleepd's turns against three other rules, under the same load, in virtual time.
+
+One GPU holds one model at a time. Durations are those of published vLLM logs (docs/performance.md): level 1, 75 GiB
+down in 6.5 s once its backup is pinned, up in 1.5 s and 2.4 s. A request takes 4 s and shares the engine with others.
+Clients give up after 120 s. All sides get the same requests at the same moments.
+
+- switch per request: a lock around the GPU; one request at a time, its model loaded for it;
+- first come, first served: the first in line has its model loaded; who follows in line for the same comes along;
+- loaded model first: whatever comes for the loaded model is served, another is loaded once nothing is left of it, as
+  llama-swap does it;
+- sleepd with min_awake 60 s, as shipped, and with 10 s: its core, steps, looks and records as the simulator plays
+  them. The others look at nothing and take no time but that of vLLM's own two calls.
+
+Waits are until a request is let in; one that was turned away counts with the 120 s it might have waited.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from contention_side.curves import draw
+from contention_side.load import Arrival, Outcome, alternating, zipf
+from contention_side.others import OTHERS
+from contention_side.ours import Sleepd
+from figures import percentile
+
+from sleepd.core.model import ModelSpec
+
+DOWN_S, UP_S = 6.5, (1.5, 2.4)
+MAX_WAIT_S = 120.0
+MIN_AWAKES_S = (60.0, 10.0)
+LOADS = {"alternating, 2 models": alternating, "Zipf, 6 models": zipf}
+RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def up_s(name: str) -> float:
+    return UP_S[(ord(name) - ord("a")) % 2]
+
+
+def play(names: tuple[str, ...], arrivals: list[Arrival], until_s: float) -> list[Outcome]:
+    """Every side under the same load, sleepd first."""
+    outcomes = []
+    for min_awake_s in MIN_AWAKES_S:
+        spec = ModelSpec("", "", min_awake_s=min_awake_s, max_wait_s=MAX_WAIT_S)
+        side = f"sleepd, min_awake {min_awake_s:g} s"
+        outcomes.append(Sleepd(names, DOWN_S, up_s, spec, side).play(arrivals, until_s))
+    others = [rule(names, lambda _, to: DOWN_S + up_s(to), MAX_WAIT_S) for rule in OTHERS]
+    return outcomes + [other.play(arrivals, until_s) for other in others]
+
+
+def waits_of(outcome: Outcome) -> list[float]:
+    return [*outcome.waits_s, *(MAX_WAIT_S for _ in outcome.in_vain_s)]
+
+
+def show(heading: str, rate: float, outcomes: list[Outcome], hours: float) -> None:
+    ours = outcomes[0]
+    for outcome in outcomes:
+        waits_s = waits_of(outcome)
+        p50, p95, worst = (percentile(waits_s, share) for share in (0.5, 0.95, 1.0))
+        ratio = len(outcome.waits_s) / max(1, len(ours.waits_s))
+        served = f"{len(outcome.waits_s) / hours:.0f} ({ratio:.2f})"
+        waited = f"{p50:.1f} | {p95:.1f} | {worst:.0f}"
+        switched = f"{outcome.switches / hours:.0f} | {100 * outcome.refused_share:.1f} %"
+        print(f"| {heading}, {rate:g}/s | {outcome.side} | {served} | {waited} | {switched} |")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0, help="virtual minutes of each load")
+    parser.add_argument("--svg", type=Path, help="write the curves there")
+    options = parser.parse_args()
+    until_s, hours = options.minutes * 60.0, options.minutes / 60.0
+    print("| load | rule | served an hour (ratio) | p50 s | p95 s | worst s | switches an hour | refused |")
+    print("|---|---|---|---|---|---|---|---|")
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for heading, draw_load in LOADS.items():
+        curves = panels.setdefault(heading, {})
+        for rate in RATES:
+            outcomes = play(*draw_load(rate, until_s - 2 * MAX_WAIT_S), until_s)
+            show(heading, rate, outcomes, hours)
+            for outcome in outcomes:
+                curves.setdefault(outcome.side, []).append((rate, percentile(waits_of(outcome), 0.95)))
+    if options.svg is not None:
+        draw(panels, MAX_WAIT_S, options.svg)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

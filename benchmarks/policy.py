@@ -1,0 +1,270 @@
+"""Which policy makes how many wait, for how many GiB-hours of GPU memory: all of them on the same traffic and hosts.
+
+Every policy plays days 0 to 14 and is judged on days 7 to 14: those that learn have had a week, and go on learning.
+Traffic: subsets of the trace that --trace names, and made-up traffic of other habits (sleepd/sim/traffic.py), one of
+each for every seed. Hosts: 80 GiB with 8 models, two of 80 GiB with 16, 24 GiB with 6; sizes are drawn by the seed.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from figures import describe_machine
+from policy_chart import draw_curves
+
+from sleepd.config.load import PACKAGED_DIR
+from sleepd.core.units import GIB
+from sleepd.replay.hosts import Costs, Host, HostGpu, bundled_host
+from sleepd.replay.outcome import nearest_rank
+from sleepd.replay.policies.base import Policy
+from sleepd.replay.policies.clairvoyant import Clairvoyant, least_gpu_gib_h
+from sleepd.replay.policies.histogram import Histogram
+from sleepd.replay.policies.windows import Windows
+from sleepd.replay.shell import Replay
+from sleepd.replay.stage import set_stage
+from sleepd.replay.trace import Trace, read_trace
+from sleepd.sim.traffic import make_traffic
+
+DAY_S = 86400.0
+BEGIN_WALL_S = 1767571200.0
+BASE = "ttl-5m"
+RULE = '[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
+NO_RULE = '[[rules]]\nname = "nap"\nenabled = false\nwhen = { idle = "5m" }\nthen = { sleep = 1 }\n'
+Make = Callable[[Trace, Host], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Rules as a file would write them, and what asks for sleeps and wakes beside them."""
+
+    rules: str
+    make: Make = field(default=lambda trace, host: Policy())
+
+
+def _clairvoyant(trace: Trace, host: Host) -> Policy:
+    return Clairvoyant(trace, {model: host.costs(model) for model in trace.models})
+
+
+CONTENDERS: Mapping[str, Contender] = {
+    "while-it-fits": Contender(NO_RULE),
+    **{f"ttl-{idle}": Contender(RULE.format(idle=idle)) for idle in ("1m", "5m", "15m", "30m")},
+    "windows": Contender(NO_RULE, lambda trace, host: Windows()),
+    "histogram": Contender(NO_RULE, lambda trace, host: Histogram()),
+    "clairvoyant": Contender(NO_RULE, _clairvoyant),
+}
+"""More are added here: a policy that is made of rules needs nothing but the rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A host, how many models it has, and the sizes that they are drawn from."""
+
+    name: str
+    gpus: int
+    gpu_gib: int
+    models: int
+    awake_gib: tuple[int, ...]
+
+
+SHAPES = (
+    Shape("1x80", 1, 80, 8, (16, 24, 36)),
+    Shape("2x80", 2, 80, 16, (16, 24, 36)),
+    Shape("1x24", 1, 24, 6, (7, 9, 12)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one contender came to in one play."""
+
+    contender: str
+    shape: str
+    traffic: str
+    seed: int
+    served: int
+    refused: int
+    waits_s: tuple[float, ...]
+    gpu_gib_h: float
+    wakes: int
+    least_gib_h: float
+
+
+def draw_host(shape: Shape, models: Sequence[str], random: Random) -> Host:
+    """A host of this shape; times follow the sizes as docs/vllm.md tells them of real servers."""
+    bundled = bundled_host()
+    gpus = tuple(HostGpu(f"GPU-{n}", n, shape.gpu_gib * GIB) for n in range(shape.gpus))
+    return Host(
+        gpus,
+        ram_bytes=1 << 40,
+        used_bytes=16 * GIB,
+        watts=bundled.watts,
+        default=bundled.default,
+        costs_of={name: _draw_costs(random.choice(shape.awake_gib), bundled.default) for name in models},
+    )
+
+
+def _draw_costs(awake_gib: int, like: Costs) -> Costs:
+    weights_gib = 0.45 * awake_gib
+    return Costs(
+        awake_bytes=awake_gib * GIB,
+        asleep_bytes=GIB // 2,
+        backup_bytes=round(weights_gib * GIB),
+        sleep1_s=0.3 + 0.06 * weights_gib,
+        sleep2_s=0.3,
+        wake1_s=0.3 + 0.06 * weights_gib,
+        wake2_s=1.0 + 0.6 * weights_gib,
+        gpus=1,
+        prompt_tokens_per_s=like.prompt_tokens_per_s,
+        output_tokens_per_s=like.output_tokens_per_s,
+        slowdown=like.slowdown,
+        slots=like.slots,
+    )
+
+
+def draw_traffic(shape: Shape, seed: int, trace: Trace | None, days: int) -> Trace:
+    """Models of the trace, drawn by the seed, or made-up ones."""
+    if trace is None:
+        return make_traffic(seed, shape.models, days)
+    drawn = Random(seed).sample(trace.models, min(shape.models, len(trace.models)))
+    return trace.of(drawn).between(0.0, days * DAY_S)
+
+
+def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | None, days: int) -> Run:
+    """Play the whole of it and judge its second half."""
+    trace = draw_traffic(shape, seed, read_trace(path) if path is not None else None, days)
+    host = draw_host(shape, trace.models, Random(seed))
+    rules, end_s = CONTENDERS[contender], days * DAY_S
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sleepd.toml").write_text(rules.rules)
+        stage = set_stage(Path(folder), host, trace.models, shipped_dir=PACKAGED_DIR)
+    policy, judged_s = rules.make(trace, host), end_s / 2
+    replay = Replay(
+        stage.settings,
+        host,
+        stage.servers(),
+        trace,
+        start_wall_s=BEGIN_WALL_S,
+        policy=policy,
+        judge_from_s=judged_s,
+        end_s=end_s,
+    )
+    accounts = replay.run().models.values()
+    costs = {model: host.costs(model) for model in trace.models}
+    return Run(
+        contender,
+        shape.name,
+        traffic,
+        seed,
+        served=sum(a.served for a in accounts),
+        refused=sum(a.refused for a in accounts),
+        waits_s=tuple(sorted(wait_s for a in accounts for wait_s in a.waits_s)),
+        gpu_gib_h=sum(a.gpu_gib_s for a in accounts) / 3600,
+        wakes=sum(sum(a.wakes.values()) for a in accounts),
+        least_gib_h=least_gpu_gib_h(trace, costs, stage.gpus_of, judged_s, end_s),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One contender's runs on one shape and sort of traffic together."""
+
+    served: int
+    waited: int
+    refused: int
+    p95_s: float
+    p95_waiting_s: float
+    gpu_gib_h: float
+    wakes: int
+    least_gib_h: float
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """GiB-hours, and the share of requests that waited or were turned away."""
+        return self.gpu_gib_h, (self.waited + self.refused) / max(1, self.served + self.refused)
+
+
+def add_up(runs: Sequence[Run]) -> Sum:
+    waits_s = sorted(wait_s for run in runs for wait_s in run.waits_s)
+    served = sum(run.served for run in runs)
+    return Sum(
+        served,
+        len(waits_s),
+        sum(run.refused for run in runs),
+        nearest_rank(waits_s, served, 0.95),
+        nearest_rank(waits_s, len(waits_s), 0.95),
+        sum(run.gpu_gib_h for run in runs),
+        sum(run.wakes for run in runs),
+        sum(run.least_gib_h for run in runs),
+    )
+
+
+def print_table(name: str, sums: Mapping[str, Sum]) -> None:
+    base = sums[BASE]
+    print(f"\n{name}: {base.served} requests judged; without waits at least {base.least_gib_h:.0f} GiB-hours")
+    print(f"  {'policy':14} {'waited':>14} {'p95 all':>8} {'p95 of these':>12} {'refused':>8} {'GiB-hours':>16}"
+          f" {'wakes':>6}")  # fmt: skip
+    for contender, found in sums.items():
+        waited = f"{100 * found.waited / max(1, found.served):.2f}% x{_ratio(found.waited, base.waited)}"
+        hours = f"{found.gpu_gib_h:.0f} x{_ratio(found.gpu_gib_h, base.gpu_gib_h)}"
+        print(
+            f"  {contender:14} {waited:>14} {found.p95_s:8.1f} {found.p95_waiting_s:12.1f} {found.refused:8}"
+            f" {hours:>16} {found.wakes:6}"
+        )
+
+
+def _ratio(value: float, base: float) -> str:
+    return f"{value / base:.2f}" if base else "-"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trace", type=Path, help="a trace of 14 days; without it, made-up traffic alone")
+    parser.add_argument("--seeds", type=int, default=3, help="how many subsets, and how many made-up traces")
+    parser.add_argument("--days", type=int, default=14, help="the second half of them is judged")
+    parser.add_argument("--jobs", type=int, default=1, help="plays at once")
+    parser.add_argument("--policy", action="append", choices=sorted(CONTENDERS), help="these alone; repeat for more")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the curves")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep every play's numbers")
+    options = parser.parse_args()
+    contenders = [c for c in CONTENDERS if not options.policy or c in options.policy or c == BASE]
+    sorts: list[tuple[str, Path | None]] = [("made-up", None)]
+    if options.trace is not None:
+        sorts.insert(0, ("trace", options.trace))
+    plays = [
+        (contender, shape, traffic, seed, path, options.days)
+        for traffic, path in sorts
+        for shape in SHAPES
+        for seed in range(options.seeds)
+        for contender in contenders
+    ]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        runs = []
+        for run in pool.map(play, *zip(*plays, strict=True)):
+            runs.append(run)
+            print(f"{len(runs)} of {len(plays)}: {run.shape} {run.traffic} {run.contender}", file=sys.stderr)
+    print(describe_machine())
+    groups: dict[str, dict[str, Sum]] = {}
+    for traffic, _ in sorts:
+        for shape in SHAPES:
+            of = [run for run in runs if (run.shape, run.traffic) == (shape.name, traffic)]
+            groups[f"{shape.name}, {shape.models} models, {traffic}"] = {
+                contender: add_up([run for run in of if run.contender == contender]) for contender in contenders
+            }
+    for name, sums in groups.items():
+        print_table(name, sums)
+    if options.svg is not None:
+        options.svg.write_text(draw_curves({n: {c: s.point for c, s in sums.items()} for n, sums in groups.items()}))
+    if options.json is not None:
+        kept = [{**{k: getattr(r, k) for k in r.__slots__ if k != "waits_s"}, "waited": len(r.waits_s)} for r in runs]
+        options.json.write_text(json.dumps(kept, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

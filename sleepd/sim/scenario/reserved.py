@@ -1,0 +1,80 @@
+"""What must hold of reservations whatever happens, after every turn (invariants.py)."""
+
+from collections.abc import Mapping
+
+from sleepd.core.ledger import promised_bytes
+from sleepd.core.life import State
+from sleepd.core.model import Known
+from sleepd.core.reservation import Reservation
+from sleepd.core.task import TaskKind
+from sleepd.core.units import Bytes
+from sleepd.sim.scenario.stage import ANSWERED_LATE_S, Stage
+
+
+def no_wake_takes_what_is_reserved(stage: Stage) -> None:
+    """no wake begins with bytes that are reserved for a job"""
+    world = stage.daemon.world
+    for name, task in world.tasks.items():
+        record = world.models[name]
+        if task.kind is not TaskKind.WAKE or record.life.state not in (State.WAKING, State.WAKING_WEIGHTS):
+            continue
+        if (task.id, task.attempt) in stage.account.begun or name in stage.account.blamed:
+            continue
+        stage.account.begun.add((task.id, task.attempt))
+        if task.attempt or not isinstance(world.gpus, Known) or task.called_s != stage.daemon.now().mono_s:
+            continue
+        # In the turn in which its call leaves: everything that was promised still fits into what is free.
+        promised = promised_bytes(world.models, world.tasks, world.reservations, world.gpus.value, but="")
+        for gpu in world.gpus.value:
+            if gpu.uuid in task.claims:
+                over = promised.get(gpu.uuid, 0) > gpu.free_bytes and _is_reserved(stage, gpu.uuid)
+                assert not over, stage.say(f"{name} wakes with bytes that are reserved on {gpu.uuid}")
+
+
+def _is_reserved(stage: Stage, uuid: str) -> bool:
+    return any(uuid in r.uuids for r in stage.daemon.world.reservations.values())
+
+
+def reservations_end(stage: Stage) -> None:
+    """no reservation outlives its time or its stream, and none waits longer than its caller"""
+    now_s = stage.daemon.now().mono_s
+    for kept in stage.daemon.world.reservations.values():
+        end_s = kept.until_s if kept.granted else kept.deadline_s
+        late = end_s is not None and now_s > end_s + ANSWERED_LATE_S
+        assert not late, stage.say(f"reservation {kept.id} should have ended at {end_s}")
+
+
+def models_leave_what_is_reserved(stage: Stage) -> None:
+    """what models hold on a GPU and what is granted to jobs there fit into it together, from each grant to its end"""
+    granted = [r for r in stage.daemon.world.reservations.values() if r.granted]
+    for gpu in stage.host.gpus:
+        reserved = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
+        if not reserved:
+            continue
+        # A model that somebody else moved, or whose server died under its call, may hold what it likes.
+        pids = {s.pid for name, s in stage.servers.items() if name not in stage.account.blamed}
+        held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids)
+        fits = held + reserved <= gpu.total_bytes
+        assert fits, stage.say(f"models hold {held} bytes of {gpu.uuid}, where {reserved} are granted to jobs")
+
+
+def grants_are_backed(stage: Stage) -> None:
+    """bytes that are granted are really free in that moment, where nobody else took them since they were read"""
+    world = stage.daemon.world
+    for kept in world.reservations.values():
+        key = (kept.id, kept.since_wall_s)
+        if kept.granted and key not in stage.account.granted and isinstance(world.gpus, Known):
+            stage.account.granted.add(key)
+            for seen in world.gpus.value:
+                if seen.uuid in kept.uuids:
+                    _assert_free(stage, kept, seen.uuid, seen.used_by_pid or {})
+
+
+def _assert_free(stage: Stage, kept: Reservation, uuid: str, used: Mapping[int, Bytes]) -> None:
+    gpu = next(gpu for gpu in stage.host.gpus if gpu.uuid == uuid)
+    managed = {server.pid for server in stage.servers.values()}
+    since = sum(max(0, held - used.get(pid, 0)) for pid, held in gpu.held.items() if pid not in managed)
+    free = gpu.free_bytes + since
+    assert free >= kept.bytes_per_gpu, stage.say(
+        f"{kept.id} was granted {kept.bytes_per_gpu} of {free} bytes of {uuid}"
+    )

@@ -1,0 +1,212 @@
+"""Random demand on two to eight models over one to four GPUs, in virtual time: nobody starves, nothing thrashes, and
+nobody is put to sleep under a request."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sleepd.core.durations import expected_sleep, expected_wake
+from sleepd.core.life import ASLEEP, State
+from sleepd.core.record import AskKind
+from sleepd.core.turn import Note
+from sleepd.sim.callers import Fate, Request
+from sleepd.sim.scenario.cast import Cast, CastModel
+from sleepd.sim.scenario.invariants import EVERY_COMMIT, EVERY_TURN, check
+from sleepd.sim.scenario.stage import Stage
+
+PLAYED_S = 600.0
+DRAIN_S = 60.0
+LOOKS_S = 10.0
+"""What looks, readings and records add to a switch: polls are two seconds apart, and a drain may take a few of them."""
+
+
+@dataclass(slots=True)
+class Demand:
+    """Requests for one model: so many clients who each ask again after a pause, and how long an answer takes."""
+
+    clients: int
+    pause_s: float
+    takes_s: float
+
+
+@dataclass(slots=True)
+class Watched:
+    """What happened to the models: when each fell asleep, and how long its clients waited."""
+
+    slept: Counter[str] = field(default_factory=Counter)
+    waits_s: dict[str, list[float]] = field(default_factory=dict)
+    fates: Counter[Fate] = field(default_factory=Counter)
+
+
+def crowd(seed: int) -> tuple[Cast, dict[str, Demand]]:
+    random = Random(seed)
+    gpus = random.choice((1, 1, 2, 4))
+    names = [f"m{i}" for i in range(random.randint(2, 8))]
+    models = tuple(
+        CastModel(
+            name,
+            "0.32.0",
+            gpus=tuple(sorted(random.sample(range(gpus), random.choice([n for n in (1, 1, 2, 4) if n <= gpus])))),
+            weights_gib=16,
+            kv_gib=random.choice((10, 30, 50)),
+            min_awake_s=random.choice((5.0, 10.0, 30.0)),
+            max_wait_s=random.choice((30.0, 60.0, 120.0)),
+            priority=random.choice((0, 0, 0, 3)),
+        )
+        for name in names
+    )
+    demands = {
+        name: Demand(random.randint(1, 4), random.choice((0.1, 2.0, 40.0)), random.choice((0.5, 3.0, 12.0)))
+        for name in names
+    }
+    return Cast(gpus, ram_gib=2048, models=models, nap_idle_s=3600.0, drain_s=DRAIN_S), demands
+
+
+def run(cast: Cast, demands: dict[str, Demand]) -> tuple[Stage, Watched]:
+    watched = Watched(waits_s={name: [] for name in demands})
+
+    up = False
+
+    def look(stage: Stage) -> None:
+        check(stage, EVERY_TURN)
+        check(stage, EVERY_COMMIT)
+        for name in demands if up else ():
+            check_wish(stage, name, demands)
+
+    def tell(stage: Stage, note: Note) -> None:
+        if note.kind == "state" and note.data["to"] == State.FALLING_ASLEEP.value:
+            watched.slept[note.model] += 1
+
+    stage = Stage(cast, "a crowd", look, tell)
+    stage.start()
+    wait_until_up(stage)
+    up = True
+    watched.slept.clear()
+    for name, demand in demands.items():
+        for client in range(demand.clients):
+            stage.later(client * 0.7, lambda name=name, demand=demand: ask(stage, watched, name, demand))  # type: ignore[misc]
+    stage.time.run_until(stage.time.now() + PLAYED_S)
+    return stage, watched
+
+
+def wait_until_up(stage: Stage) -> None:
+    while not all(r.life.state in (State.AWAKE, *ASLEEP) for r in stage.daemon.world.models.values()):
+        assert stage.time.now() < 900.0, stage.say("a server did not come up")
+        stage.time.run_until(stage.time.now() + 5.0)
+
+
+def ask(stage: Stage, watched: Watched, name: str, demand: Demand) -> None:
+    """One client: its request is answered after `takes_s`; after a pause it asks again, whatever became of it."""
+
+    def ended(fate: Fate, waited_s: float) -> None:
+        watched.fates[fate] += 1
+        watched.waits_s[name].append(waited_s)
+        stage.later(demand.pause_s, lambda: ask(stage, watched, name, demand))
+
+    stage.callers.send(Request(name, lambda done: stage.later(demand.takes_s, done), ended))
+
+
+def check_wish(stage: Stage, name: str, demands: dict[str, Demand]) -> None:
+    """No wish is older than its own max_wait and one turn of everybody else: the bound of docs/turns.md. It outlives
+    clients that give up and come back."""
+    record = stage.daemon.world.models[name]
+    asked_s = min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=None)
+    if asked_s is None:
+        return
+    bound_s = record.spec.max_wait_s + sum(turn_s(stage, n, demands[n]) for n in demands if n != name) + LOOKS_S
+    waited_s = stage.daemon.now().mono_s - asked_s
+    assert waited_s <= bound_s, stage.say(f"{name} is wanted for {waited_s:.1f}s, {bound_s:.1f}s at most")
+
+
+def turn_s(stage: Stage, name: str, demand: Demand) -> float:
+    """A turn that somebody waits for the end of, with what ends it."""
+    drain_s = min(DRAIN_S, demand.takes_s)
+    return max(1.0, stage.models[name].min_awake_s) + drain_s + switch_s(stage, name) + LOOKS_S
+
+
+def switch_s(stage: Stage, name: str) -> float:
+    record = stage.daemon.world.models[name]
+    return expected_sleep(record, 1).seconds + expected_wake(record, 1).seconds
+
+
+def check_turns(seed: int) -> Watched:
+    cast, demands = crowd(seed)
+    stage, watched = run(cast, demands)
+    assert stage.host.refused == 0
+    assert watched.fates[Fate.LOST] == 0
+    for name, model in stage.models.items():
+        # Each sleep ends a turn of min_awake at least: the bound that docs/turns.md tells operators.
+        most = 1 + PLAYED_S / (model.min_awake_s + switch_s(stage, name) / 2)
+        assert watched.slept[name] <= most, f"{name} slept {watched.slept[name]} times, {most:.1f} at most"
+        check_served(stage, watched, demands, name)
+    return watched
+
+
+def check_served(stage: Stage, watched: Watched, demands: dict[str, Demand], name: str) -> None:
+    """Nobody waits for longer than its own patience and one turn of everybody else on its GPUs (docs/turns.md), where
+    that is shorter than it may wait at all."""
+    rivals = [n for n in stage.models if n != name and set(stage.models[n].gpus) & set(stage.models[name].gpus)]
+    model = stage.models[name]
+    turns_s = sum(turn_s(stage, n, demands[n]) for n in rivals)
+    bound_s = 0.75 * model.max_wait_s + turns_s + LOOKS_S
+    if bound_s < model.max_wait_s:
+        late = [w for w in watched.waits_s[name] if w > bound_s]
+        assert not late, f"{name} waited for {max(late):.1f}s, {bound_s:.1f}s at most"
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.integers(0, 1 << 30))
+def test_nobody_starves_nothing_thrashes_and_nobody_sleeps_in_use(seed: int) -> None:
+    check_turns(seed)
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+def test_two_that_never_rest_share_by_turns(clients: int) -> None:
+    """Both are in use at every moment: before there were turns, the second was never served."""
+    models = tuple(
+        CastModel(name, "0.32.0", (0,), 16, 50, min_awake_s=20.0, max_wait_s=60.0) for name in ("chat", "qwen")
+    )
+    demands = {m.name: Demand(clients, 0.0, 2.0) for m in models}
+    _, watched = run(Cast(1, 512, models, nap_idle_s=3600.0), demands)
+    served = {name: len(waits) for name, waits in watched.waits_s.items()}
+    assert watched.fates.keys() == {Fate.SERVED}
+    assert min(served.values()) > 0.35 * sum(served.values()), served
+    # Each turn lasts as long as the other's patience, 30 s: 600 s hold some 18 turns, with drains and switches.
+    assert 6 <= min(watched.slept.values()) <= max(watched.slept.values()) <= 10, watched.slept
+    assert max(max(waits) for waits in watched.waits_s.values()) < 60.0
+
+
+def test_one_stray_request_costs_a_busy_model_one_turn() -> None:
+    models = tuple(
+        CastModel(name, "0.32.0", (0,), 16, 50, min_awake_s=10.0, max_wait_s=120.0) for name in ("busy", "stray")
+    )
+    demands = {"busy": Demand(4, 0.0, 2.0), "stray": Demand(1, 280.0, 1.0)}
+    _, watched = run(Cast(1, 512, models, nap_idle_s=3600.0), demands)
+    assert watched.slept["busy"] <= 3, "once for each stray request"
+    assert max(watched.waits_s["stray"]) < 120.0
+    assert watched.fates.keys() == {Fate.SERVED}
+
+
+def test_a_wide_model_has_its_turn_among_narrow_ones_that_never_rest() -> None:
+    wide = CastModel("wide", "0.32.0", (0, 1, 2, 3), 16, 50, min_awake_s=10.0, max_wait_s=60.0)
+    narrow = [CastModel(f"n{i}", "0.32.0", (i,), 16, 50, min_awake_s=10.0, max_wait_s=60.0) for i in range(4)]
+    demands = {"wide": Demand(1, 1.0, 1.0)} | {m.name: Demand(2, 0.0, 1.5) for m in narrow}
+    _, watched = run(Cast(4, 1024, (wide, *narrow), nap_idle_s=3600.0), demands)
+    assert len(watched.waits_s["wide"]) > 40
+    assert max(watched.waits_s["wide"]) < 60.0
+
+
+def test_pairs_that_fit_stay_together() -> None:
+    """Three of a size of which two fit: only one has to give way at a time."""
+    models = tuple(CastModel(f"m{i}", "0.32.0", (0,), 16, 18, min_awake_s=10.0, max_wait_s=60.0) for i in range(3))
+    demands = {m.name: Demand(2, 0.0, 2.0) for m in models}
+    stage, watched = run(Cast(1, 512, models, nap_idle_s=3600.0), demands)
+    awake = sum(r.life.state is State.AWAKE for r in stage.daemon.world.models.values())
+    assert awake >= 1
+    assert watched.fates.keys() == {Fate.SERVED}
+    served = [len(waits) for waits in watched.waits_s.values()]
+    assert sum(served) > 1.5 * max(served)

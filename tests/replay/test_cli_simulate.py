@@ -1,0 +1,107 @@
+"""`sleepd simulate` as a person or a script runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sleepd.cli import daemon
+from sleepd.replay.trace import read_trace, write_trace
+
+SAMPLE = Path(__file__).parent / "data" / "eight-models-2d.csv.gz"
+HOST = '[host]\nram = "256GiB"\n[[gpus]]\nmemory = "80GiB"\n'
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    for name, idle in (("five", "5m"), ("one", "1m")):
+        (tmp_path / name).mkdir()
+        rule = f'[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
+        (tmp_path / name / "sleepd.toml").write_text(rule)
+    (tmp_path / "host.toml").write_text(HOST)
+    short = "seconds,model,prompt_tokens,output_tokens\n" + "".join(f"{200 * n},m,10,10\n" for n in range(1, 9))
+    (tmp_path / "t.csv").write_text(short)
+    with (tmp_path / "sample.csv").open("w") as file:
+        write_trace(read_trace(SAMPLE).between(0.0, 8 * 3600.0).arrivals, file)
+    return {name: str(tmp_path / name) for name in ("five", "one", "host.toml", "t.csv", "sample.csv", "page.html")}
+
+
+def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = daemon.main(
+        ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--host", places["host.toml"]]
+    )
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert (code, said.err) == (0, "")
+    assert lines[0].split() == [
+        "MODEL",
+        "REQUESTS",
+        "WAITED",
+        "P50",
+        "P95",
+        "P99",
+        "MAX",
+        "REFUSED",
+        "WAKES",
+        "L1/L2",
+        "AWAKE",
+        "GPU",
+        "GIB-H",
+    ]
+    assert lines[1].split()[:4] == ["m", "8", "12.5%", "1.5s"]
+    assert "8 requests for 1 models in 26m40s, on 1 GPU, by the configuration in " in said.out
+    assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out
+
+
+def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["simulate", "--trace", places["sample.csv"], "--config", places["five"], "--host", places["host.toml"]]
+    code = daemon.main([*command, "--compare", places["one"], "--report", places["page.html"], "--json"])
+    found = json.loads(capsys.readouterr().out)
+    five, one = found["policies"][places["five"]]["total"], found["policies"][places["one"]]["total"]
+    assert code == 0
+    assert five["requests"] == one["requests"] == 411
+    assert one["waited"] > five["waited"] > 0
+    assert one["awake_gpu_gib_h"] < five["awake_gpu_gib_h"]
+    page = Path(places["page.html"]).read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == 4
+    assert "Side by side" in page
+    assert "://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["sample.csv"], "--config"]
+    command += [places["one"], "--host", places["host.toml"], "--json", "--report", places["page.html"]]
+    said = []
+    for seed in ("1", "2"):
+        ran = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed})
+        said.append((ran.stdout, ran.stderr, Path(places["page.html"]).read_bytes()))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"--trace": "none.csv"}, "none.csv: cannot be read: No such file or directory"),
+        ({"--config": "none"}, "none: wanted a configuration directory, found nothing"),
+        ({"--host": "none.toml"}, "none.toml: cannot be read: No such file or directory"),
+        ({"--begin": "monday"}, "sleepd simulate: --begin: wanted a time such as 2026-01-05T00:00:00+00:00"),
+    ],
+)
+def test_bad_input_is_one_line_and_2(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], change: dict[str, str], wanted: str
+) -> None:
+    options = {"--trace": places["t.csv"], "--config": places["five"], "--host": places["host.toml"]} | change
+    assert daemon.main(["simulate", *(word for pair in options.items() for word in pair)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert wanted in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_is_told(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", "/dev/null/page.html"]
+    assert daemon.main(command) == 1
+    assert "sleepd simulate: /dev/null/page.html: cannot be written: Not a directory" in capsys.readouterr().err

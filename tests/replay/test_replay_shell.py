@@ -1,0 +1,112 @@
+"""The lean shell: the real decisions at the moments at which the daemon would make them."""
+
+from pathlib import Path
+
+import pytest
+
+from sleepd.core.life import State
+from sleepd.replay.outcome import outcome_of
+from tests.replay.replays import replay, switches, trace_of
+
+
+def test_the_first_request_waits_for_the_wake_and_the_next_does_not(tmp_path: Path) -> None:
+    played = replay(tmp_path, trace_of((10.0, "a"), (20.0, "a")), until_s=30.0)
+    account = played.account.models["a"]
+    assert (account.requests, account.served, len(account.waits_s)) == (2, 2, 1)
+    assert account.waits_s[0] == pytest.approx(2.0, abs=0.05)
+    assert switches(played) == [("wake", "a", 1)]
+
+
+def test_idle_time_begins_with_the_end_of_the_last_request(tmp_path: Path) -> None:
+    # The last request of five ends about 1 s after it came, and is seen at the next poll of a second.
+    played = replay(tmp_path, trace_of(*((10.0 + 200 * n, "a") for n in range(5))), until_s=2000.0)
+    assert switches(played) == [("wake", "a", 1), ("sleep", "a", 1)]
+    asleep = played.account.switches[1]
+    ended_s = 810.0 + 100 / 8000 + 60 / 60
+    assert ended_s + 300.0 <= asleep.at_s - asleep.took_s <= ended_s + 302.0
+
+
+def test_a_request_that_runs_for_long_keeps_its_model_awake(tmp_path: Path) -> None:
+    played = replay(tmp_path, trace_of((10.0, "a"), tokens=(0, 60 * 1000)), until_s=2000.0)
+    asleep = played.account.switches[1]
+    assert 1012.0 + 300.0 <= asleep.at_s <= 1012.0 + 305.0
+
+
+def test_whoever_does_not_fit_waits_for_room(tmp_path: Path) -> None:
+    # Two of 36 GiB fit on 80; the third waits until the first has been awake for min_awake.
+    played = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), until_s=200.0)
+    assert switches(played)[:4] == [("wake", "a", 1), ("wake", "b", 1), ("sleep", "a", 1), ("wake", "c", 1)]
+    waited_s = played.account.models["c"].waits_s[0]
+    assert 30.0 + waited_s == pytest.approx(10.0 + 2.0 + 60.0 + 1.0 + 2.0, abs=2.5)
+
+
+def test_a_wait_that_is_too_long_is_turned_away(tmp_path: Path) -> None:
+    rule = '[model_defaults]\nmin_awake = "10m"\nmax_wait = "30s"\n'
+    played = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), rule, until_s=400.0)
+    account = played.account.models["c"]
+    assert (account.requests, account.served, account.refused) == (1, 0, 1)
+
+
+def test_a_full_queue_turns_away(tmp_path: Path) -> None:
+    played = replay(tmp_path, trace_of(*((1.0, "a"),) * 5), "[gateway]\nqueue = 3\n", until_s=10.0)
+    assert (played.account.models["a"].served, played.account.models["a"].refused) == (3, 2)
+
+
+def test_slots_that_are_taken_make_others_wait_inside(tmp_path: Path) -> None:
+    # Four requests of one second each through one slot: the server is in use for four seconds.
+    host = '[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nslots = 1\nslowdown = 0\n'
+    played = replay(tmp_path, trace_of(*((1.0, "a"),) * 4, tokens=(0, 60)), host=host, until_s=400.0)
+    asleep = played.account.switches[1]
+    assert asleep.at_s == pytest.approx(1.0 + 1.5 + 4.0 + 300.0 + 1.2, abs=1.5)
+
+
+def test_a_cron_wakes_by_the_clock_that_the_trace_begins_at(tmp_path: Path) -> None:
+    rules = '[[rules]]\nname = "morning"\nwhen = { cron = "30 0 * * mon", timezone = "UTC" }\nthen = { wake = true }\n'
+    played = replay(tmp_path, trace_of((1.0, "a"), (7200.0, "a")), rules, until_s=3000.0)
+    wakes = [s for s in played.account.switches if s.what == "wake"]
+    assert [s.cause for s in wakes] == ["request:gateway", "rule:morning"]
+    assert wakes[1].at_s == pytest.approx(1800.0 + 2.0, abs=0.5)
+
+
+def test_a_window_counts_requests_when_they_were_seen(tmp_path: Path) -> None:
+    # One a minute for an hour is above the rate; it sleeps when the window has run dry enough.
+    rules = '[[rules]]\nname = "nap"\nwhen = { requests_below = "20/h", window = "1h" }\nthen = { sleep = 1 }\n'
+    played = replay(tmp_path, trace_of(*((60.0 * n, "a") for n in range(1, 91))), rules, until_s=4 * 3600.0)
+    asleep = next(s for s in played.account.switches if s.what == "sleep")
+    # 20 are left in the window of an hour when the 71st leaves it: an hour after minute 71.
+    assert asleep.at_s == pytest.approx(60.0 * (71 + 60), abs=90.0)
+
+
+def test_level_2_is_slept_and_woken_from_where_backups_do_not_fit(tmp_path: Path) -> None:
+    host = '[host]\nram = "40GiB"\nused = "8GiB"\n[[gpus]]\nmemory = "80GiB"\n'
+    config = "[model_defaults]\nmax_level = 2\n"
+    played = replay(tmp_path, trace_of((1.0, "a"), (2.0, "b")), config, host=host, until_s=60.0)
+    assert sorted(switches(played)) == [("wake", "a", 1), ("wake", "b", 2)]
+    assert played.account.models["b"].waits_s[0] > 11.0
+    assert played.world.models["b"].life.state is State.AWAKE
+
+
+def test_only_what_is_judged_is_counted(tmp_path: Path) -> None:
+    trace = trace_of((10.0, "a"), (500.0, "a"), (510.0, "a"))
+    whole = outcome_of(replay(tmp_path, trace, until_s=600.0).account, 600.0)["total"]
+    part = outcome_of(replay(tmp_path, trace, until_s=600.0, judge_from_s=505.0).account, 600.0)["total"]
+    assert (whole["requests"], whole["wakes"]["1"], part["requests"], part["waited"]) == (3, 2, 1, 0)
+    assert part["awake_h"] == pytest.approx(95.0 / 3600, abs=0.001)
+    assert part["host_gib_h"] == pytest.approx(16 * 95.0 / 3600, abs=0.001)
+
+
+def test_energy_adds_up_what_each_gpu_did(tmp_path: Path) -> None:
+    host = (
+        '[power]\nasleep = 100\nawake = 200\nbusy = 1000\n[[gpus]]\nmemory = "80GiB"\n'
+        '[model_defaults]\nwake1 = "2s"\nslowdown = 0\n'
+    )
+    played = replay(tmp_path, trace_of((100.0, "a"), tokens=(0, 600)), host=host, until_s=200.0)
+    joules = 100.0 * 100 + 2.0 * 200 + 10.0 * 1000 + 88.0 * 200
+    assert played.account.energy_j == pytest.approx(joules, rel=0.001)
+
+
+def test_the_same_trace_gives_the_same_numbers(tmp_path: Path) -> None:
+    trace = trace_of(*((30.0 * n, "abc"[n % 3]) for n in range(1, 40)))
+    first, second = (replay(tmp_path, trace, until_s=3000.0) for _ in range(2))
+    assert outcome_of(first.account, 3000.0) == outcome_of(second.account, 3000.0)
+    assert first.account.switches == second.account.switches
