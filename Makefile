@@ -105,7 +105,7 @@ test-terminal: $(READY)
 
 # Debian's chromium and chromium-driver, headless. Under a minute.
 test-browser: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -s -m browser tests/browser
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m browser tests/browser
 
 demo: $(READY)
 	@$(BIN)/sleepd demo

@@ -20,7 +20,7 @@ from policy_chart import draw_curves
 
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.core.units import GIB
-from sleepd.replay.hosts import Costs, Host, HostGpu, read_host
+from sleepd.replay.hosts import Costs, Host, HostGpu, bundled_host
 from sleepd.replay.outcome import nearest_rank
 from sleepd.replay.policies.base import Policy
 from sleepd.replay.policies.clairvoyant import Clairvoyant, least_gpu_gib_h
@@ -97,7 +97,7 @@ class Run:
 
 def draw_host(shape: Shape, models: Sequence[str], random: Random) -> Host:
     """A host of this shape; times follow the sizes as docs/vllm.md tells them of real servers."""
-    bundled = read_host(None)
+    bundled = bundled_host()
     gpus = tuple(HostGpu(f"GPU-{n}", n, shape.gpu_gib * GIB) for n in range(shape.gpus))
     return Host(
         gpus,
@@ -244,7 +244,10 @@ def main() -> int:
         for contender in contenders
     ]
     with ProcessPoolExecutor(options.jobs) as pool:
-        runs = list(pool.map(play, *zip(*plays, strict=True)))
+        runs = []
+        for run in pool.map(play, *zip(*plays, strict=True)):
+            runs.append(run)
+            print(f"{len(runs)} of {len(plays)}: {run.shape} {run.traffic} {run.contender}", file=sys.stderr)
     print(describe_machine())
     groups: dict[str, dict[str, Sum]] = {}
     for traffic, _ in sorts:

@@ -129,7 +129,7 @@ def read_buckets(db: sqlite3.Connection, span: Span, step_s: int) -> tuple[Bucke
 
 def read_report(db: sqlite3.Connection, span: Span) -> Report:
     """Return a span added up, by model and by what put models to sleep."""
-    names = _names(db)
+    names = names_of(db)
     models: dict[str, Totals] = {}
     by: dict[str, Totals] = {}
     from_hour = hour_of(span.from_wall_s)
@@ -177,7 +177,7 @@ def _ids(db: sqlite3.Connection, patterns: Sequence[str]) -> list[int] | None:
 
 def models_on_record(db: sqlite3.Connection, table: str, patterns: Sequence[str]) -> list[tuple[int, str]]:
     """Return number and name of every model that a table has rows of and that fits, by name."""
-    names = _names(db)
+    names = names_of(db)
     found = [(id_, names[id_]) for id_ in _all_models(db, table)]
     fits = [each for each in found if not patterns or any(fnmatchcase(each[1], pattern) for pattern in patterns)]
     return sorted(fits, key=lambda each: each[1])
@@ -191,7 +191,8 @@ def _all_models(db: sqlite3.Connection, table: str) -> Iterable[int]:
         found = db.execute(NEXT_MODEL.format(table), found).fetchone()
 
 
-def _names(db: sqlite3.Connection) -> dict[int, str]:
+def names_of(db: sqlite3.Connection) -> dict[int, str]:
+    """Return every name by its number."""
     return dict(db.execute("SELECT id, name FROM names").fetchall())
 
 

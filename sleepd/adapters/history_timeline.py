@@ -4,7 +4,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from sleepd.adapters.history_queries import models_on_record
+from sleepd.adapters.history_queries import models_on_record, names_of
 from sleepd.history.found import Span, WrongQuestion
 from sleepd.history.rows import MINUTE_S
 from sleepd.history.timeline import GpuLine, Stay, Timeline, draw, thin
@@ -15,8 +15,8 @@ RESTATED_S = 2_400
 """Within so long every GPU's bytes are written again, whether they moved or not (docs/history.md)."""
 
 STAYS = (
-    "SELECT since_ms, until_ms, state, level, b.name, w.name FROM intervals JOIN names b ON b.id = by"
-    " JOIN names w ON w.id = who WHERE model = :model AND since_ms < :to AND since_ms >= coalesce("
+    "SELECT since_ms, until_ms, state, level, by, who FROM intervals"
+    " WHERE model = :model AND since_ms < :to AND since_ms >= coalesce("
     "(SELECT max(since_ms) FROM intervals WHERE model = :model AND since_ms <= :from), :from) ORDER BY since_ms"
 )
 IN_USE = (
@@ -31,8 +31,9 @@ def read_timeline(db: sqlite3.Connection, span: Span, step_s: int) -> Timeline:
     if length_s / step_s > STEPS_LIMIT:
         raise WrongQuestion(f"wanted at most {STEPS_LIMIT} steps, found {length_s / step_s:.0f}: take larger ones")
     models = []
+    causes = Causes(db)
     for id_, name in models_on_record(db, "intervals", span.patterns):
-        runs = draw(_stays(db, id_, span), length_s, step_s)
+        runs = draw(_stays(db, id_, span, causes), length_s, step_s)
         if any(state for _, state, _ in runs):
             models.append((name, runs))
     points: dict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -45,10 +46,21 @@ def read_timeline(db: sqlite3.Connection, span: Span, step_s: int) -> Timeline:
     return Timeline(span.from_wall_s, span.to_wall_s, step_s, tuple(models), gpus)
 
 
-def _stays(db: sqlite3.Connection, model: int, span: Span) -> Iterator[Stay]:
+class Causes(dict[tuple[int, int], str]):
+    """Words for causes, by the numbers of `by` and `who`: there are few, and hundreds of thousands of rows."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._names = names_of(db)
+
+    def __missing__(self, key: tuple[int, int]) -> str:
+        by, who = key
+        found = self[key] = f"{self._names[by]} {self._names[who]}".strip()
+        return found
+
+
+def _stays(db: sqlite3.Connection, model: int, span: Span, causes: Causes) -> Iterator[Stay]:
     keys = {"model": model, "from": round(span.from_wall_s * 1000), "to": round(span.to_wall_s * 1000)}
+    from_s, to_s = span.from_wall_s, span.to_wall_s
     for since_ms, until_ms, state, level, by, who in db.execute(STAYS, keys):
-        shown = f"{state} {level}" if state == "asleep" and level else state
-        ends_s = span.to_wall_s if until_ms is None else until_ms / 1000
-        cause = f"{by} {who}".strip()
-        yield since_ms / 1000 - span.from_wall_s, ends_s - span.from_wall_s, shown, cause
+        shown = f"{state} {level}" if level and state == "asleep" else state
+        yield since_ms / 1000 - from_s, (to_s if until_ms is None else until_ms / 1000) - from_s, shown, causes[by, who]

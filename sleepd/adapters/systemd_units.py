@@ -181,7 +181,7 @@ def _refused(unit: str, order: UnitOrder, error: BusError) -> Ordered:
     if error.name in _NOT_PERMITTED:
         detail = (
             f"wanted to {order} {unit}, found: not permitted ({error}); install polkit and sleepd's rule for it"
-            " (/usr/share/polkit-1/rules.d/sleepd.rules, docs/units.md), and let the rule name this unit"
+            f" (/usr/share/polkit-1/rules.d/sleepd.rules, docs/units.md), and let the rule name this unit and {order}"
         )
         return Ordered(JobEnd.NOT_PERMITTED, detail)
     unreachable = error.name in ("org.freedesktop.DBus.Error.ServiceUnknown", NO_SUCH_UNIT)

@@ -12,7 +12,8 @@ from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
 from sleepd.core.units import format_duration
 from sleepd.replay.account import Account
-from sleepd.replay.hosts import Host, read_host
+from sleepd.replay.hosts import Host
+from sleepd.replay.learned import read_host
 from sleepd.replay.outcome import Outcome, outcome_of
 from sleepd.replay.page import make_replay_page
 from sleepd.replay.shell import Replay
@@ -34,9 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = ABOUT
     parser.add_argument("--trace", type=Path, required=True, metavar="FILE", help="the requests")
     parser.add_argument("--config", type=Path, required=True, metavar="DIR", help="the configuration to try")
-    parser.add_argument("--host", type=Path, metavar="FILE", help="the host to play on; default: a bundled one")
+    parser.add_argument("--host", type=Path, metavar="FILE", help="a host in TOML, or sleepctl status --json of one")
     parser.add_argument("--compare", type=Path, metavar="DIR2", help="another configuration, beside the first")
-    parser.add_argument("--begin", default=BEGIN, metavar="TIME", help=f"when the trace begins; default {BEGIN}")
+    parser.add_argument(
+        "--begin",
+        default=BEGIN,
+        metavar="TIME",
+        help=f"when the trace begins, for rules with days and hours; default {BEGIN}, a Monday",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page with a timeline: one HTML file")
 

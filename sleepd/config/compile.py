@@ -112,6 +112,8 @@ def _compile_service(
         findings.refuse(("gpu", "capacity"), told)
     if gpu.backend == "nvml" and gpu.capacity:
         findings.warn(("gpu", "capacity"), 'has no effect with backend = "nvml": the driver tells')
+    served = _compile_gateway(gateway, findings)
+    listening = {"metrics": _compile_metrics(metrics, findings), "gateway": served.listen}
     return ServiceSettings(
         state_dir=Path(daemon.state_dir),
         socket_path=Path(api.socket),
@@ -119,11 +121,11 @@ def _compile_service(
         roles={name: tuple(entries) for name, entries in api.roles},
         proc_root=Path(host.proc_root),
         cgroup_root=Path(host.cgroup_root),
-        gateway=_compile_gateway(gateway, findings),
+        gateway=served,
         gpu=GpuSettings(gpu.backend, dict(gpu.capacity)),
-        metrics_listen=_compile_metrics(metrics, findings),
+        metrics_listen=listening["metrics"],
         history_keep_s=history.keep,
-        ui=_compile_ui(_section(UiKeys, "ui", tree, findings), findings),
+        ui=_compile_ui(_section(UiKeys, "ui", tree, findings), listening, findings),
         tracing_endpoint=_check_endpoint(_section(TracingKeys, "tracing", tree, findings).endpoint, findings),
     )
 
@@ -137,11 +139,15 @@ def _compile_metrics(keys: MetricsKeys, findings: Findings) -> tuple[Listen, ...
     return listen
 
 
-def _compile_ui(keys: UiKeys, findings: Findings) -> UiSettings:
+def _compile_ui(keys: UiKeys, listening: Mapping[str, tuple[Listen, ...]], findings: Findings) -> UiSettings:
     for index, origin in enumerate(keys.origins):
         if origin.startswith("http://"):
             told = "without https:// whoever is on the way between reads the session, and may act with it"
             findings.warn(("ui", "origins", index), told)
+    if keys.enabled and not any(listening[section] for section in keys.on):
+        where = " and ".join(f"[{section}] listen = []" for section in keys.on)
+        told = f"shows nothing while {where}; a socket that the service manager passes to the gateway would do"
+        findings.warn(("ui", "enabled"), told)
     return UiSettings(frozenset(keys.on) if keys.enabled else frozenset(), tuple(keys.origins), keys.session)
 
 

@@ -57,6 +57,8 @@ class Deadlines:
             following = bisect_right(moments_s, now_s)
             if following < len(moments_s):
                 ahead.append(moments_s[following])
+        if _is_waited_for(world):
+            ahead += [s for r in world.models.values() if r.life.state is State.AWAKE and (s := lull_ends_s(r)) > now_s]
         relief = world.memory.relief
         relief_s = None if relief is None else relief_measured_s(relief, world.models, world.settings.rules)
         if relief_s is not None and relief_s > now_s:
@@ -79,6 +81,13 @@ class Deadlines:
             if name in world.models
         ]
         yield from (j.changes_s for j in judged if j.changes_s is not None)
+
+
+def _is_waited_for(world: World) -> bool:
+    """Whether anybody may wait for somebody else's room: only then it matters when a lull ends."""
+    if world.tasks or world.reservations:
+        return True
+    return any(record.waiters or record.start_wanted is not None for record in world.models.values())
 
 
 def _local_times(settings: Settings) -> tuple[LocalTime, ...]:
@@ -118,7 +127,6 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
         if record.spec.prime or record.spec.max_level >= 2:
             # Only these are put to sleep for a quiet moment's sake.
             yield record.last_active_s + record.spec.min_awake_s
-        yield lull_ends_s(record)
         yield record.not_before_s
     elif record.life.state in ASLEEP:
         yield record.not_before_s

@@ -209,7 +209,12 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
             answers.pop(name, None)  # an adapter that is not loaded any more, or never answered
             continue
         evidence = replace(_evidence(result, started_s, at_s), spent=spent, lost=_may_have_run(result))
-        return _refused_answer(order, result), evidence
+        end = _refused_answer(order, result)
+        if end is StepEnd.DONE:
+            # So does an API server whose engine died: that is no wrong answer.
+            evidence = replace(evidence, seen=(yield Look(PROOF_CALL_S)).value)
+            end = end if isinstance(evidence.seen, Known) else StepEnd.UNANSWERED
+        return end, evidence
     seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
     answers = {name: said for name, said in answers.items() if said.any() or runs == 1}
     certain = runs == 1 or BASE in answers

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Loop:
         self._server, self._tell, self._beat, self._disk_slow = server, tell, beat, disk_slow
         self._follow, self._committed, self._beat_s = follow, committed, beat_s
         self._events: list[Event] = []
-        self._deadlines = Deadlines()
+        self._deadlines, self._decided = Deadlines(), clock.now()
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._gathering: asyncio.Task[None] | None = None
         self._stopped = False
@@ -131,16 +132,16 @@ class Loop:
             if self._gathering is not None:
                 self._gathering.cancel()
                 self._gathering = None
-            events, self._events = self._events or [Tick()], []
+            events, self._events = self._events, []
+            if not events or self._overdue_s() >= 0.0:
+                events.append(Tick())
             await self.turn(events)
 
     async def _wait(self) -> None:
         """Wait for an event, the next deadline or the beat, whichever comes first."""
         if self._wakeup.is_set():
             return
-        now = self._clock.now()
-        due_s = self._deadlines.after(self.world, now)
-        left_s = self._beat_s if due_s is None else min(self._beat_s, due_s - now.mono_s)
+        left_s = min(self._beat_s, -self._overdue_s())
         sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
         woken = asyncio.ensure_future(self._wakeup.wait())
         try:
@@ -149,13 +150,19 @@ class Loop:
             sleeping.cancel()
             woken.cancel()
 
+    def _overdue_s(self) -> Seconds:
+        """How long ago the first deadline came that no turn has seen yet; negative: so long until it comes. One that
+        falls into a commit is due right after it."""
+        due_s = self._deadlines.after(self.world, self._decided)
+        return -math.inf if due_s is None else self._clock.now().mono_s - due_s
+
     async def turn(self, events: Sequence[Event]) -> None:
         """Decide, record, publish. A batch that cannot be recorded is dropped: its world never was.
 
         A turn that only tells how a recorded step ended well is published first and recorded then; what of it could
         not be recorded is owed, and comes before whatever is recorded next.
         """
-        now = self._clock.now()
+        now = self._decided = self._clock.now()
         rejudged, self._rejudged = self._rejudged, ()
         began_s = time.perf_counter()  # a cost, not a moment: no clock of the daemon's world is read for it
         turn = step(self.world, events, now)

@@ -12,6 +12,8 @@ Stay: TypeAlias = tuple[float, float, str, str]
 Run: TypeAlias = tuple[int, str, str]
 """From a second on: state and cause, until the next run begins. The state "" stands for what is not on record."""
 
+NOTHING = ("", "")
+"""The state and cause of what is not on record."""
 LASTING = frozenset({"failed", "lost"})
 """States that are shown however short they were."""
 
@@ -36,23 +38,31 @@ class Timeline:
 
 
 def draw(stays: Iterable[Stay], length_s: Seconds, step_s: int) -> tuple[Run, ...]:
-    """Return stays as runs that begin at whole steps; the last one ends with the span.
+    """Return stays, none of which overlaps another, as runs that begin at whole steps; the last ends with the span.
 
     A step shows what lasted longest within it, but for `LASTING`.
     """
-    steps: list[dict[tuple[str, str], float]] = [{} for _ in range(ceil(length_s / step_s))]
+    shown: list[tuple[str, str]] = [NOTHING] * ceil(length_s / step_s)
+    shared: dict[int, dict[tuple[str, str], float]] = {}
     for begin_s, end_s, state, cause in stays:
         begin_s, end_s = max(begin_s, 0.0), min(end_s, length_s)
-        for index in range(int(begin_s // step_s), ceil(end_s / step_s)):
+        if begin_s >= end_s:
+            continue
+        what, first, last = (state, cause), int(begin_s // step_s), int(end_s // step_s)
+        if last > first + 1:
+            shown[first + 1 : last] = [what] * (last - first - 1)
+        for index in {first, last}:
             within_s = min(end_s, (index + 1) * step_s) - max(begin_s, index * step_s)
-            steps[index][state, cause] = steps[index].get((state, cause), 0.0) + within_s
+            if within_s > 0:
+                step = shared.setdefault(index, {})
+                step[what] = step.get(what, 0.0) + within_s
+    for index, step in shared.items():
+        step[NOTHING] = min(step_s, length_s - index * step_s) - sum(step.values())
+        shown[index] = max(step, key=lambda what: (what[0] in LASTING, step[what]))
     runs: list[Run] = []
-    for index, step in enumerate(steps):
-        first = index * step_s
-        step["", ""] = min(step_s, length_s - first) - sum(step.values())
-        state, cause = max(step, key=lambda each: (each[0] in LASTING, step[each]))
-        if not runs or runs[-1][1:] != (state, cause):
-            runs.append((first, state, cause))
+    for index, what in enumerate(shown):
+        if not index or what != shown[index - 1]:
+            runs.append((index * step_s, *what))
     return tuple(runs)
 
 

@@ -1,7 +1,7 @@
-"""Host descriptions: GPUs, RAM, watts, and what each model takes in bytes and seconds. Declared, in TOML."""
+"""Hosts to play on: GPUs, RAM, watts, and what each model takes in bytes and seconds. Declared, in TOML."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,7 +107,7 @@ class HostGpu:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`costs_of` names the models that differ from `default`."""
+    """`costs_of` names the models that differ from `default`; `places_of` those whose GPUs (uuids) are known."""
 
     gpus: tuple[HostGpu, ...]
     ram_bytes: Bytes
@@ -115,16 +115,26 @@ class Host:
     watts: Watts
     default: Costs
     costs_of: Mapping[str, Costs]
+    places_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def costs(self, model: str) -> Costs:
         return self.costs_of.get(model, self.default)
 
 
-def read_host(path: Path | None) -> Host:
-    """Return the host that the file describes, the bundled one for None. Raises ConfigError with all that is wrong.
-    What a file leaves out is as in the bundled one, but for the GPUs: they are all of them or none. Reads files."""
-    bundled = parse_layer(DEFAULT_HOST, (files(__package__) / DEFAULT_HOST).read_text("utf-8"))
-    return _compile(bundled, bundled if path is None else read_layer(path))
+def bundled_host() -> Host:
+    """Return the host to play on where nobody describes one. Reads a file of the package."""
+    layer = _bundled()
+    return _compile(layer, layer)
+
+
+def described_host(path: Path) -> Host:
+    """Return the host that a TOML file describes. What it leaves out is as bundled, but for the GPUs: they are all of
+    them or none. Raises ConfigError with all that is wrong. Reads the file."""
+    return _compile(_bundled(), read_layer(path))
+
+
+def _bundled() -> Layer:
+    return parse_layer(DEFAULT_HOST, (files(__package__) / DEFAULT_HOST).read_text("utf-8"))
 
 
 def _compile(bundled: Layer, layer: Layer) -> Host:

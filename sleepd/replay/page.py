@@ -39,8 +39,7 @@ def _waits(outcome: Outcome, heading: str, name: str) -> Section:
         Bar(
             model,
             row["waiting_s"]["p50"],
-            f"{row['waited']} of {row['served']}: {format_seconds(row['waiting_s']['p50'])},"
-            f" 95% {format_seconds(row['waiting_s']['p95'])}",
+            f"{row['waited']} of {row['served']}, {format_seconds(row['waiting_s']['p50'])}",
             row["waiting_s"]["p95"],
         )
         for model, row in sorted(outcome["models"].items())

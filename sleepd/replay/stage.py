@@ -68,7 +68,7 @@ def _playable(settings: Settings) -> Settings:
 def _remarks(settings: Settings, added: tuple[str, ...]) -> tuple[str, ...]:
     remarks = []
     if added:
-        few = ", ".join(added[:5]) + (" ..." if len(added) > 5 else "")
+        few = ", ".join(added[:5]) + (f" and {len(added) - 5} more" if len(added) > 5 else "")
         remarks.append(f"{len(added)} not in the configuration, played with the host's default size: {few}")
     if any(spec.mode is Mode.OBSERVE for spec in settings.models.values()):
         remarks.append('mode = "observe" is played as "enforce": what the rules would do')
@@ -96,6 +96,8 @@ def _place(config: Config, host: Host, added: tuple[str, ...], config_dir: Path)
             continue
         if spec is not None and spec.gpus:
             uuids = tuple(dict.fromkeys(by_address[address] for address in spec.gpus))
+        elif name in host.places_of:
+            uuids = host.places_of[name]
         else:
             uuids = tuple(sorted(load, key=lambda uuid: (load[uuid], uuid))[: costs.gpus])
         for uuid in uuids:

@@ -75,7 +75,7 @@ class VirtualDaemon:
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
-        self._deadlines = Deadlines()
+        self._deadlines, self._decided = Deadlines(), self.now()
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class VirtualDaemon:
         self.alive = True
         first = begin(self.settings, self.saved, self.now())
         self.world, self.saved = first.world, apply_records(self.saved, first.records)
-        self._events, self._answers, self._turning = [], {}, False
+        self._events, self._answers, self._turning, self._decided = [], {}, False, self.now()
         self._owed, self._rejudged = (), ()
         self._begin_life()
         self._polls.begin()
@@ -163,8 +163,12 @@ class VirtualDaemon:
     def _turn(self, epoch: int) -> None:
         if epoch != self._epoch or not self.alive or self._turning:
             return
-        events, self._events = self._events or [Tick()], []
         now, self.decided_s = self.now(), self.time.now()
+        due_s = self._deadlines.after(self.world, self._decided)
+        events, self._events = self._events, []
+        if not events or (due_s is not None and due_s <= now.mono_s):
+            events.append(Tick())
+        self._decided = now
         rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         self.tally.turns += 1
@@ -247,9 +251,9 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = self._deadlines.after(self.world, self.now())
+        due_s = self._deadlines.after(self.world, self._decided)
         if due_s is not None:
-            self._wake_at(due_s - self._around.mono_s())
+            self._wake_at(max(0.0, due_s - self._around.mono_s()))
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, RunStep):

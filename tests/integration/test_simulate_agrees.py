@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from sleepd.replay.hosts import read_host
+from sleepd.replay.learned import read_host
 from sleepd.replay.shell import Replay
 from sleepd.replay.stage import set_stage
 from sleepd.replay.trace import Arrival, Trace

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sleepd.config.load import PACKAGED_DIR
-from sleepd.replay.hosts import Host, read_host
+from sleepd.replay.hosts import Host
+from sleepd.replay.learned import read_host
 from sleepd.replay.policies.base import Policy
 from sleepd.replay.shell import Replay
 from sleepd.replay.stage import set_stage

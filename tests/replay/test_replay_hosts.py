@@ -1,5 +1,6 @@
 """Host descriptions, and the stage that is set with them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.core.units import GIB
-from sleepd.replay.hosts import read_host
+from sleepd.replay.learned import read_host
 from sleepd.replay.stage import Stage, set_stage
 from tests.replay.replays import host_of
 
@@ -93,3 +94,43 @@ def test_a_host_that_cannot_hold_all_asleep_is_refused(tmp_path: Path) -> None:
     assert told == (
         "etc: gpus of model a: wanted GPUs of the host that is played (0), found 3; describe yours with --host FILE"
     )
+
+
+def status(**changes: object) -> dict[str, object]:
+    gpu = {"uuid": "GPU-a", "index": 0, "awake_bytes": 30 * GIB, "asleep_bytes": 2 * GIB, "need_bytes": None}
+    model = {"name": "m", "level": 1, "eta_s": 3.5, "host_ram_bytes": 20 * GIB, "gpus": [gpu]}
+    model["last_wake"] = {"seconds": 9.0, "action": "wake", "ok": True}
+    return {
+        "models": [{**model, **changes}],
+        "gpus": [{"uuid": "GPU-a", "index": 0, "total_bytes": 80 * GIB}],
+        "host": {"total_bytes": 256 * GIB, "available_bytes": 200 * GIB},
+    }
+
+
+def test_a_status_tells_what_was_learned(tmp_path: Path) -> None:
+    host = host_of(tmp_path, json.dumps(status()))
+    assert [(gpu.uuid, gpu.total_bytes) for gpu in host.gpus] == [("GPU-a", 80 * GIB)]
+    assert (host.ram_bytes, host.used_bytes) == (256 * GIB, 36 * GIB)
+    costs = host.costs("m")
+    assert (costs.awake_bytes, costs.asleep_bytes, costs.backup_bytes) == (30 * GIB, 2 * GIB, 20 * GIB)
+    assert (costs.wake1_s, costs.wake2_s) == (3.5, host.default.wake2_s)
+    assert host.places_of == {"m": ("GPU-a",)}
+    awake = host_of(tmp_path, json.dumps(status(level=0, eta_s=0.0))).costs("m")
+    assert awake.wake1_s == 9.0
+    deep = host_of(tmp_path, json.dumps(status(level=2, eta_s=30.0))).costs("m")
+    assert (deep.wake1_s, deep.wake2_s) == (host.default.wake1_s, 30.0)
+
+
+def test_a_status_of_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
+    host = host_of(tmp_path, json.dumps(status(gpus=[], host_ram_bytes=None, last_wake=None, level=None, eta_s=None)))
+    assert host.costs("m") == host.default
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"gpus": [], "models": [], "host": {"total_bytes": 1}}', '{"gpus": 3}'])
+def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
+    assert "host.toml: wanted a description in TOML, or what sleepctl status --json prints" in refusal(tmp_path, text)
+
+
+def test_a_status_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    found = {"gpus": [], "models": [], "host": {"total_bytes": 1, "available_bytes": 1}}
+    assert "wanted at least one GPU in the status, found none" in refusal(tmp_path, json.dumps(found))

@@ -154,3 +154,25 @@ def played(*acts: Act, **of_model: Any) -> None:
 def test_a_stop_that_hangs_until_sigkill_is_no_failure_to_be_mended() -> None:
     """It was restarted: the unit ends as failed, and nothing but the job seen before tells that a person wanted it."""
     played(Act(60.0, "stop hangs", "m0", {}), Act(90.0, "unit stopped", "m0", {"lasts_s": 90.0}))
+
+
+def test_each_process_is_primed_once_and_serves_again() -> None:
+    """However it came about: at first, restarted by a person, stopped and started through sleepd."""
+    rig = Rig(prime=True)
+
+    def slept() -> int:
+        engine = rig.stage.servers["m0"].engine
+        assert engine is not None
+        return engine.snapshot().http_requests[("/sleep", "POST", "2xx")]
+
+    rig.run(60.0)
+    assert slept() == 1
+    rig.stage.manager.stop(rig.unit)
+    rig.stage.manager.start(rig.unit)
+    rig.run(90.0)
+    assert (rig.unit.starts, slept()) == (2, 1)
+    for make in (StopAsked, StartAsked):
+        rig.stage.daemon.ask(partial(_ask, make), lambda answer: None)
+        rig.run(90.0)
+    assert (rig.unit.starts, slept()) == (3, 1)
+    assert_serves(rig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from sleepd.sim.ledger import Ledger
 from tests.integration.fake_server import PROMPT
 from tests.integration.waiting import wait_until
 from tests.system.callers import ask
-from tests.system.inside import AWAKE_BYTES, GIB, LEDGER, LIMIT_S, System, show, systemctl
+from tests.system.inside import AWAKE_BYTES, FAKE_VLLM, GIB, LEDGER, LIMIT_S, System, show, systemctl
 
 GATEWAY = 8800
 PRESSURE = """
@@ -100,3 +101,44 @@ def test_short_of_ram_the_sleeper_used_least_recently_is_stopped(system: System)
     # By a rule, not by a person: whoever wants it has it started.
     assert system.client.wake("a").status == 200
     assert a.complete() == right
+
+
+MAY_KILL = """polkit.addRule(function (action, subject) {
+    if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "sleepd" &&
+        action.lookup("verb") == "kill") { return polkit.Result.YES; }
+});
+"""
+
+
+def test_what_outlives_its_server_is_ended_where_the_rule_allows_it(system: System) -> None:
+    """An engine core without its API server, under KillMode=process: nothing is started beside it."""
+    begun = 'ExecStart=/bin/sh -c \'sleep 3600 & exec "$$0" "$$@"\' /usr/bin/sleepd'
+    orphans = FAKE_VLLM.replace("ExecStart=/usr/bin/sleepd", begun) + "KillMode=process\nRestart=no\n"
+    placed = system.drop_in("vllm@.service", "zz-test", orphans)
+    rule = Path("/etc/polkit-1/rules.d/10-test-kill.rules")
+    try:
+        systemctl("daemon-reload")
+        system.configure("a")
+        (a,) = system.start_servers("a")
+        system.start_daemon()
+        system.await_model("a", state="awake")
+        left = Path(f"/sys/fs/cgroup{show(a.unit, 'ControlGroup')}/cgroup.procs")
+        first = a.pid
+        os.kill(first, signal.SIGKILL)
+        model = system.await_model("a", state="failed")
+        assert model["failure"]["code"] == "not_permitted"
+        (orphan,) = left.read_text().split()
+        rule.write_text(MAY_KILL)
+        wait_until(lambda: _is_started_after_a_reset(system), "the rule to be read", LIMIT_S)
+        assert a.pid not in (0, first)
+        assert orphan not in left.read_text().split()
+    finally:
+        rule.unlink(missing_ok=True)
+        placed.unlink()
+        systemctl("daemon-reload")
+
+
+def _is_started_after_a_reset(system: System) -> bool:
+    if system.model("a")["state"] == "failed":
+        system.client.reset("a")
+    return bool(system.model("a")["state"] == "awake")

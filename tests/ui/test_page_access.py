@@ -13,7 +13,7 @@ from sleepd.core.wishes import PinAsked, WakeAsked
 from sleepd.ui.attempts import FAILURES_LIMIT
 from sleepd.ui.routes import SHOWN
 from sleepd.ui.sessions import SESSIONS_LIMIT, TOKENS_LIMIT, Sessions
-from tests.ui.page_rig import ADMIN, OPERATOR, PROXY, VIEWER, showing
+from tests.ui.page_rig import ADMIN, OPERATOR, PROXY, ROLES, VIEWER, showing
 
 STATUS, WAKE, SESSION = "/sleepd/v1/status", "/sleepd/v1/models/embed/wake", "/sleepd/v1/session"
 
@@ -91,6 +91,21 @@ async def test_roles_follow_a_reload(tmp_path: Path) -> None:
         rig.ui.take_settings({"viewer": ["*"]}, (), 60.0)
         assert (await browser.ask("POST", WAKE, {}))[0] == 403
         assert (await browser.ask("GET", SESSION))[1]["role"] == "viewer"
+
+
+async def test_a_reload_that_leaves_roles_as_they_are_cuts_nobody_off(tmp_path: Path) -> None:
+    async with showing(tmp_path) as rig:
+        browser = rig.browser()
+        await browser.log_in(OPERATOR, Role.OPERATOR)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+            url = f"http://127.0.0.1:{rig.port}/sleepd/v1/events"
+            async with session.get(url, headers={"Cookie": browser.cookie}) as stream:
+                rig.ui.take_settings({**ROLES}, (PROXY,), 60.0)
+                rig.daemon.note("goes on")
+                assert b"goes on" in await stream.content.readuntil(b"\n\n")
+                rig.ui.take_settings({"viewer": ["*"]}, (PROXY,), 60.0)
+                with pytest.raises(aiohttp.ClientError):
+                    await stream.read()
 
 
 @pytest.mark.parametrize(

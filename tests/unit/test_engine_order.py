@@ -14,8 +14,10 @@ from sleepd.core.machine import answers_first
 from sleepd.core.model import Missing, MissingReason, Now, Settings
 from sleepd.core.plan import Verb, step_of
 from sleepd.core.records import EngineProven, Record, Saved
+from sleepd.core.reservation import Reservation
 from sleepd.core.turn import Turn
 from sleepd.core.wishes import ResetAsked, WakeAsked
+from sleepd.core.world import World
 from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gates
 from sleepd.engine.loop import Loop
@@ -268,3 +270,32 @@ async def test_signs_of_life_come_as_often_as_they_are_wanted(outside: Outside) 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert max(slept) <= 0.5
+
+
+async def test_a_deadline_that_falls_into_a_commit_is_due_right_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, it was past by then, and waited for the next look or the beat."""
+    outside, now_s = Outside(), 0.0
+    ticks: list[bool] = []
+    ticked = asyncio.Event()
+    monkeypatch.setattr(outside, "now", lambda: Now(now_s, 0.0))
+    ends_at_10 = replace(WORLD, reservations={"r": Reservation("r", "bob", (), 1, until_s=10.0)})
+
+    def decide(world: World, events: Sequence[Event], now: Now) -> Turn:
+        ticks.append(any(isinstance(event, Tick) for event in events))
+        if ticks[-1]:
+            ticked.set()
+        return replace(turn_of(record="r"), world=WORLD if now.mono_s > 10.0 else ends_at_10)
+
+    monkeypatch.setattr(engine_loop, "step", decide)
+    loop, _ = loop_of(outside, beat_s=3600.0)
+    outside.may_commit.clear()
+    running = asyncio.create_task(loop.run())
+    loop.submit(ASKED)
+    await asyncio.sleep(0.01)
+    assert ticks == [False]
+    now_s = 30.0
+    outside.may_commit.set()
+    async with asyncio.timeout(30.0):
+        await ticked.wait()
+    assert ticks == [False, True]
+    running.cancel()

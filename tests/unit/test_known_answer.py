@@ -2,9 +2,16 @@
 
 import pytest
 
+from sleepd.core.asking import Complete, Got, Look
+from sleepd.core.calls import Answered
+from sleepd.core.commands import StepOrder
+from sleepd.core.events import StepEnd
 from sleepd.core.known_answer import BASE, agreed, cosine, differing, is_same
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.plan import Verb, step_of
+from sleepd.core.procedure import perform
 from sleepd.core.question import COMPLETIONS, EMBEDDINGS, POOLING, question_body, read_answer
-from sleepd.core.seen import Activity, Fingerprint, KnownAnswer
+from sleepd.core.seen import Activity, EngineFacts, Fingerprint, KnownAnswer, ModelSeen
 
 
 def said(*tokens: str) -> KnownAnswer:
@@ -67,3 +74,22 @@ def test_each_route_is_asked_in_its_own_words() -> None:
     assert question_body(COMPLETIONS, "a", "p")["max_tokens"] == 8
     assert question_body(EMBEDDINGS, "a", "p") == {"model": "a", "input": "p", "encoding_format": "float"}
     assert question_body(POOLING, "a", "p") == {"model": "a", "input": "p"}
+
+
+@pytest.mark.parametrize(
+    ("look", "end"),
+    [
+        (Known(ModelSeen(EngineFacts("0.32.0", (0, 32), "pst:1", ("a",)), is_sleeping=False), 2.0, 2.0), StepEnd.DONE),
+        (Missing(MissingReason.TIMED_OUT, "/is_sleeping"), StepEnd.UNANSWERED),
+        (Missing(MissingReason.REFUSED), StepEnd.UNANSWERED),
+    ],
+)
+def test_a_refusal_is_a_wrong_answer_only_of_an_engine_that_lives(look: Reading[ModelSeen], end: StepEnd) -> None:
+    """An API server whose engine was killed answers 500 as well, until it ends (recorded): nothing is wrong with its
+    weights."""
+    asked = perform(StepOrder("a", 1, 0, step_of(Verb.PROBE), 60.0, prompt="prompt", api_name="a"), 0.0)
+    assert isinstance(next(asked), Complete)
+    assert isinstance(asked.send(Got(Answered(500, "EngineCore encountered an issue."), 1.0)), Look)
+    with pytest.raises(StopIteration) as ended:
+        asked.send(Got(look, 2.0))
+    assert (ended.value.value[0], ended.value.value[1].answers) == (end, {})

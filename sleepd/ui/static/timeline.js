@@ -6,8 +6,8 @@ import { wordOf } from "./states.js";
 
 export const SPANS = {
   hour: { label: "Hour", seconds: 3600, stepS: 5, everyMs: 30000 },
-  day: { label: "Day", seconds: 86400, stepS: 120, everyMs: 120000 },
-  week: { label: "Week", seconds: 604800, stepS: 900, everyMs: 300000 },
+  day: { label: "Day", seconds: 86400, stepS: 180, everyMs: 120000 },
+  week: { label: "Week", seconds: 604800, stepS: 1800, everyMs: 300000 },
 };
 
 /** Runs by model and points by GPU; each holds until the next one begins. */
