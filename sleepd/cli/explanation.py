@@ -26,7 +26,9 @@ def tell_explanation(body: Explanation, screen: Screen) -> list[str]:
     coming = body["next"]
     if coming:
         when = "now" if coming["in_s"] <= 0 else f"in {format_duration(coming['in_s'])}"
-        lines += ["", f"next:    {clean(coming['action'])} {when} by rule {clean(coming['rule'])}"]
+        # No rule has a space in its name: that is a turn's doing (docs/turns.md).
+        whose = f"({clean(coming['rule'])})" if " " in coming["rule"] else f"by rule {clean(coming['rule'])}"
+        lines += ["", f"next:    {clean(coming['action'])} {when} {whose}"]
     return [*lines, *([] if coming else [""]), *_wrapped("verdict: ", body["verdict"], screen)]
 
 

@@ -9,8 +9,8 @@ from sleepd.core.sharing import LEAST_TURN_S, is_awaited
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
 
-TURN = "turn"
-"""What `next` names instead of a rule where a turn brings it about."""
+TURN = "its turn"
+"""What `next` names instead of a rule where a turn brings it about; no rule can have that name."""
 
 
 def eta_s(world: World, name: str, now: Now) -> Seconds | None:

@@ -15,7 +15,7 @@ from sleepd.core.units import Bytes, MonotonicS, Seconds
 from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
-from sleepd.obs.beginnings import REQUEST_OUTCOMES, transitions_of
+from sleepd.obs.beginnings import REQUEST_FAILURES, failures_of
 from sleepd.obs.counts import Counts
 
 _ASLEEP = frozenset({State.ASLEEP_L1, State.ASLEEP_L2})
@@ -104,9 +104,9 @@ class Tally:
         for name, record in world.models.items():
             for family in _FROM_THE_START:
                 self.counts.begin(family, name)
-            for transition in transitions_of(record.spec):
+            for transition in failures_of(record.spec):
                 self.counts.begin("sleepd_transitions_total", name, *transition)
-            for outcome in REQUEST_OUTCOMES:
+            for outcome in REQUEST_FAILURES:
                 self.counts.begin("sleepd_gateway_requests_total", name, outcome)
         for rule in world.settings.rules:
             for name in rule.applies_to:

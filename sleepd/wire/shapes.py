@@ -71,7 +71,7 @@ class Next(Shape):
     """What happens if nobody asks for anything."""
 
     rule: str
-    """whose doing it is"""
+    """whose doing it is: a rule's name, or "its turn" where models take turns"""
     action: str
     """such as "sleep 1" """
     in_s: float

@@ -1,24 +1,27 @@
-"""One driver for all; each test has a window of its own, whose console must stay silent."""
+"""One window for all, which forgets between tests who was logged in and what was chosen."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.browser.stages import Crowd, Playground
-from tests.browser.webdriver import Browser, Chromium, driving
+from tests.browser.webdriver import Browser, driving
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Chromium]:
-    with driving() as found:
+def window() -> Iterator[Browser]:
+    with driving() as chromium, chromium.browser() as found:
         yield found
 
 
 @pytest.fixture
-def browser(chromium: Chromium) -> Iterator[Browser]:
-    with chromium.browser() as found:
-        yield found
-        found.go("about:blank")  # whatever it shows goes before it does
+def browser(window: Browser) -> Iterator[Browser]:
+    yield window
+    window.run("localStorage.clear()")
+    window.go("about:blank")  # before what it shows goes
+    window.chrome("Network.clearBrowserCookies")
+    window.chrome("Emulation.setEmulatedMedia", features=[])
+    window.complaints()
 
 
 @pytest.fixture(scope="module")

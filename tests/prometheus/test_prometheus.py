@@ -119,8 +119,8 @@ def prometheus(programs: Path, host: Host, daemon: tuple[Daemon, int, int]) -> I
         started.end()
 
 
-def chat(port: int, model: str) -> int:
-    body = json.dumps({"model": model, "prompt": "tides", "max_tokens": 2}).encode()
+def chat(port: int, model: str, max_tokens: int = 2) -> int:
+    body = json.dumps({"model": model, "prompt": "tides", "max_tokens": max_tokens}).encode()
     fields = {"Content-Type": "application/json"}
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", body, fields)
     with contextlib.closing(urllib.request.urlopen(asked, timeout=LIMIT_S)) as response:
@@ -161,8 +161,10 @@ def test_prometheus_sees_what_happened_and_the_dashboard_shows_it(
 
     prometheus.await_value('sleepd_transitions_total{model="a", kind="sleep", cause="operator", outcome="done"}', 2)
     prometheus.await_value('sleepd_transitions_total{model="a", kind="wake", cause="request", outcome="done"}', 1)
-    first = 'increase(sleepd_transitions_total{model="a", kind="wake", cause="request", outcome="done"}[1m])'
-    wait_until(lambda: (prometheus.value(first) or 0) > 0.5, "the first wake by a request to be an increase", LIMIT_S)
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        chat(gateway, "b", max_tokens=-1)
+    first = 'increase(sleepd_gateway_requests_total{model="b", outcome="4xx"}[1m])'
+    wait_until(lambda: (prometheus.value(first) or 0) > 0.5, "the first request that failed to be an increase", LIMIT_S)
     prometheus.await_value('sum(sleepd_gateway_requests_total{outcome="2xx"})', 2)
     prometheus.await_value('sleepd_gateway_wait_seconds_count{model="a", outcome="served"}', 1)
     prometheus.await_value('sum(sleepd_proofs_total{outcome="proven"})', 3)

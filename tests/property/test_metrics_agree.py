@@ -10,7 +10,7 @@ from sleepd.core.model import Settings
 from sleepd.core.records import TaskEnded
 from sleepd.core.turn import Turn
 from sleepd.engine.published import Published
-from sleepd.obs.beginnings import transitions_of
+from sleepd.obs.beginnings import failures_of
 from sleepd.obs.exposition import Page, write_page
 from sleepd.obs.families import BY_NAME
 from sleepd.obs.gauges import STATES, Moment, samples
@@ -38,7 +38,7 @@ class Watched:
         names = published.turn.world.models
         settings, self.settings = self.settings, published.turn.world.settings
         for name, record in names.items() if settings is not self.settings else ():
-            self.begun.setdefault(name, set()).update(transitions_of(record.spec))
+            self.begun.setdefault(name, set()).update(failures_of(record.spec))
         self.ended.update(
             r.task.kind.value for r in published.turn.records if isinstance(r, TaskEnded) and r.task.model in names
         )
@@ -85,6 +85,6 @@ def test_what_is_counted_is_what_was_recorded(seed: int, monkeypatch: pytest.Mon
         counted: Counter[str] = Counter()
         for labels, value in one.tally.counts.counters["sleepd_transitions_total"].items():
             counted[labels[1]] += int(value)
-            if labels[-1] != "dropped":
+            if labels[-1] == "failed":
                 assert labels[1:] in one.begun[labels[0]], f"{labels} is not there before it first counts"
         assert +counted == one.ended

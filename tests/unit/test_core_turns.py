@@ -318,9 +318,9 @@ def test_when_it_is_next_and_after_whom_is_told():
     assert reason(made, "qwen", NOW) == "waits for its turn: next in 12s, after that of chat"
     assert reason(made, "qwen", at(5.0)) == "waits for its turn: next in 7s, after that of chat"
     coming = next_action(made, "qwen", NOW)
-    assert (coming.rule, coming.action) == ("turn", "wake")
+    assert (coming.rule, coming.action) == ("its turn", "wake")
     ends = next_action(made, "chat", NOW)
-    assert (ends.rule, ends.action, ends.in_s) == ("turn", "sleep", 12.0)
+    assert (ends.rule, ends.action, ends.in_s) == ("its turn", "sleep", 12.0)
     assert explain(made, "chat", NOW).verdict == "its turn ends in 12s: qwen waits for its room"
     assert eta_of(made, "qwen") > 12.0 + 2.0
 

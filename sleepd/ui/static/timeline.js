@@ -6,7 +6,7 @@ import { wordOf } from "./states.js";
 
 export const SPANS = {
   hour: { label: "Hour", seconds: 3600, stepS: 5, everyMs: 30000 },
-  day: { label: "Day", seconds: 86400, stepS: 180, everyMs: 120000 },
+  day: { label: "Day", seconds: 86400, stepS: 180, everyMs: 180000 },
   week: { label: "Week", seconds: 604800, stepS: 1800, everyMs: 300000 },
 };
 
