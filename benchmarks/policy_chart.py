@@ -45,8 +45,7 @@ def _panel(name: str, points: Points) -> str:
         f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{100 * most_y:.1f}%</text>',
         f'<text x="{LEFT - 4}" y="{TOP + INNER_HEIGHT}" text-anchor="end">0%</text>',
     ]
-    for contender, (x, y) in at.items():
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="dot"/>')
+    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="dot"/>' for x, y in at.values()]
     parts += [
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(told)}</text>'
         for told, x, y, anchor in _labels(at)
