@@ -53,7 +53,6 @@ def take_back_drain(draft: Draft, name: str, why: str) -> None:
         draft.change(
             name,
             checking=False,
-            last_active_s=draft.mono_s,
             not_before_s=max(draft.models[name].not_before_s, draft.mono_s + WANTED_PAUSE_S),
             reason=f"awake: {why}",
         )

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from sleepd.sim.ledger import Ledger, LedgerGpu
+from tests.system.run import LOT
 
 GIB = 1 << 30
 GPU_BYTES = 8 * GIB
@@ -56,7 +57,7 @@ class Machine:
         binds = {shared: "/srv", library.parent: "/opt/nvml:ro"}
         self._environ = {
             **os.environ,
-            "MACHINE": f"package-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}",
+            "MACHINE": f"package-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{LOT}",
             "MACHINE_TREE": str(tree),
             "MACHINE_BIND": " ".join(f"{source}:{target}" for source, target in binds.items()),
             "MACHINE_LIMIT_S": "600",

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,6 +30,8 @@ MACHINE = HERE / "machine.sh"
 PROGRAMS = ("unshare", "nsenter", "setpriv", "systemctl", "systemd-analyze", "dbus-daemon", "pkcheck", "ip", "pgrep")
 PYTHON = "/usr/bin/python3"
 LIMIT_S = 900
+LOT = f"{zlib.crc32(str(ROOT).encode()):08x}"
+"""Tells this checkout's machines from those of another one beside it."""
 
 
 def main() -> int:
@@ -110,7 +113,7 @@ def fetch_newer() -> str:
 def environment(name: str, debs: str = "") -> Mapping[str, str]:
     return {
         **os.environ,
-        "MACHINE": name,
+        "MACHINE": f"{name}-{LOT}",
         "MACHINE_DEBS": debs,
         "MACHINE_BIND": " ".join(binds()),
         "MACHINE_LIMIT_S": str(LIMIT_S),
