@@ -161,4 +161,4 @@ def tell_findings(findings: Sequence[Finding], screen: Screen) -> Iterator[str]:
         if finding.remedy:
             yield from (f"{' ' * indent}{line.strip()}" for line in screen.wrap(f"do: {finding.remedy}", indent))
     count = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
-    yield f"{count[Verdict.OK]} ok, {count[Verdict.WARN]} warnings, {count[Verdict.FAIL]} failed"
+    yield ", ".join(f"{number} {verdict}" for verdict, number in count.items())

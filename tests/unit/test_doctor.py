@@ -250,6 +250,6 @@ def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:
         "host.clock",
         "model.failed",
     ]
-    assert lines[-1] == "1 ok, 1 warnings, 1 failed"
+    assert lines[-1] == "1 ok, 1 warn, 1 fail"
     assert worst(found) is Verdict.FAIL
     assert worst([]) is Verdict.OK
