@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
-  test-prometheus test-terminal test-browser test-proxies soak bench docs clean
+  test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench docs clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -41,7 +41,13 @@ test: $(READY)
 SEEDS ?= 100000
 soak: $(READY)
 	@cd $(ROOT) && SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/simulation
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m soak tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m soak --ignore tests/integration/test_soak_gateway.py tests/integration
+
+# Ten minutes: 200 clients of every sort and four models with room for one and a half, while the daemon is restarted and
+# reloaded and engines are killed. Prints what became of every request.
+SOAK_SECONDS ?= 600
+soak-gateway: $(READY)
+	@cd $(ROOT) && SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q -s -m soak tests/integration/test_soak_gateway.py
 
 lint: $(READY)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo

@@ -86,9 +86,10 @@ class Gateway:
                 taken += 1
                 client = _make_connection(front, door)
                 take_up(client, moved.requests)
+                first = client.now
                 await loop.connect_accepted_socket(iter((client,)).__next__, left)
-                if client.now is not None:
-                    client.go_on(client.now)
+                if first is not None:
+                    client.go_on(first)  # not what came meanwhile, of which perhaps a part has come
         finally:
             for left in kept.values():
                 left.close()

@@ -168,6 +168,37 @@ async def test_who_sends_while_nobody_is_there_is_read_by_the_next_run(root: Pat
         assert (await client.answer())[0] == 200
 
 
+async def test_half_a_request_that_comes_while_nobody_is_there_is_read_on(root: Path) -> None:
+    async with two_runs(root) as (old, new):
+        server = await new.server("m")
+        client = await old.client()
+        client.send(get(b"/v1/models"))
+        await client.answer()
+        descriptors, state, _ = await old.gateway.hand_over(5.0, 10)
+        await old.gateway.close()
+        whole = post(CHAT)
+        client.send(whole[:-5])
+        await asyncio.sleep(0.05)
+        loop, wait = asyncio.get_running_loop(), asyncio.sleep
+        accept = loop.connect_accepted_socket
+
+        async def accept_slowly(*words: object, **more: object) -> object:
+            """What was sent already is read before the connection is told to be there."""
+            done = await accept(*words, **more)  # type: ignore[arg-type]
+            await wait(0.1)
+            return done
+
+        loop.connect_accepted_socket = accept_slowly  # type: ignore[method-assign]
+        try:
+            assert await new.gateway.inherit(descriptors, state) == 1
+        finally:
+            del loop.connect_accepted_socket
+        os.close(state)
+        client.send(whole[-5:])
+        assert (await client.answer())[0] == 200
+        assert [seen.body for seen in server.seen] == [CHAT]
+
+
 async def test_half_a_request_has_a_moment_to_become_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sleepd.gateway.app.UNSENT_S", 0.6)
     async with two_runs(root) as (old, new):
