@@ -343,28 +343,3 @@ async def test_what_no_column_holds_keeps_nothing_else_from_being_written(tmp_pa
     with pytest.raises(HistoryUnreadable, match=r"history\.db: "):
         await database.write(Batch(vram={(60, "g", "a"): 1 << 70}, wall_s=14.0))
     await database.close()
-
-
-async def test_a_span_that_begins_with_the_epoch_has_further_pages(tmp_path: Path) -> None:
-    database = HistoryDatabase(tmp_path / "history.db")
-    await database.open()
-    two = [Interval("a", "awake", 0, "loaded", since_s, since_s + 1.0) for since_s in (100.0, 200.0)]
-    await database.write(Batch(intervals=two, wall_s=300.0))
-    found = await pages(database, Span(0.0, 1000.0), 1)
-    assert [i.since_wall_s for page in found for i in page.intervals] == [100.0, 200.0]
-    await database.close()
-
-
-async def test_what_no_column_holds_keeps_nothing_else_from_being_written(tmp_path: Path) -> None:
-    database = HistoryDatabase(tmp_path / "history.db")
-    await database.open()
-    wake = Transition(1, "a", "wake", 1, "request", "x\ud800y", 10.0, 11.0, Result.FAILED, "failed: \udfff", (), 0, None)
-    leaps = {(60, "a"): Counts(prompt_tokens=1 << 70), (120, "a"): Counts(prompt_tokens=1)}
-    await database.write(Batch(transitions={1: wake}, minutes=leaps, wall_s=12.0))
-    await database.write(Batch(minutes=leaps, wall_s=13.0))
-    (page,) = await pages(database, Span(0.0, 1000.0), 10)
-    assert [(t.who, t.outcome) for t in page.transitions] == [("x?y", "failed: ?")]
-    assert [row.counts.prompt_tokens for row in page.minutes] == [2 * COUNT_LIMIT, 2]
-    with pytest.raises(HistoryUnreadable, match=r"history\.db: "):
-        await database.write(Batch(vram={(60, "g", "a"): 1 << 70}, wall_s=14.0))
-    await database.close()
