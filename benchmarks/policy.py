@@ -228,10 +228,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many subsets, and how many made-up traces")
     parser.add_argument("--days", type=int, default=14, help="the second half of them is judged")
     parser.add_argument("--jobs", type=int, default=1, help="plays at once")
+    names = [shape.name for shape in SHAPES]
+    parser.add_argument("--host", action="append", choices=names, help="these hosts alone; repeat for more")
     parser.add_argument("--policy", action="append", choices=sorted(CONTENDERS), help="these alone; repeat for more")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the curves")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every play's numbers")
     options = parser.parse_args()
+    shapes = [shape for shape in SHAPES if not options.host or shape.name in options.host]
     contenders = [c for c in CONTENDERS if not options.policy or c in options.policy or c == BASE]
     sorts: list[tuple[str, Path | None]] = [("made-up", None)]
     if options.trace is not None:
@@ -239,7 +242,7 @@ def main() -> int:
     plays = [
         (contender, shape, traffic, seed, path, options.days)
         for traffic, path in sorts
-        for shape in SHAPES
+        for shape in shapes
         for seed in range(options.seeds)
         for contender in contenders
     ]
@@ -251,7 +254,7 @@ def main() -> int:
     print(describe_machine())
     groups: dict[str, dict[str, Sum]] = {}
     for traffic, _ in sorts:
-        for shape in SHAPES:
+        for shape in shapes:
             of = [run for run in runs if (run.shape, run.traffic) == (shape.name, traffic)]
             groups[f"{shape.name}, {shape.models} models, {traffic}"] = {
                 contender: add_up([run for run in of if run.contender == contender]) for contender in contenders

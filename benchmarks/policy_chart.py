@@ -45,9 +45,21 @@ def _panel(name: str, points: Points) -> str:
         f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{100 * most_y:.1f}%</text>',
         f'<text x="{LEFT - 4}" y="{TOP + INNER_HEIGHT}" text-anchor="end">0%</text>',
     ]
-    for contender, (x, y) in at.items():
-        anchor = "end" if x > LEFT + 0.7 * INNER_WIDTH else "start"
-        shift = -6 if anchor == "end" else 6
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="dot"/>')
-        parts.append(f'<text x="{x + shift:.1f}" y="{y - 5:.1f}" text-anchor="{anchor}">{escape(contender)}</text>')
+    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="dot"/>' for x, y in at.values()]
+    parts += [
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(told)}</text>'
+        for told, x, y, anchor in _labels(at)
+    ]
     return "".join(parts)
+
+
+def _labels(at: Points) -> list[tuple[str, float, float, str]]:
+    """Names beside their dots, each moved up until it covers no other."""
+    found: list[tuple[str, float, float, str]] = []
+    for name, (x, y) in sorted(at.items(), key=lambda named: (-named[1][1], named[1][0])):
+        right = x > LEFT + 0.7 * INNER_WIDTH
+        x, y = x + (-6 if right else 6), y - 5
+        while any(abs(y - other_y) < 11 and abs(x - other_x) < 90 for _, other_x, other_y, _ in found):
+            y -= 4
+        found.append((name, x, y, "end" if right else "start"))
+    return found
