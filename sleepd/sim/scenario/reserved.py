@@ -42,6 +42,8 @@ def reservations_end(stage: Stage) -> None:
         end_s = kept.until_s if kept.granted else kept.deadline_s
         late = end_s is not None and now_s > end_s + ANSWERED_LATE_S
         assert not late, stage.say(f"reservation {kept.id} should have ended at {end_s}")
+        endless = kept.granted and end_s is None and kept.stream is None
+        assert not endless, stage.say(f"reservation {kept.id} has neither an end nor a stream")
 
 
 def models_leave_what_is_reserved(stage: Stage) -> None:
