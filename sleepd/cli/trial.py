@@ -50,7 +50,7 @@ def _wake(client: Client, name: str) -> Finding:
         waited_s = client.wake(name).body["waited_s"]
     except (ApiProblem, DaemonUnreachable) as error:
         return fail("try.wake", str(error), name)
-    return ok("try.wake", f"awake after {format_duration(waited_s)}", name)
+    return ok("try.wake", f"awake after {format_duration(waited_s)}" if waited_s else "it is awake", name)
 
 
 def _find(status: Any, name: str) -> Any:

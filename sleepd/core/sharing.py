@@ -60,9 +60,12 @@ def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) ->
 
 
 def lull_ends_s(record: ModelRecord) -> MonotonicS:
-    """Until when a model that was used since it woke counts as used, though no request runs; 0 where it was not."""
-    if record.last_active_s <= record.awake_since_s or record.yields is not None:
+    """Until when a model counts as used, though no request runs: where it was not used since it woke, until whoever
+    waited for that is in; else to the end of a pause between requests. 0 where its turn is over."""
+    if record.yields is not None:
         return 0.0
+    if record.last_active_s <= record.awake_since_s:
+        return record.awake_since_s + LEAST_TURN_S
     return record.last_active_s + LULL_SHARE * record.spec.min_awake_s
 
 

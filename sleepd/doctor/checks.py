@@ -63,6 +63,11 @@ CHECKS: Mapping[str, Check] = {
         "can host RAM be read?",
         "set [host] proc_root to where the host's /proc is",
     ),
+    "host.limits": Check(
+        Eyes.DAEMON,
+        "are memory limits of units seen?",
+        "boot with cgroup v2, or set [host] cgroup_root to where the host's is",
+    ),
     "host.backups": Check(
         Eyes.DAEMON,
         "do the level 1 backups of all models fit at once?",

@@ -4,6 +4,7 @@ import pytest
 from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied, GpusLooked, ModelLooked, Tick
 from sleepd.core.explain import explain, next_action, reason
@@ -107,8 +108,18 @@ def test_a_pause_between_requests_is_no_end_of_use():
     assert turn(made, 4.0).world.tasks["chat"].kind is TaskKind.SLEEP
 
 
-def test_a_model_that_woke_and_was_not_used_is_in_no_pause():
-    assert lull_ends_s(record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s)) == 0.0
+def test_a_model_that_woke_is_left_to_whoever_waited_for_that():
+    woke = record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s, spec={"min_awake_s": 0.0})
+    made = turn(world(waiting(), woke, free=TIGHT)).world
+    assert made.tasks == {}, "those who waited are not let in before the turn has ended"
+    assert made.models["qwen"].awaited.at_s == NOW.mono_s + 1.0
+    assert next_deadline(made, NOW) == NOW.mono_s + 1.0
+    assert turn(made, 1.0).world.tasks["chat"].kind is TaskKind.SLEEP
+
+
+def test_a_model_that_woke_long_ago_and_was_not_used_is_in_no_pause():
+    woke_s = NOW.mono_s - 10.0
+    assert lull_ends_s(record("chat", last_active_s=woke_s, awake_since_s=woke_s)) < NOW.mono_s
 
 
 def test_rules_and_debts_of_ours_end_nobodys_turn():
