@@ -15,6 +15,9 @@ LEAST_TURN_S = 1.0
 """Whatever min_awake says: whoever waited for the wake gets in."""
 LULL_SHARE = 0.1
 """A pause of this share of min_awake between requests is a pause: only after it does a model in use count as idle."""
+BARRED_AFTER_S = 5.0
+"""A wish refused its GPUs for this long, or for its whole max_wait, bars younger ones from them, so that wide models
+never starve."""
 PATIENCE_WITH_LOWER, PATIENCE, PATIENCE_WITH_HIGHER = 0.0, 0.5, 0.75
 """The share of max_wait after which a model of lower, equal or higher priority gives up its turn though it is used."""
 MOST_RANKS = 10
@@ -40,6 +43,11 @@ def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:
     """
     weight = 0.5 ** min(MOST_RANKS, max(0, record.spec.priority - lowest))
     return min((asked_s + weight * span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
+
+
+def barred_from_s(record: ModelRecord) -> MonotonicS:
+    """From when on its GPUs are kept from whoever comes after it. Infinite where nobody waits for it."""
+    return min((asked_s + min(BARRED_AFTER_S, span_s) for asked_s, span_s in _wishes(record)), default=float("inf"))
 
 
 def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) -> MonotonicS:

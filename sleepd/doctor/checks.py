@@ -133,6 +133,11 @@ CHECKS: Mapping[str, Check] = {
         "does the daemon reach each model's server?",
         "sleepctl explain MODEL says what was found; check url, unit and the daemon's right to connect",
     ),
+    "model.exposed": Check(
+        Eyes.DAEMON,
+        "is its server reached by no way but this host's?",
+        "take allow_exposed out, and let the server listen on loopback or a unix socket (docs/security.md)",
+    ),
     "model.sleep-mode": Check(
         Eyes.BOTH,
         "may it sleep at all, by its release and arguments?",

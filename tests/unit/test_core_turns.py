@@ -166,6 +166,15 @@ def room_of(made, name: str = "qwen"):
     return found
 
 
+@pytest.mark.parametrize(("max_wait_s", "age_s", "begun"), [(120.0, 4.0, ["late"]), (120.0, 5.0, []), (2.0, 2.0, [])])
+def test_who_waited_for_its_max_wait_is_overtaken_by_nobody(max_wait_s, age_s, begun):
+    """The first in line needs more than there is; whoever comes after it would fit."""
+    small = replace(record("x").footprint, freed={"GPU-0": (10 * GIB,)})
+    first = waiting("first", age_s, spec={"max_wait_s": max_wait_s, "priority": 3})
+    made = turn(world(first, waiting("late", 0.0, footprint=small), used(), free=TIGHT)).world
+    assert list(made.tasks) == begun
+
+
 # --- a turn given up ---------------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,7 @@ def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest
             {"model.failed": "fail"},
         ),
         (record(life=Life(State.LOST, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "fail"}),
+        (record(spec={"unit": "v.service", "allow_exposed": True}), 0, {"model.exposed": "warn"}),
         (record(spec={"unit": "v.service"}, frees_nothing=True), 0, {"model.frees": "fail"}),
         (record(spec={"unit": "v.service"}, restart_wanted="it keeps more each time"), 0, {"model.grows": "warn"}),
         (
