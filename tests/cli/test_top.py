@@ -55,7 +55,9 @@ async def test_keys_ask_the_api_and_refusals_are_told_in_its_words(daemon: FakeD
     await terminal.see(f"not permitted: {detail}")
     terminal.type(b"\x1bOHw")
     terminal.type(b"h\r")
-    terminal.type(b"?")
+    terminal.type(b"R")
+    await terminal.see("no GPU memory is reserved")
+    terminal.type(b"q?")
     await terminal.see("without looking whether there is room")
     terminal.type(b"qq")
     assert await terminal.end() == 0

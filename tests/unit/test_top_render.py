@@ -10,8 +10,8 @@ from sleepd.cli.top.keys import press
 from sleepd.cli.top.lines import cells, cut, cut_middle, fold, plain
 from sleepd.cli.top.news import PaneCame, StatusCame, WishAnswered, take
 from sleepd.cli.top.render import render, settle
-from sleepd.cli.top.view import Confirm, Notice, Pane, SleepMenu, Typing, View, Wish
-from tests.unit.api_rig import WALL_S
+from sleepd.cli.top.view import Confirm, Fetch, Notice, Pane, SleepMenu, Typing, View, Wish
+from tests.unit.api_rig import GPU, WALL_S
 from tests.unit.top_views import GIB, lost, model, status, status_of, text, told, view_of
 
 WIDE = "モデル会話 ☕️ e\u0301"
@@ -130,6 +130,21 @@ def test_a_turn_is_told_while_it_lasts_and_once_it_is_over() -> None:
     assert seen[4].startswith("▶mine")
     assert {"draining", "40GiB", "busy"} <= set(seen[4].split())
     assert "mine: its turn is over: code waits for its room; running 2, waiting 0;" in seen[5]
+
+
+def test_what_is_reserved_is_shown_as_reservations_tells_it() -> None:
+    view, wanted = press(view_of(status()), "R")
+    assert wanted == Fetch("reservations", "")
+    assert "asking ..." in text(view)
+    assert text(take(view, PaneCame("reservations", "", [])))[1:3] == [
+        " reserved for jobs",
+        "no GPU memory is reserved",
+    ]
+    gpus = [{"uuid": GPU, "index": 0}]
+    kept = {"id": "job", "gpus": gpus, "bytes_per_gpu": 20 * GIB, "who": "bob (uid 7)", "since": "2026-01-01T00:00:00Z"}
+    kept |= {"until": None, "granted": True, "aside": ["chat"], "reason": "nightly", "waits_for": None}
+    seen = text(take(view, PaneCame("reservations", "", [kept])))
+    assert {"job", "20GiB", "bob", "chat", "nightly"} <= set(seen[3].split())
 
 
 def test_rates_are_told_once_they_can_be() -> None:

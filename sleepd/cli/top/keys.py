@@ -56,6 +56,8 @@ def _browse(view: View, key: str) -> Pressed:
         return view, Leave()
     if key in _MOVES or key in _ENDS:
         return _move(view, key), None
+    if key == "R":
+        return replace(view, mode=Pane("reservations")), Fetch("reservations", "")
     if key in ANYWHERE:
         return ANYWHERE[key](view), None
     model = chosen_model(view)

@@ -91,6 +91,8 @@ class Link:
         try:
             if wanted.kind == "explain":
                 self._post(PaneCame(wanted.kind, wanted.model, self._client.explain(wanted.model).body))
+            elif wanted.kind == "reservations":
+                self._post(PaneCame(wanted.kind, wanted.model, self._client.reservations().body["reservations"]))
             else:
                 self._post(PaneCame(wanted.kind, wanted.model, self._client.plan_wake(wanted.model).body["plan"]))
         except ApiProblem as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sleepd.cli.explanation import tell_explanation
 from sleepd.cli.plan import tell_plan
+from sleepd.cli.reservations_table import render_reservations
 from sleepd.cli.screen import Screen, clean
 from sleepd.cli.top.lines import Line, Piece, fill, fold
 
@@ -23,7 +24,7 @@ HELP = (
     ("t   x", "start its unit; x: stop it (admin), and it stays stopped"),
     ("r", "reset it after a failure"),
     ("e   d", "explain: every rule, wanted and found; d: what a wake would do"),
-    ("v", "all events"),
+    ("v   R", "all events; R: what is reserved for jobs, whose, until when"),
     ("/   esc", "show only names with this in them, or that match a glob; esc: all"),
     ("o   O", "order by the next column; O: the other way round"),
     ("?   q", "these keys; q or Ctrl-C: leave, and what was asked for goes on"),
@@ -47,6 +48,8 @@ def pane_lines(view: View, pane: Pane, width: int) -> list[Line]:
         return [(Piece("asking ...", "dim"),)]
     if isinstance(pane.body, tuple):  # a refusal, in lines
         told = [line for text in pane.body for line in fold(text, width)]
+    elif pane.kind == "reservations":
+        told = render_reservations(pane.body, screen, view.now_wall_s)
     elif pane.kind == "explain":
         told = tell_explanation(pane.body, screen)
     else:

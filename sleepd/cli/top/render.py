@@ -27,7 +27,13 @@ STRIP_WIDTH = 40
 _KEYS = ("w wake", "s sleep", "h hold", "p pin", "e explain", "/ filter", "o order", "? help", "q quit")
 _QUIET = frozenset({"state", "task_begun"})
 """Events that the table itself shows; the pane of all events has them."""
-_PANE_NAMES = {"help": "keys", "events": "events, the newest first", "explain": "why", "plan": "what a wake would do"}
+_PANE_NAMES = {
+    "help": "keys",
+    "events": "events, the newest first",
+    "reservations": "reserved for jobs",
+    "explain": "why",
+    "plan": "what a wake would do",
+}
 
 
 def render(view: View, width: int, height: int) -> list[Line]:

@@ -29,6 +29,10 @@ FRAME_S = 1.0
 """The screen is drawn anew at least so often: the clock on it goes on also while nothing comes."""
 
 
+FETCHED = ("reservations", "explain", "plan")
+"""Panes that show what is asked for anew with every status."""
+
+
 def run_top(client: Client, options: argparse.Namespace) -> int:
     """Return once somebody left. Raises DaemonUnreachable, ApiProblem where there is nobody at the beginning."""
     if options.json:
@@ -67,7 +71,7 @@ def _play(view: View, terminal: Terminal, link: Link, arrived: deque[News]) -> i
         while arrived:
             news = arrived.popleft()
             view = take(view, news)
-            if isinstance(news, StatusCame) and isinstance(view.mode, Pane) and view.mode.kind in ("explain", "plan"):
+            if isinstance(news, StatusCame) and isinstance(view.mode, Pane) and view.mode.kind in FETCHED:
                 link.fetch(Fetch(view.mode.kind, view.mode.model))
         for key in keys:
             view, wanted = press(view, key)

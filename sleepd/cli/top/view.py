@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sleepd.wire.answers import Status
 
     Verb: TypeAlias = Literal["wake", "sleep", "stop", "start", "reset", "pin", "unpin", "hold", "release"]
-    PaneKind: TypeAlias = Literal["help", "events", "explain", "plan"]
+    PaneKind: TypeAlias = Literal["help", "events", "reservations", "explain", "plan"]
     Sample: TypeAlias = tuple[float, int]
 
 EVENTS_KEPT = 200
