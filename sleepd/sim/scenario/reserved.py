@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known
 from sleepd.core.reservation import Reservation
 from sleepd.core.task import TaskKind
@@ -46,13 +46,18 @@ def reservations_end(stage: Stage) -> None:
 
 def models_leave_what_is_reserved(stage: Stage) -> None:
     """what models hold on a GPU and what is granted to jobs there fit into it together, from each grant to its end"""
-    granted = [r for r in stage.daemon.world.reservations.values() if r.granted]
+    world = stage.daemon.world
+    granted = [r for r in world.reservations.values() if r.granted]
+    for name, server in stage.servers.items():
+        if world.models[name].life.state in ASLEEP:
+            stage.account.came_up.discard(server.pid)
     for gpu in stage.host.gpus:
         reserved = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
         if not reserved:
             continue
-        # A model that somebody else moved, or whose server died under its call, may hold what it likes.
-        pids = {s.pid for name, s in stage.servers.items() if name not in stage.account.blamed}
+        # A model that somebody else moved or started, or whose server died under its call, may hold what it likes.
+        own = {name: server for name, server in stage.servers.items() if name not in stage.account.blamed}
+        pids = {server.pid for server in own.values()} - stage.account.came_up
         held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids)
         fits = held + reserved <= gpu.total_bytes
         assert fits, stage.say(f"models hold {held} bytes of {gpu.uuid}, where {reserved} are granted to jobs")

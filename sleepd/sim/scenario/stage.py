@@ -54,6 +54,8 @@ class Account:
     """Wakes whose first call was looked at, and the attempt."""
     granted: set[tuple[str, float]] = field(default_factory=set)
     """Reservations whose grant was looked at, and when they were asked for."""
+    came_up: set[int] = field(default_factory=set)
+    """Servers that somebody else started meanwhile, wherever there was memory, and that did not sleep since."""
     stopped_by_person: set[str] = field(default_factory=set)
     """Models whose unit a person stopped last: nobody but a person may start it."""
     restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)
@@ -184,6 +186,7 @@ class Stage:
             return 0
         self.servers[name].engine, self.servers[name].pid = engine, pid
         if self.time.now() and not self._locked(name):
+            self.account.came_up.add(pid)
             self.disturb(self.models[name].gpus)
         return pid
 
