@@ -9,7 +9,7 @@ from sleepd.core.durations import expected_wake
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes, with_jobs_gone
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, start_needs, wake_needs
+from sleepd.core.memory import Admitted, Blind, Short, is_being_placed, placement, preflight, start_needs, wake_needs
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
 from sleepd.core.record import AskKind, ModelRecord, is_wanted_awake
@@ -128,6 +128,8 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     if starts and isinstance(needs, Blind):
         # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
         return Go(claims)
+    if isinstance(needs, Blind) and is_being_placed(record):
+        return WaitFor("a first look at which GPUs it uses", look=True, problem="blind", briefly=True)
     if isinstance(needs, Blind):
         return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
