@@ -16,7 +16,8 @@ find "$scratch" -name __pycache__ -prune -exec rm -rf {} +
 cd "$scratch/sleepd"
 mv packaging/debian debian
 export DEB_BUILD_OPTIONS="noautodbgsym parallel=$(nproc)"
-dpkg-buildpackage --build=binary --unsigned-changes --unsigned-buildinfo >"$scratch/log" 2>&1 ||
+# Nothing is compiled: the compiler that Debian takes for granted need not be there.
+dpkg-buildpackage --build=binary --no-check-builddeps --unsigned-changes --unsigned-buildinfo >"$scratch/log" 2>&1 ||
   { cat "$scratch/log" >&2; exit 1; }
 rm -f "$target"/sleepd_*.deb
 mv "$scratch"/sleepd_*.deb "$target"

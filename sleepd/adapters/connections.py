@@ -1,10 +1,11 @@
-"""What an error of a connection says: whether nobody listens there, and why in a few words."""
+"""What comes over a connection: a whole answer, or an error, whether nobody listens there, and why in a few words."""
 
 import errno
 
 import aiohttp
 
 TEXT_LIMIT = 500
+BODY_LIMIT = 4 << 20
 
 
 def is_refusal(error: Exception) -> bool:
@@ -31,3 +32,13 @@ def cause_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0][:TEXT_LIMIT]
+
+
+async def read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the whole body, which may come in pieces. Raises ValueError of one above BODY_LIMIT bytes."""
+    body = await response.content.read(BODY_LIMIT)
+    while len(body) < BODY_LIMIT and not response.content.at_eof():
+        body += await response.content.read(BODY_LIMIT - len(body))
+    if not response.content.at_eof():
+        raise ValueError(f"wanted an answer below {BODY_LIMIT} bytes, found more")
+    return body

@@ -84,12 +84,19 @@ class HistoryDatabase:
                 self._set_aside(error)
                 return self._connect()
         except (sqlite3.Error, OSError) as error:
-            self._close()
             self._refused = f"{self._path}: wanted a writable history database, found: {in_short(error)}"
             raise HistoryUnreadable(f"{self._refused}; check the disk and permissions of [daemon] state_dir") from error
 
     def _connect(self) -> Kept:
+        """Open the file whole, or not at all: the next one who needs it tries again."""
         self._refused = ""
+        try:
+            return self._prepare()
+        except BaseException:
+            self._close()
+            raise
+
+    def _prepare(self) -> Kept:
         db = self._db = sqlite3.connect(self._path, BUSY_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts for a new file only
         db.execute("PRAGMA journal_mode=WAL")
@@ -104,7 +111,6 @@ class HistoryDatabase:
     def _migrate(self, db: sqlite3.Connection) -> None:
         found = read_version(db)
         if found > SCHEMA:
-            self._close()
             self._refused = (
                 f"{self._path}: wanted a history of version {SCHEMA} or older, found version {found}, written by a"
                 " newer sleepd; start that one, or move the file away to begin a new history"

@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from sleepd.adapters.cgroup import CgroupMemory
-from sleepd.adapters.connections import cause_of, is_refusal
+from sleepd.adapters.connections import cause_of, is_refusal, read_body
 from sleepd.adapters.credentials import Credentials
 from sleepd.adapters.direct import DirectConnections
 from sleepd.adapters.processes import Process, ProcessFinder
@@ -40,7 +40,6 @@ from sleepd.core.seen import EngineFacts, ModelSeen, UnitMemory
 from sleepd.core.units import Seconds
 from sleepd.ports import Clock
 
-BODY_LIMIT = 4 << 20
 CONNECT_S = 5.0
 FIRST_LOOK_S = 30.0
 SCAN_S = 10.0
@@ -282,7 +281,7 @@ class VllmServer:
             async with self._calling.post(
                 url, params=query, json=body, allow_redirects=False, timeout=timeout, **self._shown(path)
             ) as response:
-                return response.status, await _read(response)
+                return response.status, await read_body(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             return NoAnswer(NoAnswerKind.REFUSED, cause_of(error))
         except TimeoutError:
@@ -299,7 +298,7 @@ class VllmServer:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
             self._looking = aiohttp.ClientSession(connector=self._connector(fresh=False), timeout=timeout)
         async with self._looking.get(url, allow_redirects=False, **self._shown(url.path)) as response:
-            return response.status, await _read(response)
+            return response.status, await read_body(response)
 
     def _shown(self, path: str) -> dict[str, Any]:
         """What a request carries of the credentials: redirects are not followed, so nobody else ever gets it."""
@@ -316,12 +315,3 @@ class VllmServer:
         if self._socket:
             return aiohttp.UnixConnector(path=str(Path(self._socket)), **keep)
         return aiohttp.TCPConnector(limit=8, **keep)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(BODY_LIMIT)
-    while len(body) < BODY_LIMIT and not response.content.at_eof():
-        body += await response.content.read(BODY_LIMIT - len(body))
-    if not response.content.at_eof():
-        raise ValueError(f"wanted an answer below {BODY_LIMIT} bytes, found more")
-    return body

@@ -60,7 +60,7 @@ class WebhookSender:
         except TimeoutError:
             return Sent(None, f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Sent(None, f"{type(error).__name__}: {error}"[:200])
+            return Sent(None, f"{type(error).__name__}: {_without_address(error)}"[:200])
 
     async def close(self) -> None:
         if self._session is not None:
@@ -72,6 +72,16 @@ def sign(secret: bytes, message_id: str, timestamp: str, body: bytes) -> str:
     """Return the signature field: "v1," and the HMAC-SHA256 of id, timestamp and body in base64."""
     signed = hmac.digest(secret, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"
+
+
+def _without_address(error: Exception) -> str:
+    """What went wrong, without the whole URL that aiohttp adds: its path and query are the key to many receivers, and
+    everybody may read events."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message
+    if isinstance(error, aiohttp.InvalidURL):
+        return error.description or "the address is none"
+    return str(error)
 
 
 def _seconds(written: str | None, wall_s: WallS) -> Seconds | None:

@@ -52,6 +52,15 @@ def read_peer(connected: socket.socket) -> Peer:
     return Peer(uid, frozenset({gid, *_read_groups(connected)}))
 
 
+def current_groups(uid: int) -> frozenset[int]:
+    """Return the groups that the user database gives a user by now; none for a user that it does not know."""
+    try:
+        user = pwd.getpwuid(uid)
+        return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
+    except (KeyError, OSError):
+        return frozenset()
+
+
 def _read_groups(connected: socket.socket) -> Iterable[int]:
     """Return all supplementary groups of the peer; none where the kernel does not tell (before Linux 4.13)."""
     try:

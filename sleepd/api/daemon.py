@@ -14,6 +14,7 @@ from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import Ask as Ask
 from sleepd.core.world import World
+from sleepd.doctor.findings import Finding
 from sleepd.history.found import Bucket, Page, Report, Span
 from sleepd.history.timeline import Timeline
 
@@ -151,6 +152,10 @@ class Daemon(Protocol):
 
     def let_in(self, peer: Peer, role: Role, ttl_s: Seconds) -> UiToken | None:
         """Return a token for the page, with this role or the peer's, whichever is less; None where there is no page."""
+        ...
+
+    async def examine(self) -> Sequence[Finding]:
+        """What is wrong with the daemon, its host and its models, and what is right. Waits for one look at the GPUs."""
         ...
 
     async def reload(self) -> ReloadOutcome: ...

@@ -5,7 +5,7 @@ The server is built from it, and so are `GET /openapi.json` and docs/api.md.
 
 from aiohttp import web
 
-from sleepd.api import gate, history, holds, looks, reservations, tokens, wishes
+from sleepd.api import doctor, gate, history, holds, looks, reservations, tokens, wishes
 from sleepd.api.access import Role
 from sleepd.api.call import Call
 from sleepd.api.leases import ENDS_SOMEHOW
@@ -192,6 +192,11 @@ ROUTES: tuple[Route, ...] = (
         "a token that lets somebody in at the page, once, as you; 404 where there is no page",
         {200: answers.UiToken, 404: shapes.Problem},
         tokens.TOKEN_FIELDS,
+    ),
+    Route(
+        *("GET", "/v1/doctor", Role.VIEWER, "doctor", doctor.get_doctor),
+        "what is wrong with the daemon, its host and its models, by its own eyes (docs/doctor.md)",
+        {200: answers.Examination},
     ),
     Route(
         *("POST", "/v1/reload", Role.ADMIN, "reload", wishes.post_reload),

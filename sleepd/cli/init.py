@@ -13,8 +13,10 @@ from pathlib import Path
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.nvml import NvmlGpus
+from sleepd.cli.screen import clean
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import DEFAULT_DIR, load_config
+from sleepd.config.values import is_gpu
 from sleepd.core.model import Known
 from sleepd.core.seen import GpusSeen
 from sleepd.survey.asking import Told, ask_all
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Look, ask, write; say what was found and what is missing. 1 where nothing was written."""
     target: Path = options.dir / FILE
-    if target.exists() and not options.force:
+    if os.path.lexists(target) and not options.force:
         return _refuse(f"{target} is there already and was left as it is; --force replaces it")
     survey = survey_processes()
     if not survey.servers:
@@ -80,7 +82,7 @@ def _place(name: str, process: FoundProcess, told: Told, seen: GpusSeen) -> Foun
     stand."""
     holds = tuple(str(gpu.index) for gpu in seen if gpu.used_by_pid and process.pids & gpu.used_by_pid.keys())
     shown = [word.strip() for word in (process.environ or {}).get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    visible = tuple(word for word in shown if word.isascii() and (word.isdigit() or word.startswith(("GPU-", "MIG-"))))
+    visible = tuple(dict.fromkeys(word for word in shown if is_gpu(word)))
     grouped = process.unit or (process.cgroup and not process.in_session)
     if holds or visible or grouped:
         return Found(name, process, told, holds or visible)
@@ -111,9 +113,9 @@ def _write(target: Path, text: str) -> None:
 
 def _tell(found: Sequence[Found], survey: Survey, target: Path) -> None:
     for one in found:
-        print(f"{one.name}: {one.says}, {one.told.url or 'no address'}")
+        print(clean(f"{one.name}: {one.says}, {one.told.url or 'no address'}"))
         for sentence in missing(one, shared_names(found)):
-            print(f"  missing: {sentence}")
+            print(clean(f"  missing: {sentence}"))
     if not survey.whole:
         print("Environments and sockets of other users' servers were not seen: run this as root for those.")
     print(f"Wrote {target}, in observe mode. Look at it, then: sleepctl reload")

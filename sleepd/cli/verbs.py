@@ -151,6 +151,14 @@ VERBS = (
             Option("--ttl", "how long it may be used; default 5m", "duration", "D", 300.0),
         ),
     ),
+    Verb(
+        *(
+            "doctor",
+            "what is wrong with this host, the daemon and every vLLM server, and what to do",
+            "doctor:run_doctor",
+        ),
+        options=(Option("--try", "put MODEL to sleep and wake it again: is its memory freed?", "text", "MODEL", ""),),
+    ),
     Verb("reload", "let sleepd read its configuration anew", "wishes:reload"),
     Verb(
         *("completion", "a script for the completion of your shell", "completion:show_completion"),

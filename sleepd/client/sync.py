@@ -172,6 +172,10 @@ class Client:
         """Return a token that lets a browser in at the page, once; `role` "": as you, but not admin."""
         return self.send(asks.ui_token(role, ttl_s))
 
+    def doctor(self) -> Reply[answers.Examination]:
+        """Return what the daemon finds wrong, and right, of itself, its host and its models."""
+        return self.request("GET", "/v1/doctor")
+
     def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
         return self.request("POST", "/v1/reload", {})

@@ -150,8 +150,13 @@ def read_role_entry(value: Any) -> str:
 _GPU = re.compile(r"\d{1,3}|(GPU|MIG)-[\w/-]+", re.ASCII)
 
 
+def is_gpu(text: str) -> bool:
+    """Whether it has the form of a GPU's index or UUID."""
+    return _GPU.fullmatch(text) is not None
+
+
 def read_gpu(value: Any) -> str:
-    if not isinstance(value, str) or not _GPU.fullmatch(value):
+    if not isinstance(value, str) or not is_gpu(value):
         raise refuse(f'wanted a GPU index or UUID such as "0" or "GPU-…", found {show(value)}')
     return value
 

@@ -5,10 +5,11 @@ from sleepd.core.commands import Answer, AnswerKind, LookNow
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
+from sleepd.core.first_looks import is_to_be_placed
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
 from sleepd.core.life import ASLEEP, LEVEL, Fact, State
-from sleepd.core.memory import Blind, is_being_placed, unplaced
+from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
@@ -176,7 +177,7 @@ def _is_to_be_seen(draft: Draft, record: ModelRecord) -> bool:
         return False
     if isinstance(draft.gpus, Missing):
         return draft.gpus.reason is first
-    return not uuids_of(draft, record) and is_being_placed(record)
+    return is_to_be_placed(record, draft.gpus.value)
 
 
 def _unseen(draft: Draft, record: ModelRecord) -> str:

@@ -110,12 +110,6 @@ def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tupl
     return tuple(dict.fromkeys(g.uuid for g in found if g)) if all(found) else ()
 
 
-def is_being_placed(record: ModelRecord) -> bool:
-    """Whether the first list of processes that can tell its GPUs is still to come."""
-    pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
-    return not record.spec.gpus and not record.placed_on and bool(pids) and record.listed_s < record.since_s
-
-
 def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
     """Why the model's GPUs are not known, and what to do, as a sentence."""
     if not record.spec.gpus:

@@ -17,6 +17,8 @@ from sleepd.core.units import MonotonicS, WallS, format_size
 from sleepd.core.wishes import ReservationAsked, ReservationDetached, ReservationEnded
 from sleepd.core.world import World
 
+LEFT = "who asked for it left"
+
 
 def reserved_for(reservation: Reservation) -> str:
     """Whose reservation it is and what for, as part of a sentence."""
@@ -88,8 +90,9 @@ def _queue(draft: Draft, ask: ReservationAsked, found: Reservation | None) -> No
 
 
 def _lasting(draft: Draft, reservation: Reservation, stream: int | None) -> Reservation:
-    """The reservation with its end counted from now: its time, or its stream."""
-    ttl_s = reservation.ttl_s
+    """The reservation with its end counted from now: its time, or its stream; where a restart took that from it,
+    `GRACE_S` for its owner to come back."""
+    ttl_s = GRACE_S if reservation.ttl_s is None and stream is None else reservation.ttl_s
     until_s = None if ttl_s is None else draft.mono_s + ttl_s
     until_wall_s = None if ttl_s is None else draft.now.wall_s + ttl_s
     return replace(reservation, stream=stream, until_s=until_s, until_wall_s=until_wall_s)
@@ -122,9 +125,14 @@ def end_reservation(draft: Draft, ask: ReservationEnded) -> None:
 
 
 def detach_reservation(draft: Draft, event: ReservationDetached) -> None:
-    """Its stream ended: it lasts `GRACE_S` longer unless it was asked for again since."""
+    """Its stream ended: it lasts `GRACE_S` longer unless it was asked for again since. One that still waited for its
+    room is wanted no more, whether or not its caller's own leave comes in time, before a turn that grants it."""
     found = draft.reservations.get(event.id)
-    if found is not None and found.granted and found.stream == event.stream:
+    if found is None or found.stream != event.stream:
+        return
+    if not found.granted:
+        drop_reservation(draft, replace(found, waiter=None), LEFT)
+    else:
         until_s, until_wall_s = draft.mono_s + GRACE_S, draft.now.wall_s + GRACE_S
         put_reservation(draft, replace(found, stream=None, until_s=until_s, until_wall_s=until_wall_s))
 
@@ -133,7 +141,7 @@ def forget_reserver(draft: Draft, waiter: int) -> None:
     """A caller left before its reservation was granted: nobody needs the room any more."""
     for reservation in list(draft.reservations.values()):
         if reservation.waiter == waiter:
-            drop_reservation(draft, replace(reservation, waiter=None), "who asked for it left")
+            drop_reservation(draft, replace(reservation, waiter=None), LEFT)
 
 
 def end_due_reservations(draft: Draft) -> None:

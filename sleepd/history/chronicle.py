@@ -215,9 +215,10 @@ class Chronicle:
         whose = put_by(cause.kind.value, cause.who)
         if task.kind in _LIFTS:
             whose = track.put_by if track is not None else ""
-        spent = self._spent(now, task.model, whose)
-        spent.wakes += task.kind in _LIFTS and result is Result.DONE
-        spent.failures += result is Result.FAILED
+        if task.kind in _LIFTS and result is Result.DONE:
+            self._spent(now, task.model, whose).wakes += 1
+        elif result is Result.FAILED:
+            self._spent(now, task.model, whose).failures += 1
 
     # counts
 

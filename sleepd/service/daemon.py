@@ -23,6 +23,7 @@ from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import HoldDetached, ReservationDetached
 from sleepd.core.world import World
+from sleepd.doctor.findings import Finding
 from sleepd.engine.gate import Gate, Gates
 from sleepd.engine.loop import BEAT_S, Loop
 from sleepd.engine.observer import Observer
@@ -33,6 +34,7 @@ from sleepd.obs import log
 from sleepd.obs.gauges import Moment, is_on
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
+from sleepd.service.examination import examine, look_at_disk
 from sleepd.service.farewell import WAKE_S, wake_sleepers
 from sleepd.service.followers import Followers
 from sleepd.service.gate_holds import GateHolds
@@ -179,6 +181,11 @@ class Service:
     def queued(self, model: str) -> int:
         """How many requests the gateway holds for the model."""
         return self._listeners.queued(model)
+
+    async def examine(self) -> Sequence[Finding]:
+        disk = await asyncio.to_thread(look_at_disk, self._reloading.config.service.state_dir)
+        events = self._ring.read(None).events
+        return await examine(self.world, disk, self._parts.gpus, started=self._started, now=self.now(), events=events)
 
     async def reload(self) -> ReloadOutcome:
         assert self._loop is not None

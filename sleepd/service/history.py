@@ -19,6 +19,7 @@ from sleepd.engine.runner import cancelled
 from sleepd.gateway.daemon import Held
 from sleepd.history.chronicle import Chronicle
 from sleepd.history.found import Bucket, HistoryUnreadable, Page, Report, Span
+from sleepd.history.rows import Kept
 from sleepd.history.timeline import Timeline
 
 SAMPLE_EVERY_S = 5.0
@@ -26,6 +27,8 @@ FORGET_EVERY_S = 3600.0
 FORGET_NAMES_EVERY_S = 86_400.0
 FORGET_STEPS = 50
 """How many steps of the retention are taken in a row at most."""
+REOPEN_EVERY_S = 60.0
+"""How often a file that cannot be opened is tried again."""
 NOT_KEPT = "no history is kept here"
 NOT_YET = "the history is being opened; ask again in a moment"
 
@@ -106,8 +109,6 @@ class HistoryPart:
 
     async def _run(self, database: HistoryDatabase) -> None:
         chronicle = await self._open(database)
-        if chronicle is None:
-            return
         async with asyncio.TaskGroup() as both:  # a disk that is slow keeps nobody from counting
             both.create_task(self._watch(chronicle), name="history watch")
             both.create_task(self._keep(database, chronicle), name="history keep")
@@ -135,17 +136,26 @@ class HistoryPart:
         if self._world is not None:
             chronicle.sample(self._world, self._entered, energy_j, self._now())
 
-    async def _open(self, database: HistoryDatabase) -> Chronicle | None:
-        try:
-            chronicle = self._chronicle = Chronicle(await database.open())
-        except HistoryUnreadable as error:
-            self._refused = str(error)
-            self._tell(Note("history", "", f"no history is kept: {error}", {"code": "unreadable"}))
-            return None
+    async def _open(self, database: HistoryDatabase) -> Chronicle:
+        """Open the file, as often as it takes; why it cannot be opened is told once, and that it can."""
+        while (kept := await self._try_to_open(database)) is None:
+            await self._sleep(REOPEN_EVERY_S)
+        if self._refused != NOT_YET:
+            self._tell(Note("history", "", "history is kept from now on", {"code": "again"}))
+        chronicle = self._chronicle = Chronicle(kept)
         self._tell_damage(database)
         if self._world is not None:  # what was published meanwhile
             chronicle.turned(Published(self._world, Turn(self._world), self._now(), 0.0))
         return chronicle
+
+    async def _try_to_open(self, database: HistoryDatabase) -> Kept | None:
+        try:
+            return await database.open()
+        except HistoryUnreadable as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                self._tell(Note("history", "", f"no history is kept: {error}", {"code": "unreadable"}))
+            return None
 
     async def _write(self, database: HistoryDatabase, chronicle: Chronicle) -> None:
         """Write what was gathered; where that fails it is lost, which is told once, and that it is over."""

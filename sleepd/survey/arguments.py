@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 _MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _SCRIPT = re.compile(r"vllm/entrypoints/(openai/)?api_server\.py$")
+_PORT = re.compile(r"[0-9]{1,5}")
 _PYTHON = re.compile(r"python[\d.]*")
 DEFAULT_PORT = 8000
 
@@ -48,8 +49,9 @@ class ServerArguments:
 
     @property
     def port(self) -> int:
+        """Where it listens; vLLM's default where none is given, or none that there can be."""
         port = self.value("--port")
-        return int(port) if port.isascii() and port.isdigit() else DEFAULT_PORT
+        return int(port) if _PORT.fullmatch(port) and 0 < int(port) <= 65535 else DEFAULT_PORT
 
 
 def read_command(command: Sequence[str]) -> ServerArguments | None:

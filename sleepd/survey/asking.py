@@ -12,18 +12,20 @@ from typing import Any
 
 import aiohttp
 
-from sleepd.adapters.connections import cause_of, is_refusal
+from sleepd.adapters.connections import cause_of, is_refusal, read_body
 from sleepd.adapters.credentials import GUARDED
+from sleepd.adapters.threads import in_thread
 from sleepd.adapters.vllm_answers import Refusal, incarnation_of, member, parse, read_sleeping
 from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
 from sleepd.adapters.vllm_metrics import read_page
+from sleepd.config.urls import UrlError, parse_url
 from sleepd.core.model import MissingReason
 from sleepd.core.seen import EngineFacts
 from sleepd.core.units import Seconds
 from sleepd.survey.processes import FoundProcess
 
 TIMEOUT_S: Seconds = 5.0
-BODY_LIMIT = 4 << 20
+VERSION_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ async def _ask(url: str, key: str, timeout_s: Seconds) -> Told:
     try:
         async with asyncio.timeout(timeout_s), aiohttp.ClientSession(base, connector=connector) as session:
             version = member(parse((await _get(session, "/version"))[1]), "version")
-            if not isinstance(version, str):
+            if not isinstance(version, str) or len(version) > VERSION_LIMIT:
                 return replace(told, silent="something answers there, but not as vLLM does (/version)")
             told = replace(told, facts=facts_of(version, None, None, None))
             return await _ask_more(session, told, version, key)
@@ -88,7 +90,7 @@ async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, ke
         info,
         await _get_json(session, "/openapi.json"),
     )
-    facts = replace(facts, checkpoint_bytes=await asyncio.to_thread(checkpoint_bytes, facts.model_path))
+    facts = replace(facts, checkpoint_bytes=await in_thread("checkpoint", lambda: checkpoint_bytes(facts.model_path)))
     told = replace(told, facts=facts, locked=bool(key) or status in (401, 403))
     try:
         return replace(told, dev_mode=True, is_sleeping=read_sleeping(*await _get(session, "/is_sleeping")))
@@ -101,7 +103,7 @@ async def _get(session: aiohttp.ClientSession, path: str, headers: dict[str, str
     async with session.get(
         path, headers=headers if path.startswith(GUARDED) else None, allow_redirects=False
     ) as answer:
-        return answer.status, await answer.content.read(BODY_LIMIT)
+        return answer.status, await read_body(answer)
 
 
 async def _get_json(session: aiohttp.ClientSession, path: str) -> Any:
@@ -110,5 +112,20 @@ async def _get_json(session: aiohttp.ClientSession, path: str) -> Any:
 
 
 async def ask_all(found: Sequence[FoundProcess], *, timeout_s: Seconds = TIMEOUT_S) -> tuple[Told, ...]:
-    """Ask every server, all at once; the same order."""
-    return tuple(await asyncio.gather(*(ask_server(one, timeout_s=timeout_s) for one in found)))
+    """Ask every server, all at once; the same order. One address is one server: the first that was asked there."""
+    taken: set[str] = set()
+    told = list(await asyncio.gather(*(ask_server(one, timeout_s=timeout_s) for one in found)))
+    for number, one in enumerate(told):
+        identity = _identity(one.url)
+        if identity and identity in taken:
+            told[number] = Told("", silent=f"{one.url} is the address of another server that runs here")
+        taken.add(identity)
+    return tuple(told)
+
+
+def _identity(url: str) -> str:
+    """The same for two addresses of one server."""
+    try:
+        return parse_url(url).identity
+    except UrlError:
+        return url

@@ -181,6 +181,8 @@ def _reach(one: Found) -> str:
         return " Run this as root, and let the daemon's user connect there."
     if one.process.in_container:
         return " In a container: publish its port on 127.0.0.1, or mount a folder for its socket (--uds)."
+    if not one.told.url:
+        return " Give it --uds PATH, or a --port of its own."
     return " It may still be loading; sleepctl status tells when it answers."
 
 

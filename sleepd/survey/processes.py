@@ -20,6 +20,7 @@ import psutil
 
 from sleepd.adapters.owners import Owners, look_around
 from sleepd.adapters.sock_diag import tcp_sockets
+from sleepd.config.urls import UrlError, parse_url
 from sleepd.survey.arguments import ServerArguments, read_command
 
 PROC = Path("/proc")
@@ -104,7 +105,19 @@ def survey_processes() -> Survey:
     first = {pid: said for pid, (parent, said) in commands.items() if commands.get(parent, (0, None))[1] != said}
     around = _Around(look_around(), published_ports(proxies), _exposed_ports()) if first else _Around()
     found = (_read(pid, arguments, around) for pid, arguments in sorted(first.items()))
-    return Survey(tuple(one for one in found if one is not None), seen, os.geteuid() == 0)
+    servers = tuple(one for one in found if one is not None)
+    return Survey(_without_others(servers, around.owners), seen, os.geteuid() == 0)
+
+
+def _without_others(servers: Sequence[FoundProcess], owners: Owners) -> tuple[FoundProcess, ...]:
+    """Each without the addresses at which another of them is seen to listen: a port that a server in a container has
+    there may be another server's here."""
+
+    def is_others(url: str, one: FoundProcess) -> bool:
+        listening = owners.of(url)
+        return listening.isdisjoint(one.pids) and any(not listening.isdisjoint(other.pids) for other in servers)
+
+    return tuple(replace(one, urls=tuple(u for u in one.urls if not is_others(u, one))) for one in servers)
 
 
 def _read(pid: int, arguments: ServerArguments, around: _Around) -> FoundProcess | None:
@@ -116,9 +129,19 @@ def _read(pid: int, arguments: ServerArguments, around: _Around) -> FoundProcess
     cgroup = _cgroup(pid)
     pids = frozenset(around.owners.descending({pid}))
     found = FoundProcess(pid, user, arguments, _environ(process), cgroup, pids=pids)
-    urls = dict.fromkeys([*_told(found, folder, around.published), *around.owners.listening(pids)])
+    told = (url for url in _told(found, folder, around.published) if _is_address(url))
+    urls = dict.fromkeys([*told, *around.owners.listening(pids)])
     exposed = {urlsplit(url).port or 0 for url in urls if not url.startswith("unix:")} & around.exposed
     return replace(found, urls=tuple(urls), exposed_ports=frozenset(exposed))
+
+
+def _is_address(url: str) -> bool:
+    """Whether there can be such an address: anybody may run a program of this name, with whatever arguments."""
+    try:
+        parse_url(url)
+    except UrlError:
+        return False
+    return True
 
 
 def _told(found: FoundProcess, folder: Path | None, published: Mapping[int, tuple[int, ...]]) -> Iterator[str]:

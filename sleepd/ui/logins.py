@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from sleepd.api.access import Access, Caller, Peer, Role
+from sleepd.api.access import Access, Caller, Peer, Role, current_groups
 from sleepd.api.daemon import UiToken
 from sleepd.api.fields import Text, read_fields
 from sleepd.api.handling import Next
@@ -28,7 +28,11 @@ PATH = f"{CONTROL}/v1"
 SESSION = f"{PATH}/session"
 SECURE = "__Secure-sleepd"
 _TOKEN = Text("token", None, "of sleepctl ui-token", most=200)
+AT_ONCE_LIMIT = 32
+"""Requests of one session that are under way; a browser itself sends six at once, however many of its tabs show the
+page."""
 HINT = "sleepctl ui-token on that host makes a new token"
+CLOSE_TABS = "close pages that nobody looks at"
 
 
 class Logins:
@@ -43,6 +47,13 @@ class Logins:
     async def restore(self) -> None:
         """Know again who was logged in when the last daemon ended."""
         self._sessions = Sessions(await asyncio.to_thread(read_sessions, self._path))
+        self.look_up_groups()
+
+    def look_up_groups(self) -> bool:
+        """Nobody has a group any more that the user database does not give its user. Returns whether that took a role
+        from anybody."""
+        lost = self._sessions.change_peers(lambda peer: Peer(peer.uid, peer.gids & current_groups(peer.uid)))
+        return any(self.access.role_of(was) != self.access.role_of(now) for was, now in lost.items())
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_get(SESSION, self._show)
@@ -59,12 +70,16 @@ class Logins:
         return self._caller(self._session_of(request))
 
     def watched(self, handler: Next) -> Next:
-        """Return the handler, which ends when the session that it serves does."""
+        """Return the handler, which ends when its session does, and serves each session AT_ONCE_LIMIT times at once."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             session, task = self._session_of(request), asyncio.current_task()
             assert task is not None
             tasks = self._open.setdefault(session.key, set())
+            if len(tasks) >= AT_ONCE_LIMIT:
+                detail = "too much is asked for in this session at once"
+                wanted, found = f"at most {AT_ONCE_LIMIT} requests under way", f"{len(tasks)}"
+                raise Problem("not_permitted", detail, wanted=wanted, found=found, hint=CLOSE_TABS, status=429)
             tasks.add(task)
             try:
                 async with asyncio.timeout(session.until_wall_s - time.time()):

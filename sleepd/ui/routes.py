@@ -10,6 +10,7 @@ _USED = {
     ("GET", "/v1/events"),
     ("GET", "/v1/holds"),
     ("GET", "/v1/history/timeline"),
+    ("GET", "/v1/history/report"),
     ("GET", "/v1/models/{name}/explain"),
     *(("POST", f"/v1/models/{{name}}/{verb}") for verb in ("wake", "sleep", "start", "stop", "reset", "pin", "unpin")),
 }

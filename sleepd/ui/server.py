@@ -66,9 +66,11 @@ class UiServer:
         await self._runner.setup()
 
     def take_settings(self, roles: Mapping[str, Iterable[str]], origins: Iterable[str], session_s: Seconds) -> None:
-        """Go by these from now on. Where roles changed streams end, and are judged anew when their pages ask again."""
+        """Go by these, and by the groups that users are in by now. Where somebody's role may have changed streams end,
+        and are judged anew when their pages ask again."""
         self.logins.origins, self.logins.session_s = frozenset(origins), session_s
-        if roles == self._roles:
+        lost = self.logins.look_up_groups()
+        if roles == self._roles and not lost:
             return
         self._roles, self.logins.access = roles, Access(roles)
         streams = self._app[STREAMS]

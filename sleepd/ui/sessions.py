@@ -6,8 +6,8 @@ an attacker's clock nothing: the hash of a guess is nowhere near that of the rig
 
 import hashlib
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from sleepd.api.access import Peer, Role
 from sleepd.core.units import Seconds, WallS
@@ -75,6 +75,14 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         self._sessions.pop(session.key, None)
+
+    def change_peers(self, changed: Callable[[Peer], Peer]) -> Mapping[Peer, Peer]:
+        """Whose token or session it was is what `changed` makes of them from now on. Returns both, by who they were."""
+        found = {each.peer for each in self._invitations.values()} | {each.peer for each in self._sessions.values()}
+        peers = {peer: changed(peer) for peer in found}
+        self._invitations = {key: replace(each, peer=peers[each.peer]) for key, each in self._invitations.items()}
+        self._sessions = {key: replace(each, peer=peers[each.peer]) for key, each in self._sessions.items()}
+        return peers
 
     def all(self, now_s: WallS) -> tuple[Session, ...]:
         """Return every session that is good."""

@@ -141,6 +141,28 @@ class UiToken(Shape):
     """addresses of the page, as far as the daemon knows"""
 
 
+class Finding(Shape):
+    """What one check of `sleepctl doctor` came to."""
+
+    check: str
+    """its stable id, of docs/doctor.md"""
+    verdict: Literal["ok", "warn", "fail"]
+    """`fail`: something that is wanted cannot work, or is not safe"""
+    about: str
+    """the model that was looked at; empty: the host or the daemon"""
+    found: str
+    """what is so"""
+    remedy: str
+    """what to do; empty where nothing is wrong"""
+
+
+class Examination(Shape):
+    """What the daemon sees of itself, its host and its models."""
+
+    findings: list[Finding]
+    """in the order of docs/doctor.md"""
+
+
 class Reloaded(Shape):
     """A reload that took effect."""
 

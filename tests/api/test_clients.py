@@ -86,6 +86,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "GET /v1/history/report": lambda client: client.report(["chat"]),
     "GET /v1/history/timeline": lambda client: client.timeline(["chat"], step_s=10),
     "POST /v1/ui/tokens": lambda client: client.ui_token(role="viewer", ttl_s=60),
+    "GET /v1/doctor": lambda client: client.doctor(),
     "POST /v1/reload": lambda client: client.reload(),
     "GET /healthz": lambda client: client.healthz(),
     "GET /readyz": lambda client: client.readyz(),

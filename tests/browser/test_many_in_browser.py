@@ -2,6 +2,7 @@
 
 import pytest
 
+from sleepd.wire import bodies
 from tests.browser.accessible import what_is_wrong
 from tests.browser.stages import HOSTILE, MODELS, Crowd
 from tests.browser.webdriver import Browser
@@ -44,6 +45,50 @@ def test_two_hundred_models_are_smooth(browser: Browser, crowd: Crowd, capsys: p
     assert browser.run("return document.querySelector('th[data-sort=vram]').ariaSort") == "ascending"
     assert what_is_wrong(browser) == []
     assert browser.complaints() == []
+
+
+def test_on_a_narrow_screen_a_model_is_a_card(browser: Browser, crowd: Crowd) -> None:
+    browser.chrome("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    try:
+        browser.go(crowd.address())
+        browser.until_text("#models tr", "model-000")
+        wide = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
+        assert browser.run(wide, "#models canvas") > 300, "a timeline has the width of the screen"
+        assert browser.run("return document.scrollingElement.scrollWidth") <= 390, "nothing is beside the screen"
+        assert what_is_wrong(browser) == []
+    finally:
+        browser.chrome("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_stream_that_is_refused_is_asked_for_no_more_often_than_the_rest(browser: Browser, crowd: Crowd) -> None:
+    browser.go(crowd.address())
+    browser.until_text("#link", "live")
+    browser.chrome("Network.enable")
+    browser.chrome("Network.setBlockedURLs", urls=["*/sleepd/v1/events*"])
+    try:
+        browser.run("location.reload()")
+        browser.until_text("#link", "live")
+        asked = browser.run_async(
+            "const count = () => performance.getEntriesByType('resource').filter(({name}) => name.endsWith('/status'));"
+            "const [done] = arguments, before = count().length;"
+            "setTimeout(() => done(count().length - before), 4500)"
+        )
+        assert asked <= 4, "every two seconds"
+    finally:
+        browser.chrome("Network.setBlockedURLs", urls=[])
+        browser.complaints()
+
+
+def test_a_daemon_of_another_version_brings_its_own_page(
+    browser: Browser, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.go(crowd.address())
+    browser.until_text("#version", "0.")
+    browser.run("window.isOfBefore = true")
+    monkeypatch.setattr(bodies, "__version__", "99.0")
+    browser.until_text("#version", "99.0")
+    browser.until_text("#link", "live")
+    assert browser.run("return window.isOfBefore ?? null") is None
 
 
 def test_nothing_that_is_told_is_markup(browser: Browser, crowd: Crowd) -> None:

@@ -78,7 +78,7 @@ def test_why_is_explained_and_everything_is_reached_by_keyboard(browser: Browser
     for wanted in ("host-ram-pressure", "idle: wanted idle 30s", "Verdict:", "Next:", "GPU 0", "50.5 GiB"):
         assert wanted in told
     browser.until_text("#detail .past", "asleep 1")
-    assert re.search("rule nap|operator|victim", browser.text("#detail .past")) is not None
+    assert re.search("rule nap|asked for by|makes room for", browser.text("#detail .past")) is not None
     assert what_is_wrong(browser) == []
     for _ in range(6):  # the focus stays within
         browser.press(TAB)
@@ -98,7 +98,7 @@ def test_hovering_tells_the_cause(browser: Browser, ground: Playground) -> None:
         for x in (0, -1):  # an event of the pointer comes only where it moves
             half = browser.run("return document.querySelector(arguments[0]).clientWidth / 2", f"{CHAT} canvas")
             browser.point(f"{CHAT} canvas", int(half) - 2 + x)
-        return "by " in browser.text("#tip") and "chat: " in browser.text("#tip")
+        return "asked for by" in browser.text("#tip") and "chat: " in browser.text("#tip")
 
     browser.until(told, "a cause under the pointer")
     browser.press(ESCAPE)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sleepd.cli.daemon import main
-from sleepd.survey.processes import Survey
+from sleepd.survey.arguments import ServerArguments
+from sleepd.survey.processes import FoundProcess, Survey
 
 SERVER = (sys.executable, "-m", "sleepd.cli.daemon", "fake-vllm", "--name", "org/Found-By-Init")
 
@@ -64,6 +65,29 @@ def test_a_folder_that_cannot_be_written_is_named(
     error = capsys.readouterr().err
     assert str(tmp_path / "file") in error
     assert "nothing was written" in error
+
+
+def test_a_link_to_nowhere_is_there_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "conf.d").mkdir()
+    link = tmp_path / "conf.d" / "models.toml"
+    link.symlink_to(tmp_path / "not-mounted-now")
+    assert main(["init", "--dir", str(tmp_path)]) == 1
+    assert "is there already and was left as it is" in capsys.readouterr().err
+    assert link.is_symlink()
+
+
+def test_what_servers_say_is_printed_harmless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ServerArguments(("evil\x1b]0;owned\x07\udcff",))
+    environ = {"CUDA_VISIBLE_DEVICES": '0,0,1,GPU-" ]\n[models.evil],99999999999,MIG-é'}
+    process = FoundProcess(7, "me\x1b[2J\udcff", words, environ, urls=(f"unix:{tmp_path}/nobody",))
+    monkeypatch.setattr("sleepd.cli.init.survey_processes", lambda: Survey((process,), 12, whole=True))
+    assert main(["init", "--dir", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "pid 7 of me [2J" in told
+    assert all(char.isprintable() or char == "\n" for char in told)
+    assert 'gpus = ["0", "1"]' in (tmp_path / "conf.d" / "models.toml").read_text()
 
 
 def test_where_nothing_runs_it_says_how_to_start_something(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.package.machine import Machine
 from tests.package.readme_start import start_blocks
@@ -26,6 +27,10 @@ def test_from_package_to_first_sleep_and_back(machine: Machine) -> None:
     assert not machine.is_sleeping("gemma-3")
     assert "asleep L1" in shown
     assert "rule nap" in shown
+    for name in ("qwen3-8b", "gemma-3"):
+        assert re.search(rf"^ok +server.managed +{name}: it is in the configuration$", shown, re.MULTILINE), shown
+        assert re.search(rf"^ok +unit.kill-mode +vllm@{name}.service: KillMode=control-group$", shown, re.MULTILINE)
+    assert re.search(r"^\d+ ok, \d+ warn, 0 fail$", shown, re.MULTILINE), shown
 
     assert json.loads(machine.say(ask))["choices"][0]["message"]["content"]
     assert not machine.is_sleeping("qwen3-8b")

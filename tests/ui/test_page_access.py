@@ -3,14 +3,17 @@
 import asyncio
 import json
 import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from sleepd.api.access import Role
+from sleepd.api.access import Peer, Role
 from sleepd.core.wishes import PinAsked, WakeAsked
+from sleepd.ui import logins
 from sleepd.ui.attempts import FAILURES_LIMIT
+from sleepd.ui.logins import AT_ONCE_LIMIT
 from sleepd.ui.routes import SHOWN
 from sleepd.ui.sessions import SESSIONS_LIMIT, TOKENS_LIMIT, Sessions
 from tests.ui.page_rig import ADMIN, OPERATOR, PROXY, ROLES, VIEWER, showing
@@ -91,6 +94,60 @@ async def test_roles_follow_a_reload(tmp_path: Path) -> None:
         rig.ui.take_settings({"viewer": ["*"]}, (), 60.0)
         assert (await browser.ask("POST", WAKE, {}))[0] == 403
         assert (await browser.ask("GET", SESSION))[1]["role"] == "viewer"
+
+
+async def test_who_left_a_group_loses_its_role_with_the_next_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles = {"operator": ["%44010"], "viewer": ["*"]}
+    member = Peer(44002, frozenset({44002, 44010}))
+    database = {44002: frozenset({44002, 44010})}
+    monkeypatch.setattr(logins, "current_groups", lambda uid: database.get(uid, frozenset()))
+    async with showing(tmp_path) as rig:
+        rig.ui.take_settings(roles, (PROXY,), 60.0)
+        browser, late = rig.browser(), rig.browser()
+        await browser.log_in(member, Role.ADMIN)
+        token = rig.ui.logins.invite(member, Role.OPERATOR, 300, ()).token
+        rig.ui.take_settings(roles, (PROXY,), 60.0)
+        assert (await browser.ask("POST", WAKE, {}))[0] == 200
+        database[44002] = frozenset({44002})
+        rig.ui.take_settings(roles, (PROXY,), 60.0)
+        assert (await browser.ask("POST", WAKE, {}))[0] == 403
+        assert (await late.ask("POST", SESSION, {"token": token}))[1]["role"] == "viewer"
+
+
+async def test_a_restart_looks_up_groups_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = {"operator": ["%44010"], "viewer": ["*"]}
+    async with showing(tmp_path) as rig:
+        rig.ui.take_settings(roles, (PROXY,), 60.0)
+        browser = rig.browser()
+        assert (await browser.log_in(Peer(44002, frozenset({44010})), Role.OPERATOR))[1]["role"] == "operator"
+        secret = browser.cookie.partition("=")[2]
+    monkeypatch.setattr(logins, "current_groups", lambda uid: frozenset())
+    async with showing(tmp_path) as rig:
+        rig.ui.take_settings(roles, (PROXY,), 60.0)
+        again = rig.browser()
+        again.cookie = f"sleepd-{rig.port}={secret}"
+        assert (await again.ask("GET", SESSION))[1]["role"] == "viewer"
+
+
+async def test_one_session_cannot_take_every_connection(tmp_path: Path) -> None:
+    async with showing(tmp_path) as rig, AsyncExitStack() as opened:
+        greedy, other = rig.browser(), rig.browser()
+        await greedy.log_in(VIEWER, Role.VIEWER)
+        await other.log_in(OPERATOR, Role.OPERATOR)
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector))
+        url = f"http://127.0.0.1:{rig.port}/sleepd/v1/events"
+        streams = [
+            await opened.enter_async_context(session.get(url, headers={"Cookie": greedy.cookie}))
+            for _ in range(AT_ONCE_LIMIT)
+        ]
+        assert {stream.status for stream in streams} == {200}
+        status, body = await greedy.ask("GET", STATUS)
+        assert (status, body["found"]) == (429, str(AT_ONCE_LIMIT))
+        assert (await other.ask("GET", STATUS))[0] == 200
+        assert (await other.ask("POST", SESSION, {"token": "guess"}))[0] == 401, "also logging in goes on"
 
 
 async def test_a_reload_that_leaves_roles_as_they_are_cuts_nobody_off(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sleepd.core.units import GIB
 from sleepd.core.victims import Offer
 from sleepd.core.wishes import HoldAsked, HoldEnded, ReservationAsked, ReservationEnded
 from sleepd.core.world import World
+from sleepd.doctor.findings import Finding, ok, warn
 from sleepd.history.found import Bucket, MinuteRow, Page, Report, Span, Totals, VramRow
 from sleepd.history.rows import Counts, Interval, Result, Spent, Transition, bucket_of
 from sleepd.history.timeline import GpuLine, Timeline
@@ -289,6 +290,9 @@ class FakeDaemon:
 
     def let_in(self, peer: Peer, role: Role, ttl_s: float) -> UiToken | None:
         return UiToken("a-token", role, WALL_S + ttl_s, ("http://127.0.0.1:9800/ui",)) if self.has_page else None
+
+    async def examine(self) -> tuple[Finding, ...]:
+        return (warn("model.unit", "it has no unit", "chat"), ok("daemon.mode", "enforce: rules act"))
 
     async def reload(self) -> ReloadOutcome:
         return self.outcome

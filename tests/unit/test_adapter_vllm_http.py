@@ -11,8 +11,9 @@ import pytest
 
 from sleepd.adapters import vllm_http
 from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.connections import BODY_LIMIT
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.vllm_http import BODY_LIMIT, VllmServer
+from sleepd.adapters.vllm_http import VllmServer
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core import calls
 from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer

@@ -308,6 +308,29 @@ def test_it_outlives_the_daemon_with_its_baseline(ttl_s, down_s, left_s):
     assert (reborn.unmanaged, reborn.managed, reborn.granted) == ({"GPU-0": 0}, (1,), True)
 
 
+@pytest.mark.parametrize("back", [True, False])
+def test_one_that_still_waited_for_its_stream_when_the_daemon_ended_does_not_last_for_ever(back):
+    waiting = play(with_free(40, record()), ask(gib=60)).world
+    made = begin(Settings({}), Saved(reservations=waiting.reservations), NOW).world
+    seen = play(made, reading({}, at=later(5.0)), now=later(5.0))
+    found = seen.world.reservations["r"]
+    assert (found.granted, found.stream, found.until_s) == (True, None, NOW.mono_s + 5.0 + GRACE_S)
+    if back:
+        again = play(seen.world, ask(waiter=9, gib=60), now=later(20.0)).world
+        assert (again.reservations["r"].stream, again.reservations["r"].until_s) == (9, None)
+    over = play(seen.world, Tick(), now=later(5.0 + GRACE_S))
+    assert not over.world.reservations
+
+
+def test_a_stream_that_ends_just_before_the_grant_leaves_nothing_behind():
+    waiting = play(with_free(40, record()), ask(waiter=4, gib=60)).world
+    slept = replace(waiting, tasks={}, models={"a": record(life=ASLEEP)})
+    turn = play(slept, ReservationDetached("r", 4), reading({1: 2}, at=later(2.0)), now=later(2.0))
+    assert not play(turn.world, CallerGone(4, ""), now=later(2.1)).world.reservations
+    other = play(slept, ReservationDetached("r", 3), now=later(2.0))
+    assert other.world.reservations, "a stream that another took over from"
+
+
 def test_a_model_in_use_is_waited_for_and_a_request_does_not_take_back_a_sleep_for_it():
     busy = play(with_free(40, record(in_flight=1)), ask(gib=60))
     assert busy.world.tasks == {}

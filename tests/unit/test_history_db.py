@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.history import BEGIN_S, CYCLES, DAY_S, HOUR_S, fill
+from sleepd.adapters import history_db as module
 from sleepd.adapters import history_queries as queries
 from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.history_queries import read_buckets, read_page, read_report
@@ -261,6 +262,31 @@ async def test_a_file_that_breaks_while_it_is_used_is_set_aside(tmp_path: Path) 
     await database.write(Batch(intervals=[Interval("a", "awake", 0, "loaded", 3.0)], wall_s=4.0))
     (page,) = await pages(database, Span(0.0, 100.0), 10)
     assert [i.since_wall_s for i in page.intervals] == [3.0]
+    await database.close()
+
+
+async def test_a_file_that_breaks_while_the_disk_is_full_begins_anew_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "history.db"
+    database = HistoryDatabase(path)
+    await database.open()
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(module, "migrate", fail)
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    with pytest.raises(HistoryUnreadable, match="malformed"):
+        await database.ask(lambda db: (_ for _ in ()).throw(damage))
+    one = Batch(minutes={(60, "m1"): Counts(requests=1)}, wall_s=61.0)
+    for _ in range(2):
+        with pytest.raises(HistoryUnreadable, match=r"history\.db: database or disk is full"):
+            await database.write(one)
+    monkeypatch.undo()
+    await database.write(one)
+    (page,) = await pages(database, Span(0.0, 100.0), 10)
+    assert [row.model for row in page.minutes] == ["m1"]
     await database.close()
 
 

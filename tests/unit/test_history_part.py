@@ -28,8 +28,11 @@ class Disk:
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.set_aside, self.damaged = "", False
+        self.refusals: list[str] = []
 
     async def open(self) -> Kept:
+        if self.refusals:
+            raise HistoryUnreadable(self.refusals.pop(0))
         return Kept()
 
     async def write(self, batch: Batch) -> None:
@@ -74,6 +77,19 @@ class Rig:
 def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(module, "SAMPLE_EVERY_S", 0.001)
     return Rig()
+
+
+async def test_a_file_that_cannot_be_opened_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REOPEN_EVERY_S", 0.001)
+    rig.disk.refusals = ["no room", "no room", "a newer version", "no room"]
+    rig.part.start()
+    await rig.until(lambda: rig.disk.writes > 1)
+    codes = [note.data["code"] for note in rig.told]
+    assert codes == ["unreadable", "unreadable", "unreadable", "again"]
+    assert "a newer version" in rig.told[1].text
+    assert await rig.part.page(Span(0.0, 1.0), 10, "") == Page()
+    await rig.part.stop()
+    assert [interval.model for batch in rig.disk.written for interval in batch.intervals]
 
 
 async def test_time_that_passes_while_the_disk_hangs_is_counted(rig: Rig) -> None:

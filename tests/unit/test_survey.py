@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sleepd.adapters.owners import Owners
 from sleepd.config.load import load_config, parse_layer
 from sleepd.core.seen import EngineFacts
 from sleepd.sim.fake_server import FakeVllm
@@ -19,9 +22,11 @@ from sleepd.sim.vllm_types import EngineSpec
 from sleepd.survey.arguments import ServerArguments, read_command
 from sleepd.survey.asking import Told, ask_all, ask_server
 from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
-from sleepd.survey.processes import FoundProcess, published_ports
+from sleepd.survey.processes import FoundProcess, Survey, published_ports, survey_processes
 
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}
+NOBODY = Owners()
+THIS = psutil.Process()
 
 
 def process(*words: str, **more: Any) -> FoundProcess:
@@ -83,6 +88,35 @@ def test_where_a_server_runs_is_read_from_its_cgroup() -> None:
     assert where("") == ("", False, False)
 
 
+def test_no_port_that_cannot_be_is_believed() -> None:
+    asked = ["99999", "0", "9" * 5000, "²", "-1", ""]
+    assert [ServerArguments(("--port", port)).port for port in asked] == [8000] * 6
+
+
+@pytest.mark.parametrize("words", ["--host [::1]", "--host http://x", "--host @/x", "--host a@b", "--uds \udcff"])
+def test_what_is_no_address_is_not_asked(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert survey_of({7: ["vllm", "serve", "m", *words.split()]}, monkeypatch).servers[0].urls == ()
+
+
+def test_an_address_of_another_server_is_not_asked_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = {7: ["vllm", "serve", "in-a-container"], 8: ["vllm", "serve", "here"], 9: ["vllm", "serve", "hidden"]}
+    owners = Owners(ports={8000: {8}})
+    here = "http://127.0.0.1:8000"
+    assert [one.urls for one in survey_of(commands, monkeypatch, owners).servers] == [(), (here,), ()]
+    # Who cannot see who listens has to ask; so has who sees a proxy that is none of the servers listen.
+    for unknown in (Owners(), Owners(ports={8000: {1}})):
+        assert [one.urls for one in survey_of(commands, monkeypatch, unknown).servers] == [(here,)] * 3
+
+
+def survey_of(commands: dict[int, list[str]], monkeypatch: pytest.MonkeyPatch, owners: Owners = NOBODY) -> Survey:
+    """What is found where these processes run, and these listen."""
+    rows = [SimpleNamespace(pid=pid, info={"ppid": 1, "cmdline": words}) for pid, words in commands.items()]
+    monkeypatch.setattr("sleepd.survey.processes.psutil.process_iter", lambda _: iter(rows))
+    monkeypatch.setattr("sleepd.survey.processes.psutil.Process", lambda _: THIS)
+    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda: owners)
+    return survey_processes()
+
+
 def test_what_docker_publishes_stands_in_the_arguments_of_its_proxies() -> None:
     proxy = (
         "/usr/bin/docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {} -container-ip 172.17.0.2 -container-port {}"
@@ -105,6 +139,46 @@ async def test_a_server_tells_its_release_its_models_and_whether_it_sleeps(tmp_p
     assert told.facts is not None
     assert (told.facts.version, told.facts.served_names, told.facts.sleep_mode) == ("0.28.0", ("tiny",), True)
     assert (told.dev_mode, told.is_sleeping, told.locked, told.silent) == (True, False, False, "")
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:
+    body = b'{"version": "0.32.0", "is_sleeping": true, "data": [{"id": "tiny"}]}'
+    rest = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body[:9]))
+        await writer.drain()
+        # The client has had the beginning when it has had turns enough to read it.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        rest.set()
+        writer.write(body[9:])
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+        told = await ask_server(process(urls=(f"unix:{tmp_path}/s",)))
+    assert rest.is_set()
+    assert told.facts is not None
+    assert (told.facts.version, told.facts.served_names, told.is_sleeping) == ("0.32.0", ("tiny",), True)
+
+
+async def test_one_address_is_one_server(tmp_path: Path) -> None:
+    # Two containers, each with its server at port 8000 of its own: this host has one such address.
+    async with served(tmp_path, name="tiny") as url:
+        one, other = process("a", urls=(url,)), process("b", urls=(url.replace("unix:/", "unix://"),))
+        told = await ask_all([one, other])
+    assert (told[0].url, told[1].url) == (url, "")
+    assert "is the address of another server" in told[1].silent
+    found = [Found(name, x, y, ("0",)) for name, x, y in zip("ab", (one, other), told, strict=True)]
+    assert "Give it --uds PATH" in " ".join(missing(found[1], frozenset()))
+    assert load(tmp_path, write_config(found, when="now")) == {"a"}
+
+
+async def test_a_release_without_end_is_no_release(tmp_path: Path) -> None:
+    async with served(tmp_path, version="0.32.0" + "9" * 1000) as url:
+        told = await ask_server(process(urls=(url,)))
+    assert "not as vLLM does" in told.silent
 
 
 async def test_a_key_is_shown_where_the_arguments_have_it_and_named_missing_anyway(tmp_path: Path) -> None:
@@ -206,6 +280,12 @@ _CGROUP = st.sampled_from(
 )
 
 
+def load(folder: Path, text: str) -> set[str]:
+    """The models that the configuration has."""
+    (folder / "sleepd.toml").write_text(text, encoding="utf-8")
+    return set(load_config(folder, environ={}).settings.models)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
@@ -233,5 +313,4 @@ def test_whatever_was_found_the_file_is_valid(tmp_path_factory: pytest.TempPathF
     parse_layer("models.toml", text)
     folder = tmp_path_factory.getbasetemp() / "survey"
     folder.mkdir(exist_ok=True)
-    (folder / "sleepd.toml").write_text(text, encoding="utf-8")
-    assert load_config(folder, environ={}).settings.models.keys() <= set(names)
+    assert load(folder, text) <= set(names)

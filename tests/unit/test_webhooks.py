@@ -227,6 +227,26 @@ async def test_over_the_wire_redirects_are_not_followed_and_a_silent_receiver_is
     await sender.close()
 
 
+async def test_what_a_receiver_answers_wrongly_is_told_without_the_key_in_its_address() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    receiver = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = receiver.sockets[0].getsockname()[1]
+    sender = WebhookSender()
+    try:
+        for url in (f"http://127.0.0.1:{port}/T0KEN?key=T0KEN", "http:///T0KEN"):
+            sent = await sender.send(url, b"x" * 24, "e-1", b"{}", 1000.0, 20.0)
+            assert sent.status is None
+            assert sent.detail
+            assert "T0KEN" not in sent.detail
+    finally:
+        receiver.close()
+        await sender.close()
+
+
 def load(folder: Path, text: str) -> Any:
     (folder / "sleepd.toml").write_text(text)
     return load_config(folder, shipped_dir=folder / "none", environ={})

@@ -181,6 +181,10 @@ class AsyncClient:
         """Return a token that lets a browser in at the page, once; `role` "": as you, but not admin."""
         return await self.send(asks.ui_token(role, ttl_s))
 
+    async def doctor(self) -> Reply[answers.Examination]:
+        """Return what the daemon finds wrong, and right, of itself, its host and its models."""
+        return await self.request("GET", "/v1/doctor")
+
     async def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
         return await self.request("POST", "/v1/reload", {})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import ASLEEP, State
+from sleepd.core.life import State
 from sleepd.core.model import Known
 from sleepd.core.reservation import Reservation
 from sleepd.core.task import TaskKind
@@ -42,25 +42,32 @@ def reservations_end(stage: Stage) -> None:
         end_s = kept.until_s if kept.granted else kept.deadline_s
         late = end_s is not None and now_s > end_s + ANSWERED_LATE_S
         assert not late, stage.say(f"reservation {kept.id} should have ended at {end_s}")
+        endless = kept.granted and end_s is None and kept.stream is None
+        assert not endless, stage.say(f"reservation {kept.id} has neither an end nor a stream")
 
 
 def models_leave_what_is_reserved(stage: Stage) -> None:
     """what models hold on a GPU and what is granted to jobs there fit into it together, from each grant to its end"""
-    world = stage.daemon.world
-    granted = [r for r in world.reservations.values() if r.granted]
-    for name, server in stage.servers.items():
-        if world.models[name].life.state in ASLEEP:
-            stage.account.came_up.discard(server.pid)
+    granted = [r for r in stage.daemon.world.reservations.values() if r.granted]
+    _forget_who_sleeps(stage)
     for gpu in stage.host.gpus:
         reserved = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
         if not reserved:
             continue
         # A model that somebody else moved or started, or whose server died under its call, may hold what it likes.
-        own = {name: server for name, server in stage.servers.items() if name not in stage.account.blamed}
-        pids = {server.pid for server in own.values()} - stage.account.came_up
-        held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids)
+        pids = {s.pid for name, s in stage.servers.items() if name not in stage.account.blamed}
+        held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids - stage.account.uninvited)
         fits = held + reserved <= gpu.total_bytes
         assert fits, stage.say(f"models hold {held} bytes of {gpu.uuid}, where {reserved} are granted to jobs")
+
+
+def _forget_who_sleeps(stage: Stage) -> None:
+    """Whoever sleeps has given back what it took unasked; it wakes by the daemon's leave alone."""
+    engines = {server.pid: server.engine for server in stage.servers.values()}
+    for pid in list(stage.account.uninvited):
+        engine = engines.get(pid)
+        if engine is None or engine.snapshot().sleeping_tags:
+            stage.account.uninvited.discard(pid)
 
 
 def grants_are_backed(stage: Stage) -> None:

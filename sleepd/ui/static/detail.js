@@ -5,7 +5,7 @@ import { ask, ofModel } from "./api.js";
 import { clock } from "./live.js";
 import { showProblem } from "./problems.js";
 import { styleOf, wordOf } from "./states.js";
-import { duration, make, moment, size } from "./words.js";
+import { because, duration, make, moment, size } from "./words.js";
 
 const dialog = document.getElementById("detail");
 const RUNS_LIMIT = 100;
@@ -133,10 +133,10 @@ export class Detail {
       const end = runs[index + 1]?.at ?? to;
       if (end <= from) break;
       if (runs[index].word === "") continue;
-      rows.push([moment(Math.max(runs[index].at, from), this.timeline.span.seconds), styleOf(runs[index].word).label, duration((end - Math.max(runs[index].at, from)) / 1000), runs[index].cause || "found so"]);
+      rows.push([moment(Math.max(runs[index].at, from), this.timeline.span.seconds), styleOf(runs[index].word).label, duration((end - Math.max(runs[index].at, from)) / 1000), because(runs[index].cause)]);
     }
     if (this.timeline.problem) return showProblem(this.timeline.problem);
-    return rows.length ? tellTable(["From", "State", "For", "By"], rows) : make("p", { class: "faint" }, "nothing is on record");
+    return rows.length ? tellTable(["From", "State", "For", "Why"], rows) : make("p", { class: "faint" }, "nothing is on record");
   }
 }
 

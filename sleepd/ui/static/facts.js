@@ -2,7 +2,7 @@
 
 import { held, whole } from "./table.js";
 import { rank, styleOf, wordOf } from "./states.js";
-import { make, say, size } from "./words.js";
+import { make, moment, say, size } from "./words.js";
 
 const list = document.getElementById("facts");
 const parts = new Map();
@@ -28,7 +28,8 @@ function givenBack(models) {
   }, 0);
 }
 
-export function showFacts(status) {
+/** `timeline`: what sleeping gave back over its span, as far as that was told. */
+export function showFacts(status, { saved, span }) {
   const counts = new Map();
   for (const model of status.models) counts.set(wordOf(model), (counts.get(wordOf(model)) ?? 0) + 1);
   const words = [...counts].sort(([one], [two]) => rank(one) - rank(two)).map(([word, many]) => `${many} ${styleOf(word).label}`);
@@ -36,7 +37,8 @@ export function showFacts(status) {
   const total = status.gpus.reduce((sum, gpu) => sum + gpu.total_bytes, 0);
   const free = status.gpus.reduce((sum, gpu) => sum + gpu.free_bytes, 0);
   fact("vram", status.gpus.length === 1 ? "GPU memory" : `Memory of ${status.gpus.length} GPUs`, `${size(free)} free`, `of ${size(total)}`);
-  fact("back", "Given back by sleeping", size(givenBack(status.models)), "now, against all awake");
+  const over = saved ? `${saved.gibHours.toFixed(1)} GiB-hours since ${moment(saved.sinceMs, Math.max(span.seconds, 3601))}` : "against all awake";
+  fact("back", "Given back by sleeping", `${size(givenBack(status.models))} now`, over);
   const { host } = status;
   const pressure = host.pressure_some_avg10 === null ? "" : `, pressure ${Math.round(100 * host.pressure_some_avg10)}%`;
   fact("host", "Host RAM", host.available_bytes === null ? "cannot be read" : `${size(host.available_bytes)} free`, `of ${size(host.total_bytes)}${pressure}`);

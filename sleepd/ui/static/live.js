@@ -127,10 +127,14 @@ export class Live {
       this.soon();
     };
     source.addEventListener("gap", () => this.tell.onGap());
+    let came = false;
+    source.onopen = () => {
+      came = true;
+    };
     source.onerror = () => {
       if (this.#source !== source) return;
       this.#close();
-      this.soon();
+      if (came) this.soon();  // else it is refused: the next status asks for it again, in its own time
     };
   }
 

@@ -31,12 +31,13 @@ const table = new Table(timeline, (name) => detail.open(status.models.find((mode
 
 const live = new Live({
   onStatus(found) {
+    if (status && status.version !== found.version) return location.reload();  // this page is of the daemon before
     status = found;
     takenAt = clock.now();
     say(document.getElementById("version"), found.version);
     if (began === Infinity) began = takenAt;
     timeline.follow(found);
-    showFacts(found);
+    showFacts(found, timeline);
     table.take(found);
     detail.take(found);
     refresh();
@@ -61,7 +62,10 @@ const live = new Live({
 
 async function refresh(force) {
   if (await timeline.refresh(force)) {
-    if (status) timeline.follow(status);
+    if (status) {
+      timeline.follow(status);
+      showFacts(status, timeline);
+    }
     table.draw();
     document.getElementById("app").classList.toggle("no-history", Boolean(timeline.problem));
     if (timeline.problem && timeline.problem.status !== 0) addProblem(timeline.problem, "Timeline");

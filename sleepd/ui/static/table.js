@@ -5,7 +5,7 @@ import { drawAxis, drawBytes, drawRuns } from "./draw.js";
 import { clock } from "./live.js";
 import { rank, styleOf, wordOf } from "./states.js";
 import { follow } from "./tip.js";
-import { duration, make, say, size, sizeOf } from "./words.js";
+import { because, duration, make, say, size, sizeOf } from "./words.js";
 
 const models = document.getElementById("models");
 const gpus = document.getElementById("gpus");
@@ -144,7 +144,9 @@ export class Table {
       say(row.chip, style.label);
     }
     say(row.pin, model.pinned ? "pinned" : model.holds.length ? `${model.holds.length} hold${model.holds.length > 1 ? "s" : ""}` : "");
-    say(row.reason, model.failure ? `${model.reason} (${model.failure.detail})` : model.reason);
+    const reason = model.failure ? `${model.reason} (${model.failure.detail})` : reasonOf(model);
+    say(row.reason, reason);
+    if (row.reason.title !== reason) row.reason.title = reason;
     const [holds, all] = [held(model), whole(model)];
     say(row.vram.text, holds === null && all === null ? "–" : holds === null ? `… of ${size(all)}` : sizeOf(holds, all));
     fill(row.vram, holds !== null && all ? holds / all : 0, style.shade);
@@ -164,8 +166,9 @@ export class Table {
     say(row.idle, model.queued ? `${told}, ${model.queued} waiting` : told);
     const next = model.next;
     const left = next ? next.in_s - passedS : 0;
-    say(row.next.what, next ? next.action : "–");
-    say(row.next.when, next ? `${left < 0.5 ? "now" : `in ${duration(left)}`} · ${next.rule}` : "");
+    const wakes = !next && model.state === "asleep" && model.eta_s !== null;
+    say(row.next.what, next ? next.action : wakes ? "when asked" : "–");
+    say(row.next.when, next ? `${left < 0.5 ? "now" : `in ${duration(left)}`} · ${next.rule}` : wakes ? `awake after ${duration(model.eta_s)}` : "");
   }
 
   #offer(row, act) {
@@ -241,9 +244,15 @@ export class Table {
     return {
       ms,
       title: `${name}: ${styleOf(run.word).label}`,
-      lines: [`${run.until ? "for" : "so far"} ${duration(lasted)}${run.at <= from ? " or longer" : ""}`, run.cause ? `by ${run.cause}` : "found so"],
+      lines: [`${run.until ? "for" : "so far"} ${duration(lasted)}${run.at <= from ? " or longer" : ""}`, because(run.cause)],
     };
   }
+}
+
+/** Why, without the state that stands beside it. */
+function reasonOf(model) {
+  const state = `${model.state.replaceAll("_", " ")}: `;
+  return model.reason.startsWith(state) ? model.reason.slice(state.length) : model.reason;
 }
 
 function makeBar() {

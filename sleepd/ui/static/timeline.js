@@ -14,6 +14,8 @@ export const SPANS = {
 export class Timeline {
   span = SPANS.hour;
   problem = null;
+  /** What sleeping gave back: GiB times hours, and since when; null before that was told. */
+  saved = null;
   #runs = new Map();
   #points = new Map();
   #causes = new Map();
@@ -29,11 +31,15 @@ export class Timeline {
     const asked = (this.#asked = new AbortController());
     const { seconds, stepS } = this.span;
     const until = clock.now();
-    const words = new URLSearchParams({ from: new Date(until - seconds * 1000).toISOString(), step_s: stepS });
+    const from = new URLSearchParams({ from: new Date(until - seconds * 1000).toISOString() });
     try {
-      const found = await ask("GET", `/history/timeline?${words}`, undefined, asked.signal);
+      const [found, report] = await Promise.all([
+        ask("GET", `/history/timeline?${from}&step_s=${stepS}`, undefined, asked.signal),
+        ask("GET", `/history/report?${from}`, undefined, asked.signal),
+      ]);
       if (this.#asked !== asked) return false;
       this.#take(found);
+      this.saved = { gibHours: report.total.given_back_gib_h, sinceMs: Date.parse(report.since) };
       this.problem = null;
     } catch (problem) {
       if (this.#asked !== asked) return false;

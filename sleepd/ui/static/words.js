@@ -47,6 +47,15 @@ export function moment(ms, spanS) {
   return spanS > 86400 ? DAYTIME.format(ms) : spanS > 3600 ? MINUTE.format(ms) : TIME.format(ms);
 }
 
+const CAUSES = { victim: (who) => `makes room for ${who}`, request: (who) => `a request (${who})`, operator: (who) => `asked for by ${who}` };
+
+/** Why a model is in a state, as the rest of the page words it; `cause` as the history has it: "rule nap", "victim chat". */
+export function because(cause) {
+  const [kind] = cause.split(" ", 1);
+  const who = cause.slice(kind.length + 1);
+  return who && Object.hasOwn(CAUSES, kind) ? CAUSES[kind](who) : cause || "found so";
+}
+
 /** Several children, of one element. Strings become text, never markup. */
 export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);

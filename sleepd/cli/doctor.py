@@ -1,0 +1,164 @@
+"""`sleepctl doctor`: what whoever calls it sees of the host, what the daemon sees, and what a sleep gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.nvml import NvmlGpus
+from sleepd.cli.codes import DONE, REFUSED
+from sleepd.cli.screen import Screen, clean, look_at
+from sleepd.cli.trial import try_sleep
+from sleepd.client import ApiProblem, Client, DaemonUnreachable
+from sleepd.core.model import Known, Reading
+from sleepd.core.seen import GpusSeen
+from sleepd.core.units import format_size
+from sleepd.doctor.engines import judge_engine
+from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
+from sleepd.doctor.servers import ServerSeen, judge_server
+from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
+from sleepd.survey.asking import Told, ask_all
+from sleepd.survey.first_config import name_servers
+from sleepd.survey.host import is_clock_synchronized, polkit_on
+from sleepd.survey.processes import FoundProcess, is_fenced, survey_processes
+from sleepd.survey.unit_settings import read_units
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+_COLOUR = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the daemon said; `models` None where it did not answer."""
+
+    findings: tuple[Finding, ...]
+    models: tuple[Any, ...] | None = None
+
+
+def run_doctor(client: Client, options: argparse.Namespace) -> int:
+    """Examine everything and tell it, a line for each check. 1 where anything failed."""
+    asked = ask_daemon(client)
+    findings = [*asked.findings, *asyncio.run(_look_around(asked.models))]
+    if name := vars(options)["try"]:
+        findings += try_sleep(client, name) if asked.models is not None else [_untried(name)]
+    told = list(by_check(findings))
+    if options.json:
+        bodies = [finding.body for finding in told]
+        print(json.dumps({"verdict": worst(told), "findings": bodies}, ensure_ascii=False))
+    else:
+        print("\n".join(tell_findings(told, look_at(sys.stdout))))
+    return REFUSED if worst(told) is Verdict.FAIL else DONE
+
+
+def ask_daemon(client: Client) -> Asked:
+    """Ask the daemon for its own examination and its models. A daemon that does not answer is a finding."""
+    try:
+        models = tuple(client.models().body["models"])
+        told = client.doctor().body["findings"]
+    except DaemonUnreachable as error:
+        return Asked((fail("daemon.answers", str(error)),))
+    except ApiProblem as problem:
+        return Asked((fail("daemon.answers", str(problem)),))
+    own = (Finding(one["check"], Verdict(one["verdict"]), one["found"], one["about"]) for one in told)
+    return Asked((ok("daemon.answers", f"at {client.socket_path}"), *own), models)
+
+
+def _untried(name: str) -> Finding:
+    return fail("try.sleep", "not tried: the daemon does not answer", name)
+
+
+async def _look_around(models: Sequence[Any] | None) -> list[Finding]:
+    """Everything that the caller sees without the daemon."""
+    processes = (await asyncio.to_thread(survey_processes)).servers
+    units = sorted({model["unit"] for model in models or () if model["unit"]} | {p.unit for p in processes if p.unit})
+    told, settings, gpus = await asyncio.gather(
+        ask_all(processes), read_units(units), NvmlGpus(SystemClock()).read(processes=False)
+    )
+    pairs = list(zip(processes, told, strict=True))
+    return [
+        *_judge_servers(pairs, models),
+        *_judge_units(settings),
+        _judge_nvml(gpus),
+        _judge_clock(is_clock_synchronized()),
+    ]
+
+
+def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[Any] | None) -> Iterator[Finding]:
+    for guess, (process, told) in zip(name_servers(pairs), pairs, strict=True):
+        model = next((model for model in models or () if is_same(model, process, told.url)), None)
+        name = model["name"] if model is not None else guess
+        yield from judge_server(
+            ServerSeen(
+                name=name,
+                url=told.url,
+                silent=told.silent,
+                dev_mode=told.dev_mode,
+                locked=told.locked,
+                exposed_port=next(iter(sorted(process.exposed_ports)), None),
+                environ=process.environ,
+                encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
+                facts=told.facts,
+                managed=None if models is None else model is not None,
+            )
+        )
+        if model is None and told.facts is not None:  # else the daemon judges it, which knows its configuration
+            yield from judge_engine(name, told.facts, fenced=is_fenced(told.url))
+
+
+def is_same(model: Any, process: FoundProcess, url: str) -> bool:
+    """Whether a model of the daemon's is this server: the same unit, socket, or port of this host."""
+    if model["unit"]:
+        return bool(model["unit"] == process.unit)
+    configured = model["url"]
+    known = (*process.urls, url)
+    if configured.startswith("unix:"):
+        sockets = (one.removeprefix("unix:") for one in known if one.startswith("unix:"))
+        return any(os.path.realpath(path) == os.path.realpath(configured.removeprefix("unix:")) for path in sockets)
+    ports = {urlsplit(one).port for one in known if one and not one.startswith("unix:")}
+    return urlsplit(configured).port in ports
+
+
+def _judge_units(settings: Sequence[UnitSettings]) -> Iterator[Finding]:
+    for one in settings:
+        yield from judge_unit(one)
+    polkit, rule = polkit_on()
+    yield from judge_rights(units=len(settings), polkit=polkit, rule=rule)
+
+
+def _judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
+    if isinstance(gpus, Known):
+        return ok("gpu.caller", ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value))
+    return warn("gpu.caller", gpus.detail or gpus.reason.value)
+
+
+def _judge_clock(synchronized: bool | None) -> Finding:
+    if synchronized is None:
+        return warn("host.clock", "the kernel does not say")
+    return ok("host.clock", "synchronized") if synchronized else warn("host.clock", "it is not synchronized")
+
+
+def tell_findings(findings: Sequence[Finding], screen: Screen) -> Iterator[str]:
+    """A line for each, what to do below those that are not ok, and how many of each at the end. A daemon that does not
+    answer stands first: without it half of the checks are missing."""
+    width = max((len(finding.check) for finding in findings), default=0)
+    for finding in findings:
+        about = f"{clean(finding.about)}: " if finding.about else ""
+        verdict = screen.paint(f"{finding.verdict.value:4}", _COLOUR[finding.verdict])
+        indent = 4 + 2 + width + 2
+        first, *rest = screen.wrap(f"{about}{clean(finding.found)}", indent)
+        yield f"{verdict}  {finding.check:{width}}  {first}"
+        yield from rest
+        if finding.remedy:
+            yield from (f"{' ' * indent}{line.strip()}" for line in screen.wrap(f"do: {finding.remedy}", indent))
+    count = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
+    yield ", ".join(f"{number} {verdict}" for verdict, number in count.items())

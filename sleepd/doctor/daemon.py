@@ -1,0 +1,99 @@
+"""The daemon and its host, as the daemon sees them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sleepd.core.host_room import backup_need
+from sleepd.core.life import LEVEL
+from sleepd.core.model import Known, Missing, MissingReason, Mode, Reading
+from sleepd.core.seen import GpusSeen, HostSeen
+from sleepd.core.units import GIB, MIB, Bytes, Seconds, format_size
+from sleepd.core.world import World
+from sleepd.doctor.findings import Finding, Verdict, fail, ok, warn
+
+LOW_DISK_BYTES: Bytes = GIB
+NO_DISK_BYTES: Bytes = 64 * MIB
+JUMPED_S: Seconds = 5.0
+HIGH_PRESSURE = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSeen:
+    """The folder of the state database; `wrong`: why it cannot be looked at, or written."""
+
+    folder: str
+    free_bytes: Bytes = 0
+    wrong: str = ""
+
+
+def judge_daemon(world: World, disk: DiskSeen, jumped_s: Seconds) -> Iterator[Finding]:
+    """`jumped_s`: by how much the wall clock went ahead of the monotonic one since the daemon began."""
+    observes = world.settings.mode is Mode.OBSERVE
+    yield ok("daemon.mode", "observe: rules only tell what they would do" if observes else "enforce: rules act")
+    yield _judge_disk(disk)
+    if abs(jumped_s) > JUMPED_S:
+        yield warn("daemon.clock", f"it jumped by {jumped_s:+.0f} s, or the host was suspended")
+    else:
+        yield ok("daemon.clock", "it did not jump")
+
+
+def _judge_disk(disk: DiskSeen) -> Finding:
+    if disk.wrong:
+        return fail("daemon.state", f"{disk.folder}: {disk.wrong}")
+    found = f"{format_size(disk.free_bytes)} free below {disk.folder}"
+    judged = fail if disk.free_bytes < NO_DISK_BYTES else warn if disk.free_bytes < LOW_DISK_BYTES else ok
+    return judged("daemon.state", found)
+
+
+def judge_gpus(gpus: Reading[GpusSeen], *, declared: bool) -> Iterator[Finding]:
+    """`gpus` was read with processes; `declared`: bytes are counted, not read, and there are none."""
+    if isinstance(gpus, Missing):
+        yield _missing("gpu.daemon", gpus)
+        return
+    free = ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value)
+    yield ok("gpu.daemon", f"declared; {free}" if declared else free or "none is listed")
+    if declared:
+        return
+    blind = [str(gpu.index) for gpu in gpus.value if gpu.used_by_pid is None]
+    if blind:
+        yield warn("gpu.processes", f"not on GPU {', '.join(blind)}")
+    else:
+        yield ok("gpu.processes", "on every GPU")
+
+
+def judge_host(world: World) -> Iterator[Finding]:
+    """RAM, what all backups would take of it, and pressure."""
+    host = world.host
+    if isinstance(host, Missing):
+        yield _missing("host.ram", host)
+        return
+    found = f"{format_size(host.value.available_bytes)} of {format_size(host.value.total_bytes)} available"
+    yield ok("host.ram", found)
+    limits = host.value.no_limits
+    yield warn("host.limits", limits) if limits else ok("host.limits", "they are seen")
+    yield from _judge_backups(world, host.value)
+    pressure = host.value.pressure_some_avg10
+    if pressure is None:
+        yield warn("host.pressure", "the kernel does not tell it: rules on host_pressure_above never hold")
+    else:
+        judged = warn if pressure > HIGH_PRESSURE else ok
+        yield judged("host.pressure", f"{pressure:.0%} of the last ten seconds")
+
+
+def _judge_backups(world: World, host: HostSeen) -> Iterator[Finding]:
+    """Sleepers have theirs, so what is left counts for those that are awake and whose backup is not pinned yet."""
+    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
+    awake = [record for record in world.models.values() if LEVEL[record.life.state] == 0]
+    needs = [need for need in (backup_need(record, gpus) for record in awake) if need is not None]
+    if not awake:
+        return
+    left = host.available_bytes - world.settings.host_reserve_bytes
+    unknown = len(awake) - len(needs)
+    aside = f"; of {unknown} more it is not known" if unknown else ""
+    found = f"{format_size(sum(needs))} more for what is awake, {format_size(max(0, left))} left{aside}"
+    yield (warn if sum(needs) > left else ok)("host.backups", found)
+
+
+def _missing(check: str, reading: Missing) -> Finding:
+    verdict = Verdict.WARN if reading.reason is MissingReason.NOT_YET else Verdict.FAIL
+    return Finding(check, verdict, f"{reading.reason.value}: {reading.detail}" if reading.detail else reading.reason)

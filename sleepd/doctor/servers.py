@@ -1,0 +1,85 @@
+"""vLLM servers as processes: how they were started, and who can reach them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sleepd.core.seen import EngineFacts
+from sleepd.doctor.findings import Finding, fail, ok, warn
+
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+TOGGLES_SINCE = (0, 20)
+"""vLLM switches expandable segments off around its pool from here on, but not by their newer name (#40812)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed_port`:
+    one on which other hosts may reach it; `managed` None where no daemon could be asked."""
+
+    name: str
+    url: str
+    silent: str = ""
+    dev_mode: bool | None = None
+    locked: bool = False
+    exposed_port: int | None = None
+    environ: Mapping[str, str] | None = None
+    encoder_stays: bool = False
+    facts: EngineFacts | None = None
+    managed: bool | None = None
+
+
+def judge_server(seen: ServerSeen) -> Iterator[Finding]:
+    """Everything that its process and its answers tell."""
+    about = seen.name
+    if seen.facts is None:
+        yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about)
+    else:
+        yield ok("server.answers", seen.url, about)
+    if seen.managed is not None:
+        found = "it is in the configuration" if seen.managed else f"{seen.url} is no model of sleepd's"
+        yield (ok if seen.managed else warn)("server.managed", found, about)
+    yield from _judge_reach(seen)
+    yield from _judge_memory(seen)
+
+
+def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
+    about = seen.name
+    dev_mode = seen.dev_mode
+    if dev_mode is None and seen.environ:
+        dev_mode = seen.environ.get("VLLM_SERVER_DEV_MODE") == "1"
+    if dev_mode is False:
+        yield fail("server.dev-mode", "it has no sleep endpoints", about)
+        return
+    if dev_mode is None:
+        yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about)
+    else:
+        yield ok("server.dev-mode", "it has sleep endpoints", about)
+    if seen.exposed_port is not None:
+        found = f"port {seen.exposed_port} listens for other hosts: who reaches it may put it to sleep, and worse"
+        yield fail("server.exposed", found, about)
+    else:
+        yield ok("server.exposed", "only this host reaches it", about)
+    if seen.locked and not seen.url.startswith("unix:"):
+        found = "its key guards /v1 alone: everybody on this host may call /sleep and /collective_rpc"
+        yield warn("server.key", found, about)
+
+
+def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
+    about = seen.name
+    if seen.encoder_stays:
+        yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
+    if seen.environ is None:
+        yield warn("server.allocator", "its environment cannot be read; run doctor as root", about)
+        return
+    asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in seen.environ.get(name, "").lower()]
+    if not asked:
+        yield ok("server.allocator", "expandable_segments is not asked for", about)
+        return
+    release = seen.facts.release if seen.facts else None
+    harmless = release is not None and release >= TOGGLES_SINCE and "PYTORCH_ALLOC_CONF" not in asked
+    found = f"{asked[0]} asks for expandable_segments"
+    yield (
+        warn("server.allocator", f"{found}; this release switches it off for what sleeps", about)
+        if harmless
+        else fail("server.allocator", f"{found}: sleeps free nothing (vLLM #11743)", about)
+    )

@@ -1,0 +1,55 @@
+"""Traps of vLLM releases that no call of sleepd's can avoid, as data. Numbers are those of docs/failure-modes.md."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sleepd.core.seen import EngineFacts, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """What goes wrong in releases from `since` on and before `until` (None: in all that were read), where `applies`."""
+
+    entry: str
+    since: Release
+    until: Release | None
+    what: str
+    source: str
+    applies: Callable[[EngineFacts], bool] = lambda facts: True
+
+
+TRAPS: tuple[Trap, ...] = (
+    Trap(
+        "F21",
+        (0, 14),
+        (0, 16),
+        "weights may stay in GPU memory through a sleep",
+        "vLLM #32714, fixed by #32947",
+    ),
+    Trap(
+        "F47",
+        (0,),
+        None,
+        "pipeline parallelism was seen to fail after some sleeps, with /health at 200",
+        "vLLM #45519",
+        lambda facts: facts.pipeline_parallel > 1,
+    ),
+    Trap(
+        "F48",
+        (0,),
+        (0, 33),
+        "data parallel ranks may fall out of step in a sleep",
+        "vLLM #24879, #51481, #52914",
+        lambda facts: facts.data_parallel > 1,
+    ),
+)
+
+
+def traps_of(facts: EngineFacts) -> Iterator[Trap]:
+    """Return the traps of this engine; none where its release is not known: `model.release` says that."""
+    release = facts.release
+    if release is None:
+        return
+    for trap in TRAPS:
+        if trap.since <= release and (trap.until is None or release < trap.until) and trap.applies(facts):
+            yield trap

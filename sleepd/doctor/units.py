@@ -1,0 +1,45 @@
+"""Units of servers: what systemd does when one dies or is stopped. Sources: systemd.service(5), systemd.kill(5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sleepd.doctor.findings import Finding, fail, ok, warn
+
+_LEAVES_ENGINE = frozenset({"process", "none"})
+_ALWAYS = frozenset({"always"})
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSettings:
+    """`missing`: why they cannot be read; the rest is empty then."""
+
+    unit: str
+    restart: str = ""
+    kill_mode: str = ""
+    missing: str = ""
+
+
+def judge_unit(settings: UnitSettings) -> Iterator[Finding]:
+    """Whether it comes back when it dies, and leaves nothing behind when it is stopped."""
+    about = settings.unit
+    if settings.missing:
+        yield warn("unit.restart", f"its settings cannot be read: {settings.missing}", about)
+        return
+    judged = ok if settings.restart in _ALWAYS else warn
+    yield judged("unit.restart", f"Restart={settings.restart}", about)
+    found = f"KillMode={settings.kill_mode}"
+    yield (fail if settings.kill_mode in _LEAVES_ENGINE else ok)("unit.kill-mode", found, about)
+
+
+def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Finding]:
+    """Whether the daemon, where it is not root, may start and stop what it was given. `rule` None: you may not see."""
+    if not units:
+        return
+    if not polkit:
+        yield warn("unit.rights", "polkit is not installed")
+    elif rule is None:
+        yield warn("unit.rights", "you may not see polkit's rules; run doctor as root")
+    elif not rule:
+        yield warn("unit.rights", "there is no rule of sleepd's for polkit")
+    else:
+        yield ok("unit.rights", "polkit and sleepd's rule for vllm@*.service are there")

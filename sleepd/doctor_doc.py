@@ -1,0 +1,33 @@
+"""The table of docs/doctor.md, written from the table of checks: `python -m sleepd.doctor_doc docs/doctor.md`."""
+
+import sys
+from pathlib import Path
+
+from sleepd.doctor.checks import CHECKS
+from sleepd.doctor.traps import TRAPS, Trap
+from sleepd.made_tables import make_table, with_tables
+
+
+def doctor_page(page: str) -> str:
+    """Return the page with its tables written anew. Raises KeyError for a mark nobody knows."""
+    return with_tables(page, {"checks": _checks, "traps": _traps})
+
+
+def _checks() -> str:
+    rows = [f"| `{name}` | {check.eyes} | {check.asks} | {check.remedy} |" for name, check in CHECKS.items()]
+    return make_table("check | eyes | asks | where not", rows)
+
+
+def _traps() -> str:
+    rows = [f"| {trap.entry} | {_releases(trap)} | {trap.what} | {trap.source} |" for trap in TRAPS]
+    return make_table("entry | releases | what | source", rows)
+
+
+def _releases(trap: Trap) -> str:
+    since = ".".join(map(str, trap.since)) if trap.since != (0,) else "all"
+    return since if trap.until is None else f"{since} and before {'.'.join(map(str, trap.until))}"
+
+
+if __name__ == "__main__":
+    _page = Path(sys.argv[1])
+    _page.write_text(doctor_page(_page.read_text(encoding="utf-8")), encoding="utf-8")

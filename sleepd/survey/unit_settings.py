@@ -1,0 +1,36 @@
+"""What systemd is told to do with a unit. Reading needs no permission. Source: org.freedesktop.systemd1(5)."""
+
+import asyncio
+from collections.abc import Sequence
+
+from sleepd.adapters.systemd_bus import SYSTEMD, BusError, BusGone, SystemdBus
+from sleepd.core.units import Seconds
+from sleepd.doctor.units import UnitSettings
+
+READ_S: Seconds = 5.0
+
+
+async def read_units(units: Sequence[str], *, address: str | None = None) -> tuple[UnitSettings, ...]:
+    """Return the settings of each. Waits `READ_S` for all, at most."""
+    if not units:
+        return ()
+    bus = SystemdBus(address)
+    try:
+        async with asyncio.timeout(READ_S):
+            return tuple([await _read(bus, unit) for unit in units])
+    except TimeoutError:
+        return tuple(UnitSettings(unit, missing=f"systemd did not answer within {READ_S:g} s") for unit in units)
+    finally:
+        bus.close()
+
+
+async def _read(bus: SystemdBus, unit: str) -> UnitSettings:
+    try:
+        rows = (await bus.call("ListUnitsByNames", "as", [[unit]]))[0]
+        if not rows or rows[0][2] != "loaded":
+            return UnitSettings(unit, missing="there is no such unit" if not rows else f"it is {rows[0][2]}")
+        path = rows[0][6]
+        restart = str(await bus.get(path, f"{SYSTEMD}.Service", "Restart"))
+        return UnitSettings(unit, restart, str(await bus.get(path, f"{SYSTEMD}.Service", "KillMode")))
+    except (BusGone, BusError) as error:
+        return UnitSettings(unit, missing=str(error))

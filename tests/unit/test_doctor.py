@@ -1,0 +1,265 @@
+"""The doctor's judgements: each check with facts that pass it and facts that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_worlds import FACTS, NOW, gpus, host, record, seen
+
+from sleepd.cli.doctor import is_same, tell_findings
+from sleepd.cli.screen import Screen
+from sleepd.core.life import Life, State, Weights
+from sleepd.core.model import Failure, Known, Missing, MissingReason, Mode, Settings
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, UnitMemory
+from sleepd.core.units import GIB, MIB
+from sleepd.core.world import World
+from sleepd.doctor.daemon import DiskSeen, judge_daemon, judge_gpus, judge_host
+from sleepd.doctor.engines import judge_engine
+from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
+from sleepd.doctor.models import judge_models
+from sleepd.doctor.servers import ServerSeen, judge_server
+from sleepd.doctor.trial import judge_trial
+from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
+from sleepd.survey.arguments import ServerArguments
+from sleepd.survey.host import POLKIT, RULE, polkit_on
+from sleepd.survey.processes import FoundProcess
+
+GOOD = ServerSeen("a", "unix:/run/vllm/a.sock", dev_mode=True, environ={}, facts=FACTS, managed=True)
+DISK = DiskSeen("/var/lib/sleepd", 100 * GIB)
+
+
+def verdicts(findings: Iterable[Finding]) -> dict[str, str]:
+    """The gravest verdict of each check."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.check, []).append(finding)
+    return {check: worst(of_it).value for check, of_it in found.items()}
+
+
+def unmarred(findings: Iterable[Finding]) -> dict[str, str]:
+    """What is not ok."""
+    return {check: verdict for check, verdict in verdicts(findings).items() if verdict != "ok"}
+
+
+def world(*models: ModelRecord, available: int = 90 * GIB, **more: Any) -> World:
+    settings = Settings({model.spec.name: model.spec for model in models}, mode=more.pop("mode", Mode.ENFORCE))
+    known = {model.spec.name: model for model in models}
+    return World(settings, known, gpus=gpus(40 * GIB), host=more.pop("host", host(available)), **more)
+
+
+def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
+    found = verdicts(judge_server(GOOD))
+    assert set(found.values()) == {"ok"}
+    assert {"server.answers", "server.dev-mode", "server.exposed", "server.allocator", "server.managed"} == found.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"facts": None, "silent": "nobody listens there"}, {"server.answers": "warn"}),
+        ({"dev_mode": False}, {"server.dev-mode": "fail"}),
+        ({"dev_mode": None, "environ": {"HOME": "/"}}, {"server.dev-mode": "fail"}),
+        ({"dev_mode": None}, {"server.dev-mode": "warn"}),
+        ({"exposed_port": 8000}, {"server.exposed": "fail"}),
+        # Without sleep endpoints an open port is vLLM's ordinary API.
+        ({"exposed_port": 8000, "dev_mode": False}, {"server.dev-mode": "fail"}),
+        ({"locked": True, "url": "http://127.0.0.1:8000"}, {"server.key": "warn"}),
+        ({"locked": True}, {}),
+        ({"managed": False}, {"server.managed": "warn"}),
+        ({"managed": None}, {}),
+        ({"encoder_stays": True}, {"server.encoder": "warn"}),
+        ({"environ": None}, {"server.allocator": "warn"}),
+        ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}}, {"server.allocator": "warn"}),
+        ({"environ": {"PYTORCH_ALLOC_CONF": "a:1,expandable_segments:True"}}, {"server.allocator": "fail"}),
+        ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}}, {}),
+    ],
+)
+def test_what_is_wrong_with_a_server(change: dict[str, Any], expected: dict[str, str]) -> None:
+    assert unmarred(judge_server(replace(GOOD, **change))) == expected
+
+
+def test_before_0_20_nothing_switches_expandable_segments_off() -> None:
+    old = replace(FACTS, version="0.19.0", release=(0, 19))
+    environ = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    assert unmarred(judge_server(replace(GOOD, facts=old, environ=environ))) == {"server.allocator": "fail"}
+
+
+def facts(release: tuple[int, ...] | None, **more: Any) -> EngineFacts:
+    return replace(FACTS, version=".".join(map(str, release or ("fork",))), release=release, **more)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fenced", "expected"),
+    [
+        (FACTS, False, {}),
+        (facts((0, 32), sleep_mode=False), False, {"model.sleep-mode": "fail"}),
+        (facts((0, 32), sleep_mode=None), False, {"model.sleep-mode": "warn"}),
+        (facts((0, 15)), False, {"model.sleep-mode": "fail", "model.trap": "warn"}),
+        (facts((0, 15)), True, {"model.trap": "warn"}),
+        (facts((0, 32), pipeline_parallel=2), False, {"model.trap": "warn"}),
+        (facts((0, 32), kv_connector="NixlConnector"), False, {"model.sleep-mode": "fail"}),
+        (facts(None), True, {"model.release": "warn"}),
+        (facts((0, 99)), True, {"model.release": "warn"}),
+    ],
+)
+def test_releases_and_their_traps(engine: EngineFacts, fenced: bool, expected: dict[str, str]) -> None:
+    assert unmarred(judge_engine("a", engine, fenced=fenced)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (UnitSettings("v.service", "always", "control-group"), {}),
+        (UnitSettings("v.service", "always", "mixed"), {}),
+        (UnitSettings("v.service", "no", "control-group"), {"unit.restart": "warn"}),
+        (UnitSettings("v.service", "on-failure", "process"), {"unit.restart": "warn", "unit.kill-mode": "fail"}),
+        (UnitSettings("v.service", missing="no system bus"), {"unit.restart": "warn"}),
+    ],
+)
+def test_units(settings: UnitSettings, expected: dict[str, str]) -> None:
+    assert unmarred(judge_unit(settings)) == expected
+
+
+def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert polkit_on(tmp_path) == (False, False)
+    for file in (POLKIT, RULE):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    assert polkit_on(tmp_path) == (True, True)
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", lambda path: refuse(path) if path == tmp_path / RULE else True)
+    assert polkit_on(tmp_path) == (True, None)
+    assert unmarred(judge_rights(units=1, polkit=True, rule=True)) == {}
+    assert unmarred(judge_rights(units=1, polkit=False, rule=True)) == {"unit.rights": "warn"}
+    assert unmarred(judge_rights(units=1, polkit=True, rule=False)) == {"unit.rights": "warn"}
+    assert unmarred(judge_rights(units=1, polkit=True, rule=None)) == {"unit.rights": "warn"}
+    assert not list(judge_rights(units=0, polkit=False, rule=False))
+
+
+@pytest.mark.parametrize(
+    ("model", "strangers", "expected"),
+    [
+        (record(spec={"unit": "v.service"}), 0, {}),
+        (record(), 0, {"model.unit": "warn"}),
+        (record(spec={"unit": "v.service"}), 2, {"model.stranger": "warn"}),
+        (record(spec={"unit": "v.service"}, hold_down_until_s=NOW.mono_s + 60), 0, {"model.stranger": "warn"}),
+        (
+            record(spec={"unit": "v.service"}, seen=Missing(MissingReason.REFUSED)),
+            0,
+            {"model.looks": "fail"},
+        ),
+        (record(spec={"unit": "v.service"}, seen=Missing(MissingReason.NOT_YET)), 0, {"model.looks": "warn"}),
+        (
+            record(life=Life(State.FAILED, Weights.DOUBTFUL), failure=Failure("x", "it broke"), spec={"unit": "v"}),
+            0,
+            {"model.failed": "fail"},
+        ),
+        (record(life=Life(State.LOST, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "fail"}),
+        (record(spec={"unit": "v.service", "allow_exposed": True}), 0, {"model.exposed": "warn"}),
+        (record(spec={"unit": "v.service"}, frees_nothing=True), 0, {"model.frees": "fail"}),
+        (record(spec={"unit": "v.service"}, restart_wanted="it keeps more each time"), 0, {"model.grows": "warn"}),
+        (
+            record(spec={"unit": "v.service", "max_level": 2}, facts=replace(FACTS, speculative=True)),
+            0,
+            {"model.level2": "warn"},
+        ),
+    ],
+)
+def test_models_as_the_daemon_knows_them(model: ModelRecord, strangers: int, expected: dict[str, str]) -> None:
+    assert unmarred(judge_models(world(model), NOW.mono_s, {"a": strangers})) == expected
+
+
+def test_a_backup_that_does_not_fit_is_told_by_what_bounds_it() -> None:
+    model = record(spec={"unit": "v.service"})
+    assert unmarred(judge_models(world(model, available=12 * GIB), NOW.mono_s, {})) == {"model.backup": "warn"}
+    limit = UnitMemory(10 * GIB, GIB, limit_bytes=11 * GIB, limit_used_bytes=10 * GIB, limited_by="memory.max of v")
+    tight = replace(model, seen=seen(unit_memory=limit))
+    (found,) = (f for f in judge_models(world(tight), NOW.mono_s, {}) if f.check == "model.backup")
+    assert found.verdict is Verdict.WARN
+    assert "memory.max of v" in found.found
+    assert "MemoryMax=" in found.remedy
+
+
+def test_all_backups_together_and_pressure() -> None:
+    two = (record("a"), record("b"))
+    assert unmarred(judge_host(world(*two))) == {"host.pressure": "warn"}, "PSI is not told in these worlds"
+    assert unmarred(judge_host(world(*two, available=40 * GIB)))["host.backups"] == "warn"
+    calm = Known(HostSeen(100 * GIB, 90 * GIB, 0.01), NOW.mono_s, NOW.mono_s)
+    assert unmarred(judge_host(world(*two, host=calm))) == {}
+    hard = Known(HostSeen(100 * GIB, 90 * GIB, 0.4), NOW.mono_s, NOW.mono_s)
+    assert unmarred(judge_host(world(*two, host=hard))) == {"host.pressure": "warn"}
+    blind = Known(HostSeen(100 * GIB, 90 * GIB, 0.01, "cgroup v1"), NOW.mono_s, NOW.mono_s)
+    assert unmarred(judge_host(world(*two, host=blind))) == {"host.limits": "warn"}
+    assert unmarred(judge_host(world(host=Missing(MissingReason.UNREADABLE)))) == {"host.ram": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("disk", "jumped_s", "expected"),
+    [
+        (DISK, 0.0, {}),
+        (DISK, -3600.0, {"daemon.clock": "warn"}),
+        (replace(DISK, free_bytes=GIB // 2), 0.0, {"daemon.state": "warn"}),
+        (replace(DISK, free_bytes=MIB), 0.0, {"daemon.state": "fail"}),
+        (replace(DISK, wrong="it cannot be written"), 0.0, {"daemon.state": "fail"}),
+    ],
+)
+def test_the_daemon_s_disk_and_clock(disk: DiskSeen, jumped_s: float, expected: dict[str, str]) -> None:
+    assert unmarred(judge_daemon(world(), disk, jumped_s)) == expected
+
+
+def test_gpus_as_the_daemon_reads_them() -> None:
+    listed = Known((GpuSeen("GPU-0", 0, 80 * GIB, GIB, {7: GIB}),), 0.0, 0.0)
+    assert verdicts(judge_gpus(listed, declared=False)) == {"gpu.daemon": "ok", "gpu.processes": "ok"}
+    assert unmarred(judge_gpus(gpus(GIB), declared=False)) == {"gpu.processes": "warn"}
+    assert verdicts(judge_gpus(gpus(GIB), declared=True)) == {"gpu.daemon": "ok"}
+    assert unmarred(judge_gpus(Missing(MissingReason.UNREADABLE, "no driver"), declared=False)) == {
+        "gpu.daemon": "fail"
+    }
+    assert unmarred(judge_gpus(Missing(MissingReason.NOT_YET), declared=False)) == {"gpu.daemon": "warn"}
+
+
+@pytest.mark.parametrize(
+    ("after_bytes", "held_bytes", "expected"),
+    [
+        (40 * GIB, 30 * GIB, "ok"),
+        (40 * GIB, None, "ok"),
+        (20 * GIB, 30 * GIB, "warn"),
+        (10 * GIB, None, "fail"),
+        (9 * GIB, 30 * GIB, "fail"),
+    ],
+)
+def test_what_a_tried_sleep_gave_back(after_bytes: int, held_bytes: int | None, expected: str) -> None:
+    found = judge_trial("a", before_bytes=10 * GIB, after_bytes=after_bytes, held_bytes=held_bytes)
+    assert found.verdict == expected
+
+
+def test_a_model_is_told_from_a_process_by_unit_socket_or_port() -> None:
+    found = FoundProcess(7, "vllm", ServerArguments(()), {}, "system.slice/v.service", urls=("http://127.0.0.1:8001",))
+    assert is_same({"unit": "v.service", "url": "unix:/x"}, found, "")
+    assert not is_same({"unit": "w.service", "url": "http://127.0.0.1:8001"}, found, "")
+    assert is_same({"unit": None, "url": "http://localhost:8001"}, found, "")
+    assert not is_same({"unit": None, "url": "http://localhost:8002"}, found, "")
+    assert is_same({"unit": None, "url": "unix:/tmp/../tmp/s"}, found, "unix:/tmp/s")
+
+
+def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:
+    found = [ok("model.failed", "awake", "a"), warn("host.clock", "not so"), fail("daemon.answers", "nobody")]
+    lines = list(tell_findings(list(by_check(found)), Screen(None, colour=False, unicode=False)))
+    assert lines[0] == "fail  daemon.answers  nobody"
+    assert lines[1].strip().startswith("do: systemctl status sleepd")
+    assert [line.split()[1] for line in lines if line[:4].strip() in ("ok", "warn", "fail")] == [
+        "daemon.answers",
+        "host.clock",
+        "model.failed",
+    ]
+    assert lines[-1] == "1 ok, 1 warn, 1 fail"
+    assert worst(found) is Verdict.FAIL
+    assert worst([]) is Verdict.OK
