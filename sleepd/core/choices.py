@@ -4,7 +4,6 @@ from sleepd.core.budget import cooling_s
 from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.handover import await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
@@ -17,8 +16,9 @@ from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is
 from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import put_back, retry, was_ignored
 from sleepd.core.restarts import is_unit_unread, may_come_back, owe_restart
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wished_s
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked
 from sleepd.core.saying import note_act
+from sleepd.core.sharing import barred_from_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
@@ -161,7 +161,7 @@ def begin_wakes(draft: Draft) -> None:
                 carry_on(draft, task)
         elif isinstance(room, WaitFor):
             wait_for(draft, name, room)
-            if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
+            if barred_from_s(record) <= draft.mono_s:
                 barred = dict.fromkeys(room.claims, name) | barred
         else:
             refuse_wakers(draft, name, room)

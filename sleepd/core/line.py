@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 from sleepd.core.budget import cooling_s
 from sleepd.core.draft import Draft
-from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.life import State
 from sleepd.core.record import ModelRecord, is_start_wanted
 from sleepd.core.restarts import unit_refusal
-from sleepd.core.room import NOBODYS, Go, MakeRoom, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
-from sleepd.core.sharing import lowest_priority, turn_due_s
+from sleepd.core.room import NOBODYS, Go, MakeRoom, WaitFor, room_for, wakes_asked, wakes_waiting
+from sleepd.core.sharing import barred_from_s, lowest_priority, turn_due_s
 
 
 def in_line(draft: Draft) -> list[ModelRecord]:
@@ -27,7 +26,7 @@ def kept_for_start(draft: Draft, record: ModelRecord) -> Mapping[str, str]:
     (core/starts.py), or has waited for long."""
     name = record.spec.name
     room = room_for(draft, name, task_id=None, force=False)
-    waited = wished_s(record) + BARRED_AFTER_S <= draft.mono_s
+    waited = barred_from_s(record) <= draft.mono_s
     if isinstance(room, Go | MakeRoom) or (isinstance(room, WaitFor) and waited):
         return dict.fromkeys(room.claims, name)
     return NOBODYS

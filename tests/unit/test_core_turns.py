@@ -4,6 +4,7 @@ import pytest
 from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied, GpusLooked, ModelLooked, Tick
 from sleepd.core.explain import explain, next_action, reason
@@ -109,8 +110,18 @@ def test_a_pause_between_requests_is_no_end_of_use():
     assert turn(made, 4.0).world.tasks["chat"].kind is TaskKind.SLEEP
 
 
-def test_a_model_that_woke_and_was_not_used_is_in_no_pause():
-    assert lull_ends_s(record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s)) == 0.0
+def test_a_model_that_woke_is_left_to_whoever_waited_for_that():
+    woke = record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s, spec={"min_awake_s": 0.0})
+    made = turn(world(waiting(), woke, free=TIGHT)).world
+    assert made.tasks == {}, "those who waited are not let in before the turn has ended"
+    assert made.models["qwen"].awaited.at_s == NOW.mono_s + 1.0
+    assert next_deadline(made, NOW) == NOW.mono_s + 1.0
+    assert turn(made, 1.0).world.tasks["chat"].kind is TaskKind.SLEEP
+
+
+def test_a_model_that_woke_long_ago_and_was_not_used_is_in_no_pause():
+    woke_s = NOW.mono_s - 10.0
+    assert lull_ends_s(record("chat", last_active_s=woke_s, awake_since_s=woke_s)) < NOW.mono_s
 
 
 def test_rules_and_debts_of_ours_end_nobodys_turn():
@@ -188,6 +199,15 @@ def room_of(made, name: str = "qwen"):
     found = room_for(Draft(made, NOW), name, task_id=None, force=False)
     assert isinstance(found, WaitFor), found
     return found
+
+
+@pytest.mark.parametrize(("max_wait_s", "age_s", "begun"), [(120.0, 4.0, ["late"]), (120.0, 5.0, []), (2.0, 2.0, [])])
+def test_who_waited_for_its_max_wait_is_overtaken_by_nobody(max_wait_s, age_s, begun):
+    """The first in line needs more than there is; whoever comes after it would fit."""
+    small = replace(record("x").footprint, freed={"GPU-0": (10 * GIB,)})
+    first = waiting("first", age_s, spec={"max_wait_s": max_wait_s, "priority": 3})
+    made = turn(world(first, waiting("late", 0.0, footprint=small), used(), free=TIGHT)).world
+    assert list(made.tasks) == begun
 
 
 # --- a turn given up ---------------------------------------------------------------------------------------------
