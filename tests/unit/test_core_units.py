@@ -580,7 +580,7 @@ def test_a_start_leaves_alone_what_somebody_started_since_it_was_last_seen():
 
 
 def test_a_start_that_nobody_waits_for_any_more_ends_no_turn_of_a_model_in_use():
-    """Whoever asked for it left, and the wish stays: nobody's patience says when the turn is over, so it is waited out."""
+    """Whoever asked for it left, and the wish stays: nobody's patience says when the turn is over."""
     used = record("b", AWAKE, in_flight=1, last_active_s=NOW.mono_s, placed_on=("GPU-0",))
     wanted = stopped(start_wanted=Cause(CauseKind.OPERATOR, "alice"), footprint=Footprint(awake={"GPU-0": 30 * GIB}))
     full = world(wanted, used, free=20 * GIB)
