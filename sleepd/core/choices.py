@@ -4,10 +4,10 @@ from sleepd.core.budget import cooling_s
 from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.follow import BARRED_AFTER_S
 from sleepd.core.frozen import replace
 from sleepd.core.handover import await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
+from sleepd.core.line import in_line, kept_for_start
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
@@ -15,9 +15,10 @@ from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import put_back, retry, was_ignored
-from sleepd.core.restarts import may_come_back
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting, wished_s
+from sleepd.core.restarts import is_unit_unread, may_come_back, owe_restart
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked
 from sleepd.core.saying import note_act
+from sleepd.core.sharing import barred_from_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
 from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
@@ -133,10 +134,13 @@ def sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
 def begin_wakes(draft: Draft) -> None:
     """Begin the wakes that are wanted and possible, whose turn is due first first."""
     barred: dict[str, str] = {}
-    for record in wakes_waiting(draft):
+    for record in in_line(draft):
         name = record.spec.name
         if draft.stopping:
             break
+        if record.life.state is State.STOPPED:
+            barred = {**kept_for_start(draft, record), **barred}
+            continue
         if _unwakeable(draft, record) or _cooling(draft, record):
             continue
         force = any(w.force for w in record.waiters)
@@ -157,7 +161,7 @@ def begin_wakes(draft: Draft) -> None:
                 carry_on(draft, task)
         elif isinstance(room, WaitFor):
             wait_for(draft, name, room)
-            if wished_s(record) + BARRED_AFTER_S <= draft.mono_s:
+            if barred_from_s(record) <= draft.mono_s:
                 barred = dict.fromkeys(room.claims, name) | barred
         else:
             refuse_wakers(draft, name, room)
@@ -178,7 +182,8 @@ def _unwakeable(draft: Draft, record: ModelRecord) -> bool:
     draft.state(name, Fact.GAVE_UP)
     detail = f"it is asleep at level 2 and cannot be brought back ({unsafe}): restart the server"
     draft.fail(name, "level_unsafe", detail)
-    refuse_all(draft, name, "failed", detail)
+    if not owe_restart(draft, name, detail):
+        refuse_all(draft, name, "failed", detail)
     return True
 
 
@@ -262,7 +267,7 @@ def serve_callers(draft: Draft) -> None:
             served = all(w.id != waiter.id for w in draft.models[name].waiters)
             if not served and waiter.deadline_s <= draft.mono_s:
                 _time_out(draft, name, waiter.id)
-        failed = draft.models[name].life.state is State.FAILED and not draft.models[name].restart_due
+        failed = draft.models[name].life.state is State.FAILED and not may_come_back(draft.models[name])
         if failed and draft.models[name].waiters:
             failure = draft.models[name].failure
             detail = failure.detail if failure else "it failed"
@@ -337,6 +342,6 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
 def _serve_stopped(draft: Draft, name: str, waiter: Waiter) -> None:
     """What we stopped is started for whoever wants it awake; what a person stopped stays stopped."""
     record = draft.models[name]
-    if record.stopped is None and record.start_wanted is None:
+    if record.stopped is None and record.start_wanted is None and not is_unit_unread(record):
         hint = f"sleepctl start {name}"
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=f"{name}: {record.reason}", hint=hint)

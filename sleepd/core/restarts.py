@@ -97,15 +97,20 @@ def clear_restarts(draft: Draft, name: str) -> None:
     draft.change(name, restarts_s=(), restarts_spent=False, restart_due="")
 
 
+def is_unit_unread(record: ModelRecord) -> bool:
+    """Whether its unit was not looked at yet by this daemon. A look that fails is one: nothing stays unread for longer
+    than the service manager may take to answer."""
+    unit = record.unit
+    return bool(record.spec.unit) and isinstance(unit, Missing) and unit.reason is MissingReason.NOT_YET
+
+
 def may_come_back(record: ModelRecord) -> bool:
     """Whether a model that does not answer may do so without anybody's help: its unit is being restarted, or what
     becomes of its unit is not known yet."""
-    if record.restart_due or record.start_wanted is not None:
+    if record.restart_due or record.start_wanted is not None or (is_unit_unread(record) and not record.restarts_spent):
         return True
-    if record.life.state is not State.LOST or not record.spec.unit:
-        return False
     unit = record.unit
-    if isinstance(unit, Missing):
-        return unit.reason is MissingReason.NOT_YET
+    if record.life.state is not State.LOST or not record.spec.unit or isinstance(unit, Missing):
+        return False
     # Asked before it was lost, or on its way to somewhere that nobody asked for: the next look tells.
     return unit.asked_at_s < record.since_s or unit.value.active == "deactivating" or unit.value.rests

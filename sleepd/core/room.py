@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from sleepd.core.draft import Draft
 from sleepd.core.durations import expected_wake
+from sleepd.core.first_looks import FIRST_LOOKS_S, is_to_be_placed, unread_beside
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes, with_jobs_gone
 from sleepd.core.life import ASLEEP, State
@@ -128,6 +129,8 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     if starts and isinstance(needs, Blind):
         # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
         return Go(claims)
+    if isinstance(needs, Blind) and is_to_be_placed(record, gpus):
+        return WaitFor(f"a first look at where {name} lies", look=True, problem="blind", briefly=True)
     if isinstance(needs, Blind):
         return Refuse("blind", f"cannot tell whether {name} fits: {needs.wanted}", hint=needs.wanted)
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
@@ -226,6 +229,9 @@ def room_by_victims(
         return WaitFor(why, claims - {HOST_LOCK}, problem=problem, turns=turns)
     if _choose(missing, around, left, *PASSING) is not None:
         return WaitFor(why, claims - {HOST_LOCK}, problem=problem)
+    unread = unread_beside(draft, name, missing)
+    if unread and (not name or draft.mono_s < _first_wished_s(draft.models[name]) + FIRST_LOOKS_S):
+        return WaitFor(unread, problem=problem, briefly=True)
     if places and _choose(places, around, left, *PASSING) is None:
         return _refuse_place(draft, name, places, why)
     able = [n for n in around if n.offers and n.ready is not Ready.NEVER]

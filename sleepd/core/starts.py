@@ -14,7 +14,7 @@ from sleepd.core.orders import uuids_of
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, ModelRecord, is_pinned, is_start_wanted, is_wanted_awake
-from sleepd.core.restarts import count_restart, restart_refusal, unit_refusal
+from sleepd.core.restarts import count_restart, is_unit_unread, restart_refusal, unit_refusal
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
 from sleepd.core.task import LIFTS, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import carry_on
@@ -89,6 +89,8 @@ def begin_starts(draft: Draft) -> None:
         name = record.spec.name
         if not isinstance(draft.gpus, Known):
             draft.command(LookNow(gpus=True))
+        elif is_unit_unread(record):
+            draft.command(LookNow(unit=name))
         elif refusal := unit_refusal(record):
             _refuse_start(draft, name, refusal)
         elif record.start_wanted is None and cooling_s(record, draft.mono_s) > 0:

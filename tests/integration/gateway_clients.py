@@ -125,8 +125,9 @@ class Client:
         if b"connection: close" in low:
             self._connection.close()
         if status != 200:
-            code = json.loads(body).get("error", {}).get("code")
-            return f"{status} {code}" + ("" if b"retry-after: " in low or status != 503 else " without Retry-After")
+            error = json.loads(body).get("error", {})
+            missing = "" if b"retry-after: " in low or status != 503 else " without Retry-After"
+            return f"{status} {error.get('code')}{missing} ({error.get('message')})"
         return "right" if text_of(body) == self._right[model] else f"wrong: {body[-200:]!r}"
 
 

@@ -272,7 +272,7 @@ def test_what_is_not_known_is_refused_as_blind_with_the_setting_that_helps():
     found = ask(world(unmeasured))
     assert found.problem == "blind"
     assert "set vram in [models.a]" in found.hint
-    nowhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=()))
+    nowhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=()), listed_s=NOW.mono_s)
     assert "set gpus in [models.a]" in ask(world(nowhere)).hint
     elsewhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=("5",)))
     assert "gpus = 5" in ask(world(elsewhere)).hint
