@@ -7,7 +7,7 @@ from sleepd.cli.top.keys import ANYWHERE, ON_MODEL
 from sleepd.cli.top.panes import HELP
 
 PAGE = (Path(__file__).parents[2] / "docs" / "top.md").read_text(encoding="utf-8")
-KEYS = {key for key in (*ANYWHERE, *ON_MODEL) if len(key) == 1} | {"q"}
+KEYS = {key for key in (*ANYWHERE, *ON_MODEL) if len(key) == 1} | {"q", "R"}
 
 
 def test_the_page_tells_every_key() -> None:
