@@ -25,7 +25,12 @@ def try_sleep(client: Client, name: str) -> list[Finding]:
             return [fail("try.sleep", f"not tried: it is {model['state']}; wake it first", name)]
     except (ApiProblem, DaemonUnreachable) as error:
         return [fail("try.sleep", f"not tried: {error}", name)]
-    slept = _sleep(client, name, before, model)
+    try:
+        slept = _sleep(client, name, before, model)
+    except KeyboardInterrupt:
+        # Whoever has seen enough has not asked for a model that stays asleep.
+        client.wake(name, wait=False)
+        raise
     return [slept, _wake(client, name)]
 
 
@@ -50,7 +55,7 @@ def _wake(client: Client, name: str) -> Finding:
         waited_s = client.wake(name).body["waited_s"]
     except (ApiProblem, DaemonUnreachable) as error:
         return fail("try.wake", str(error), name)
-    return ok("try.wake", f"awake after {format_duration(waited_s)}", name)
+    return ok("try.wake", f"awake after {format_duration(waited_s)}" if waited_s else "it is awake", name)
 
 
 def _find(status: Any, name: str) -> Any:

@@ -23,9 +23,10 @@ from sleepd.core.policy import (
 )
 from sleepd.core.record import ModelRecord
 from sleepd.core.relief import may_be_stopped, tell_helpless
-from sleepd.core.room import claimed, wakes_waiting, wished_s
+from sleepd.core.room import claimed, wakes_waiting
 from sleepd.core.rules import ActionKind, HostAvailableBelow, HostPressureAbove
 from sleepd.core.saying import evidence, rules_said, say, tell_act
+from sleepd.core.sharing import barred_from_s
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
@@ -34,8 +35,6 @@ from sleepd.core.world import World
 
 VERIFY_AFTER_S = 0.05
 """How long after its gate opened a model is asked for the known answer: who waited for it comes first."""
-BARRED_AFTER_S = 5.0
-"""A wish refused its GPUs for this long bars younger ones from them, so that wide models never starve."""
 
 
 def take_note(draft: Draft, before: World, *, anew: bool) -> None:
@@ -232,9 +231,7 @@ def _claimed(draft: Draft, record: ModelRecord) -> bool:
 
 def _barred(draft: Draft) -> frozenset[str]:
     """GPUs that somebody has waited for so long that nobody else is begun with on them."""
-    return frozenset(
-        u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if wished_s(r) + BARRED_AFTER_S <= draft.mono_s
-    )
+    return frozenset(u for r in wakes_waiting(draft) for u in uuids_of(draft, r) if barred_from_s(r) <= draft.mono_s)
 
 
 def _is_free(draft: Draft, record: ModelRecord, barred: frozenset[str]) -> bool:

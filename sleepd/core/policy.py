@@ -171,7 +171,9 @@ def kept_from_neighbour(
     rank, who = (Rank.RESERVATION, "a reservation") if priority is None else (Rank.WAITING, "a waiting request")
     claims = [*protecting(record, now.mono_s), Claim(rank, Wish.SLEEP, who, 1)]
     if priority is not None and lull_ends_s(record) > now.mono_s:
-        claims.append(Claim(Rank.WAITING, Wish.AWAKE, "it is used all the time", passes=True))
+        used = record.last_active_s > record.awake_since_s
+        why = "it is used all the time" if used else "it woke just now"
+        claims.append(Claim(Rank.WAITING, Wish.AWAKE, why, passes=True))
     if beyond_turn:
         claims = [c for c in claims if not c.passes]
     if priority is not None and priority <= record.spec.priority and record.spec.mode is not Mode.OBSERVE:

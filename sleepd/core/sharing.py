@@ -15,6 +15,9 @@ LEAST_TURN_S = 1.0
 """Whatever min_awake says: whoever waited for the wake gets in."""
 LULL_SHARE = 0.1
 """A pause of this share of min_awake between requests is a pause: only after it does a model in use count as idle."""
+BARRED_AFTER_S = 5.0
+"""A wish refused its GPUs for this long, or for its whole max_wait, bars younger ones from them, so that wide models
+never starve."""
 PATIENCE_WITH_LOWER, PATIENCE, PATIENCE_WITH_HIGHER = 0.0, 0.5, 0.75
 """The share of max_wait after which a model of lower, equal or higher priority gives up its turn though it is used."""
 MOST_RANKS = 10
@@ -42,6 +45,11 @@ def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:
     return min((asked_s + weight * span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
 
 
+def barred_from_s(record: ModelRecord) -> MonotonicS:
+    """From when on its GPUs are kept from whoever comes after it. Infinite where nobody waits for it."""
+    return min((asked_s + min(BARRED_AFTER_S, span_s) for asked_s, span_s in _wishes(record)), default=float("inf"))
+
+
 def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) -> MonotonicS:
     """From when on `holder` has to give up its turn to `waiting`. Infinite where nobody waits for that.
 
@@ -60,9 +68,12 @@ def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) ->
 
 
 def lull_ends_s(record: ModelRecord) -> MonotonicS:
-    """Until when a model that was used since it woke counts as used, though no request runs; 0 where it was not."""
-    if record.last_active_s <= record.awake_since_s or record.yields is not None:
+    """Until when a model counts as used, though no request runs: where it was not used since it woke, until whoever
+    waited for that is in; else to the end of a pause between requests. 0 where its turn is over."""
+    if record.yields is not None:
         return 0.0
+    if record.last_active_s <= record.awake_since_s:
+        return record.awake_since_s + LEAST_TURN_S
     return record.last_active_s + LULL_SHARE * record.spec.min_awake_s
 
 

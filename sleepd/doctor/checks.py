@@ -63,6 +63,11 @@ CHECKS: Mapping[str, Check] = {
         "can host RAM be read?",
         "set [host] proc_root to where the host's /proc is",
     ),
+    "host.limits": Check(
+        Eyes.DAEMON,
+        "are memory limits of units seen?",
+        "boot with cgroup v2, or set [host] cgroup_root to where the host's is",
+    ),
     "host.backups": Check(
         Eyes.DAEMON,
         "do the level 1 backups of all models fit at once?",
@@ -127,6 +132,11 @@ CHECKS: Mapping[str, Check] = {
         Eyes.DAEMON,
         "does the daemon reach each model's server?",
         "sleepctl explain MODEL says what was found; check url, unit and the daemon's right to connect",
+    ),
+    "model.exposed": Check(
+        Eyes.DAEMON,
+        "is its server reached by no way but this host's?",
+        "take allow_exposed out, and let the server listen on loopback or a unix socket (docs/security.md)",
     ),
     "model.sleep-mode": Check(
         Eyes.BOTH,

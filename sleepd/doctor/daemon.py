@@ -69,6 +69,8 @@ def judge_host(world: World) -> Iterator[Finding]:
         return
     found = f"{format_size(host.value.available_bytes)} of {format_size(host.value.total_bytes)} available"
     yield ok("host.ram", found)
+    limits = host.value.no_limits
+    yield warn("host.limits", limits) if limits else ok("host.limits", "they are seen")
     yield from _judge_backups(world, host.value)
     pressure = host.value.pressure_some_avg10
     if pressure is None:
@@ -88,7 +90,7 @@ def _judge_backups(world: World, host: HostSeen) -> Iterator[Finding]:
     left = host.available_bytes - world.settings.host_reserve_bytes
     unknown = len(awake) - len(needs)
     aside = f"; of {unknown} more it is not known" if unknown else ""
-    found = f"{format_size(sum(needs))} more for {len(needs)} awake models, {format_size(max(0, left))} left{aside}"
+    found = f"{format_size(sum(needs))} more for what is awake, {format_size(max(0, left))} left{aside}"
     yield (warn if sum(needs) > left else ok)("host.backups", found)
 
 

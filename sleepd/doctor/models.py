@@ -26,6 +26,8 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
     name = record.spec.name
     yield _judge_looks(record)
     yield _judge_service(world, record)
+    if record.spec.allow_exposed:
+        yield warn("model.exposed", f"allow_exposed = true: {record.spec.url}", name)
     if record.spec.mode is Mode.OBSERVE and world.settings.mode is not Mode.OBSERVE:
         yield ok("daemon.mode", "observe: rules only tell what they would do", name)
     if record.facts is not None:

@@ -31,13 +31,15 @@ def judge_unit(settings: UnitSettings) -> Iterator[Finding]:
     yield (fail if settings.kill_mode in _LEAVES_ENGINE else ok)("unit.kill-mode", found, about)
 
 
-def judge_rights(*, units: int, polkit: bool, rule: bool) -> Iterator[Finding]:
-    """Whether the daemon, where it is not root, may start and stop what it was given."""
+def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Finding]:
+    """Whether the daemon, where it is not root, may start and stop what it was given. `rule` None: you may not see."""
     if not units:
         return
-    if polkit and rule:
-        yield ok("unit.rights", "polkit and sleepd's rule for vllm@*.service are there")
+    if not polkit:
+        yield warn("unit.rights", "polkit is not installed")
+    elif rule is None:
+        yield warn("unit.rights", "you may not see polkit's rules; run doctor as root")
+    elif not rule:
+        yield warn("unit.rights", "there is no rule of sleepd's for polkit")
     else:
-        yield warn(
-            "unit.rights", "polkit is not installed" if not polkit else "there is no rule of sleepd's for polkit"
-        )
+        yield ok("unit.rights", "polkit and sleepd's rule for vllm@*.service are there")

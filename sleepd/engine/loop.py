@@ -10,7 +10,19 @@ from dataclasses import replace
 
 from sleepd.core.commands import Answer, AnswerKind, Command, LeaveStep, LookNow, OpenGate, RunStep, StepOrder
 from sleepd.core.deadlines import Deadlines
-from sleepd.core.events import Event, Evidence, GateEmptied, StepEnd, StepEnded, Stopping, Tick
+from sleepd.core.events import (
+    Event,
+    Evidence,
+    GateEmptied,
+    GpusLooked,
+    HostLooked,
+    ModelLooked,
+    StepEnd,
+    StepEnded,
+    Stopping,
+    Tick,
+    UnitLooked,
+)
 from sleepd.core.machine import answers_first, step
 from sleepd.core.model import Now
 from sleepd.core.records import Record, TaskEnded
@@ -67,6 +79,9 @@ class Loop:
         self._stopped = False
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
+        self._dropped: list[Event] = []
+        self._withheld: tuple[str, ...] = ()
+        self._retrying: asyncio.TimerHandle | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._steps: dict[asyncio.Task[None], StepOrder] = {}
         self._next_waiter = 1
@@ -222,8 +237,7 @@ class Loop:
     def _owe(self, records: tuple[Record, ...], detail: str, now: Now) -> None:
         """Keep records of what was told already, and try again soon; no step is begun before they are committed."""
         self._owed = records
-        self._tell([Note("not_recordable", "", detail)], now)
-        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self.submit, Tick())
+        self._retry(detail, now)
 
     def _drop(self, events: Sequence[Event], turn: Turn, rejudged: tuple[str, ...], detail: str, now: Now) -> None:
         """Reopen what we chose to shut, tell the turn's callers, and keep what must not be lost: how steps ended."""
@@ -233,13 +247,21 @@ class Loop:
                 hint = "make room on the disk of [daemon] state_dir; nothing was done"
                 refused = Answer(event.waiter, AnswerKind.REFUSED, problem="not_recordable", detail=detail, hint=hint)
                 self._carry_out(refused)
-        kept = [e for e in events if not isinstance(e, Ask | Tick)]
-        self._tell([Note("not_recordable", "", detail)], now)
-        asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._judge_again, kept, withheld)
+        self._dropped = _newest([*self._dropped, *(e for e in events if not isinstance(e, Ask | Tick))])
+        self._withheld += withheld
+        self._retry(detail, now)
 
-    def _judge_again(self, events: Sequence[Event], withheld: tuple[str, ...]) -> None:
-        """Give a dropped turn's events to the next one, and with them the gates that wait for its verdict."""
-        self._rejudged += withheld
+    def _retry(self, detail: str, now: Now) -> None:
+        """Tell it, and try again soon; once, however many turns cannot be recorded until then."""
+        if self._retrying is None:
+            self._tell([Note("not_recordable", "", detail)], now)
+            self._retrying = asyncio.get_running_loop().call_later(RETRY_COMMIT_S, self._judge_again)
+
+    def _judge_again(self) -> None:
+        """Give the events of dropped turns to the next one, and with them the gates that wait for its verdict."""
+        self._retrying = None
+        self._rejudged, self._withheld = self._rejudged + self._withheld, ()
+        events, self._dropped = self._dropped, []
         for event in events or (Tick(),):
             self.submit(event)
 
@@ -287,6 +309,19 @@ class Loop:
             if not future.done():
                 future.set_result(_stopped(waiter))
         await asyncio.gather(*(cancelled(task) for task in list(self._steps)))
+
+
+def _newest(events: Sequence[Event]) -> list[Event]:
+    """The events in their order, of looks at one source the last: while a disk is full for hours none pile up."""
+    last = {_source(event): index for index, event in enumerate(events)}
+    return [event for index, event in enumerate(events) if _source(event) is None or last[_source(event)] == index]
+
+
+def _source(event: Event) -> tuple[type[Event], str] | None:
+    """What a look was at; None for what is no look."""
+    if isinstance(event, ModelLooked | UnitLooked):
+        return type(event), event.model
+    return (type(event), "") if isinstance(event, GpusLooked | HostLooked) else None
 
 
 def _stopped(waiter: int) -> Answer:

@@ -84,7 +84,7 @@ class Demo:
             asyncio.get_running_loop().add_signal_handler(number, told.set)
         stage = Stage(self._root, self._speed, find_port() if self._kept else None)
         if self._kept:
-            print(f"meanwhile, elsewhere: sleepctl --socket {stage.socket_path} status", flush=True)
+            print(f"meanwhile, elsewhere: sleepctl --socket {stage.socket_path} top", flush=True)
         with self._screen():
             async with AsyncExitStack() as opened:
                 await opened.enter_async_context(stage)

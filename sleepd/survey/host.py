@@ -20,6 +20,11 @@ def is_clock_synchronized() -> bool | None:
     return None if state < 0 else state != _TIME_ERROR
 
 
-def polkit_on(root: Path = Path("/")) -> tuple[bool, bool]:
-    """Whether polkit is installed, and whether sleepd's rule for it is where the package puts it."""
-    return (root / POLKIT).exists(), (root / RULE).exists()
+def polkit_on(root: Path = Path("/")) -> tuple[bool, bool | None]:
+    """Whether polkit is installed, and whether sleepd's rule for it is where the package puts it; None where that may
+    not be looked at: Debian lets nobody but root and polkitd into the folder of rules."""
+    try:
+        rule = (root / RULE).exists()
+    except PermissionError:
+        return (root / POLKIT).exists(), None
+    return (root / POLKIT).exists(), rule

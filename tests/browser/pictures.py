@@ -1,4 +1,4 @@
-"""The pictures of docs/ui.md, of a demo that has run for an hour of its time: `python -m tests.browser.pictures`.
+"""The pictures of docs/ui.md and of the report, of a demo that has run for an hour: `python -m tests.browser.pictures`.
 
 Needs Debian's chromium and chromium-driver, and fonts-inter for the same letters. Takes about six minutes.
 """
@@ -6,6 +6,7 @@ Needs Debian's chromium and chromium-driver, and fonts-inter for the same letter
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ RUNS_S = 330.0
 
 
 def main() -> None:
-    """Both pictures lie in docs/img."""
+    """All three lie in docs/img."""
     command = [sys.executable, "-m", "sleepd.cli.daemon", "demo", "--keep"]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo,
@@ -25,6 +26,7 @@ def main() -> None:
         chromium.browser(SIZE) as browser,
     ):
         assert demo.stdout is not None
+        socket = next(line for line in demo.stdout if "--socket" in line).split("--socket ")[1].split()[0]
         address = next(line for line in demo.stdout if line.startswith("in a browser")).split()[-1]
         browser.go(address)
         time.sleep(RUNS_S)
@@ -40,6 +42,12 @@ def main() -> None:
             else:
                 browser.point("#models tr:nth-child(1) canvas", 60)
             browser.picture(FOLDER / f"page-{theme}.png")
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.html"
+            ask = [sys.executable, "-m", "sleepd.cli.ctl", "--socket", socket, "report", "--html", str(report)]
+            subprocess.run(ask, check=True)
+            browser.go(report.as_uri())
+            browser.picture(FOLDER / "report.png")
         demo.send_signal(signal.SIGINT)
         demo.communicate()
 

@@ -1,13 +1,16 @@
 """`sleepctl top` on a pseudo-terminal: where it cannot be, what it asks of the API, and how it ends."""
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from sleepd.api import access
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.wishes import HoldAsked, SleepAsked, WakeAsked
 from tests.cli.terminal import Terminal, run
-from tests.unit.api_rig import FakeDaemon
+from tests.unit.api_rig import FakeDaemon, serving
 
 OPENED, CLOSED = "\x1b[?1049h", "\x1b[?1049l"
 """xterm's other screen is entered and left."""
@@ -61,6 +64,23 @@ async def test_keys_ask_the_api_and_refusals_are_told_in_its_words(daemon: FakeD
     assert isinstance(slept, SleepAsked)
     assert (slept.model, slept.level, slept.wait) == ("qwen3-32b", 1, False)
     assert {(type(wish), wish.model) for wish in more} == {(WakeAsked, "chat"), (HoldAsked, "chat")}  # type: ignore[union-attr]
+
+
+async def test_who_may_only_look_is_told_so_by_real_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeDaemon()
+    monkeypatch.setattr(access.os, "getuid", lambda: os.geteuid() + 1)  # the daemon's own user may do everything
+    async with serving(fake, tmp_path / "s", {"viewer": ["*"], "operator": ["%llm-ops"]}):
+        terminal = await Terminal.open("top", SLEEPD_SOCKET=str(tmp_path / "s"))
+        await terminal.see("qwen3-32b")
+        terminal.type(b"w")
+        await terminal.see("wake needs operator")
+        await terminal.see("to group llm-ops")
+        await terminal.see("found:  viewer")
+        terminal.type(b"e")
+        await terminal.see("verdict")
+        terminal.type(b"qq")
+        assert await terminal.end() == 0
+    assert fake.asked == []
 
 
 @pytest.mark.parametrize(

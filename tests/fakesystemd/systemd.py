@@ -62,6 +62,8 @@ class Unit:
     stop_usec: int = 30_000_000
     kept_most: int = 0
     """FileDescriptorStoreMax="""
+    kill_mode: str = "control-group"
+    """KillMode=, as it is told: what a stop leaves behind is `leftovers`."""
 
     @property
     def path(self) -> str:
@@ -214,6 +216,8 @@ class FakeSystemd:
             "ControlGroup": ("s", f"/system.slice/{unit.name}" if main else ""),
             "Job": ("(uo)", [unit.job[0], job_path(unit.job[0])] if unit.job else [0, "/"]),
             "TimeoutStopUSec": ("t", unit.stop_usec),
+            "Restart": ("s", "always" if unit.restarts else "no"),
+            "KillMode": ("s", unit.kill_mode),
             "FileDescriptorStoreMax": ("u", unit.kept_most),
         }
         return Variant(*known[name])

@@ -53,7 +53,7 @@ def test_into_a_pipe_it_tells_what_happens_in_plain_lines_and_ends_with_its_summ
 def test_on_a_terminal_it_shows_a_live_table_and_ctrl_c_ends_it_with_the_summary(tmp_path: Path) -> None:
     screen = Terminal(tmp_path, "--keep", "--speed", "16")
     screen.read_until("wake of search ended")  # the level 2 check of the last server: all three are up
-    hint = re.search(r"sleepctl --socket (\S+/sleepd\.sock) status", screen.text)
+    hint = re.search(r"sleepctl --socket (\S+/sleepd\.sock) top", screen.text)
     assert hint is not None
     assert Path(hint[1]).is_socket()
     report = subprocess.run(

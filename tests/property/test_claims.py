@@ -8,7 +8,6 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sleepd.core.choices import BARRED_AFTER_S
 from sleepd.core.events import Tick
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
@@ -17,6 +16,7 @@ from sleepd.core.model import Cause, CauseKind, Known, ModelSpec, Now, Settings
 from sleepd.core.plan import plan_sleep
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, ModelSeen
+from sleepd.core.sharing import BARRED_AFTER_S
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.world import World

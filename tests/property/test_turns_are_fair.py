@@ -210,3 +210,13 @@ def test_pairs_that_fit_stay_together() -> None:
     assert watched.fates.keys() == {Fate.SERVED}
     served = [len(waits) for waits in watched.waits_s.values()]
     assert sum(served) > 1.5 * max(served)
+
+
+def test_without_min_awake_whoever_waited_for_a_wake_is_served_by_it() -> None:
+    """Somebody waits for the room at every moment: a model that woke once slept again before anybody was let in."""
+    models = tuple(CastModel(f"m{i}", "0.32.0", (0,), 16, 50, min_awake_s=0.0, max_wait_s=120.0) for i in range(3))
+    demands = {m.name: Demand(1, 0.5, 2.0) for m in models}
+    _, watched = run(Cast(1, 512, models, nap_idle_s=3600.0), demands)
+    assert watched.fates.keys() == {Fate.SERVED}
+    for name, slept in watched.slept.items():
+        assert slept <= len(watched.waits_s[name]) + 1, f"{name} slept {slept} times"

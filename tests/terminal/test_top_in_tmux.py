@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -75,6 +76,22 @@ def test_keys_act_and_the_screen_follows(host: Host, tmux: Tmux) -> None:
     tmux.type("Enter", "d")
     tmux.see("chat: what a wake would do", "chat: would be woken")
     tmux.type("q")
+    end(tmux, "q")
+
+
+def test_a_model_that_works_sleeps_once_it_is_done(host: Host, tmux: Tmux) -> None:
+    host.configure("chat")
+    (chat,) = host.start_servers("chat", options=("--pace-ms", "200"))
+    host.start_daemon().await_model("chat", state="awake")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(chat.complete)
+        tmux.run(TOP)
+        tmux.see("▶chat", "busy", "running 1, waiting 0")
+        tmux.type("s", "1")
+        tmux.see("chat works on 1 request. Sleep once they are done, 1m from now at most? y: yes")
+        tmux.type("y")
+        tmux.see("▶chat ○ asleep L1")
+        assert running.result()
     end(tmux, "q")
 
 

@@ -4,18 +4,21 @@ import pytest
 from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied, GpusLooked, ModelLooked, Tick
 from sleepd.core.explain import explain, next_action, reason
+from sleepd.core.footprint import Footprint
 from sleepd.core.forecast import eta_s
 from sleepd.core.frozen import replace
-from sleepd.core.life import Fact, State
+from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, Known, Now
-from sleepd.core.record import AskKind, Hold, Waiter
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
+from sleepd.core.record import AskKind, Hold, Stopped, Waiter
 from sleepd.core.room import WaitFor, room_for, wakes_waiting
 from sleepd.core.sharing import lull_ends_s, turn_due_s, turn_over_s
 from sleepd.core.task import TaskKind
+from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
 from sleepd.core.wishes import CallerGone, HoldAsked, PinAsked, WakeAsked
 from sleepd.core.world import public_state
@@ -107,8 +110,18 @@ def test_a_pause_between_requests_is_no_end_of_use():
     assert turn(made, 4.0).world.tasks["chat"].kind is TaskKind.SLEEP
 
 
-def test_a_model_that_woke_and_was_not_used_is_in_no_pause():
-    assert lull_ends_s(record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s)) == 0.0
+def test_a_model_that_woke_is_left_to_whoever_waited_for_that():
+    woke = record("chat", last_active_s=NOW.mono_s, awake_since_s=NOW.mono_s, spec={"min_awake_s": 0.0})
+    made = turn(world(waiting(), woke, free=TIGHT)).world
+    assert made.tasks == {}, "those who waited are not let in before the turn has ended"
+    assert made.models["qwen"].awaited.at_s == NOW.mono_s + 1.0
+    assert next_deadline(made, NOW) == NOW.mono_s + 1.0
+    assert turn(made, 1.0).world.tasks["chat"].kind is TaskKind.SLEEP
+
+
+def test_a_model_that_woke_long_ago_and_was_not_used_is_in_no_pause():
+    woke_s = NOW.mono_s - 10.0
+    assert lull_ends_s(record("chat", last_active_s=woke_s, awake_since_s=woke_s)) < NOW.mono_s
 
 
 def test_rules_and_debts_of_ours_end_nobodys_turn():
@@ -140,6 +153,39 @@ def test_a_short_max_wait_comes_first():
     assert [r.spec.name for r in line] == ["b", "a"]
 
 
+def stopped(age_s: float):
+    """One that was stopped for want of room, and is waited for."""
+    unit = Known(UnitSeen(invocation="1"), NOW.mono_s, NOW.mono_s)
+    spec = {"unit": "vllm@first.service", "vram_bytes": NEED}
+    why = Stopped(Cause(CauseKind.RECOVERY, "a failure"), "1")
+    life = Life(State.STOPPED, Weights.LOADED)
+    return record("first", life, waiters=(wish(age_s),), spec=spec, unit=unit, stopped=why)
+
+
+def test_a_start_has_its_turn_before_wakes_that_were_wished_later():
+    idle = record("chat")
+    after = turn(world(stopped(20.0), waiting("later", 10.0), idle, free=TIGHT)).world
+    assert set(after.tasks) == {"first"}
+    after = turn(world(stopped(10.0), waiting("sooner", 20.0), idle, free=TIGHT)).world
+    assert set(after.tasks) == {"sooner", "chat"}
+
+
+def test_a_start_that_waited_long_for_a_turn_is_not_overtaken():
+    in_use = (used("chat"), record("idle"))
+    first = stopped(20.0)
+    first = replace(first, spec=replace(first.spec, vram_bytes=70 * GIB), footprint=Footprint())
+    after = turn(world(first, waiting("later", 10.0), *in_use, free=TIGHT - 15 * GIB)).world
+    assert after.tasks == {}
+    assert after.models["first"].reason == "waits for its turn, after that of chat"
+
+
+def test_a_start_that_cannot_be_begun_keeps_nobody_waiting():
+    first, idle = stopped(20.0), record("chat")
+    for cannot in ({"unit": Missing(MissingReason.UNREADABLE)}, {"cooldown_until_s": NOW.mono_s + 60.0}):
+        after = turn(world(replace(first, **cannot), waiting("later", 10.0), idle, free=TIGHT)).world
+        assert set(after.tasks) == {"later", "chat"}
+
+
 def test_the_neighbour_whose_turn_is_over_first_gives_it_up():
     cheap = used("cheap", awake_since_s=NOW.mono_s - 10.0, last_active_s=NOW.mono_s)
     dear = used("dear", spec={"max_level": 1}, footprint=replace(record("x").footprint, durations={"wake1": (9.0,)}))
@@ -153,6 +199,15 @@ def room_of(made, name: str = "qwen"):
     found = room_for(Draft(made, NOW), name, task_id=None, force=False)
     assert isinstance(found, WaitFor), found
     return found
+
+
+@pytest.mark.parametrize(("max_wait_s", "age_s", "begun"), [(120.0, 4.0, ["late"]), (120.0, 5.0, []), (2.0, 2.0, [])])
+def test_who_waited_for_its_max_wait_is_overtaken_by_nobody(max_wait_s, age_s, begun):
+    """The first in line needs more than there is; whoever comes after it would fit."""
+    small = replace(record("x").footprint, freed={"GPU-0": (10 * GIB,)})
+    first = waiting("first", age_s, spec={"max_wait_s": max_wait_s, "priority": 3})
+    made = turn(world(first, waiting("late", 0.0, footprint=small), used(), free=TIGHT)).world
+    assert list(made.tasks) == begun
 
 
 # --- a turn given up ---------------------------------------------------------------------------------------------

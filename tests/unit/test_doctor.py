@@ -125,15 +125,22 @@ def test_units(settings: UnitSettings, expected: dict[str, str]) -> None:
     assert unmarred(judge_unit(settings)) == expected
 
 
-def test_rights_matter_where_there_are_units(tmp_path: Path) -> None:
+def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert polkit_on(tmp_path) == (False, False)
     for file in (POLKIT, RULE):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
     assert polkit_on(tmp_path) == (True, True)
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", lambda path: refuse(path) if path == tmp_path / RULE else True)
+    assert polkit_on(tmp_path) == (True, None)
     assert unmarred(judge_rights(units=1, polkit=True, rule=True)) == {}
     assert unmarred(judge_rights(units=1, polkit=False, rule=True)) == {"unit.rights": "warn"}
     assert unmarred(judge_rights(units=1, polkit=True, rule=False)) == {"unit.rights": "warn"}
+    assert unmarred(judge_rights(units=1, polkit=True, rule=None)) == {"unit.rights": "warn"}
     assert not list(judge_rights(units=0, polkit=False, rule=False))
 
 
@@ -156,6 +163,7 @@ def test_rights_matter_where_there_are_units(tmp_path: Path) -> None:
             {"model.failed": "fail"},
         ),
         (record(life=Life(State.LOST, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "fail"}),
+        (record(spec={"unit": "v.service", "allow_exposed": True}), 0, {"model.exposed": "warn"}),
         (record(spec={"unit": "v.service"}, frees_nothing=True), 0, {"model.frees": "fail"}),
         (record(spec={"unit": "v.service"}, restart_wanted="it keeps more each time"), 0, {"model.grows": "warn"}),
         (
@@ -188,6 +196,8 @@ def test_all_backups_together_and_pressure() -> None:
     assert unmarred(judge_host(world(*two, host=calm))) == {}
     hard = Known(HostSeen(100 * GIB, 90 * GIB, 0.4), NOW.mono_s, NOW.mono_s)
     assert unmarred(judge_host(world(*two, host=hard))) == {"host.pressure": "warn"}
+    blind = Known(HostSeen(100 * GIB, 90 * GIB, 0.01, "cgroup v1"), NOW.mono_s, NOW.mono_s)
+    assert unmarred(judge_host(world(*two, host=blind))) == {"host.limits": "warn"}
     assert unmarred(judge_host(world(host=Missing(MissingReason.UNREADABLE)))) == {"host.ram": "fail"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer, AnswerKind, LeaveStep, OpenGate, RunStep, StepOrder
-from sleepd.core.events import Event, Evidence, StepEnd, StepEnded, Tick
+from sleepd.core.events import Event, Evidence, GpusLooked, HostLooked, ModelLooked, StepEnd, StepEnded, Tick
 from sleepd.core.machine import answers_first
 from sleepd.core.model import Missing, MissingReason, Now, Settings
 from sleepd.core.plan import Verb, step_of
@@ -22,6 +22,7 @@ from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gates
 from sleepd.engine.loop import Loop
 from sleepd.engine.published import Published
+from sleepd.engine.runner import cancelled
 from sleepd.ports import StoreFailed
 
 ENDED = StepEnded("m", 1, 0, StepEnd.DONE, Evidence(200, "", 0.0, 0.0))
@@ -194,6 +195,48 @@ async def test_an_owed_record_is_tried_again_without_news(outside: Outside, scri
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
     assert outside.log == ["not_recordable", "commit awake"]
+
+
+async def test_turns_that_cannot_be_recorded_are_told_once_a_try(
+    outside: Outside, script: list[Turn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_loop, "RETRY_COMMIT_S", 3600.0)
+    loop, _ = loop_of(outside)
+    outside.full = True
+    script += [turn_of(record="lost"), turn_of(GATE, record="owed"), turn_of(record="lost")]
+    for events in ([Tick()], [ENDED], [Tick()]):
+        await loop.turn(events)
+    assert outside.log == ["not_recordable"]
+
+
+async def test_while_the_disk_is_full_looks_do_not_pile_up_and_the_end_of_a_step_is_kept(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[list[Event]] = []
+
+    def decide(world: object, events: Sequence[Event], now: object) -> Turn:
+        batches.append([event for event in events if not isinstance(event, Tick)])
+        return turn_of(record="lost")
+
+    monkeypatch.setattr(engine_loop, "step", decide)
+    monkeypatch.setattr(engine_loop, "RETRY_COMMIT_S", 0.001)
+    loop, _ = loop_of(outside)
+    outside.full = True
+    running = asyncio.create_task(loop.run())
+    loop.submit(ENDED)
+    for number in range(100):
+        seen = Missing(MissingReason.UNREADABLE, str(number), 0.0)
+        for look in (ModelLooked("a", seen), ModelLooked("b", seen), GpusLooked(seen), HostLooked(seen)):
+            loop.submit(look)
+        await asyncio.sleep(0.001)
+    turns = len(batches)
+    async with asyncio.timeout(20):
+        while len(batches) < turns + 3 or not batches[-1]:  # noqa: ASYNC110 - of a list
+            await asyncio.sleep(0.001)
+    await cancelled(running)
+    assert len(batches[-1]) == 5
+    assert ENDED in batches[-1]
+    assert GpusLooked(seen) in batches[-1], "the newest"
 
 
 async def test_the_end_of_a_step_says_how_many_requests_are_inside_the_gate(

@@ -122,6 +122,16 @@ def test_bars_tell_models_from_others_and_from_jobs() -> None:
     assert "▓" not in text(view_of(body))[1], "between two states nobody knows whose it is"
 
 
+def test_a_turn_is_told_while_it_lasts_and_once_it_is_over() -> None:
+    turn = {"rule": "its turn", "action": "sleep", "in_s": 7.0}
+    assert "sleep in 7s (its turn)" in text(view_of(status_of(model("mine", next=turn))))[4]
+    over = model("mine", state="draining", reason="its turn is over: code waits for its room", running=2, queued=1)
+    seen = text(view_of(status_of(over)))
+    assert seen[4].startswith("▶mine")
+    assert {"draining", "40GiB", "busy"} <= set(seen[4].split())
+    assert "mine: its turn is over: code waits for its room; running 2, waiting 0;" in seen[5]
+
+
 def test_rates_are_told_once_they_can_be() -> None:
     view = view_of(status_of(model("a", requests_finished=10)))
     assert text(view)[4].split()[6] == "-"

@@ -49,15 +49,25 @@ def reservations_end(stage: Stage) -> None:
 def models_leave_what_is_reserved(stage: Stage) -> None:
     """what models hold on a GPU and what is granted to jobs there fit into it together, from each grant to its end"""
     granted = [r for r in stage.daemon.world.reservations.values() if r.granted]
+    _forget_who_sleeps(stage)
     for gpu in stage.host.gpus:
         reserved = sum(r.bytes_per_gpu for r in granted if gpu.uuid in r.uuids)
         if not reserved:
             continue
-        # A model that somebody else moved, or whose server died under its call, may hold what it likes.
+        # A model that somebody else moved or started, or whose server died under its call, may hold what it likes.
         pids = {s.pid for name, s in stage.servers.items() if name not in stage.account.blamed}
-        held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids)
+        held = sum(bytes_ for pid, bytes_ in gpu.held.items() if pid in pids - stage.account.uninvited)
         fits = held + reserved <= gpu.total_bytes
         assert fits, stage.say(f"models hold {held} bytes of {gpu.uuid}, where {reserved} are granted to jobs")
+
+
+def _forget_who_sleeps(stage: Stage) -> None:
+    """Whoever sleeps has given back what it took unasked; it wakes by the daemon's leave alone."""
+    engines = {server.pid: server.engine for server in stage.servers.values()}
+    for pid in list(stage.account.uninvited):
+        engine = engines.get(pid)
+        if engine is None or engine.snapshot().sleeping_tags:
+            stage.account.uninvited.discard(pid)
 
 
 def grants_are_backed(stage: Stage) -> None:

@@ -62,6 +62,9 @@ class Account:
     """Callers of the daemon's each life (its deaths so far, the caller), and until when they must have an answer."""
     fates: Counter[Fate] = field(default_factory=Counter)
     """What became of the requests of crowds."""
+    uninvited: set[int] = field(default_factory=set)
+    """Servers that somebody else started where memory was granted to a job: they hold what they took until they sleep.
+    """
     turns_begun: set[int] = field(default_factory=set)
     """Wakes whose beginning was compared with who waited longer."""
     checked: Counter[str] = field(default_factory=Counter)
@@ -185,6 +188,8 @@ class Stage:
         self.servers[name].engine, self.servers[name].pid = engine, pid
         if self.time.now() and not self._locked(name):
             self.disturb(self.models[name].gpus)
+            if self._is_granted(self.models[name].gpus):
+                self.account.uninvited.add(pid)
         return pid
 
     def disturb(self, gpus: Iterable[int]) -> None:
@@ -193,6 +198,10 @@ class Stage:
         for other in self.daemon.world.tasks:
             if set(self.models[other].gpus) & set(gpus):
                 self.blame(other)
+
+    def _is_granted(self, gpus: Iterable[int]) -> bool:
+        uuids = {self.host.gpus[index].uuid for index in gpus}
+        return any(kept.granted and uuids & set(kept.uuids) for kept in self.daemon.world.reservations.values())
 
     def _ordered(self, unit: str, order: UnitOrder) -> None:
         """The daemon orders something of a unit: what it must never do is looked at here."""

@@ -1,0 +1,42 @@
+"""What systemd is told to do with units, read over real D-Bus from a stand-in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepd.doctor.units import UnitSettings
+from sleepd.survey.unit_settings import read_units
+from tests.fakesystemd.systemd import FakeSystemd
+
+
+def never() -> Any:
+    raise AssertionError("nothing is to be started")
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[FakeSystemd]:
+    manager = FakeSystemd(tmp_path / "bus")
+    yield manager
+    manager.close()
+
+
+async def test_settings_are_read_and_a_unit_that_is_not_there_is_told(systemd: FakeSystemd) -> None:
+    systemd.add("vllm@a.service", never)
+    systemd.add("vllm@b.service", never, restarts=False, kill_mode="process")
+    systemd.add("gone.service", never, load="not-found")
+    found = await read_units(["vllm@a.service", "vllm@b.service", "gone.service"], address=systemd.bus.address)
+    assert found == (
+        UnitSettings("vllm@a.service", "always", "control-group"),
+        UnitSettings("vllm@b.service", "no", "process"),
+        UnitSettings("gone.service", missing="it is not-found"),
+    )
+
+
+async def test_without_a_bus_that_is_what_is_missing(tmp_path: Path) -> None:
+    (found,) = await read_units(["a.service"], address=f"unix:path={tmp_path}/none")
+    assert found.missing.startswith("no system bus: ")
+    assert await read_units([]) == ()
