@@ -86,9 +86,8 @@ test-vllm-systemd: deb
 	@$(BIN)/python $(ROOT)tests/system/run.py --real-vllm
 
 # The Debian package in a clean Debian of its own: installed, upgraded, removed, and README's start word by word. Needs what
-# test-systemd needs, and debhelper, lintian, mmdebstrap and man-db.
-test-package: $(READY)
-	@$(MAKE) -C $(ROOT) -j 2 deb debian-tree
+# test-systemd needs, and debhelper, lintian, mmdebstrap and man-db. With -j 2 both are made at once.
+test-package: $(READY) deb debian-tree
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist worksteal -m package tests/package
 
 debian-tree:

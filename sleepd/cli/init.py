@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _write(target, text)
     except OSError as error:
-        why = f"{error.filename or target}: {error.strerror}"
+        why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
     _tell(found, survey, target)
     return _look_at_whole(options.dir)

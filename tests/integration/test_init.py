@@ -65,6 +65,9 @@ def test_a_folder_that_cannot_be_written_is_named(
     error = capsys.readouterr().err
     assert str(tmp_path / "file") in error
     assert "nothing was written" in error
+    (target := tmp_path / "conf.d" / "models.toml").mkdir(parents=True)
+    assert main(["init", "--dir", str(tmp_path), "--force"]) == 1
+    assert f"sleepd init: {target}: Is a directory; nothing was written." in capsys.readouterr().err
 
 
 def test_a_link_to_nowhere_is_there_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,10 @@ def test_without_models_it_is_ready_and_harmless_and_goes_without_a_trace(machin
         "complete -F _sleepctl sleepctl"
     )
 
+    # Where an image is made there may be no place for what several processes share.
+    configure = "/var/lib/dpkg/info/sleepd.postinst configure 0.1.0"
+    machine.sh(f"unshare -m sh -c 'mount -t tmpfs -o ro none /dev/shm && {configure}'")
+
     machine.sh("apt-get -qq remove -y sleepd")
     assert machine.say("ls /etc/sleepd") == "sleepd.toml", "what an administrator may have edited stays"
     assert machine.say("ls -d /var/lib/sleepd /usr/lib/sleepd 2>/dev/null || true") == "/var/lib/sleepd"
@@ -79,15 +83,22 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
     answers = (tmp_path / "srv" / "answers").read_text()
     assert answers
     assert "curl" not in answers, answers
+    machine.sh("rm -r /usr/lib/sleepd/python; apt-get -qq remove -y sleepd")
 
 
-def test_removal_leaves_sleepers_or_wakes_them_where_that_is_asked_for(machine: Machine, deb: Path) -> None:
+def test_removal_leaves_or_wakes_sleepers_and_a_wrong_configuration_is_told_on_the_way_back(
+    machine: Machine, deb: Path
+) -> None:
     machine.install(deb)
     start_server(machine)
     machine.sh("sleepctl sleep a")
     machine.sh("apt-get -qq remove -y sleepd")
     assert machine.is_sleeping("a"), "left as it was, and its server runs on"
-    machine.install(deb)
+    machine.write("/etc/sleepd/conf.d/wrong.toml", "[daemon]\nno_such = 1\n")
+    told = machine.say(f"dpkg -i /srv/{deb.name} 2>&1")
+    assert '/etc/sleepd/conf.d/wrong.toml:2: unknown key "no_such" in [daemon]' in told
+    assert "sleepd cannot run with this configuration." in told
+    machine.sh("rm /etc/sleepd/conf.d/wrong.toml; until systemctl is-active sleepd; do sleep 0.1; done")
     machine.sh("until sleepctl --json status a | grep -q asleep; do sleep 0.1; done")
     machine.write("/etc/sleepd/conf.d/leave.toml", '[daemon]\non_stop = "wake"\n')
     machine.sh("sleepctl reload; apt-get -qq remove -y sleepd")
