@@ -5,6 +5,7 @@ from sleepd.core.commands import Answer, AnswerKind, LookNow
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
+from sleepd.core.first_looks import is_to_be_placed
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import HostShort, admit_backup, limits_unread
 from sleepd.core.life import ASLEEP, LEVEL, Fact, State
@@ -12,9 +13,10 @@ from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
-from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
+from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned, wants_deeper
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
+from sleepd.core.sightings import LOOK_FAILURES
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
@@ -67,6 +69,8 @@ def ask_sleep(draft: Draft, ask: SleepAsked) -> None:
             # In use when it was last looked at, which may be over: nobody is refused by a look older than the wish.
             patience_s = max(ask.drain_s, SECOND_LOOK_S)
             draft.command(LookNow(model=ask.model))
+        if _is_to_be_seen(draft, record):
+            draft.command(LookNow(model=ask.model, gpus=True))
         drain_until_s = draft.mono_s + patience_s
         waiter = Waiter(
             ask.waiter,
@@ -95,20 +99,36 @@ def _refuse_sleep(draft: Draft, record: ModelRecord, ask: SleepAsked) -> Answer 
 
     if len(record.waiters) >= WAITERS_LIMIT:
         return no("busy", f"{WAITERS_LIMIT} callers wait for {name} already")
-    level = LEVEL[state]
-    if level is not None and 1 <= level < ask.level and not ask.via_wake:
-        hint = "wake it first, or say via_wake: on stock vLLM a deeper sleep of a sleeper does nothing"
-        return no("needs_wake", f"{name} is asleep at level {level}, {ask.level} is deeper", hint)
-    if state is not State.AWAKE and state not in _ON_THE_WAY_DOWN and not (ask.via_wake and state in ASLEEP):
-        problem = "stopped" if state is State.STOPPED else "engine_failed"
-        return None if level else no(problem, f"{name} is {state.replace('_', ' ')}: {record.reason}")
+    if _is_to_be_seen(draft, record):
+        return None  # judged as soon as it was
+    if refused := _refused_as_it_is(record, ask.level, via_wake=ask.via_wake):
+        return replace(refused, waiter=ask.waiter)
+    if LEVEL[state] and not ask.via_wake:
+        return None
     if unseen := _unseen(draft, record):
-        return no("blind", f"a sleep of {name} could not be proven: {unseen}")
+        return no("blind", _unproven(name, unseen))
     if forbidden := _forbidden(draft, record, ask.level, force=ask.force):
         return replace(forbidden, waiter=ask.waiter)
     if record.in_flight and ask.drain_s <= 0:
         return no("busy", f"{name} is in use", "wait until its requests end, or give drain_s")
     return None
+
+
+def _refused_as_it_is(record: ModelRecord, level: int, *, via_wake: bool) -> Answer | None:
+    """The answer where a model in this state cannot fall asleep to that level, or deeper than it is; else None."""
+    name, state, refused = record.spec.name, record.life.state, Answer(0, AnswerKind.REFUSED)
+    asleep = LEVEL[state]
+    if via_wake and state in ASLEEP:
+        return None
+    if asleep and asleep < level:
+        hint = "wake it first, or say via_wake: on stock vLLM a deeper sleep of a sleeper does nothing"
+        return replace(
+            refused, problem="needs_wake", detail=f"{name} is asleep at level {asleep}, {level} is deeper", hint=hint
+        )
+    if asleep or state is State.AWAKE or state in _ON_THE_WAY_DOWN:
+        return None
+    problem = "stopped" if state is State.STOPPED else "engine_failed"
+    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {record.reason}")
 
 
 def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) -> Answer | None:
@@ -147,23 +167,49 @@ def _backup_refused(draft: Draft, record: ModelRecord) -> Answer | None:
     return None
 
 
+def _is_to_be_seen(draft: Draft, record: ModelRecord) -> bool:
+    """Whether a first look is still to come without which nobody can say whether it may sleep: at the server, at GPU
+    memory, or at where its processes hold it."""
+    first = MissingReason.NOT_YET
+    if isinstance(record.seen, Missing) and record.seen.reason is first and record.life.state is State.UNKNOWN:
+        return True
+    if record.life.state is not State.AWAKE:
+        return False
+    if isinstance(draft.gpus, Missing):
+        return draft.gpus.reason is first
+    return is_to_be_placed(record, draft.gpus.value)
+
+
 def _unseen(draft: Draft, record: ModelRecord) -> str:
     """What cannot be seen of the model or its GPUs, as a sentence; empty where a sleep can be proven."""
     if not isinstance(record.seen, Known):
         return f"the server cannot be read: {record.seen.reason}: {record.seen.detail}".rstrip(": ")
+    return _gpus_unseen(draft, record)
+
+
+def _gpus_unseen(draft: Draft, record: ModelRecord) -> str:
     if not isinstance(draft.gpus, Known):
         return f"GPU memory cannot be read: {draft.gpus.reason}: {draft.gpus.detail}".rstrip(": ")
     return "" if uuids_of(draft, record) else unplaced(record, draft.gpus.value)
+
+
+def _unproven(name: str, unseen: str) -> str:
+    return f"a sleep of {name} could not be proven: {unseen}"
 
 
 def begin_asked_sleeps(draft: Draft) -> None:
     """Begin sleeps that callers wait for, where the GPUs are free and nobody is being served."""
     for name, record in list(draft.models.items()):
         wishes = [w for w in record.waiters if w.ask is AskKind.SLEEP]
-        if not wishes or record.life.state is not State.AWAKE or name in draft.tasks or draft.stopping:
+        if not wishes or name in draft.tasks or draft.stopping or _is_to_be_seen(draft, record):
             continue
-        if not isinstance(draft.gpus, Known) or not uuids_of(draft, record):
-            continue  # a reading went missing since it was asked: the proof would be missing too
+        if record.life.state is not State.AWAKE:
+            _answer_found(draft, record, wishes)
+            continue
+        if unseen := _gpus_unseen(draft, record):
+            blind = Answer(0, AnswerKind.REFUSED, problem="blind")
+            _refuse_wishes(draft, name, wishes, replace(blind, detail=_unproven(name, unseen)))
+            continue
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
         if kept := _kept_awake(record):
@@ -188,6 +234,20 @@ def begin_asked_sleeps(draft: Draft) -> None:
                 _refuse_wishes(draft, name, [wish], refused)
         if granted:
             begin_sleep(draft, name, max(w.level for w in granted), granted[0].cause)
+
+
+def _answer_found(draft: Draft, record: ModelRecord, wishes: list[Waiter]) -> None:
+    """Answer whoever waited for a first look, or for a turn, where the model turns out to be asleep or nobody's to put
+    to sleep. What passes by itself is waited for."""
+    name, state = record.spec.name, record.life.state
+    told = state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES
+    if not told and state not in (*ASLEEP, State.FOREIGN, State.STOPPED):
+        return
+    for wish in wishes:
+        if refused := _refused_as_it_is(record, wish.level, via_wake=wish.via_wake):
+            _refuse_wishes(draft, name, [wish], refused)
+        elif not wants_deeper(record, wish):
+            draft.answer(name, wish, AnswerKind.DONE, level=LEVEL[state])
 
 
 def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:

@@ -7,6 +7,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
 from sleepd.core.handover import await_no_turn, await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
+from sleepd.core.line import in_line, kept_for_start
 from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
@@ -15,7 +16,7 @@ from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is
 from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import put_back, retry, was_ignored
 from sleepd.core.restarts import is_unit_unread, may_come_back, owe_restart
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked, wakes_waiting
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked
 from sleepd.core.saying import note_act
 from sleepd.core.sharing import barred_from_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
@@ -133,10 +134,13 @@ def sleep_victim(draft: Draft, task: Task, room: MakeRoom) -> None:
 def begin_wakes(draft: Draft) -> None:
     """Begin the wakes that are wanted and possible, whose turn is due first first."""
     barred: dict[str, str] = {}
-    for record in wakes_waiting(draft):
+    for record in in_line(draft):
         name = record.spec.name
         if draft.stopping:
             break
+        if record.life.state is State.STOPPED:
+            barred = {**kept_for_start(draft, record), **barred}
+            continue
         if _unwakeable(draft, record) or _cooling(draft, record):
             continue
         force = any(w.force for w in record.waiters)

@@ -120,8 +120,12 @@ def _neighbour(
     else:
         hindrance, ready = _hindrance(draft, other, name, refusal)
         if ready is Ready.IN_TURN:
-            # A turn can end whatever is under way on its GPUs: that takes no lock.
             over_s = _turn_over_s(draft, other, name, offers)
+        if over_s == float("inf"):
+            # The wish for a start is left of somebody who waits no more: that ends no turn, it waits for its end.
+            ready, over_s = Ready.LATER, 0.0
+        if ready is Ready.IN_TURN:
+            # A turn can end whatever is under way on its GPUs: that takes no lock.
             wait_s = max(0.0, over_s - draft.mono_s)
             offers = tuple(replace(o, wait_s=wait_s) for o in offers)
         elif other.spec.name in draft.tasks or uuids & taken:

@@ -32,6 +32,9 @@ from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
+LOOKS_AGAIN = 5
+"""How often what a task saw may have grown old before its turn. On a disk that slow polls wait as long, so that what is
+believed of open gates is no younger: then the gate opens all the same, and whoever waits for it is served."""
 _GATE_IS_NEXT = frozenset({State.WAKING, State.PARTIALLY_AWAKE, State.PROVING})
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
@@ -71,6 +74,8 @@ def _would_open_late(draft: Draft, task: Task, event: StepEnded) -> bool:
     verb, seen = task.plan.steps[task.cursor].verb, event.evidence.seen
     if task.cursor + 1 < len(task.plan.steps) or draft.models[task.model].life.state not in _GATE_IS_NEXT:
         return False
+    if task.looked_again >= LOOKS_AGAIN:
+        return False
     if verb is not Verb.RESET_PREFIX and event.end not in (StepEnd.DONE, StepEnd.NOT_PROVABLE):
         return False
     seen_s = seen.at_s if isinstance(seen, Known) else event.evidence.answered_s
@@ -81,6 +86,7 @@ def _look_again(draft: Draft, task: Task) -> None:
     """Ask a question, or for an empty cache, once more; a wake is not sent again: what it did is found out."""
     again = task.phase is Phase.FENCE or task.plan.steps[task.cursor].verb not in WAKES
     draft.note("looked_again", task.model, f"{task.model} is looked at again: what its {task.kind} showed grew old")
+    task = replace(task, looked_again=task.looked_again + 1)
     carry_on(draft, task if again else replace(task, phase=Phase.FENCE))
 
 

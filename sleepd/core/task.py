@@ -77,6 +77,8 @@ class Task:
     """Calls of ours that left and that no page of counters has shown yet; whatever else moves them is a stranger's."""
     rest: Mapping[str, Bytes] = field(default_factory=dict)
     """What the last stage of its wake still takes, by GPU, as of the stage before; where that is known."""
+    looked_again: int = 0
+    """How often what its last step showed was too old by its turn to open the gate."""
     refusals: int = 0
     """How often the engine refused the current step's call, over restarts of the daemon too: what a recipe counts."""
     claims: frozenset[str] = frozenset()

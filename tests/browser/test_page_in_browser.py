@@ -56,7 +56,8 @@ def test_wake_and_sleep_by_button_and_told_as_it_happens(browser: Browser, groun
     browser.click(wake)
     browser.until_text("#events", "chat is waking: asked for by")
     browser.until_text(CHAT, "awake")
-    browser.until_text("#said", "chat: wake of chat ended: awake")
+    browser.until_text("#said", "wake of chat ended: awake")
+    assert "chat: wake of chat" not in browser.text("#events"), "a name is told once"
     browser.until_text(CODE, "asleep")  # it made room
     browser.click(f"{CHAT} button[aria-label='Sleep chat']")
     browser.until_text(CHAT, "asleep 1")

@@ -28,6 +28,8 @@ CLIENTS, THINK_S = 200, 3.0
 MODELS = ("m0", "m1", "m2", "m3")
 RELOAD_EVERY_S, KILL_EVERY_S, RESTART_EVERY_S = 6.0, 14.0, 23.0
 SETTLE_S = START_S = 60.0
+NOTICED_S = 5.0
+"""A dead engine is noticed in three polls, and whoever was in it has heard of it by then, on a busy machine too."""
 RSS_LIMIT_BYTES = 400 << 20
 """The daemon, 256 MiB of bodies that wait, and what is allocated around them."""
 WANTED = ("right", "left")
@@ -182,8 +184,9 @@ async def play(scene: Scene, right: dict[str, str]) -> list[Ended]:
 
 
 def is_excused(one: Ended, deaths: list[Death]) -> bool:
-    """Whether its own engine was dead while it was asked: what was in it cannot be answered by anybody else."""
-    return any(d.model == one.model and d.begun_s <= one.ended_s and one.begun_s <= d.ended_s for d in deaths)
+    """Whether its own engine was killed just then: what was in it cannot be answered by anybody else. Whoever comes
+    later, or waits already, has to be held until it is back."""
+    return any(d.model == one.model and d.begun_s <= one.ended_s <= d.begun_s + NOTICED_S for d in deaths)
 
 
 def tally(scene: Scene, ended: list[Ended]) -> tuple[str, list[Ended]]:

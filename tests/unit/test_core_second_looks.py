@@ -15,6 +15,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
 from sleepd.core.plan import COUNTED_AS, WAKES, Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
+from sleepd.core.progress import LOOKS_AGAIN
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import Activity, CallCount, ControlCounts
 from sleepd.core.task import Intent, Phase, Task, TaskKind
@@ -192,6 +193,19 @@ def test_a_gate_opens_only_on_what_was_seen_within_a_poll(
     looks = verb in WAKES
     assert again.step.verb is (Verb.FENCE if looks else verb), "a wake is never sent twice"
     assert is_opened(step(waited.world, [shown_at(late)], later(late + 0.1)))
+
+
+@pytest.mark.parametrize(("kind", "state", "verb", "phase"), LAST_STEPS)
+def test_a_disk_that_stays_slow_does_not_keep_a_gate_shut_for_ever(
+    kind: TaskKind, state: State, verb: Verb, phase: Phase
+) -> None:
+    """Every end waits for somebody else's commit of half a minute: each look is as old as what polls tell by then."""
+    made = last_step(kind, state, verb, phase)
+    for looks in range(LOOKS_AGAIN):
+        turn = step(made, [shown_at(30.0 * looks)], later(30.0 * (looks + 1)))
+        assert not is_opened(turn)
+        made = turn.world
+    assert is_opened(step(made, [shown_at(30.0 * LOOKS_AGAIN)], later(30.0 * (LOOKS_AGAIN + 1))))
 
 
 def test_an_engine_that_sleeps_by_then_stays_shut() -> None:

@@ -8,16 +8,18 @@ from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied, GpusLooked, ModelLooked, Tick
 from sleepd.core.explain import explain, next_action, reason
+from sleepd.core.footprint import Footprint
 from sleepd.core.forecast import eta_s
 from sleepd.core.frozen import replace
-from sleepd.core.life import Fact, State
+from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, Known, Now
-from sleepd.core.record import AskKind, Hold, Waiter
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
+from sleepd.core.record import AskKind, Hold, Stopped, Waiter
 from sleepd.core.reservation import Reservation
 from sleepd.core.room import WaitFor, room_for, wakes_waiting
 from sleepd.core.sharing import lull_ends_s, turn_due_s, turn_over_s
 from sleepd.core.task import TaskKind
+from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
 from sleepd.core.wishes import CallerGone, HoldAsked, PinAsked, WakeAsked
 from sleepd.core.world import public_state
@@ -150,6 +152,39 @@ def test_a_higher_priority_is_next_unless_the_other_waited_for_its_max_wait():
 def test_a_short_max_wait_comes_first():
     line = wakes_waiting(Draft(world(waiting("a", 20.0), waiting("b", 5.0, spec={"max_wait_s": 30.0})), NOW))
     assert [r.spec.name for r in line] == ["b", "a"]
+
+
+def stopped(age_s: float):
+    """One that was stopped for want of room, and is waited for."""
+    unit = Known(UnitSeen(invocation="1"), NOW.mono_s, NOW.mono_s)
+    spec = {"unit": "vllm@first.service", "vram_bytes": NEED}
+    why = Stopped(Cause(CauseKind.RECOVERY, "a failure"), "1")
+    life = Life(State.STOPPED, Weights.LOADED)
+    return record("first", life, waiters=(wish(age_s),), spec=spec, unit=unit, stopped=why)
+
+
+def test_a_start_has_its_turn_before_wakes_that_were_wished_later():
+    idle = record("chat")
+    after = turn(world(stopped(20.0), waiting("later", 10.0), idle, free=TIGHT)).world
+    assert set(after.tasks) == {"first"}
+    after = turn(world(stopped(10.0), waiting("sooner", 20.0), idle, free=TIGHT)).world
+    assert set(after.tasks) == {"sooner", "chat"}
+
+
+def test_a_start_that_waited_long_for_a_turn_is_not_overtaken():
+    in_use = (used("chat"), record("idle"))
+    first = stopped(20.0)
+    first = replace(first, spec=replace(first.spec, vram_bytes=70 * GIB), footprint=Footprint())
+    after = turn(world(first, waiting("later", 10.0), *in_use, free=TIGHT - 15 * GIB)).world
+    assert after.tasks == {}
+    assert after.models["first"].reason == "waits for its turn, after that of chat"
+
+
+def test_a_start_that_cannot_be_begun_keeps_nobody_waiting():
+    first, idle = stopped(20.0), record("chat")
+    for cannot in ({"unit": Missing(MissingReason.UNREADABLE)}, {"cooldown_until_s": NOW.mono_s + 60.0}):
+        after = turn(world(replace(first, **cannot), waiting("later", 10.0), idle, free=TIGHT)).world
+        assert set(after.tasks) == {"later", "chat"}
 
 
 def test_the_neighbour_whose_turn_is_over_first_gives_it_up():

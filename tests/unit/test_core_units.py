@@ -577,3 +577,15 @@ def test_a_start_leaves_alone_what_somebody_started_since_it_was_last_seen():
     made = world(stopped(stopped=BY_RULE), free=70 * GIB)
     turn = play(made, WAKE_IT)
     assert (order(turn).step.verb, order(turn).invocation) == (Verb.END_UNIT, "1")
+
+
+def test_a_start_that_nobody_waits_for_any_more_ends_no_turn_of_a_model_in_use():
+    """Whoever asked for it left, and the wish stays: nobody's patience says when the turn is over."""
+    used = record("b", AWAKE, in_flight=1, last_active_s=NOW.mono_s, placed_on=("GPU-0",))
+    wanted = stopped(start_wanted=Cause(CauseKind.OPERATOR, "alice"), footprint=Footprint(awake={"GPU-0": 30 * GIB}))
+    full = world(wanted, used, free=20 * GIB)
+    waited = play(full, at_s=0.0)
+    assert state(waited, "b") is State.AWAKE
+    assert waited.world.models["a"].reason.startswith("waits for room")
+    idle = replace(used, in_flight=0, last_active_s=NOW.mono_s - 600.0)
+    assert state(play(world(wanted, idle, free=20 * GIB), at_s=0.0)) is State.STARTING

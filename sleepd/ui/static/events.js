@@ -17,7 +17,8 @@ let timer = 0;
 export function addEvent(event, isNew) {
   if (QUIET.has(event.kind)) return;
   const ms = Date.parse(event.time);
-  const text = event.model && !event.text.startsWith(event.model) ? `${event.model}: ${event.text}` : event.text;
+  const named = !event.model || event.text.split(/[\s:,]+/).includes(event.model);
+  const text = named ? event.text : `${event.model}: ${event.text}`;
   list.prepend(make("li", { class: BAD.has(event.kind) ? "bad" : null }, make("time", { datetime: event.time }, time(ms)), make("span", {}, text)));
   while (list.childElementCount > LIMIT) list.lastElementChild.remove();
   if (isNew && WEIGHTY.has(event.kind)) speak(text);
