@@ -5,7 +5,7 @@ from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
-from sleepd.core.handover import await_turn, room_in_turn
+from sleepd.core.handover import await_no_turn, await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.line import in_line, kept_for_start
 from sleepd.core.model import Cause, CauseKind, Known, Missing
@@ -225,6 +225,7 @@ def _refuse_deeper(draft: Draft, record: ModelRecord, victim: str) -> None:
 
 def refuse_wakers(draft: Draft, name: str, room: Refuse) -> None:
     """Tell everybody who waits for it to be awake why it will not be."""
+    await_no_turn(draft, name)
     record = draft.models[name]
     wished = [w for w in record.waiters if w.ask is AskKind.WAKE or wants_deeper(record, w)]
     if room.problem == "reserved":

@@ -43,6 +43,13 @@ def await_turn(draft: Draft, name: str, room: WaitFor) -> bool:
     return bool(ending)
 
 
+def await_no_turn(draft: Draft, name: str) -> None:
+    """Remember that no end of a turn would help this model now: gates that are shut for it open again."""
+    draft.waits_for[name] = ()
+    if draft.models[name].awaited is not None:
+        draft.change(name, awaited=None)
+
+
 def _may_yield(holder: ModelRecord, to: str) -> bool:
     return holder.life.state is State.AWAKE and (holder.yields is None or holder.yields.to != to)
 

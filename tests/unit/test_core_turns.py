@@ -15,6 +15,7 @@ from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
 from sleepd.core.record import AskKind, Hold, Stopped, Waiter
+from sleepd.core.reservation import Reservation
 from sleepd.core.room import WaitFor, room_for, wakes_waiting
 from sleepd.core.sharing import lull_ends_s, turn_due_s, turn_over_s
 from sleepd.core.task import TaskKind
@@ -315,6 +316,18 @@ def test_its_gate_opens_again_where_the_room_came_from_elsewhere():
     found = turn(given_up().world, 2.0, looked(at(2.0), 70 * GIB))
     assert found.world.tasks["qwen"].kind is TaskKind.WAKE
     assert OpenGate("chat") in found.commands
+
+
+def test_its_gate_opens_again_where_the_room_is_reserved_meanwhile():
+    large = replace(record("x").footprint, freed={"GPU-0": (40 * GIB,)})
+    shut = turn(world(waiting(age_s=PATIENCE_S, footprint=large), used(), free=TIGHT))
+    assert shut.shut == ("chat",)
+    job = Reservation("job", "ann", ("GPU-0",), 15 * GIB, gpus=("0",), until_s=NOW.mono_s + 600.0)
+    found = turn(replace(shut.world, reservations={"job": job}), 2.0)
+    assert found.world.models["qwen"].waiters, "requests wait for the end of a reservation"
+    assert OpenGate("chat") in found.commands
+    assert found.world.models["qwen"].awaited is None
+    assert "reserved" in reason(found.world, "qwen", at(2.0)), "no turn that ends would help"
 
 
 def test_a_reading_that_is_awaited_opens_no_gate():
