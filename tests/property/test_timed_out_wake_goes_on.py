@@ -18,6 +18,8 @@ def test_a_wake_that_makes_room_goes_on_after_its_caller_was_told_so() -> None:
     rig.boot("b")
     assert rig.until(lambda: rig.daemon.world.models["b"].life.state is State.AWAKE)
 
+    rig.run(2.0)  # a turn lasts a second at least: until then nobody makes room by b, and a's caller is refused
+
     told: list[Answer] = []
     rig.daemon.ask(lambda waiter: WakeAsked(waiter, "a", "test", timeout_s=0.3), told.append)
 
