@@ -110,11 +110,3 @@ async def test_what_may_not_be_done_names_the_way(daemon: FakeDaemon) -> None:
     ran = await run("wake", "chat")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "sleepctl: chat: not permitted: you are alice, wake needs operator; ask\n"
-
-
-async def test_verbs_that_do_not_exist_are_not_listed() -> None:
-    for verb in ("doctor",):
-        ran = await run(verb)
-        assert (ran.code, ran.out) == (2, "")
-        assert f"invalid choice: '{verb}'" in ran.err
-    assert "doctor" not in (await run("--help")).out.split()

@@ -15,7 +15,8 @@ HOST = '[host]\nram = "256GiB"\n[[gpus]]\nmemory = "80GiB"\n'
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables are cut to it
     for name, idle in (("five", "5m"), ("one", "1m")):
         (tmp_path / name).mkdir()
         rule = f'[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
