@@ -186,6 +186,15 @@ class Daemon(_Process):
     def model(self, name: str) -> dict[str, Any]:
         return self.client.model(name).body
 
+    def await_plan(self, name: str) -> dict[str, Any]:
+        """Return what a wake would do, once nobody's turn has just begun: it lasts a second at least."""
+
+        def plan() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.client.plan_wake(name).body["plan"]
+            return None if found["would"] == "wait" else found
+
+        return wait_until(plan, f"a wake of {name} that need not wait")
+
     def await_model(self, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
         """Return the model as the API shows it, once all these fields are so."""
 

