@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, DaemonHost
+from tests.realvllm.daemon_host import ASLEEP_BYTES, AWAKE_BYTES, DaemonHost, wait_until
 from tests.realvllm.fixtures import PROMPT
 
 pytestmark = pytest.mark.vllm
@@ -39,8 +39,8 @@ def test_a_busy_one_is_waited_for(host: DaemonHost) -> None:
         long = pool.submit(first.chat, PROMPT, max_tokens=40, pace_ms=50)
         daemon.await_model("tiny-1", running=1)
         waking = pool.submit(daemon.wake, "tiny-2")
-        waits = daemon.await_model("tiny-2", reason="waits for room: tiny-1: it is in use")
-        assert waits["state"] == "asleep"
+        wait_until(lambda: "waits for its turn" in daemon.model("tiny-2")["reason"], "tiny-2 to wait for tiny-1's turn")
+        assert daemon.model("tiny-2")["state"] == "asleep"
         assert len(long.result(20)) > len(host.pair.right_answers["tiny-1"])
         assert waking.result(20)["model"]["state"] == "awake"
     assert second.chat(PROMPT) == host.pair.right_answers["tiny-2"]
