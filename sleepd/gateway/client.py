@@ -15,9 +15,8 @@ from httptools import HttpParserError, HttpRequestParser
 from sleepd.core.units import Bytes
 from sleepd.gateway.errors import Refusal, internal
 from sleepd.gateway.exchange import Exchange
-from sleepd.gateway.head import Fields, take_head
+from sleepd.gateway.head import Fields
 from sleepd.gateway.refusing import refusal_bytes, refusal_of
-from sleepd.gateway.routes import find_route
 from sleepd.gateway.settings import (
     BODY_LIMIT,
     CHUNK_OVERHEAD,
@@ -208,15 +207,7 @@ class ClientConnection(asyncio.Protocol):
             self.line.append(x)
             if len(self.line) > PIPELINED_LIMIT:
                 raise Refusal(429, "too_many_pipelined", f"wanted at most {PIPELINED_LIMIT} requests in advance")
-        try:
-            if old and version != "1.0":
-                raise Refusal(505, "bad_version", "wanted HTTP/1.1 or 1.0", closes=True)
-            host = take_head(x, fields)
-            x.route, x.name = find_route(x.target)
-            self._door.admit(x, host)
-            self._front.check(x)
-        except Refusal as refusal:
-            x.refusal = refusal
+        self._front.admit(x, fields, version, self._door)
         if x.refusal is not None and (x.expects or not 0 <= x.length <= DISCARDED_LIMIT):
             x.keep_alive = False
             if x is self.now:

@@ -14,11 +14,12 @@ from sleepd.gateway.directory import Directory
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.exchange import Exchange
 from sleepd.gateway.forms import FormScanner
+from sleepd.gateway.head import Fields, take_head
 from sleepd.gateway.ids import ResponseIds
 from sleepd.gateway.lane import Access, Lane
 from sleepd.gateway.pages import answer_page
 from sleepd.gateway.peek import Scanner, Wanted, read_json
-from sleepd.gateway.routes import Body, Page
+from sleepd.gateway.routes import Body, Page, Route, find_route
 from sleepd.gateway.settings import (
     BODY_LIMIT,
     BUFFERED_LIMIT,
@@ -31,6 +32,7 @@ from sleepd.gateway.settings import (
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
+    from sleepd.gateway.door import Door
     from sleepd.gateway.queue import Waiting
 
 STOPPING = "sleepd is being stopped"
@@ -93,10 +95,19 @@ class Front:
 
     # requests
 
-    def check(self, x: Exchange) -> None:
-        """Refuse what can be refused before the body comes. Raises Refusal."""
-        route = x.route
-        assert route is not None
+    def admit(self, x: Exchange, fields: Fields, version: str, door: Door) -> None:
+        """Judge a request by its head alone: its `refusal` says what is wrong with it, if anything."""
+        try:
+            if x.old and version != "1.0":
+                raise Refusal(505, "bad_version", "wanted HTTP/1.1 or 1.0", closes=True)
+            host = take_head(x, fields)
+            x.route, x.name = find_route(x.target)
+            door.admit(x, host)
+            self._check(x, x.route)
+        except Refusal as refusal:
+            x.refusal = refusal
+
+    def _check(self, x: Exchange, route: Route) -> None:
         if x.method not in route.methods:
             allowed = b", ".join(route.methods)
             message = f"wanted {allowed.decode()}, found {x.method.decode()}"
