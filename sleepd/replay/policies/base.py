@@ -73,15 +73,8 @@ class KeepAlive(Policy):
     def begin(self, hands: Hands) -> None:
         self.hands, self.timers = hands, Timers(hands)
 
-    def keep_s(self, model: str) -> Seconds:
-        """For how long a model that idles now is to stay awake."""
-        raise NotImplementedError
-
     def arrived(self, model: str) -> None:
         self.timers.void(model)
-
-    def idled(self, model: str) -> None:
-        self.timers.set(model, self.hands.now_s + self.keep_s(model), self.let_sleep)
 
     def woke(self, model: str) -> None:
         if not self.hands.in_use(model):

@@ -19,6 +19,6 @@ TICK_S: Seconds = 2.0
 class Windows(KeepAlive):
     """Knative's defaults."""
 
-    def keep_s(self, model: str) -> Seconds:
-        left_s = STABLE_WINDOW_S + GRACE_S
-        return left_s + (-(self.hands.now_s + left_s)) % TICK_S
+    def idled(self, model: str) -> None:
+        over_s = self.hands.now_s + STABLE_WINDOW_S + GRACE_S
+        self.timers.set(model, over_s + -over_s % TICK_S, self.let_sleep)
