@@ -65,6 +65,7 @@ def test_stopped_on_purpose_it_stays_stopped_until_it_is_started(system: System)
     (a,) = system.start_servers("a")
     system.start_daemon()
     right = a.complete()
+    system.await_model("a", running=0)  # a look that met the request says so until the next one
     assert system.client.stop("a").status == 200
     assert show(a.unit, "ActiveState") == "inactive"
     assert not a.path.exists(), "its socket is gone with it"
