@@ -303,17 +303,21 @@ def _let_go(draft: Draft, task: Task, detail: str) -> None:
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:
-    """Its unit was stopped, and not by us: hands off until a person starts it."""
+    """Its unit was stopped, and not by us: hands off until a person starts it.
+
+    Whoever asked for a start before anybody had looked whether it runs has asked for the start of a stopped unit.
+    """
     if task is not None:
         draft.end_task(task, "its unit was stopped")
         owe_wakes(draft, task.slept, name)
     draft.state(name, Fact.STOPPED_ON_PURPOSE)
     record = draft.models[name]
+    wanted = record.start_wanted if task is None and record.incarnation is None else None
     clear_restarts(draft, name)
     draft.change(
         name,
         stopped=None,
-        start_wanted=None,
+        start_wanted=wanted,
         failure=None,
         belief=None,
         owed_wake=None,
@@ -323,7 +327,7 @@ def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> Non
     for waiter in record.waiters:
         if waiter.ask is AskKind.STOP:
             draft.answer(name, waiter, AnswerKind.DONE)
-        else:
+        elif wanted is None:
             detail, hint = f"{record.spec.unit} was stopped on purpose", f"{STOPPED_HINT} {name}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=detail, hint=hint)
 
