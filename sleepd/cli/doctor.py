@@ -61,7 +61,7 @@ def run_doctor(client: Client, options: argparse.Namespace) -> int:
     findings = [*asked.findings, *asyncio.run(_look_around(asked.models))]
     if name := vars(options)["try"]:
         findings += try_sleep(client, name) if asked.models is not None else [_untried(name)]
-    told = list(by_check(findings))
+    told = by_check(findings)
     if options.json:
         bodies = [finding.body for finding in told]
         print(json.dumps({"verdict": worst(told), "findings": bodies}, ensure_ascii=False))
@@ -135,7 +135,7 @@ def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[
                 silent=told.silent,
                 dev_mode=told.dev_mode,
                 locked=told.locked,
-                exposed_port=next(iter(sorted(process.exposed_ports)), None),
+                exposed_port=min(process.exposed_ports, default=None),
                 environ=process.environ,
                 encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
                 counts=not process.arguments.has("--disable-log-stats"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,7 +66,7 @@ def worst(findings: Iterable[Finding]) -> Verdict:
     return next((verdict for verdict in (Verdict.FAIL, Verdict.WARN) if verdict in found), Verdict.OK)
 
 
-def by_check(findings: Iterable[Finding]) -> Iterator[Finding]:
+def by_check(findings: Iterable[Finding]) -> list[Finding]:
     """In the order of the table of checks, so that what belongs together stands together; others last."""
     order = {name: place for place, name in enumerate(CHECKS)}
-    yield from sorted(findings, key=lambda finding: order.get(finding.check, len(order)))
+    return sorted(findings, key=lambda finding: order.get(finding.check, len(order)))

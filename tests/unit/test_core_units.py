@@ -537,7 +537,9 @@ def test_a_persons_stop_is_of_whatever_start_runs():
     [
         ("2", 1.0, State.STOPPED),
         ("1", 1.0, State.STARTING),
+        ("1", 9.0, State.STARTING),
         ("1", 301.0, State.STARTING),
+        ("1", 306.0, State.STOPPED),
         ("1", None, State.STARTING),
         ("1", 200.0, State.STOPPED),
         ("1", -30.0, State.STOPPED),
@@ -546,8 +548,8 @@ def test_a_persons_stop_is_of_whatever_start_runs():
 )
 def test_who_stopped_a_unit_while_the_daemon_was_gone_is_told_by_its_start_and_by_when(invocation, ended_s, left):
     """A later start than the one to be ended was not ours to stop. That one was, if it ended right after a daemon had
-    ordered it; where systemd forgot when, it counts as ours."""
-    ordered = (NOW.wall_s, NOW.wall_s + 300.0)
+    ordered it, and before the next one went on; where systemd forgot when, it counts as ours."""
+    ordered = (NOW.wall_s, NOW.wall_s + 300.0, NOW.wall_s + 305.0)
     cause, intent = Cause(CauseKind.RECOVERY, "a failure"), Intent("pst:1", None, (), 0.0, None, "1", ordered)
     resumed = Task(3, "a", TaskKind.RESTART, 0, cause, plan_start(), NOW.mono_s, intent=intent, attempt=1, running=True)
     starting = record(life=Life(State.STARTING, Weights.LOADED), spec=UNIT, seen=GONE)

@@ -263,7 +263,7 @@ def test_a_model_is_told_from_a_process_by_unit_socket_or_port() -> None:
 
 def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:
     found = [ok("model.failed", "awake", "a"), warn("host.clock", "not so"), fail("daemon.answers", "nobody")]
-    lines = list(tell_findings(list(by_check(found)), Screen(None, colour=False, unicode=False)))
+    lines = list(tell_findings(by_check(found), Screen(None, colour=False, unicode=False)))
     assert lines[0] == "fail  daemon.answers  nobody"
     assert lines[1].strip().startswith("do: systemctl status sleepd")
     assert [line.split()[1] for line in lines if line[:4].strip() in ("ok", "warn", "fail")] == [
