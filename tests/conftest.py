@@ -1,6 +1,7 @@
 """Fixtures and closing lines that tests of several folders share."""
 
 import gc
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,13 +23,18 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the simulated scenarios together came to, and what single tests have to report. Here, because the
-    controller of workers loads no other."""
+    """Say what the simulated scenarios together came to, how many daemons were killed, and what single tests have to
+    report. Here, because the controller of workers loads no other."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
-    told = [value for report in reports for name, value in report.user_properties if name == "played"]
-    lines = summary(told)
+
+    def told(what: str) -> list[Any]:
+        return [value for report in reports for name, value in report.user_properties if name == what]
+
+    lines = summary(told("played"))
     if lines:
         terminalreporter.section("simulated")
         terminalreporter.write("\n".join([*lines, ""]))
-    for said in [value for report in reports for name, value in report.user_properties if name == "reported"]:
+    if killed := sum(told("killed")):
+        terminalreporter.write_line(f"{killed:,} daemons killed in the middle of a transition")
+    for said in told("reported"):
         terminalreporter.write_line(str(said))
