@@ -31,11 +31,11 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 # Tests that need nothing which is not set up here.
 ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not browser and not systemd and not package
 
-# One worker more than cores, since some wait: for clocks first, then, half of the time, for processes.
+# More workers than cores, since they wait: for clocks now and then, and more than half of the time for processes.
 test: $(READY)
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
 	@# Real processes get the machine to themselves, not what the simulator leaves over.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 2)) --dist worksteal -m "$(ALONE)" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
