@@ -165,6 +165,11 @@ def test_the_gpus_that_are_configured_are_compared_with_those_that_are_used() ->
     assert (wrong.verdict, wrong.found) == ("fail", "gpus = 0, but it holds memory on GPU 1")
     both = placed("a", 7, "0", "1")
     assert unmarred(judge_placement(world(both), (on(0, (7,)), on(1, ())))) == {"model.gpus": "warn"}
+    (nowhere,) = judge_placement(world(placed("a", 7, "5")), (on(0, (7,)),))
+    assert (nowhere.verdict, nowhere.found) == (
+        "fail",
+        "gpus = 5 in [models.a], but the GPUs here are 0 (nvidia-smi -L)",
+    )
     # Where nobody tells who holds what, or where it may be, nothing is said.
     assert list(judge_placement(world(model), (replace(on(0, ()), used_by_pid=None),))) == []
     assert list(judge_placement(world(placed("a", 7)), (on(0, (7,)),))) == []
