@@ -19,5 +19,5 @@ def start_blocks() -> list[str]:
 
 
 def troubles(examined: str) -> list[str]:
-    """The lines of `sleepctl doctor` that are not ok, but for those about the host: this one is not a server in a rack."""
+    """The lines of `sleepctl doctor` that are not ok, but for those about the host, which is none in a rack."""
     return re.findall(r"^(?:warn|fail)  (?!host\.).*$", examined, re.MULTILINE)
