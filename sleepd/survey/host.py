@@ -17,7 +17,7 @@ _CONTROLLERS = ("llama-swap",)
 _INITS = frozenset({"systemd", "init", "tini", "docker-init", "dumb-init"})
 """What takes in processes that lost their parent."""
 _ENGINE = "VLLM::"
-"""How vLLM calls its engine and worker processes (vllm/utils/system_utils.py, set_process_title; 0.10 and later)."""
+"""How vLLM calls its engine and worker processes (vllm/utils/system_utils.py, set_process_title; 0.10.2 and later)."""
 
 
 def is_clock_synchronized() -> bool | None:
