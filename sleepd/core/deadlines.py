@@ -43,9 +43,16 @@ class Deadlines:
         self._foreseen: tuple[str, ...] = ()
         self._foreseen_s: dict[str, MonotonicS] = {}
         """When what is foreseen of each model changes, as of the last call."""
+        self._asked: tuple[World, Now] | None = None
+        self._told: MonotonicS | None = None
 
     def after(self, world: World, now: Now) -> MonotonicS | None:
         """The next moment after `now` at which time alone changes something; a Tick is due then."""
+        if self._asked is None or world is not self._asked[0] or now is not self._asked[1]:
+            self._asked, self._told = (world, now), self._following(world, now)
+        return self._told
+
+    def _following(self, world: World, now: Now) -> MonotonicS | None:
         shared = (world.settings, world.memory.held_since_s, world.memory.acts)
         if any(value is not was for value, was in zip(shared, self._shared, strict=True)):
             if world.settings is not self._shared[0]:

@@ -1,6 +1,6 @@
 """vLLM servers as processes: how they were started, and who can reach them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleepd.core.seen import EngineFacts
@@ -11,10 +11,19 @@ TOGGLES_SINCE = (0, 20)
 """vLLM switches expandable segments off around its pool from here on, but not by their newer name (#40812)."""
 
 
+HINDERS: Mapping[tuple[str, str], str] = {
+    ("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH", "1"): "it stays up without its engine, so that nothing restarts it",
+    ("VLLM_USE_V1", "0"): "the old engine answers a sleep before it has slept",
+}
+"""Variables that stand in the way, by their value (vllm/envs.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
     """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed_port`:
-    one on which other hosts may reach it; `managed` None where no daemon could be asked."""
+    one on which other hosts may reach it; `counts` False with --disable-log-stats; `interposed`: the library
+    between it and the driver; `port_of`: other servers that were told to listen at its port; `managed` None where no
+    daemon could be asked."""
 
     name: str
     url: str
@@ -24,8 +33,17 @@ class ServerSeen:
     exposed_port: int | None = None
     environ: Mapping[str, str] | None = None
     encoder_stays: bool = False
+    counts: bool = True
+    interposed: str = ""
+    port_of: Sequence[str] = ()
     facts: EngineFacts | None = None
     managed: bool | None = None
+
+
+def interposer_of(environ: Mapping[str, str]) -> str:
+    """The library that is loaded before the driver's and answers for it (HAMi-core); empty where none is."""
+    asked = [environ.get("LD_PRELOAD", ""), *(name for name in environ if name.startswith("CUDA_DEVICE_MEMORY_LIMIT"))]
+    return next((word for word in asked if "libvgpu" in word or word.startswith("CUDA_DEVICE_MEMORY_LIMIT")), "")
 
 
 def judge_server(seen: ServerSeen) -> Iterator[Finding]:
@@ -39,6 +57,10 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
         found = "it is in the configuration" if seen.managed else f"{seen.url} is no model of sleepd's"
         yield (ok if seen.managed else warn)("server.managed", found, about)
     yield from _judge_reach(seen)
+    if seen.port_of:
+        yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
+    counts = "it does" if seen.counts else "--disable-log-stats: it does not"
+    yield (ok if seen.counts else warn)("server.counts", counts, about)
     yield from _judge_memory(seen)
 
 
@@ -66,6 +88,11 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
 
 def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     about = seen.name
+    if seen.interposed:
+        yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
+    for (name, value), why in HINDERS.items():
+        if seen.environ is not None and seen.environ.get(name) == value:
+            yield warn("server.environment", f"{name}={value}: {why}", about)
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     if seen.environ is None:
