@@ -64,7 +64,7 @@ def may_sleep(
     """Whether to fall asleep for `least_s` at least: as foreseen, where being wrong can be paid; else once it was
     silent for so long."""
     if predicted_s is None or is_spent(credit_s, price_s):
-        return silent_s >= least_s
+        return silent_s >= least_s - GRAIN_S
     return predicted_s >= least_s
 
 
