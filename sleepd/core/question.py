@@ -29,6 +29,9 @@ def question_body(asks_at: str, api_name: str, prompt: str) -> dict[str, Any]:
         "max_tokens": ANSWER_TOKENS,
         "temperature": 0,
         "seed": 0,
+        # A checkpoint's generation_config.json may set one (0.8+ goes by it): then the runner-up by log probability is
+        # not the one that came close.
+        "repetition_penalty": 1,
         "logprobs": 2,
         "return_tokens_as_token_ids": True,
     }
@@ -81,7 +84,8 @@ def certain_tokens(answer: Any) -> tuple[str, ...]:
         )
         if not isinstance(token, str) or not token or "\N{REPLACEMENT CHARACTER}" in token:
             break
-        if len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
+        # Not a number is not certain either.
+        if len(ranked) < 2 or not ranked[0] - ranked[1] >= LEAST_GAP_NATS:
             break
         certain.append(token)
     return tuple(certain)
