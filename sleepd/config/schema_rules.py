@@ -151,7 +151,10 @@ class WhenKeys(Section):
         description="the time zone of `days`, `between` and `cron`; not set: the host's",
         examples=["Europe/Berlin"],
     )
-    predicted_idle: Annotated[float | None, Lasts(1, YEAR_S)] = condition("no request is expected for this long", "30m")
+    predicted_idle: Annotated[float | None, Lasts(1, YEAR_S)] = condition(
+        "no request is expected for this long; in a rule with `wake` or `keep_awake`: one is expected within it",
+        "5m",
+    )
     for_: Annotated[float, Lasts(0, 7 * DAY_S)] = Field(
         alias="for",
         default="0s",

@@ -145,6 +145,8 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now, settings: Settings) -
         owed_wake=None if kept.owed_wake is not None and kept.owed_wake.who == ON_STOP else kept.owed_wake,
         unverified=kept.unverified,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
+        habits=kept.habits,
+        credit_s=kept.credit_s,
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
     )

@@ -11,6 +11,7 @@ TOGGLES_SINCE = (0, 20)
 """vLLM switches expandable segments off around its pool from here on, but not by their newer name (#40812)."""
 
 
+AS_ROOT = "run sleepctl doctor as root: it sees what belongs to others"
 HINDERS: Mapping[tuple[str, str], str] = {
     ("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH", "1"): "it stays up without its engine, so that nothing restarts it",
     ("VLLM_USE_V1", "0"): "the old engine answers a sleep before it has slept",
@@ -50,7 +51,8 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     """Everything that its process and its answers tell."""
     about = seen.name
     if seen.facts is None:
-        yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about)
+        advice = AS_ROOT if "Permission denied" in seen.silent else ""
+        yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about, advice)
     else:
         yield ok("server.answers", seen.url, about)
     if seen.managed is not None:
@@ -73,7 +75,8 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
         yield fail("server.dev-mode", "it has no sleep endpoints", about)
         return
     if dev_mode is None:
-        yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about)
+        advice = AS_ROOT if seen.environ is None else ""
+        yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about, advice)
     else:
         yield ok("server.dev-mode", "it has sleep endpoints", about)
     if seen.exposed_port is not None:
@@ -96,7 +99,7 @@ def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     if seen.environ is None:
-        yield warn("server.allocator", "its environment cannot be read; run doctor as root", about)
+        yield warn("server.allocator", "its environment cannot be read", about, AS_ROOT)
         return
     asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in seen.environ.get(name, "").lower()]
     if not asked:

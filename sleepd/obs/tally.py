@@ -6,7 +6,7 @@ can make a series; those of models and rules that are configured no more are dro
 
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.events import StepEnd, StepEnded
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP
 from sleepd.core.model import Known, MissingReason
 from sleepd.core.plan import Proof
 from sleepd.core.record import ModelRecord
@@ -18,7 +18,6 @@ from sleepd.gateway.daemon import Held
 from sleepd.obs.beginnings import REQUEST_FAILURES, failures_of
 from sleepd.obs.counts import Counts
 
-_ASLEEP = frozenset({State.ASLEEP_L1, State.ASLEEP_L2})
 _MISMATCHES = frozenset({"answer_wrong", "answer_doubted"})
 _PROVES = {StepEnd.DONE: "proven", StepEnd.UNPROVEN: "unproven", StepEnd.NOT_PROVABLE: "not_provable"}
 _OF_RULES = ("sleepd_rule_actions_total", "sleepd_rule_would_actions_total", "sleepd_rule_alarms_total")
@@ -121,7 +120,7 @@ class Tally:
         known_as = old.incarnation if old is not None else None
         if known_as is not None and record.incarnation is not None and record.incarnation != known_as:
             self.counts.add("sleepd_server_restarts_total", name)
-        asleep = record.life.state in _ASLEEP
+        asleep = record.life.state in ASLEEP
         if name in self._saving and (not asleep or old is None or old.footprint is not record.footprint):
             self._save(name, mono_s)
             del self._saving[name]

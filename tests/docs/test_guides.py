@@ -81,6 +81,11 @@ def test_every_entry_of_the_failure_modes_that_is_named_exists(guide: str) -> No
     assert set(re.findall(r"\bF\d+\b", page_of(guide))) <= entries
 
 
+def test_troubleshooting_has_every_entry_of_the_failure_modes() -> None:
+    entries = set(re.findall(r"^\| (F\d+) \|", page_of("failure-modes"), re.MULTILINE))
+    assert entries == set(re.findall(r"\bF\d+\b", page_of("troubleshooting")))
+
+
 def test_every_release_that_was_read_has_its_line_of_what_an_upgrade_to_it_changes() -> None:
     lines = re.findall(r"^\| ((?:0\.\d+(?:\.\d+)?(?:, )?)+) \| ([^|]*)\|", page_of("vllm"), re.MULTILINE)
     gains = {release: gain for releases, gain in lines for release in releases.split(", ")}

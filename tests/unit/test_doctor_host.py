@@ -146,6 +146,8 @@ def test_limits_are_read_from_the_unit_up_to_the_root(tmp_path: Path) -> None:
         MemoryLimit("system.slice", "memory.max", 5000),
         MemoryLimit("system.slice", "memory.high", 4000),
     )
+    (tmp_path / "memory.max").write_text("3000")
+    assert CgroupMemory(tmp_path).limits(model.spec, ())[3:] == (MemoryLimit("/", "memory.max", 3000),)
     assert CgroupMemory(tmp_path / "none").limits(model.spec, ()) == ()
 
 
@@ -165,6 +167,11 @@ def test_the_gpus_that_are_configured_are_compared_with_those_that_are_used() ->
     assert (wrong.verdict, wrong.found) == ("fail", "gpus = 0, but it holds memory on GPU 1")
     both = placed("a", 7, "0", "1")
     assert unmarred(judge_placement(world(both), (on(0, (7,)), on(1, ())))) == {"model.gpus": "warn"}
+    (nowhere,) = judge_placement(world(placed("a", 7, "5")), (on(0, (7,)),))
+    assert (nowhere.verdict, nowhere.found) == (
+        "fail",
+        "gpus = 5 in [models.a], but the GPUs here are 0 (nvidia-smi -L)",
+    )
     # Where nobody tells who holds what, or where it may be, nothing is said.
     assert list(judge_placement(world(model), (replace(on(0, ()), used_by_pid=None),))) == []
     assert list(judge_placement(world(placed("a", 7)), (on(0, (7,)),))) == []
