@@ -23,7 +23,7 @@ def note_requests(draft: Draft, before: World) -> None:
     local_s = draft.now.wall_s + offset_s
     for name in sorted(draft.touched):
         record, old = draft.models.get(name), before.models.get(name)
-        if record is None or old is None or not isinstance(record.seen, Known):
+        if record is None or old is None or record is old or not isinstance(record.seen, Known):
             continue
         came = _came(draft, record, old)
         habits = attend(record.habits, local_s) if came else watch(record.habits, local_s)
