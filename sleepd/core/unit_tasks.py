@@ -286,7 +286,8 @@ def _fell_back(draft: Draft, task: Task, detail: str) -> None:
     draft.end_task(task, f"{detail}; systemd starts it again")
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
-    draft.change(name, made_room=task.slept)
+    # What was wanted is systemd's now: to want it on would end what it starts.
+    draft.change(name, made_room=task.slept, start_wanted=None)
 
 
 def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | None) -> None:
