@@ -4,15 +4,12 @@ from sleepd.core.break_even import Account, carry, charge
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
-from sleepd.core.foresight import price_of, silent_since
+from sleepd.core.foresight import OUT, open_account, price_of, silent_since
 from sleepd.core.habits import attend, watch
-from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import ModelRecord
-from sleepd.core.units import Seconds
+from sleepd.core.wakes_ahead import note_wake_ahead
 from sleepd.core.world import World
-
-OUT = ASLEEP | {State.STOPPED}
 
 
 def note_requests(draft: Draft, before: World) -> None:
@@ -28,6 +25,7 @@ def note_requests(draft: Draft, before: World) -> None:
         came = _came(draft, record, old)
         habits = attend(record.habits, local_s) if came else watch(record.habits, local_s)
         account = _account(draft, before, record, came=came)
+        note_wake_ahead(draft, before, record, came=came)
         if habits is not record.habits or account is not record.account:
             draft.change(name, habits=habits, account=account)
 
@@ -50,9 +48,7 @@ def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool) ->
         return None
     account, awake = record.account, record.life.state not in OUT
     if account is None:
-        return Account(
-            record.credit_s if record.credit_s is not None else price_s, now_s, _idle_s(draft, record), awake
-        )
+        return open_account(record, price_s, now_s)
     if not came and not record.holds and awake is account.awake:
         return account
     task = before.tasks.get(record.spec.name)
@@ -61,7 +57,3 @@ def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool) ->
     account = carry(account, price_s, now_s, silent_s=0.0 if ends else silent_since(account, now_s), awake=awake)
     slept = by_rule and not awake and before.models[record.spec.name].life.state not in OUT
     return charge(account, price_s) if slept else account
-
-
-def _idle_s(draft: Draft, record: ModelRecord) -> Seconds:
-    return max(0.0, draft.mono_s - record.last_active_s)
