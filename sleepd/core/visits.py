@@ -8,6 +8,7 @@ from sleepd.core.foresight import OUT, open_account, price_of, silent_since
 from sleepd.core.habits import attend, watch
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import ModelRecord
+from sleepd.core.units import Seconds
 from sleepd.core.wakes_ahead import note_wake_ahead
 from sleepd.core.world import World
 
@@ -23,8 +24,11 @@ def note_requests(draft: Draft, before: World) -> None:
         if record is None or old is None or record is old or not isinstance(record.seen, Known):
             continue
         came = _came(draft, record, old)
-        habits = attend(record.habits, local_s) if came else watch(record.habits, local_s)
-        account = _account(draft, before, record, came=came)
+        # A look tells what was when it was asked; whoever waits asked just now.
+        at_s = record.seen.at_s if record.seen is not old.seen and record.in_flight == 0 else draft.mono_s
+        ago_s = draft.mono_s - at_s if came else 0.0
+        habits = attend(record.habits, local_s - ago_s) if came else watch(record.habits, local_s)
+        account = _account(draft, before, record, came=came, ago_s=ago_s)
         note_wake_ahead(draft, before, record, came=came)
         if habits is not record.habits or account is not record.account:
             draft.change(name, habits=habits, account=account)
@@ -41,9 +45,9 @@ def _came(draft: Draft, record: ModelRecord, old: ModelRecord) -> bool:
     return record.spec.name not in draft.tasks and is_busy(record)
 
 
-def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool) -> Account | None:
+def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool, ago_s: Seconds) -> Account | None:
     """What may be risked from now on: a silence ends with a request, a hold, and a wake that no rule asked for."""
-    price_s, now_s = price_of(draft.settings, record), draft.mono_s
+    price_s, now_s = price_of(draft.settings, record), draft.mono_s - ago_s
     if not price_s:
         return None
     account, awake = record.account, record.life.state not in OUT
