@@ -52,11 +52,12 @@ soak-gateway: $(READY)
 lint: $(READY)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo
 
-# The installer returns at once when nothing that it installs from has changed. No -n: the tests share two servers.
+# The installer returns at once when nothing that it installs from has changed. Each worker has two servers of its own,
+# and waits for them more than they compute.
 test-vllm: $(READY)
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
 	@$(PIP) -r $(ROOT)tests/realvllm/requirements-clients.txt
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -m "vllm and not systemd" tests/contract tests/realvllm
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "vllm and not systemd" tests/contract tests/realvllm
 
 # As root: the program with all it needs, units, rules and an example configuration (docs/systemd.md says what comes next).
 # DESTDIR: another root. INSTALL_PYTHON: which Python of that root runs it; not one below /home or /root.

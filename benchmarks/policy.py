@@ -34,6 +34,7 @@ from sleepd.sim.traffic import make_traffic
 DAY_S = 86400.0
 BEGIN_WALL_S = 1767571200.0
 BASE = "ttl-5m"
+ETC = Path(__file__).parents[1] / "etc"
 RULE = '[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
 NO_RULE = '[[rules]]\nname = "nap"\nenabled = false\nwhen = { idle = "5m" }\nthen = { sleep = 1 }\n'
 Make = Callable[[Trace, Host], Policy]
@@ -54,6 +55,7 @@ def _clairvoyant(trace: Trace, host: Host) -> Policy:
 CONTENDERS: Mapping[str, Contender] = {
     "while-it-fits": Contender(NO_RULE),
     **{f"ttl-{idle}": Contender(RULE.format(idle=idle)) for idle in ("1m", "5m", "15m", "30m")},
+    "foresight": Contender((ETC / "conf.d" / "foresight.toml.example").read_text()),
     "windows": Contender(NO_RULE, lambda trace, host: Windows()),
     "histogram": Contender(NO_RULE, lambda trace, host: Histogram()),
     "clairvoyant": Contender(NO_RULE, _clairvoyant),

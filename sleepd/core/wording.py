@@ -2,6 +2,7 @@
 
 from sleepd.core.calendar import last_moment
 from sleepd.core.conditions import Judged, count_requests, idle_s, is_busy, measure
+from sleepd.core.foretelling import foretell
 from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, State
 from sleepd.core.model import Cause, CauseKind, Known, Missing, Now
 from sleepd.core.record import ModelRecord
@@ -19,6 +20,7 @@ from sleepd.core.rules import (
     IdleFor,
     LevelIs,
     MemoryCondition,
+    Observed,
     PredictedIdle,
     RequestsBelow,
     Rule,
@@ -55,12 +57,15 @@ def report_condition(
     in_s = None if judged.changes_s is None or judged.holds else max(0.0, judged.changes_s - now.mono_s)
     if judged.holds and not isinstance(condition, During | CronDue):
         in_s = 0.0
-    wanted, found = _texts(condition, judged, record, world, now, (rule.name, record.spec.name, index))
+    if isinstance(condition, PredictedIdle):
+        wanted, found = foretell(condition, rule, record, world, now)
+    else:
+        wanted, found = _texts(condition, judged, record, world, now, (rule.name, record.spec.name, index))
     return ConditionReport(NAMES[type(condition)], wanted, found, judged.holds, in_s)
 
 
 def _texts(
-    condition: Condition, judged: Judged, record: ModelRecord, world: World, now: Now, key: tuple[str, str, int]
+    condition: Observed, judged: Judged, record: ModelRecord, world: World, now: Now, key: tuple[str, str, int]
 ) -> tuple[str, str]:
     if isinstance(condition, IdleFor):
         return f"idle {format_duration(condition.seconds)}", _idle(record, now)
@@ -76,9 +81,7 @@ def _texts(
         return f"level {condition.level}", found
     if isinstance(condition, During):
         return _span_wanted(condition), _clock(judged, now, "within it", "outside")
-    if isinstance(condition, CronDue):
-        return _cron_texts(condition, judged, world, now)
-    return f"no request expected for {format_duration(condition.seconds)}", "this version predicts nothing"
+    return _cron_texts(condition, judged, world, now)
 
 
 def _idle(record: ModelRecord, now: Now) -> str:

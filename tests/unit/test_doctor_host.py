@@ -147,6 +147,8 @@ def test_limits_are_read_from_the_unit_up_to_the_root(tmp_path: Path) -> None:
         MemoryLimit("system.slice", "memory.max", 5000),
         MemoryLimit("system.slice", "memory.high", 4000),
     )
+    (tmp_path / "memory.max").write_text("3000")
+    assert CgroupMemory(tmp_path).limits(model.spec, ())[3:] == (MemoryLimit("/", "memory.max", 3000),)
     assert CgroupMemory(tmp_path / "none").limits(model.spec, ()) == ()
 
 
