@@ -194,6 +194,12 @@ class RuleKeys(Section):
         description="how long the rule rests for a model after it acted; not set: 10m with a memory threshold, else 0",
         examples=["1h"],
     )
+    budget: Annotated[float | None, Lasts(60, DAY_S)] = Field(
+        default=None,
+        description="with `predicted_idle` and `wake`: how long a day its wakes may keep one model awake before a "
+        "request comes, then none until midnight; not set: no limit",
+        examples=["1h"],
+    )
 
 
 class Tree(Section):

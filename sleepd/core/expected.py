@@ -58,7 +58,7 @@ def _least_awake(habits: Habits, silent_s: Seconds) -> Seconds:
     least, awake_s, met, silent = AHEAD_S * 1e3, 0.0, 0.0, 1.0
     by_busy = likelier_following(habits)
     for piece in pieces(habits, silent_s, silent_s + AHEAD_S):
-        rate = piece.rate * by_busy * likelier_after(habits, piece.silence)
+        rate = max(piece.regular, piece.rate * by_busy * likelier_after(habits, piece.silence))
         comes = 1.0 - exp(-rate * piece.lasts_s)
         awake_s += silent * (comes / rate if comes > 1e-9 else piece.lasts_s)
         met += silent * comes

@@ -6,12 +6,15 @@ from sleepd.core.break_even import Account, credit_at, may_sleep, may_wake, spen
 from sleepd.core.calendar import offset_at
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
+from sleepd.core.habits import DAY_S
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 
+OUT = ASLEEP | {State.STOPPED}
 AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
 """Rules of these kinds ask whether a request is expected soon; all others, whether none is for long."""
 
@@ -36,10 +39,10 @@ class Foresight:
 
 def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     """What is foreseen of the model now; None where local time is not known, or no rule asks."""
-    offset_s, account = offset_at(world.calendar, now.wall_s), record.account
-    if offset_s is None or account is None:
+    offset_s, price_s = offset_at(world.calendar, now.wall_s), price_of(world.settings, record)
+    if offset_s is None or not price_s:
         return None
-    price_s = price_of(world.settings, record)
+    account = record.account or open_account(record, price_s, now.mono_s)
     return Foresight(
         expected_idle(record.habits, now.wall_s + offset_s),
         silent_since(account, now.mono_s),
@@ -47,6 +50,12 @@ def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
         price_s,
         expected_wake(record, 1).seconds,
     )
+
+
+def open_account(record: ModelRecord, price_s: Seconds, now_s: MonotonicS) -> Account:
+    """The account of a model that none was kept of: as a former daemon left it, else with one price."""
+    credit_s = price_s if record.credit_s is None else record.credit_s
+    return Account(credit_s, now_s, max(0.0, now_s - record.last_active_s), record.life.state not in OUT)
 
 
 def silent_since(account: Account, now_s: MonotonicS) -> Seconds:
@@ -80,3 +89,16 @@ def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS |
     if account.awake:
         moments += [account.at_s + price_s - account.silent_s, spent_s(account, price_s, now.mono_s)]
     return min(moment_s for moment_s in moments if moment_s > now.mono_s)
+
+
+def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:
+    """How long the model was awake today, woken ahead, before a request came or without one."""
+    if record.ahead is None:
+        return 0.0
+    spent_s = record.ahead.spent_s if record.ahead.day == local_day(world, now) else 0.0
+    return spent_s + (now.mono_s - record.ahead.since_s if record.ahead.since_s is not None else 0.0)
+
+
+def local_day(world: World, now: Now) -> int:
+    """Today, by the clock on the wall."""
+    return int((now.wall_s + (offset_at(world.calendar, now.wall_s) or 0.0)) // DAY_S)

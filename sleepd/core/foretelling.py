@@ -5,7 +5,7 @@ from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import DAY_S, SLOT_S, SLOTS, Habits, LocalS, is_working_day, visits
+from sleepd.core.habits import DAY_S, LIKE_DAYS, SLOT_S, SLOTS, Habits, LocalS, is_working_day, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule
@@ -14,8 +14,6 @@ from sleepd.core.world import World
 
 WINDOW_SLOTS = 4
 """Requests of twenty minutes are told together."""
-LIKE_DAYS = 5
-"""So many of the last working days, or weekends' days, are told of."""
 
 
 def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[str, str]:

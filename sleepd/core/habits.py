@@ -32,6 +32,8 @@ SHORTEST_S: Seconds = SILENCES_S[0]
 """A shorter silence is the same visit: it says nothing of when the next one comes."""
 BUSIEST = 6
 """How busy an hour was counts up to here, in steps of two slots in which requests came."""
+LIKE_DAYS = 5
+"""What begins at a time of day is told by so many of the last days that are like it."""
 HALF_LIFE_D = 14.0
 OTHER_KIND, SAME_WEEKDAY = 0.2, 2.0
 """How much a working day tells of a weekend's, and by how much more a Monday tells of a Monday."""
@@ -147,18 +149,21 @@ def likelier_following(habits: Habits) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a silence within one slot and one length of silence. `rate`: requests a second by the calendar."""
+    """A stretch of a silence within one slot and one length of silence. `rate`: requests a second by the calendar;
+    `regular`: by what begins on most days at this time, after an hour of silence."""
 
     begin_s: Seconds
     lasts_s: Seconds
     silence: int
     rate: float
+    regular: float
 
 
 def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]:
     """Every stretch of the present silence between these moments of it."""
     at_s, known = from_s, -1
     of_day: tuple[float, ...] = ()
+    regular: tuple[float, ...] = ()
     while at_s < until_s:
         silence = bisect_right(SILENCES_S, at_s) - 1
         following_s = SILENCES_S[silence + 1] if silence + 1 < len(SILENCES_S) else until_s
@@ -168,8 +173,8 @@ def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]
         # A moment so near a bound that the float cannot tell belongs beyond it.
         end_s = end_s if end_s > at_s + 1e-3 else at_s + 1e-3
         if day != known:
-            known, of_day = day, rates(habits.days, day)
-        yield Piece(at_s, end_s - at_s, silence, of_day[slot])
+            known, of_day, regular = day, rates(habits.days, day), beginnings(habits.days, day)
+        yield Piece(at_s, end_s - at_s, silence, of_day[slot], regular[slot] if at_s >= HOUR_S else 0.0)
         at_s = end_s
 
 
@@ -208,6 +213,27 @@ def _rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
         (hit + PRIOR_DAYS * min(mean, like)) / (weights + PRIOR_DAYS) for hit, like in zip(hits, around, strict=True)
     ]
     return tuple(-log(1 - min(MOST_SURE, p)) / SLOT_S for p in sure)
+
+
+def beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    """Requests a second to expect in each slot of the day from what begins then, after an hour of silence, on most of
+    the days like it."""
+    return _beginnings(days[:-1] if days and days[-1][0] <= day else days, day)
+
+
+@lru_cache(maxsize=1024)
+def _beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    alike = [(observed, bits) for observed, bits in days if is_working_day(observed) == is_working_day(day)]
+    alike = alike[-LIKE_DAYS:]
+    bits_of = dict(days)
+    begun = [0] * SLOTS
+    for observed, bits in alike:
+        before = bits << SLOTS | bits_of.get(observed - 1, 0)
+        for slot in _set_bits(bits):
+            if not before >> (SLOTS + slot - BESIDES) & (1 << BESIDES) - 1:
+                begun[slot] += 1
+    least = max(3, len(alike) // 2 + 1)
+    return tuple(-log(1 - count / (len(alike) + 1)) / SLOT_S if count >= least else 0.0 for count in begun)
 
 
 def _means(hits: list[float]) -> list[float]:

@@ -111,6 +111,16 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Awake since `since_s`, woken ahead, and no request came yet; None: that is over. On `day` (local, since 1970) it
+    was so for `spent_s` before."""
+
+    since_s: MonotonicS | None
+    day: int = 0
+    spent_s: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecord:
     """Everything believed of one model. `settled_s`: readings asked before it prove nothing about the model."""
 
@@ -181,6 +191,8 @@ class ModelRecord:
     """What foresight may cost; None where no rule foresees anything, or before it was looked at."""
     credit_s: Seconds | None = None
     """What the account of a former daemon held."""
+    ahead: Ahead | None = None
+    """What became of its wakes ahead of demand, today."""
     holds: tuple[Hold, ...] = ()
     pin: bool | None = None
     """What an operator said at run time; None: as configured."""

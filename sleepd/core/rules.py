@@ -174,6 +174,8 @@ class Rule:
     for_s: Seconds = 0.0
     cooldown_s: Seconds = 0.0
     enabled: bool = True
+    budget_s: Seconds | None = None
+    """How long a day its wakes may keep one model awake without a request; None: no limit."""
     kind: RuleClass = field(init=False, repr=False, compare=False)
     lasting: tuple[LastingCondition, ...] = field(init=False, repr=False, compare=False)
     thresholds: tuple[tuple[int, MemoryCondition], ...] = field(init=False, repr=False, compare=False)

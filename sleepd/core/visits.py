@@ -4,15 +4,13 @@ from sleepd.core.break_even import Account, carry, charge
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
-from sleepd.core.foresight import price_of, silent_since
+from sleepd.core.foresight import OUT, open_account, price_of, silent_since
 from sleepd.core.habits import attend, watch
-from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import ModelRecord
 from sleepd.core.units import Seconds
+from sleepd.core.wakes_ahead import note_wake_ahead
 from sleepd.core.world import World
-
-OUT = ASLEEP | {State.STOPPED}
 
 
 def note_requests(draft: Draft, before: World) -> None:
@@ -26,8 +24,12 @@ def note_requests(draft: Draft, before: World) -> None:
         if record is None or old is None or record is old or not isinstance(record.seen, Known):
             continue
         came = _came(draft, record, old)
-        habits = attend(record.habits, local_s) if came else watch(record.habits, local_s)
-        account = _account(draft, before, record, came=came)
+        # A look tells what was when it was asked; whoever waits asked just now.
+        at_s = record.seen.at_s if record.seen is not old.seen and record.in_flight == 0 else draft.mono_s
+        ago_s = draft.mono_s - at_s if came else 0.0
+        habits = attend(record.habits, local_s - ago_s) if came else watch(record.habits, local_s)
+        account = _account(draft, before, record, came=came, ago_s=ago_s)
+        note_wake_ahead(draft, before, record, came=came)
         if habits is not record.habits or account is not record.account:
             draft.change(name, habits=habits, account=account)
 
@@ -43,16 +45,14 @@ def _came(draft: Draft, record: ModelRecord, old: ModelRecord) -> bool:
     return record.spec.name not in draft.tasks and is_busy(record)
 
 
-def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool) -> Account | None:
+def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool, ago_s: Seconds) -> Account | None:
     """What may be risked from now on: a silence ends with a request, a hold, and a wake that no rule asked for."""
-    price_s, now_s = price_of(draft.settings, record), draft.mono_s
+    price_s, now_s = price_of(draft.settings, record), draft.mono_s - ago_s
     if not price_s:
         return None
     account, awake = record.account, record.life.state not in OUT
     if account is None:
-        return Account(
-            record.credit_s if record.credit_s is not None else price_s, now_s, _idle_s(draft, record), awake
-        )
+        return open_account(record, price_s, now_s)
     if not came and not record.holds and awake is account.awake:
         return account
     task = before.tasks.get(record.spec.name)
@@ -61,7 +61,3 @@ def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool) ->
     account = carry(account, price_s, now_s, silent_s=0.0 if ends else silent_since(account, now_s), awake=awake)
     slept = by_rule and not awake and before.models[record.spec.name].life.state not in OUT
     return charge(account, price_s) if slept else account
-
-
-def _idle_s(draft: Draft, record: ModelRecord) -> Seconds:
-    return max(0.0, draft.mono_s - record.last_active_s)

@@ -11,7 +11,9 @@ from sleepd.core.model import Known, MissingReason
 from sleepd.core.plan import Proof
 from sleepd.core.record import ModelRecord
 from sleepd.core.records import RuleSaved, TaskEnded
+from sleepd.core.rules import ActionKind
 from sleepd.core.units import Bytes, MonotonicS, Seconds
+from sleepd.core.wakes_ahead import OUTCOMES, WAKE_AHEAD
 from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
@@ -57,6 +59,9 @@ class Tally:
                 self._count_acts(before, world, task_end)
         if world.memory.told is not before.memory.told:
             self._count_told(before, world)
+        for note in turn.notes:
+            if note.kind == WAKE_AHEAD:
+                counts.add("sleepd_wakes_ahead_total", note.model, str(note.data["outcome"]))
         for command in turn.commands:
             if isinstance(command, Answer):
                 self._count_answer(command)
@@ -111,6 +116,8 @@ class Tally:
             for name in rule.applies_to:
                 for family in _OF_RULES if name in self._models else ():
                     self.counts.begin(family, rule.name, name)
+                for outcome in OUTCOMES if rule.foresees and rule.action.kind is ActionKind.WAKE else ():
+                    self.counts.begin("sleepd_wakes_ahead_total", name, outcome)
 
     def _compare(self, name: str, old: ModelRecord | None, record: ModelRecord, mono_s: MonotonicS) -> None:
         """Count what a turn changed of a model."""

@@ -44,6 +44,12 @@ def test_far_fewer_wait_for_little_more_gpu_time(office_days: tuple[Replay, Repl
     assert ahead.held_s < 1.25 * timeout.held_s
 
 
+def test_it_is_awake_before_the_first_request_of_a_day(office_days: tuple[Replay, Replay]) -> None:
+    wakes = [s for s in office_days[0].account.switches if s.what == "wake" and s.cause == "rule:wake-ahead"]
+    first = {int(s.at_s // DAY_S): s.at_s % DAY_S for s in reversed(wakes)}
+    assert [day for day in (7, 8, 9, 10, 11) if ATE_S - 900 < first.get(day, 0.0) < ATE_S - 40] == [7, 8, 9, 10, 11]
+
+
 def test_it_explains_itself(office_days: tuple[Replay, Replay]) -> None:
     world, at_s = office_days[0].world, 12 * DAY_S
     told = explain(world, "a", Now(at_s, MONDAY_S + at_s)).rules
