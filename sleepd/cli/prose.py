@@ -38,7 +38,7 @@ def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
         return f"{name}: {verb} accepted{task}, {state} now"
     if verb in ("pin", "unpin"):
         return f"{name}: {'pinned' if model['pinned'] else 'not pinned'}, {state}"
-    if body["task"] is None and verb != "reset":
+    if body["task"] is None and not body["waited_s"] and verb != "reset":
         return f"{name}: {state} already"
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
 

@@ -194,7 +194,7 @@ async def test_following_events_ends_quietly_with_ctrl_c(daemon: FakeDaemon) -> 
         *SLEEPCTL, "events", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert b"first" in await process.stdout.readline()
         daemon.note("second")
         assert b"second" in await process.stdout.readline()
@@ -206,7 +206,7 @@ async def test_following_events_ends_quietly_with_ctrl_c(daemon: FakeDaemon) -> 
 async def test_a_wish_ends_with_ctrl_c(daemon: FakeDaemon) -> None:
     daemon.never.add("chat")
     process = await asyncio.create_subprocess_exec(*SLEEPCTL, "wake", "chat", stderr=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await daemon.heard.wait()
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
