@@ -178,8 +178,9 @@ def history(
     after: str | None = None,
 ) -> Request:
     """`kind` "": rows; "buckets" or "report": added up; "timeline": as it is drawn. `since` and `until` as RFC 3339."""
-    words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
-    query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
+    words: dict[str, object] = {"model": ",".join(models), "from": since, "to": until, "limit": limit, "step_s": step_s}
+    given = {name: value for name, value in (words | {"next": after}).items() if value not in (None, "")}
+    query = "&".join(f"{name}={quoted(str(value))}" for name, value in given.items())
     path = f"/v1/history/{kind}" if kind else "/v1/history"
     return Request("GET", f"{path}?{query}" if query else path)
 

@@ -27,7 +27,7 @@ from sleepd.core.rules import (
     Threshold,
     UnitMemoryAbove,
 )
-from sleepd.core.units import format_duration, format_size
+from sleepd.core.units import format_duration, format_share, format_size
 from sleepd.core.world import World
 
 NAMES: dict[type[Condition], str] = {
@@ -106,11 +106,11 @@ def _threshold_texts(condition: MemoryCondition, record: ModelRecord, world: Wor
     measured = measure(condition, record, world)
     bound = condition.leave if holds else condition.enter
     if isinstance(condition, HostPressureAbove):
-        wanted = f"host memory pressure above {_share(condition.leave if holds else condition.enter)}"
+        wanted = f"host memory pressure above {format_share(condition.leave if holds else condition.enter)}"
         if measured is None:
             missing = "this kernel tells no pressure (PSI)" if isinstance(world.host, Known) else _unknown(world.host)
             return wanted, missing
-        return wanted, _share(measured.value)
+        return wanted, format_share(measured.value)
     assert isinstance(bound, Threshold)
     text = _threshold(bound)
     if measured is not None:
@@ -176,11 +176,7 @@ def _unknown(reading: object) -> str:
 
 
 def _threshold(bound: Threshold) -> str:
-    return format_size(bound.bytes_) if bound.bytes_ is not None else _share(bound.share or 0.0)
-
-
-def _share(share: float) -> str:
-    return f"{share * 100:.4g}%"
+    return format_size(bound.bytes_) if bound.bytes_ is not None else format_share(bound.share or 0.0)
 
 
 def describe(cause: Cause) -> str:

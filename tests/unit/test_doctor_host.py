@@ -77,6 +77,7 @@ def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: py
         (10, "llama-swap", 1, ["llama-swap", "--config", "x"]),
         (11, "python3", 1, ["/usr/bin/python3", "-I", "/usr/bin/sleepd", "run"]),
         (12, "less", 1, ["less", "sleepd", "running"]),
+        (13, "sudo", 1, ["sudo", "sleepd", "run"]),
         (20, "vllm", 1, ["python", "vllm", "serve", "m"]),
         (21, "VLLM::EngineCor", 20, ["VLLM::EngineCore"]),
         (22, "VLLM::EngineCor", 1, ["VLLM::EngineCore"]),
@@ -90,8 +91,8 @@ def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: py
     monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(name=lambda: names[pid]))
     assert find_controllers() == ("llama-swap (pid 10)",)
     assert find_orphans() == ("VLLM::EngineCore, pid 22 of vllm",)
-    found.append(SimpleNamespace(pid=13, info=found[2].info))
-    assert find_controllers()[1] == "sleepd runs 2 times (pid 11, 13)"
+    found.append(SimpleNamespace(pid=14, info=found[2].info))
+    assert find_controllers()[1] == "sleepd runs 2 times (pid 11, 14)"
 
 
 def test_a_library_before_the_drivers_is_known_by_the_environment() -> None:
