@@ -6,7 +6,6 @@ docs/events.md is made of this table, `GET /openapi.json` lists its kinds, and `
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-TASK = {"task": "the task it belongs to", "cause": "why, as KIND:WHO"}
 CODE = {"code": "stable, for programs"}
 
 
@@ -27,6 +26,10 @@ KINDS: Mapping[str, EventKind] = {
     "rule": EventKind("a rule puts a model to sleep", {"rule": "its name", "action": "such as `sleep 1`"}, CONDITIONS),
     "would": EventKind(
         "a rule would, were it not for observe mode; once, until it lets go", {"rule": "its name"}, CONDITIONS
+    ),
+    "wake_ahead": EventKind(
+        "what became of a wake ahead of demand",
+        {"outcome": "`hit`: a request came; `miss`: none did; `late`: it came before", "seconds": "awake, or waking"},
     ),
     "alarm": EventKind("a rule goes in circles with a model: it rests", {"rule": "its name"}),
     "helpless": EventKind("RAM is short and nothing that the rule may do helps", {"rule": "its name"}),

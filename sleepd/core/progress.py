@@ -140,7 +140,7 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.end_task(task, f"later: {event.evidence.detail or event.end}")
         reason = "its weights are to be proven as soon as nobody uses it directly"
         draft.change(name, not_before_s=draft.mono_s + PROVE_AGAIN_S, reason=reason)
-    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS:
+    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
         # No answer to the probe: try again, the gate stays shut.
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
     elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):

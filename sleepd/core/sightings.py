@@ -110,6 +110,8 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         draft.state(name, Fact.FOUND_AGAIN)
         draft.change(name, failure=None, stopped=None, start_wanted=None, restart_due="")
         draft.note("found_again", name, f"{name} answers again at {record.spec.url}")
+    elif record.life.state is State.UNKNOWN:
+        draft.change(name, start_wanted=None)  # it runs
     known_as = draft.models[name].incarnation
     if known_as != seen.facts.incarnation:
         _meet(draft, name, known_as, seen)

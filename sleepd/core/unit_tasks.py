@@ -22,12 +22,10 @@ from sleepd.core.room import claimed
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
-from sleepd.core.units import Seconds
+from sleepd.core.whose_stop import came_late
 from sleepd.core.wording import describe
 
 STOPPED_HINT = "sleepctl start"
-ORDERED_WITHIN_S: Seconds = 10.0
-"""An order leaves as soon as its record is committed, and systemd begins with it at once: a disk may take this long."""
 
 
 def begin_stop(draft: Draft, name: str, cause: Cause) -> Task:
@@ -126,8 +124,8 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
     elif task.kind is TaskKind.STOP and isinstance(unit, Known) and not unit.value.is_over:
         _let_go(draft, task, event.evidence.detail)
     elif task.kind is TaskKind.STOP:
-        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
-    elif verb is Verb.END_UNIT and task.cause.kind is not CauseKind.OPERATOR and _came_late(task, event):
+        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not came_late(task, event))
+    elif verb is Verb.END_UNIT and task.cause.kind is not CauseKind.OPERATOR and came_late(task, event):
         stopped_on_purpose(draft, name, task)
     else:
         # Whether there is room is looked at after everything that was left of it gave its memory back.
@@ -135,22 +133,6 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
         task = draft.put_task(replace(task, cursor=task.cursor + 1, attempt=0))
         if verb is Verb.START_UNIT:
             carry_on(draft, task)
-
-
-def _came_late(task: Task, event: StepEnded) -> bool:
-    """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
-    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end, and right
-    after it was ordered: whoever stops it while no daemon runs does so some time later, or did so before."""
-    unit, intent = event.evidence.unit, task.intent
-    if not event.evidence.stopped_before or not isinstance(unit, Known) or intent is None:
-        return False
-    if intent.invocation and unit.value.invocation not in ("", intent.invocation):
-        return True
-    if task.kind is TaskKind.START:
-        return False  # what it starts is stopped
-    left_s, ordered_s = unit.value.left_wall_s, intent.ordered_wall_s
-    ours = not left_s or any(-1.0 <= left_s - at_s <= ORDERED_WITHIN_S for at_s in ordered_s)
-    return not task.attempt or not ours
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -279,7 +261,8 @@ def _fell_back(draft: Draft, task: Task, detail: str) -> None:
     draft.end_task(task, f"{detail}; systemd starts it again")
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
-    draft.change(name, made_room=task.slept)
+    # A person's wish is systemd's now: ordered again and again, it would never come to its start.
+    draft.change(name, made_room=task.slept, start_wanted=None)
 
 
 def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | None) -> None:
@@ -303,17 +286,21 @@ def _let_go(draft: Draft, task: Task, detail: str) -> None:
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:
-    """Its unit was stopped, and not by us: hands off until a person starts it."""
+    """Its unit was stopped, and not by us: hands off until a person starts it.
+
+    Whoever asked for a start before anybody had looked whether it runs has asked for the start of a stopped unit.
+    """
     if task is not None:
         draft.end_task(task, "its unit was stopped")
         owe_wakes(draft, task.slept, name)
     draft.state(name, Fact.STOPPED_ON_PURPOSE)
     record = draft.models[name]
+    wanted = record.start_wanted if task is None and record.incarnation is None else None
     clear_restarts(draft, name)
     draft.change(
         name,
         stopped=None,
-        start_wanted=None,
+        start_wanted=wanted,
         failure=None,
         belief=None,
         owed_wake=None,
@@ -323,7 +310,7 @@ def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> Non
     for waiter in record.waiters:
         if waiter.ask is AskKind.STOP:
             draft.answer(name, waiter, AnswerKind.DONE)
-        else:
+        elif wanted is None:
             detail, hint = f"{record.spec.unit} was stopped on purpose", f"{STOPPED_HINT} {name}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=detail, hint=hint)
 

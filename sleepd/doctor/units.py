@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sleepd.doctor.findings import Finding, fail, ok, warn
 
 _LEAVES_ENGINE = frozenset({"process", "none"})
-_ALWAYS = frozenset({"always"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ def judge_unit(settings: UnitSettings) -> Iterator[Finding]:
     if settings.missing:
         yield warn("unit.restart", f"its settings cannot be read: {settings.missing}", about)
         return
-    judged = ok if settings.restart in _ALWAYS else warn
+    judged = ok if settings.restart == "always" else warn
     yield judged("unit.restart", f"Restart={settings.restart}", about)
     found = f"KillMode={settings.kill_mode}"
     if settings.kill_mode in _LEAVES_ENGINE:
@@ -48,7 +47,7 @@ def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Fin
     if not polkit:
         yield warn("unit.rights", "polkit is not installed")
     elif rule is None:
-        yield warn("unit.rights", "you may not see polkit's rules; run doctor as root")
+        yield warn("unit.rights", "you may not see polkit's rules", advice="run sleepctl doctor as root")
     elif not rule:
         yield warn("unit.rights", "there is no rule of sleepd's for polkit")
     else:

@@ -120,6 +120,22 @@ def test_a_trainer_that_keeps_an_engine_paused_keeps_it(pause: str) -> None:
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
 
 
+def test_a_pause_that_nothing_shows_is_given_up_after_three_questions() -> None:
+    """Up to 0.16 /is_sleeping says nothing of it; a daemon that was away cannot tell it from what came before."""
+    rig = rig_of("0.16.0", asleep=True)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers))
+    rig.daemon.die()
+    meddle(rig, "/pause")
+    rig.run(1)
+    rig.daemon.start()
+    assert rig.until(lambda: rig.state("a") is State.FAILED, 190.0)
+    failure = rig.record("a").failure
+    assert failure is not None
+    assert failure.code == "not_provable"
+    assert not rig.daemon.gates.of("a").open
+
+
 def test_an_operator_takes_it_back_at_once() -> None:
     rig = rig_of()
     meddle(rig, L2, BARE)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +21,8 @@ from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
 from sleepd.core.question import COMPLETIONS, read_answer
 from sleepd.core.seen import Activity
-from tests.adapters.raw_server import Answer, Asked, RawServer, reply, serving
-
-METRICS = (
-    b"process_start_time_seconds 12.5\nvllm:num_requests_running 1\nvllm:num_requests_waiting 2\n"
-    b'http_requests_total{handler="/sleep",status="2xx"} 3\n'
-)
-PAGES: dict[str, Any] = {
-    "/metrics/": METRICS,
-    "/metrics": METRICS,
-    "/version": {"version": "0.32.0"},
-    "/v1/models": {"data": [{"id": "tiny-a"}]},
-    "/server_info": {"vllm_config": {"model_config": {"enable_sleep_mode": True}, "parallel_config": {"x": 1}}},
-    "/is_sleeping": {"is_sleeping": False},
-}
-
-
-class Bench:
-    """A raw server whose pages a test may change, and the adapter that talks to it."""
-
-    def __init__(self, path: Path) -> None:
-        self.pages: dict[str, Any] = dict(PAGES)
-        self.path = path
-        self.vllm = VllmServer(ModelSpec("a", f"unix:{path}"), SystemClock(), ProcessFinder(path.parent))
-        self.raw: RawServer
-
-    def answer(self, asked: Asked) -> Answer:
-        if asked.path not in self.pages:
-            return reply({"detail": "Not Found"}, 404)
-        page = self.pages[asked.path]
-        if page is None or (isinstance(page, bytes) and page.startswith((b"HTTP/", b"garbage"))):
-            return page
-        return reply(page)
-
-    async def call(self, verb: Verb, timeout_s: float = 2.0, *, mode: bool = True) -> Answered | NoAnswer:
-        return await self.vllm.call(verb, timeout_s=timeout_s, mode_parameter=mode)
-
-    async def look(self, timeout_s: float = 2.0, *, ask_sleeping: bool = False) -> Any:
-        return await self.vllm.look(ask_sleeping=ask_sleeping, timeout_s=timeout_s)
-
-    def paths(self) -> list[str]:
-        return [asked.path for asked in self.raw.asked]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path / "s")
-    async with serving(bench.path, bench.answer) as bench.raw:
-        yield bench
-        await bench.vllm.close()
-
+from tests.adapters.raw_server import reply
+from tests.unit.vllm_bench import METRICS, Bench
 
 # control calls
 
@@ -307,13 +259,13 @@ def completion(*ranked: tuple[str, dict[str, float]]) -> dict[str, Any]:
     return {"choices": [{"text": "".join(token for token, _ in ranked), "logprobs": logprobs}]}
 
 
-SURE, CLOSE = {" six": -0.1, " nine": -4.0}, {" seven": -0.5, " ten": -0.9}
+SURE, NEAR, CLOSE = {" six": -0.1, " nine": -4.0}, {" nearly": -0.4, " ten": -1.2}, {" seven": -0.5, " ten": -0.9}
 
 
 async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(bench: Bench) -> None:
-    bench.pages["/v1/completions"] = completion((" six", SURE), (" seven", CLOSE), (" eight", SURE))
+    bench.pages["/v1/completions"] = completion((" six", SURE), (" nearly", NEAR), (" seven", CLOSE), (" eight", SURE))
     assert await bench.vllm.complete("five,", api_name="tiny-a", timeout_s=2.0) == ProbeAnswer(
-        (" six",), spent=Activity(0, 0, 1)
+        (" six",), (" six", " nearly"), spent=Activity(0, 0, 1)
     )
     (asked,) = bench.raw.asked
     assert json.loads(asked.body) == {
@@ -322,6 +274,7 @@ async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(be
         "max_tokens": 8,
         "temperature": 0,
         "seed": 0,
+        "repetition_penalty": 1,
         "logprobs": 2,
         "return_tokens_as_token_ids": True,
     }
@@ -349,6 +302,7 @@ async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
         completion((" six", {" six": -0.1})),
         {"choices": [{"logprobs": {"tokens": [1], "top_logprobs": [SURE]}}]},
         {"choices": [{"logprobs": {"tokens": [" a"], "top_logprobs": [None]}}]},
+        completion((" six", {" six": nan, " nine": -4.0})),
         completion(("", SURE)),
         completion(("\N{REPLACEMENT CHARACTER}", SURE)),
     ],
