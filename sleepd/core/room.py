@@ -332,10 +332,5 @@ def _first_wished_s(record: ModelRecord) -> float:
     return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=0.0)
 
 
-def wakes_asked(record: ModelRecord) -> bool:
-    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
-    return any(w.ask is AskKind.WAKE for w in record.waiters)
-
-
 def wished_s(record: ModelRecord) -> float:
     return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=float("inf"))
