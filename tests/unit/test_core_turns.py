@@ -419,6 +419,19 @@ def test_when_it_is_next_and_after_whom_is_told():
     assert eta_of(made, "qwen") > 12.0 + 2.0
 
 
+def test_what_keeps_a_turn_that_is_due_is_told():
+    """A reading or a transition: "next in 0s" was said of it for many seconds."""
+    made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
+    late = at(20.0)
+    blind = replace(made, gpus=Missing(MissingReason.TIMED_OUT))
+    assert reason(blind, "qwen", late) == "waits for its turn, which is due: GPU memory cannot be read"
+    stuck = replace(made.models["qwen"], reason="waits for another transition is under way on its GPU")
+    moving = replace(made, models={**made.models, "qwen": stuck})
+    assert reason(moving, "qwen", late).endswith("which is due: another transition is under way on its GPU")
+    third = replace(stuck, reason="waits for its turn: b is next")
+    assert reason(replace(made, models={**made.models, "qwen": third}), "qwen", late) == third.reason
+
+
 def test_who_has_not_finished_yet_is_told():
     made = given_up().world
     assert reason(made, "qwen", NOW) == "waits for its turn: next when chat has finished its requests"
