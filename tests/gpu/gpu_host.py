@@ -1,0 +1,132 @@
+"""The pair of servers in a known state, and the real `sleepd run` on the real driver, RAM and /proc."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.gpu.gpu_server import MIB, Gpu, GpuServer, Vllm, clean_environment
+from tests.realvllm.daemon_host import Daemon, wait_until
+from tests.realvllm.vllm_server import ServerFailed
+
+PROMPT = "Hello"
+CALL_LIMIT_S = 120.0
+NEARLY_BYTES = 64 * MIB
+CONFIGURATION = """
+[daemon]
+state_dir = "{root}/state"
+poll_every = "200ms"
+
+[api]
+socket = "{root}/sleepd.sock"
+
+[gateway]
+listen = ["unix:{root}/gateway.sock"]
+
+[gpu]
+margin = "1GiB"
+
+[host]
+reserve = "1GiB"
+
+[model_defaults]
+gpus = ["{uuid}"]
+min_awake = "1s"
+max_level = {max_level}
+"""
+
+
+@dataclass(frozen=True)
+class GpuPair:
+    """Both servers, their GPU, and what each answers to PROMPT while its weights are right."""
+
+    gpu: Gpu
+    vllm: Vllm
+    first: GpuServer
+    second: GpuServer
+    right_answers: dict[str, str]
+
+    @property
+    def servers(self) -> tuple[GpuServer, GpuServer]:
+        return self.first, self.second
+
+    def settle(self) -> None:
+        """The first is awake with the right weights, the second sleeps at level 1. One that is dead is started anew."""
+        for server in self.servers:
+            if not (server.is_started and server.is_healthy()):
+                for other in self.servers:
+                    if other is not server and other.is_started:
+                        lay_down(other)
+                server.start()
+                server.wait_healthy()
+                self.right_answers.setdefault(server.name, server.chat(PROMPT))
+        lay_down(self.second)
+        raise_up(self.first)
+        if self.first.chat(PROMPT) != self.right_answers[self.first.name]:
+            reload(self.first)
+        if self.first.chat(PROMPT) != self.right_answers[self.first.name]:
+            raise ServerFailed(f"{self.first.name} does not answer as it did at first; see {self.first.log}")
+
+
+def lay_down(server: GpuServer, level: int = 1) -> None:
+    """The server sleeps, at this level if it was awake."""
+    if not server.is_sleeping():
+        order(server, f"/sleep?level={level}")
+
+
+def raise_up(server: GpuServer) -> None:
+    """The server is awake, whatever its weights are."""
+    if server.is_sleeping():
+        order(server, "/wake_up")
+
+
+def reload(server: GpuServer) -> None:
+    """An awake server's weights are read anew from its files."""
+    order(server, "/collective_rpc", {"method": "reload_weights"})
+    order(server, "/reset_prefix_cache")
+
+
+def order(server: GpuServer, path: str, body: object = None) -> None:
+    """The call was answered with 200. Raises ServerFailed with vLLM's words where not."""
+    answer = server.request("POST", path, body, timeout_s=CALL_LIMIT_S)
+    if answer.status != 200:
+        raise ServerFailed(f"POST {path} of {server.name}: {answer.status} {answer.body}")
+
+
+class GpuHost:
+    """The machine as one test's daemon finds it; `close` ends every daemon and leaves no file."""
+
+    def __init__(self, pair: GpuPair) -> None:
+        self.pair = pair
+        self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the sockets' sake
+        self._daemons: list[Daemon] = []
+        (self.root / "etc").mkdir()
+
+    def start(self, *, max_level: int = 1) -> Daemon:
+        """A daemon that has looked at both models.
+
+        It counts the calls of others, so an awake one that slept before is asked for its known answer: that has ended.
+        """
+        lines = [CONFIGURATION.format(root=self.root, uuid=self.pair.gpu.uuid, max_level=max_level)]
+        lines += [f'[models.{server.name}]\nurl = "{server.url}"' for server in self.pair.servers]
+        (self.root / "etc" / "sleepd.toml").write_text("\n".join([*lines, ""]))
+        daemon = Daemon(self.root, clean_environment())
+        self._daemons.append(daemon)
+        for server in self.pair.servers:
+            wait_until(lambda name=server.name: daemon.model(name)["state"] != "unknown", f"{server.name} to be seen")
+        first = self.pair.first
+        if first.count_calls("/sleep"):
+            wait_until(lambda: daemon.told("task_ended", first.name), f"{first.name} to be proved", CALL_LIMIT_S)
+        return daemon
+
+    def read_log(self) -> str:
+        """What the daemons logged."""
+        log = self.root / "sleepd.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def close(self) -> None:
+        for daemon in self._daemons:
+            daemon.end()
+        shutil.rmtree(self.root)
