@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
-  test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench docs clean
+  test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench clean
 
 REALVLLM := $(ROOT).cache/realvllm
 

@@ -1,4 +1,4 @@
-"""The table of docs/doctor.md, written from the table of checks: `python -m sleepd.doctor_doc docs/doctor.md`."""
+"""The tables of docs/doctor.md, written from those of the code: `python -m sleepd.doctor_doc docs/doctor.md`."""
 
 import sys
 from pathlib import Path
@@ -24,8 +24,9 @@ def _traps() -> str:
 
 
 def _releases(trap: Trap) -> str:
-    since = ".".join(map(str, trap.since)) if trap.since != (0,) else "all"
-    return since if trap.until is None else f"{since} and before {'.'.join(map(str, trap.until))}"
+    since = "" if trap.since == (0,) else f"from {'.'.join(map(str, trap.since))}"
+    until = "" if trap.until is None else f"before {'.'.join(map(str, trap.until))}"
+    return ", ".join(bound for bound in (since, until) if bound) or "all"
 
 
 if __name__ == "__main__":

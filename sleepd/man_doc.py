@@ -186,4 +186,6 @@ if __name__ == "__main__":
     docs, target = Path(sys.argv[1]), Path(sys.argv[2])
     target.mkdir(parents=True, exist_ok=True)
     for one in MANUALS:
-        (target / one.file).write_text(write_manual(one, (docs / one.page).read_text(encoding="utf-8")))
+        (target / one.file).write_text(
+            write_manual(one, (docs / one.page).read_text(encoding="utf-8")), encoding="utf-8"
+        )

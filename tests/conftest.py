@@ -1,5 +1,7 @@
 """Fixtures and closing lines that tests of several folders share."""
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -14,13 +16,18 @@ settings.load_profile("busy machine")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the simulated scenarios together came to, and what single tests have to report. Here, because the
-    controller of workers loads no other."""
+    """Say what the simulated scenarios together came to, how many daemons were killed, and what single tests have to
+    report. Here, because the controller of workers loads no other."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
-    told = [value for report in reports for name, value in report.user_properties if name == "played"]
-    lines = summary(told)
+
+    def told(what: str) -> list[Any]:
+        return [value for report in reports for name, value in report.user_properties if name == what]
+
+    lines = summary(told("played"))
     if lines:
         terminalreporter.section("simulated")
         terminalreporter.write("\n".join([*lines, ""]))
-    for said in [value for report in reports for name, value in report.user_properties if name == "reported"]:
+    if killed := sum(told("killed")):
+        terminalreporter.write_line(f"{killed:,} daemons killed in the middle of a transition")
+    for said in told("reported"):
         terminalreporter.write_line(str(said))

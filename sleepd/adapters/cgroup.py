@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.model import ModelSpec
-from sleepd.core.seen import UnitMemory
+from sleepd.core.seen import MemoryLimit, UnitMemory
 from sleepd.core.units import Bytes
 
 _RECLAIMABLE = ("active_file", "inactive_file")
@@ -61,6 +61,12 @@ class CgroupMemory:
             limited_by=tightest.limited_by,
         )
 
+    def limits(self, spec: ModelSpec, pids: Sequence[int]) -> tuple[MemoryLimit, ...]:
+        """Return every limit at or above the server's cgroups, the nearest first; none where there is no limit, or no
+        cgroup to be seen. Small files, read where it is called."""
+        groups = tuple(group_dirs(self._root, spec)) or tuple(self._group_of(pids))
+        return tuple(dict.fromkeys(limit for group in groups for limit in self._limits_above(group)))
+
     @property
     def is_there(self) -> bool:
         """Whether this host has a tree of cgroup v2, as it is decided when it boots."""
@@ -97,17 +103,25 @@ class CgroupMemory:
             return None
         used, kept = held
         least: tuple[Bytes, Bytes, Bytes, str] | None = None
-        while group != self._root and group != group.parent:
-            limits = [(name, limit) for name in _LIMITS if (limit := _read_limit(group / name)) is not None]
-            # What a group holds is dear to read: only where something limits it.
-            held = held if held is not None or not limits else _held_bytes(group)
-            for name, limit in limits:
-                if held is not None and (least is None or limit - held[0] < least[0]):
-                    least = (limit - held[0], limit, held[0], f"{name} of {group.relative_to(self._root)}")
-            group, held = group.parent, None
+        # What a group holds is dear to read: only where something limits it.
+        held_by: dict[str, tuple[Bytes, Bytes] | None] = {str(group.relative_to(self._root)): held}
+        for limit in self._limits_above(group):
+            if limit.group not in held_by:
+                held_by[limit.group] = _held_bytes(self._root / limit.group)
+            of_group = held_by[limit.group]
+            if of_group is not None and (least is None or limit.limit_bytes - of_group[0] < least[0]):
+                left = limit.limit_bytes - of_group[0]
+                least = (left, limit.limit_bytes, of_group[0], f"{limit.file} of {limit.group}")
         if least is None:
             return UnitMemory(used, kept, own)
         return UnitMemory(used, kept, own, limit_bytes=least[1], limit_used_bytes=least[2], limited_by=least[3])
+
+    def _limits_above(self, group: Path) -> Iterator[MemoryLimit]:
+        while group != self._root and group != group.parent:
+            for name in _LIMITS:
+                if (limit := _read_limit(group / name)) is not None:
+                    yield MemoryLimit(str(group.relative_to(self._root)), name, limit)
+            group = group.parent
 
 
 def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:

@@ -11,6 +11,8 @@ from sleepd.ports import Clock
 Holding: TypeAlias = Callable[[], Awaitable[Mapping[str, Bytes] | None]]
 """Asked for the bytes that are held now, by the names of `[gpu] capacity`; None where that cannot be told now."""
 
+DECLARED = "declared-"
+"""What the uuid of a GPU that was declared by its number begins with."""
 NAMED_FROM = 1000
 """Indices of GPUs that were declared by UUID: no driver counts that far."""
 
@@ -34,7 +36,7 @@ class DeclaredGpus:
             return Missing(MissingReason.NOT_YET, "declared GPUs: what is held cannot be told now", asked_s)
         found = tuple(
             GpuSeen(
-                uuid=f"declared-{name}" if name.isdecimal() else name,
+                uuid=f"{DECLARED}{name}" if name.isdecimal() else name,
                 index=int(name) if name.isdecimal() else NAMED_FROM + position,
                 total_bytes=total,
                 free_bytes=max(0, total - held.get(name, 0)),

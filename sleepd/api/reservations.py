@@ -106,9 +106,10 @@ async def _stream(call: Call, reservation_id: str, stream: int, asking: "asyncio
             beat: ReservationBeat = {"beat": wire.format_time(call.daemon.now().wall_s)}
             await response.write(line(beat))
             beat_in_s = BEAT_S
-        # Its answer ends the pause early, so that a grant is told at once.
-        pause = (asking,) if not asking.done() else (asyncio.ensure_future(asyncio.sleep(LOOK_S)),)
-        await asyncio.wait(pause, timeout=LOOK_S)
+        if asking.done():
+            await asyncio.sleep(LOOK_S)
+        else:
+            await asyncio.wait((asking,), timeout=LOOK_S)  # its answer ends the pause early: a grant is told at once
         beat_in_s -= LOOK_S
 
 

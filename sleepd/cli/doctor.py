@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sleepd import __version__
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.cli.codes import DONE, REFUSED
@@ -22,11 +23,20 @@ from sleepd.core.seen import GpusSeen
 from sleepd.core.units import format_size
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
-from sleepd.doctor.servers import ServerSeen, judge_server
+from sleepd.doctor.host import HostKind, judge_kind
+from sleepd.doctor.placement import judge_boot
+from sleepd.doctor.servers import ServerSeen, interposer_of, judge_server
 from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
 from sleepd.survey.asking import Told, ask_all
 from sleepd.survey.first_config import name_servers
-from sleepd.survey.host import is_clock_synchronized, polkit_on
+from sleepd.survey.host import (
+    find_controllers,
+    find_orphans,
+    is_clock_synchronized,
+    is_wsl,
+    polkit_on,
+    unified_memory,
+)
 from sleepd.survey.processes import FoundProcess, is_fenced, survey_processes
 from sleepd.survey.unit_settings import read_units
 
@@ -51,7 +61,7 @@ def run_doctor(client: Client, options: argparse.Namespace) -> int:
     findings = [*asked.findings, *asyncio.run(_look_around(asked.models))]
     if name := vars(options)["try"]:
         findings += try_sleep(client, name) if asked.models is not None else [_untried(name)]
-    told = list(by_check(findings))
+    told = by_check(findings)
     if options.json:
         bodies = [finding.body for finding in told]
         print(json.dumps({"verdict": worst(told), "findings": bodies}, ensure_ascii=False))
@@ -61,16 +71,29 @@ def run_doctor(client: Client, options: argparse.Namespace) -> int:
 
 
 def ask_daemon(client: Client) -> Asked:
-    """Ask the daemon for its own examination and its models. A daemon that does not answer is a finding."""
+    """Ask the daemon for its own examination and its models. A daemon that does not answer is a finding, and so is one
+    of another release: what it has to say is told as far as it is understood."""
     try:
-        models = tuple(client.models().body["models"])
-        told = client.doctor().body["findings"]
-    except DaemonUnreachable as error:
+        status = client.status().body
+    except (DaemonUnreachable, ApiProblem) as error:
         return Asked((fail("daemon.answers", str(error)),))
-    except ApiProblem as problem:
-        return Asked((fail("daemon.answers", str(problem)),))
-    own = (Finding(one["check"], Verdict(one["verdict"]), one["found"], one["about"]) for one in told)
-    return Asked((ok("daemon.answers", f"at {client.socket_path}"), *own), models)
+    answers = ok("daemon.answers", f"at {client.socket_path}")
+    theirs = status.get("version", "unknown")
+    version = (ok if theirs == __version__ else warn)("daemon.version", f"sleepctl {__version__}, sleepd {theirs}")
+    try:
+        told = client.doctor().body["findings"]
+        own = [_understand(one) for one in told]
+    except (DaemonUnreachable, ApiProblem, KeyError, TypeError) as error:
+        own = [fail("daemon.answers", f"it does not examine itself as this sleepctl wants it: {error}")]
+    return Asked((answers, version, *own), tuple(status["models"]))
+
+
+def _understand(told: Any) -> Finding:
+    """A finding of the daemon's; a check that we do not know keeps the daemon's own advice, and an unknown verdict is
+    not taken for a good one."""
+    known = told["verdict"] in tuple(Verdict)
+    verdict = Verdict(told["verdict"]) if known else Verdict.WARN
+    return Finding(told["check"], verdict, told["found"], told.get("about", ""), told.get("remedy", ""))
 
 
 def _untried(name: str) -> Finding:
@@ -81,16 +104,24 @@ async def _look_around(models: Sequence[Any] | None) -> list[Finding]:
     """Everything that the caller sees without the daemon."""
     processes = (await asyncio.to_thread(survey_processes)).servers
     units = sorted({model["unit"] for model in models or () if model["unit"]} | {p.unit for p in processes if p.unit})
-    told, settings, gpus = await asyncio.gather(
-        ask_all(processes), read_units(units), NvmlGpus(SystemClock()).read(processes=False)
+    told, settings, gpus, kind = await asyncio.gather(
+        ask_all(processes),
+        read_units(units),
+        NvmlGpus(SystemClock()).read(processes=False),
+        asyncio.to_thread(look_at_host),
     )
     pairs = list(zip(processes, told, strict=True))
     return [
         *_judge_servers(pairs, models),
-        *_judge_units(settings),
+        *_judge_units(settings, models or ()),
         _judge_nvml(gpus),
-        _judge_clock(is_clock_synchronized()),
+        *judge_kind(kind),
     ]
+
+
+def look_at_host() -> HostKind:
+    """Read what tells the kind of host; all processes are looked at for it."""
+    return HostKind(is_clock_synchronized(), is_wsl(), unified_memory(), find_controllers(), find_orphans())
 
 
 def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[Any] | None) -> Iterator[Finding]:
@@ -104,9 +135,11 @@ def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[
                 silent=told.silent,
                 dev_mode=told.dev_mode,
                 locked=told.locked,
-                exposed_port=next(iter(sorted(process.exposed_ports)), None),
+                exposed_port=min(process.exposed_ports, default=None),
                 environ=process.environ,
                 encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
+                counts=not process.arguments.has("--disable-log-stats"),
+                interposed=interposer_of(process.environ or {}),
                 facts=told.facts,
                 managed=None if models is None else model is not None,
             )
@@ -128,9 +161,10 @@ def is_same(model: Any, process: FoundProcess, url: str) -> bool:
     return urlsplit(configured).port in ports
 
 
-def _judge_units(settings: Sequence[UnitSettings]) -> Iterator[Finding]:
+def _judge_units(settings: Sequence[UnitSettings], models: Sequence[Any]) -> Iterator[Finding]:
     for one in settings:
         yield from judge_unit(one)
+    yield from judge_boot(settings, {m["unit"]: [gpu["uuid"] for gpu in m["gpus"]] for m in models if m["unit"]})
     polkit, rule = polkit_on()
     yield from judge_rights(units=len(settings), polkit=polkit, rule=rule)
 
@@ -139,12 +173,6 @@ def _judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
     if isinstance(gpus, Known):
         return ok("gpu.caller", ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value))
     return warn("gpu.caller", gpus.detail or gpus.reason.value)
-
-
-def _judge_clock(synchronized: bool | None) -> Finding:
-    if synchronized is None:
-        return warn("host.clock", "the kernel does not say")
-    return ok("host.clock", "synchronized") if synchronized else warn("host.clock", "it is not synchronized")
 
 
 def tell_findings(findings: Sequence[Finding], screen: Screen) -> Iterator[str]:

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look, ask, write; say what was found and what is missing. 1 where nothing was written."""
+    """Look, ask, write; say what was found and what is missing. 1 where nothing was written, or what was written
+    does not go with the other files of its folder."""
     target: Path = options.dir / FILE
     if os.path.lexists(target) and not options.force:
         return _refuse(f"{target} is there already and was left as it is; --force replaces it")
@@ -83,8 +84,7 @@ def _place(name: str, process: FoundProcess, told: Told, seen: GpusSeen) -> Foun
     holds = tuple(str(gpu.index) for gpu in seen if gpu.used_by_pid and process.pids & gpu.used_by_pid.keys())
     shown = [word.strip() for word in (process.environ or {}).get("CUDA_VISIBLE_DEVICES", "").split(",")]
     visible = tuple(dict.fromkeys(word for word in shown if is_gpu(word)))
-    grouped = process.unit or (process.cgroup and not process.in_session)
-    if holds or visible or grouped:
+    if holds or visible or process.own_cgroup:
         return Found(name, process, told, holds or visible)
     return Found(name, process, told, ("0",), guessed=True)
 

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sleepd.wire.shapes import Model
+    from sleepd.wire.shapes import Model, ModelGpu
 
 _MARKS = {
     "awake": ("●", "*", "green"),
@@ -53,11 +53,18 @@ def is_busy(model: Model) -> bool:
 
 def held_bytes(model: Model) -> int | None:
     """What its processes hold now, as learned; None where nobody knows, between two states, and where none run."""
-    if model["state"] in ("stopped", "lost") or model["level"] is None:
+    if model["state"] in ("stopped", "lost"):
         return None
-    found = [gpu["asleep_bytes"] if model["level"] else gpu["awake_bytes"] for gpu in model["gpus"]]
+    found = [held_there(model, use) for use in model["gpus"]]
     known = [held for held in found if held is not None]
     return sum(known) if found and len(known) == len(found) else None
+
+
+def held_there(model: Model, use: ModelGpu) -> int | None:
+    """What it holds of one GPU now, while its processes run; None where nobody knows, and between two states."""
+    if model["level"] is None:
+        return None
+    return use["asleep_bytes"] if model["level"] else use["awake_bytes"]
 
 
 def outlook(model: Model) -> tuple[str, bool]:

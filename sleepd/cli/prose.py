@@ -11,6 +11,7 @@ from sleepd.core.units import format_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from sleepd.client import ApiProblem
@@ -37,7 +38,7 @@ def tell_outcome(verb: str, name: str, status: int, body: Outcome) -> str:
         return f"{name}: {verb} accepted{task}, {state} now"
     if verb in ("pin", "unpin"):
         return f"{name}: {'pinned' if model['pinned'] else 'not pinned'}, {state}"
-    if body["task"] is None and verb != "reset":
+    if body["task"] is None and not body["waited_s"] and verb != "reset":
         return f"{name}: {state} already"
     return f"{name}: {state} after {format_duration(body['waited_s'])}" if body["waited_s"] else f"{name}: {state}"
 
@@ -53,10 +54,15 @@ def tell_problem(problem: ApiProblem, subject: str = "", program: str = "sleepct
 
 
 def tell_event(event: dict[str, Any], screen: Screen) -> str:
-    """Return one event: its time, and what happened; the model's name only where the sentence lacks it."""
+    """Return one event: its time, and what happened."""
     if event["kind"] == "gap":
         return screen.paint("-- some events are no longer on record --", "yellow")
-    time, model, text = moment(event["time"]), clean(event["model"] or ""), clean(event["text"])
-    told = f"{model}: {text}" if model and model not in text else text
-    first, *rest = screen.wrap(told, indent=len(time) + 2)
+    time = moment(event["time"])
+    first, *rest = screen.wrap(tell_text(event), indent=len(time) + 2)
     return "\n".join([f"{screen.paint(time, 'dim')}  {first}", *rest])
+
+
+def tell_text(event: Mapping[str, Any]) -> str:
+    """Return what happened; the model's name only where the sentence lacks it."""
+    model, text = clean(event["model"] or ""), clean(event["text"])
+    return f"{model}: {text}" if model and model not in text else text

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from sleepd.adapters.clock import SystemClock
+from sleepd.adapters.declared_gpus import DECLARED, NAMED_FROM
+from sleepd.adapters.nvml import NvmlGpus
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
-from sleepd.core.units import Bytes, format_duration
-from sleepd.doctor.findings import Finding, fail, ok
-from sleepd.doctor.trial import judge_trial
+from sleepd.core.model import Known
+from sleepd.core.units import format_duration
+from sleepd.doctor.findings import Finding, fail, ok, warn
+from sleepd.doctor.trial import Free, judge_trial
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from sleepd.core.model import Reading
+    from sleepd.core.seen import GpusSeen
 
-def try_sleep(client: Client, name: str) -> list[Finding]:
-    """Put an awake model to sleep, compare its GPUs' free bytes by the daemon's readings, and wake it again, whatever
-    came of the sleep. A sleeper is left alone. Waits for both, ten minutes each at most."""
+
+def read_nvml() -> Reading[GpusSeen]:
+    """What the driver tells whoever runs this, now."""
+    return asyncio.run(NvmlGpus(SystemClock()).read(processes=False))
+
+
+def try_sleep(client: Client, name: str, read: Callable[[], Reading[GpusSeen]] = read_nvml) -> list[Finding]:
+    """Put an awake model to sleep, compare its GPUs' free bytes, and wake it again, whatever came of the sleep.
+
+    Bytes are those of NVML, asked here or, where only the daemon may, there. A sleeper is left alone. Waits for both,
+    ten minutes each at most.
+    """
     try:
-        before = client.status().body
-        model = _find(before, name)
+        status = client.status().body
+        model = next((model for model in status["models"] if model["name"] == name), None)
         if model is None:
             return [fail("try.sleep", "not tried: no model is named so", name)]
         if model["state"] != "awake":
@@ -26,7 +43,7 @@ def try_sleep(client: Client, name: str) -> list[Finding]:
     except (ApiProblem, DaemonUnreachable) as error:
         return [fail("try.sleep", f"not tried: {error}", name)]
     try:
-        slept = _sleep(client, name, before, model)
+        slept = _sleep(client, name, status, model, read)
     except KeyboardInterrupt:
         # Whoever has seen enough has not asked for a model that stays asleep.
         client.wake(name, wait=False)
@@ -34,20 +51,36 @@ def try_sleep(client: Client, name: str) -> list[Finding]:
     return [slept, _wake(client, name)]
 
 
-def _sleep(client: Client, name: str, before: Any, model: Any) -> Finding:
+def _sleep(client: Client, name: str, status: Any, model: Any, read: Callable[[], Reading[GpusSeen]]) -> Finding:
+    gpus = model["gpus"]
+    before = _free_bytes(status, gpus, read())
     try:
         client.sleep(name)
-        after = client.status().body
+        after = _free_bytes(client.status().body, gpus, read())
     except (ApiProblem, DaemonUnreachable) as error:
         return fail("try.sleep", str(error), name)
-    uuids = {gpu["uuid"] for gpu in model["gpus"]}
-    held = [gpu["awake_bytes"] for gpu in model["gpus"]]
-    return judge_trial(
-        name,
-        before_bytes=_free(before, uuids),
-        after_bytes=_free(after, uuids),
-        held_bytes=sum(held) if held and all(bytes_ is not None for bytes_ in held) else None,
-    )
+    if before is None or after is None or before.by != after.by:
+        return warn("try.sleep", "it slept, but the memory of its GPUs cannot be read: nothing was measured", name)
+    held = [gpu["awake_bytes"] for gpu in gpus]
+    known = bool(held) and all(bytes_ is not None for bytes_ in held)
+    return judge_trial(name, before, after, held_bytes=sum(held) if known else None)
+
+
+def _free_bytes(status: Any, gpus: Any, own: Reading[GpusSeen]) -> Free | None:
+    """The free bytes of these GPUs together; None where not all of them are read by anybody."""
+    uuids = {gpu["uuid"] for gpu in gpus}
+    here = own.value if isinstance(own, Known) else ()
+    mine = {gpu.uuid: gpu.free_bytes for gpu in here} | {f"{DECLARED}{gpu.index}": gpu.free_bytes for gpu in here}
+    theirs = {gpu["uuid"]: gpu["free_bytes"] for gpu in status["gpus"] if not is_declared(gpu)}
+    for read, by in ((mine, "by NVML"), (theirs, "by NVML as the daemon reads it")):
+        if uuids and uuids <= read.keys():
+            return Free(sum(read[uuid] for uuid in uuids), by)
+    return None
+
+
+def is_declared(gpu: Any) -> bool:
+    """Whether the daemon was told this GPU's bytes ([gpu] backend = "none") and reads none."""
+    return bool(gpu["uuid"].startswith(DECLARED) or (gpu["mig_of"] is None and gpu["index"] >= NAMED_FROM))
 
 
 def _wake(client: Client, name: str) -> Finding:
@@ -56,11 +89,3 @@ def _wake(client: Client, name: str) -> Finding:
     except (ApiProblem, DaemonUnreachable) as error:
         return fail("try.wake", str(error), name)
     return ok("try.wake", f"awake after {format_duration(waited_s)}" if waited_s else "it is awake", name)
-
-
-def _find(status: Any, name: str) -> Any:
-    return next((model for model in status["models"] if model["name"] == name), None)
-
-
-def _free(status: Any, uuids: set[str]) -> Bytes:
-    return sum(gpu["free_bytes"] for gpu in status["gpus"] if gpu["uuid"] in uuids)

@@ -41,34 +41,35 @@ class HostShort:
         return f"{format_size(max(0, self.found_bytes))} left"
 
 
-def host_need(backup_bytes: Bytes, factor: int, pinned_bytes: Bytes) -> Bytes:
-    """Host RAM that a backup takes beside what its process pins already."""
-    return max(0, factor * backup_bytes - pinned_bytes)
-
-
 def backup_need(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
-    """Host RAM the next level 1 sleep takes: nothing once this incarnation made a whole backup; else declared, learned,
-    twice the checkpoint, or bounded by what the model holds; None where nothing tells."""
-    learned = record.learned
+    """Host RAM the next level 1 sleep takes beside what its process pins already: nothing once this incarnation made a
+    whole backup, else the rest of `backup_size`."""
     if record.footprint.host_pinned:
         return 0
-    pinned = record.footprint.pinned_bytes
+    whole = backup_size(record, gpus)
+    return max(0, whole - record.footprint.pinned_bytes) if whole is not None else None
+
+
+def backup_size(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
+    """Host RAM that a whole level 1 backup takes: declared, learned, twice the checkpoint, or bounded by what the model
+    holds; None where nothing tells."""
+    learned = record.learned
     if record.spec.host_ram_bytes is not None:
-        return host_need(record.spec.host_ram_bytes, 1, pinned)
+        return record.spec.host_ram_bytes
     if learned.host_bytes is not None:
-        return host_need(learned.host_bytes, 1, pinned)
+        return learned.host_bytes
     if record.facts and record.facts.checkpoint_bytes:
-        return host_need(record.facts.checkpoint_bytes, UNMEASURED_BACKUP_FACTOR, pinned)
+        return UNMEASURED_BACKUP_FACTOR * record.facts.checkpoint_bytes
     # What it gives back or holds has the KV cache in it, which needs no backup: the factor is in there.
     if learned.freed:
-        return host_need(sum(max(samples) for samples in learned.freed.values() if samples), 1, pinned)
+        return sum(max(samples) for samples in learned.freed.values() if samples)
     if record.spec.vram_bytes is not None:
-        return host_need(record.spec.vram_bytes * max(1, len(record.spec.gpus)), 1, pinned)
+        return record.spec.vram_bytes * max(1, len(record.spec.gpus))
     if gpus is not None and record.facts is not None:
         uuids = placement(record.spec, record.placed_on, gpus)
         bounds = [bound_bytes(record.facts, gpu) for gpu in gpus if gpu.uuid in uuids]
         known = [b for b in bounds if b is not None]
-        return host_need(sum(known), 1, pinned) if known and len(known) == len(bounds) else None
+        return sum(known) if known and len(known) == len(bounds) else None
     return None
 
 

@@ -272,9 +272,12 @@ def poll_after_s(record: ModelRecord, settings: Settings) -> Seconds:
 
 def is_looked_at(world: World, name: str) -> bool:
     """Whether polls look at this server now: not while a step of ours is out that looks itself. A step that only asks
-    a question takes up to a minute, and shows nothing of what strangers do meanwhile."""
+    a question takes up to a minute, and shows nothing of what strangers do meanwhile; and whether direct requests hold
+    up a call to sleep that somebody wants done is seen on the page alone."""
     task = world.tasks.get(name)
-    return task is None or not task.running or asks_only(world.models[name], task)
+    if task is None or not task.running or task.resume_s is not None:
+        return True
+    return asks_only(world.models[name], task)
 
 
 def asks_sleeping(record: ModelRecord) -> bool:
@@ -285,9 +288,10 @@ def asks_sleeping(record: ModelRecord) -> bool:
 def wants_processes(world: World) -> bool:
     """Whether the next GPU reading needs process lists, which hold a driver-wide lock.
 
-    Only to place new servers, to see once in each state what they hold, and to see what a half-done wake holds already:
-    that much its repetition need not find. Where a list did not tell, it is not asked for again. And as long as
-    there is a reservation: what its job took already is told from what our servers took.
+    Only to place new servers (one whose wake a former daemon left unsent waits for that too), to see once in each state
+    what they hold, and to see what a half-done wake holds already: that much its repetition need not find. Where a list
+    did not tell, it is not asked for again. And as long as there is a reservation: what its job took already is told
+    from what our servers took.
     """
     if world.reservations or any(world.models[name].life.state is State.BROKEN for name in world.tasks):
         return True
@@ -295,7 +299,7 @@ def wants_processes(world: World) -> bool:
         r.listed_s < r.since_s
         and isinstance(r.seen, Known)
         and bool(r.seen.value.pids)
-        and n not in world.tasks
+        and not (n in world.tasks and world.tasks[n].running)
         and (not r.placed_on or _bytes_unknown(r) or is_to_be_weighed(r))
         for n, r in world.models.items()
     )

@@ -17,7 +17,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """Bytes missing per GPU uuid; `wanted` and `free` (after margin and promises) tell the operator why."""
+    """Bytes missing per GPU uuid; `wanted` and `free` (after margin and promises, 0 at least) tell the operator why."""
 
     missing: Mapping[str, Bytes]
     wanted: Mapping[str, Bytes]
@@ -199,14 +199,19 @@ def bound_bytes(facts: EngineFacts, gpu: GpuSeen) -> Bytes | None:
 def preflight(
     needs: Mapping[str, Bytes], gpus: GpusSeen, margin_bytes: Bytes, promised: Mapping[str, Bytes]
 ) -> Admitted | Short | Blind:
-    """Say whether the needs fit beside margin and promises on every GPU. Never admits beyond what is free."""
+    """Say whether the needs fit beside margin and promises on every GPU. Never admits beyond what is free.
+
+    Where more is promised than is free, what is missing covers the promise too: nobody sleeps for bytes that go to
+    somebody else.
+    """
     missing: dict[str, Bytes] = {}
     free: dict[str, Bytes] = {}
     for uuid, need in needs.items():
         gpu = find_gpu(gpus, uuid)
         if gpu is None:
             return Blind(f"a reading of GPU {uuid}")
-        free[uuid] = max(0, gpu.free_bytes - margin_bytes - promised.get(uuid, 0))
+        left = gpu.free_bytes - margin_bytes - promised.get(uuid, 0)
+        free[uuid] = max(0, left)
         if need > free[uuid]:
-            missing[uuid] = need - free[uuid]
+            missing[uuid] = need - left
     return Short(missing, dict(needs), free) if missing else Admitted()

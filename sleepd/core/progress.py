@@ -7,6 +7,7 @@ from sleepd.core.ends import WANTED_PAUSE_S, give_up
 from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
+from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
@@ -32,9 +33,6 @@ from sleepd.core.unit_tasks import end_unit_step, is_on_unit
 
 OVERTAKEN_PAUSE_S = 10.0
 """After a drain was overtaken by requests no rule tries again for this long: whoever is using it goes on using it."""
-LOOKS_AGAIN = 5
-"""How often what a task saw may have grown old before its turn. On a disk that slow polls wait as long, so that what is
-believed of open gates is no younger: then the gate opens all the same, and whoever waits for it is served."""
 _GATE_IS_NEXT = frozenset({State.WAKING, State.PARTIALLY_AWAKE, State.PROVING})
 QUIET_AGAIN_S = 0.1
 """A request that ended before the last look is no reason to refuse a person: a second look tells whether more come."""
@@ -69,17 +67,14 @@ def end_step(draft: Draft, event: StepEnded) -> None:
 
 
 def _would_open_late(draft: Draft, task: Task, event: StepEnded) -> bool:
-    """Whether this end opens the gate, and what it saw waited for its turn longer than a poll, behind the commits of a
-    slow disk say. No open gate is believed in for longer without a look, and polls spare a server under a step."""
+    """Whether this end opens the gate by what waited too long for its turn: polls spare a server under a step."""
     verb, seen = task.plan.steps[task.cursor].verb, event.evidence.seen
     if task.cursor + 1 < len(task.plan.steps) or draft.models[task.model].life.state not in _GATE_IS_NEXT:
-        return False
-    if task.looked_again >= LOOKS_AGAIN:
         return False
     if verb is not Verb.RESET_PREFIX and event.end not in (StepEnd.DONE, StepEnd.NOT_PROVABLE):
         return False
     seen_s = seen.at_s if isinstance(seen, Known) else event.evidence.answered_s
-    return draft.mono_s - seen_s > draft.settings.poll_every_s
+    return is_late(draft, seen_s, task.looked_again)
 
 
 def _look_again(draft: Draft, task: Task) -> None:
@@ -145,7 +140,7 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.end_task(task, f"later: {event.evidence.detail or event.end}")
         reason = "its weights are to be proven as soon as nobody uses it directly"
         draft.change(name, not_before_s=draft.mono_s + PROVE_AGAIN_S, reason=reason)
-    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt < PROBE_RUNS:
+    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
         # No answer to the probe: try again, the gate stays shut.
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
     elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):

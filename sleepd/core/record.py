@@ -120,6 +120,8 @@ class ModelRecord:
     unit_read_s: MonotonicS = 0.0
     """When the look was asked that `unit_memory` is from: not every look reads it."""
     failed_polls: int = 0
+    looked_again: int = 0
+    """How often a look that would have opened its gate was too old by its turn."""
     facts: EngineFacts | None = None
     incarnation: str | None = None
     belief: Belief | None = None

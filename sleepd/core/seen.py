@@ -32,6 +32,8 @@ class EngineFacts:
     data_parallel: int = 1
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    mamba: bool = False
+    """It has layers with a state of their own beside the KV cache (hybrids)."""
     kv_connector: str = ""
     """The KV transfer connector or offloading backend it runs with; empty where there is none."""
     speculative: bool = False
@@ -133,6 +135,15 @@ class UnitMemory:
         """What the tightest limit leaves; only where there is one."""
         assert self.limit_bytes is not None
         return self.limit_bytes - self.limit_used_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """One limit at or above a server's cgroup: the cgroup's path below the root, and the file that sets it."""
+
+    group: str
+    file: str
+    limit_bytes: Bytes
 
 
 @dataclass(frozen=True, slots=True)

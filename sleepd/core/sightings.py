@@ -9,6 +9,7 @@ from sleepd.core.events import ModelLooked
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.half_way import half_way, is_to_be_weighed
+from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_use
 from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
@@ -109,6 +110,8 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         draft.state(name, Fact.FOUND_AGAIN)
         draft.change(name, failure=None, stopped=None, start_wanted=None, restart_due="")
         draft.note("found_again", name, f"{name} answers again at {record.spec.url}")
+    elif record.life.state is State.UNKNOWN:
+        draft.change(name, start_wanted=None)  # it runs
     known_as = draft.models[name].incarnation
     if known_as != seen.facts.incarnation:
         _meet(draft, name, known_as, seen)
@@ -184,12 +187,18 @@ def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     fact = interpret(record, seen)
     if not (record.belief and _holds(record.belief, seen)) and not _weigh(draft, record, seen, fact):
         return
+    if fact is Fact.FOUND_AWAKE and is_late(draft, reading.at_s, record.looked_again):
+        # Its gate would open: a stranger may have put it to sleep since, and polls have not told yet.
+        draft.change(name, looked_again=record.looked_again + 1)
+        draft.note("looked_again", name, f"{name} is looked at again: what was found grew old")
+        draft.command(LookNow(model=name))
+        return
     if fact in (Fact.FOUND_AWAKE, Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2):
         draft.change(name, life=_life_found(record, seen, fact))
     if fact in (Fact.FOUND_ASLEEP_L1, Fact.FOUND_ASLEEP_L2) and not (record.belief and _holds(record.belief, seen)):
         # A wake that failed half-way, or a stranger, left it with other memory than it was learned to hold asleep.
         draft.change(name, footprint=replace(record.footprint, asleep={}))
-    draft.change(name, belief=None, control=seen.control, activity=seen.activity)
+    draft.change(name, belief=None, control=seen.control, activity=seen.activity, looked_again=0)
     found = draft.state(name, fact)
     belief = record.belief
     if belief and belief.since_s is not None and belief.life.state is found.life.state and _holds(belief, seen):

@@ -11,12 +11,14 @@ from sleepd.core.measured import learn_lost_sleep
 from sleepd.core.model import Known, Missing, Settings
 from sleepd.core.orders import least_freed, pids_of, step_timeout
 from sleepd.core.owed_wakes import restore_victims
-from sleepd.core.plan import REPAIRS, SLEEPS
+from sleepd.core.plan import REPAIRS, SLEEPS, Verb
 from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.refusals import refuse_all, refuse_sleepers
 from sleepd.core.remedy import Verdict, found_since, judge
 from sleepd.core.repair import HALF_WAY, needs_restart, repair
+from sleepd.core.seen import SleepGauge
 from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import step_on
 from sleepd.core.units import MonotonicS
@@ -52,7 +54,10 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
     verdict = judge(verb, found, least, held_when_partial=held) if found else Verdict.UNCLEAR
     draft.note("found_out", name, f"'{verb}' of {name}: {verdict}", {"task": task.id})
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
-    if verb in SLEEPS:
+    if verdict is Verdict.DONE and verb is Verb.SLEEP_L1 and seen.value.gauge is SleepGauge.DISCARDED:
+        # Ours never reached it; the one that is counted was somebody else's, and deeper: no backup brings it back.
+        yield_to_stranger(draft, task)
+    elif verb in SLEEPS:
         unmoved = bool(pids) and found is not None and found.freed is not None and abs(found.freed) < least
         _settle_sleep(draft, task, verdict, event, unmoved)
     else:

@@ -5,10 +5,10 @@ from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
-from sleepd.core.model import Cause, CauseKind
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.policy import held_by
 from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
-from sleepd.core.restarts import unit_refusal
+from sleepd.core.restarts import is_unit_unread, unit_refusal
 from sleepd.core.wishes import StartAsked, StopAsked
 
 _RUNS = (State.AWAKE, State.DRAINING)
@@ -73,7 +73,7 @@ def ask_start(draft: Draft, ask: StartAsked) -> None:
     if refusal is not None:
         draft.refuse(ask.waiter, *refusal)
         return
-    if state not in (State.STOPPED, State.LOST, State.STARTING):
+    if state not in (State.STOPPED, State.LOST, State.STARTING) and not _is_unseen(record):
         # Its process runs: there is nothing to start.
         draft.command(Answer(ask.waiter, AnswerKind.DONE, level=0 if state is State.AWAKE else None))
         return
@@ -85,11 +85,17 @@ def ask_start(draft: Draft, ask: StartAsked) -> None:
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED))
 
 
+def _is_unseen(record: ModelRecord) -> bool:
+    """Whether nobody knows yet if its process runs: the first look tells, and the wish waits for it."""
+    unread = isinstance(record.seen, Missing) and record.seen.reason is MissingReason.NOT_YET
+    return record.life.state is State.UNKNOWN and unread
+
+
 def _refuse_start(record: ModelRecord) -> tuple[str, str, str] | None:
     name = record.spec.name
     if len(record.waiters) >= WAITERS_LIMIT:
         return "busy", f"{WAITERS_LIMIT} callers wait for {name} already", ""
-    if refusal := unit_refusal(record):
+    if (refusal := unit_refusal(record)) and not is_unit_unread(record):
         return "engine_failed", f"{name} cannot be started: {refusal}", ""
     if record.life.state is State.FAILED and not record.restart_due:
         detail = record.failure.detail if record.failure else "it failed"

@@ -4,6 +4,8 @@ A start holds the locks of its GPUs until the server answers, also where systemd
 know which ones it takes.
 """
 
+from itertools import pairwise
+
 from sleepd.core.budget import clear_failures, count_failure
 from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.draft import Draft
@@ -22,7 +24,7 @@ from sleepd.core.room import claimed
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
-from sleepd.core.units import Seconds
+from sleepd.core.units import Seconds, WallS
 from sleepd.core.wording import describe
 
 STOPPED_HINT = "sleepctl start"
@@ -139,8 +141,7 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
 
 def _came_late(task: Task, event: StepEnded) -> bool:
     """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
-    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end, and right
-    after it was ordered: whoever stops it while no daemon runs does so some time later, or did so before."""
+    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end."""
     unit, intent = event.evidence.unit, task.intent
     if not event.evidence.stopped_before or not isinstance(unit, Known) or intent is None:
         return False
@@ -148,9 +149,15 @@ def _came_late(task: Task, event: StepEnded) -> bool:
         return True
     if task.kind is TaskKind.START:
         return False  # what it starts is stopped
-    left_s, ordered_s = unit.value.left_wall_s, intent.ordered_wall_s
-    ours = not left_s or any(-1.0 <= left_s - at_s <= ORDERED_WITHIN_S for at_s in ordered_s)
-    return not task.attempt or not ours
+    left_s = unit.value.left_wall_s
+    return not task.attempt or (left_s > 0.0 and not _was_ordered(left_s, intent.ordered_wall_s))
+
+
+def _was_ordered(left_s: WallS, ordered_s: tuple[WallS, ...]) -> bool:
+    """Whether a daemon that died may have stopped it then: right after it was to order that, and before the next one
+    went on with it. This one, the last, found it stopped and had ordered nothing yet. systemd keeps who asked for a
+    stop nowhere: the moment is all there is."""
+    return any(at_s - 1.0 <= left_s <= min(at_s + ORDERED_WITHIN_S, next_s) for at_s, next_s in pairwise(ordered_s))
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -303,17 +310,21 @@ def _let_go(draft: Draft, task: Task, detail: str) -> None:
 
 
 def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> None:
-    """Its unit was stopped, and not by us: hands off until a person starts it."""
+    """Its unit was stopped, and not by us: hands off until a person starts it.
+
+    Whoever asked for a start before anybody had looked whether it runs has asked for the start of a stopped unit.
+    """
     if task is not None:
         draft.end_task(task, "its unit was stopped")
         owe_wakes(draft, task.slept, name)
     draft.state(name, Fact.STOPPED_ON_PURPOSE)
     record = draft.models[name]
+    wanted = record.start_wanted if task is None and record.incarnation is None else None
     clear_restarts(draft, name)
     draft.change(
         name,
         stopped=None,
-        start_wanted=None,
+        start_wanted=wanted,
         failure=None,
         belief=None,
         owed_wake=None,
@@ -323,7 +334,7 @@ def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> Non
     for waiter in record.waiters:
         if waiter.ask is AskKind.STOP:
             draft.answer(name, waiter, AnswerKind.DONE)
-        else:
+        elif wanted is None:
             detail, hint = f"{record.spec.unit} was stopped on purpose", f"{STOPPED_HINT} {name}"
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="stopped", detail=detail, hint=hint)
 

@@ -33,6 +33,11 @@ CHECKS: Mapping[str, Check] = {
         "does the daemon answer on its socket?",
         "systemctl status sleepd; journalctl -u sleepd; sleepctl --socket PATH where it listens elsewhere",
     ),
+    "daemon.version": Check(
+        Eyes.CALLER,
+        "are sleepctl and the daemon of one release?",
+        "systemctl restart sleepd after an upgrade; of two installations use the daemon's own sleepctl",
+    ),
     "daemon.role": Check(
         Eyes.DAEMON,
         "may you do more than look?",
@@ -57,6 +62,16 @@ CHECKS: Mapping[str, Check] = {
         Eyes.CALLER,
         "does the kernel know that its clock is synchronized?",
         "enable chrony or systemd-timesyncd",
+    ),
+    "host.wsl": Check(
+        Eyes.CALLER,
+        "is it Linux itself, not WSL2?",
+        "start servers with VLLM_WSL2_ENABLE_PIN_MEMORY=1, leave LoRA out, and try each with --try (F30)",
+    ),
+    "host.controllers": Check(
+        Eyes.CALLER,
+        "is no other program here that puts vLLM servers to sleep?",
+        "let each server be in the configuration of one of them (F13)",
     ),
     "host.ram": Check(
         Eyes.DAEMON,
@@ -87,6 +102,16 @@ CHECKS: Mapping[str, Check] = {
         Eyes.DAEMON,
         "does the driver tell bytes per process?",
         "nothing where the driver cannot (WSL2, some containers): a sleep is then measured by the whole device",
+    ),
+    "gpu.unified": Check(
+        Eyes.CALLER,
+        "has each GPU memory of its own?",
+        "let rules stop models (may_stop), or sleep at level 2: a level 1 backup frees nothing there (F28)",
+    ),
+    "gpu.orphans": Check(
+        Eyes.CALLER,
+        "has every engine its server?",
+        "end it (kill PID): nobody can ask it any more, and it keeps its GPU's memory (F26)",
     ),
     "gpu.caller": Check(
         Eyes.CALLER,
@@ -123,6 +148,16 @@ CHECKS: Mapping[str, Check] = {
         "is PyTorch's expandable_segments off?",
         "take expandable_segments:True out of PYTORCH_CUDA_ALLOC_CONF and PYTORCH_ALLOC_CONF",
     ),
+    "server.interposer": Check(
+        Eyes.CALLER,
+        "does it speak to the driver itself?",
+        "start it without the library that stands between (HAMi-core): it miscounts what sleeps (F29)",
+    ),
+    "server.counts": Check(
+        Eyes.CALLER,
+        "does it count its requests?",
+        "start it without --disable-log-stats: without counters it is never known to be idle (F51)",
+    ),
     "server.encoder": Check(
         Eyes.CALLER,
         "does its vision encoder sleep too?",
@@ -157,6 +192,16 @@ CHECKS: Mapping[str, Check] = {
         Eyes.DAEMON,
         "where max_level = 2 is set, is level 2 safe?",
         "set max_level = 1, or remove what forbids it (docs/levels.md)",
+    ),
+    "model.gpus": Check(
+        Eyes.DAEMON,
+        "does it hold memory on the GPUs that the configuration names?",
+        "correct gpus; CUDA counts as nvidia-smi does only with CUDA_DEVICE_ORDER=PCI_BUS_ID",
+    ),
+    "model.start": Check(
+        Eyes.DAEMON,
+        "where it shares a GPU: is its start safe from its neighbours' sleeps and wakes, and they from it?",
+        "give it a unit, so that sleepd keeps its GPUs while it starts, or --kv-cache-memory-bytes (F24)",
     ),
     "model.unit": Check(
         Eyes.DAEMON,
@@ -196,7 +241,22 @@ CHECKS: Mapping[str, Check] = {
     "unit.kill-mode": Check(
         Eyes.CALLER,
         "does a stop end the engine too?",
-        "set KillMode=control-group: an engine that outlives its server keeps the GPU's memory",
+        "set KillMode=control-group and SendSIGKILL=yes: an engine that outlives its server keeps the GPU's memory",
+    ),
+    "unit.oom": Check(
+        Eyes.CALLER,
+        "does the whole server end when one of its processes is killed for memory?",
+        "set OOMPolicy=stop (or kill): what is left of it answers /health and nothing else",
+    ),
+    "unit.memory": Check(
+        Eyes.DAEMON,
+        "are MemoryMax= and MemoryHigh=, of the unit and of what it lies in, above weights and backups?",
+        "raise the limit that is named, or take it away (F36); levels that need no backup: docs/levels.md",
+    ),
+    "unit.boot": Check(
+        Eyes.CALLER,
+        "does at most one server of a GPU start at boot?",
+        "enable one alone; sleepctl start NAME starts each other one in its turn (F23, F24)",
     ),
     "unit.rights": Check(
         Eyes.CALLER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,12 +19,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`check` is its stable id, `about` the model, server or unit that was looked at (empty: host or daemon)."""
+    """`check` is its stable id, `about` the model, server or unit that was looked at (empty: host or daemon). `advice`:
+    what to do, of a check that is not in our table (a daemon of another release has others)."""
 
     check: str
     verdict: Verdict
     found: str
     about: str = ""
+    advice: str = ""
 
     @property
     def body(self) -> dict[str, str]:
@@ -41,7 +43,9 @@ class Finding:
     @property
     def remedy(self) -> str:
         """What to do; empty where nothing is wrong."""
-        return "" if self.verdict is Verdict.OK else CHECKS[self.check].remedy
+        if self.verdict is Verdict.OK:
+            return ""
+        return CHECKS[self.check].remedy if self.check in CHECKS else self.advice
 
 
 def ok(check: str, found: str, about: str = "") -> Finding:
@@ -62,7 +66,7 @@ def worst(findings: Iterable[Finding]) -> Verdict:
     return next((verdict for verdict in (Verdict.FAIL, Verdict.WARN) if verdict in found), Verdict.OK)
 
 
-def by_check(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """In the order of the table of checks, so that what belongs together stands together."""
+def by_check(findings: Iterable[Finding]) -> list[Finding]:
+    """In the order of the table of checks, so that what belongs together stands together; others last."""
     order = {name: place for place, name in enumerate(CHECKS)}
-    yield from sorted(findings, key=lambda finding: order[finding.check])
+    return sorted(findings, key=lambda finding: order.get(finding.check, len(order)))

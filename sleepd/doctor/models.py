@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from sleepd.core.dialect import Remedy, level2_unsafe, recipe_of
+from sleepd.core.dialect import Remedy, has_ranks, level2_unsafe, recipe_of
 from sleepd.core.host_room import HostShort, admit_backup
 from sleepd.core.life import LEVEL, State
+from sleepd.core.measured import growth_bytes
 from sleepd.core.memory import Blind
 from sleepd.core.model import Known, Missing, MissingReason, Mode
 from sleepd.core.record import ModelRecord
-from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.units import MonotonicS, format_duration, format_size
 from sleepd.core.world import World, public_state
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, fail, ok, warn
@@ -37,8 +38,7 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
         yield _judge_unit(record)
     if record.frees_nothing:
         yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
-    if record.restart_wanted:
-        yield warn("model.grows", record.restart_wanted, name)
+    yield from _judge_growth(record)
     yield _judge_strangers(record, now_s, strangers)
     yield from _judge_backup(world, record)
 
@@ -68,11 +68,24 @@ def _judge_unit(record: ModelRecord) -> Finding:
     if record.spec.unit:
         return ok("model.unit", record.spec.unit, name)
     assert facts is not None
-    if recipe_of(facts.release).failed_wake_l1[0] is Remedy.RESTART:
+    if has_ranks(facts):
+        found = "it has no unit, and a failed sleep or wake of several ranks leaves nothing but a restart (F46)"
+    elif recipe_of(facts.release).failed_wake_l1[0] is Remedy.RESTART:
         found = f"it has no unit, and a failed sleep or wake of vLLM {facts.version} leaves nothing but a restart"
     else:
         found = "it has no unit"
     return warn("model.unit", found, name)
+
+
+def _judge_growth(record: ModelRecord) -> Iterator[Finding]:
+    """What its sleeps left behind, once there were two to compare."""
+    name, sleeps = record.spec.name, record.footprint.sleeps
+    if record.restart_wanted:
+        yield warn("model.grows", record.restart_wanted, name)
+    elif sleeps > 1:
+        most = max(growth_bytes(record.footprint).values(), default=0)
+        found = f"{format_size(most)} more than after its first" if most > 0 else "no more than after its first"
+        yield ok("model.grows", f"after {sleeps} sleeps it keeps {found}", name)
 
 
 def _judge_strangers(record: ModelRecord, now_s: MonotonicS, strangers: int) -> Finding:

@@ -14,7 +14,8 @@ TOGGLES_SINCE = (0, 20)
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
     """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed_port`:
-    one on which other hosts may reach it; `managed` None where no daemon could be asked."""
+    one on which other hosts may reach it; `counts` False with --disable-log-stats; `interposed`: the library
+    between it and the driver; `managed` None where no daemon could be asked."""
 
     name: str
     url: str
@@ -24,8 +25,16 @@ class ServerSeen:
     exposed_port: int | None = None
     environ: Mapping[str, str] | None = None
     encoder_stays: bool = False
+    counts: bool = True
+    interposed: str = ""
     facts: EngineFacts | None = None
     managed: bool | None = None
+
+
+def interposer_of(environ: Mapping[str, str]) -> str:
+    """The library that is loaded before the driver's and answers for it (HAMi-core); empty where none is."""
+    asked = [environ.get("LD_PRELOAD", ""), *(name for name in environ if name.startswith("CUDA_DEVICE_MEMORY_LIMIT"))]
+    return next((word for word in asked if "libvgpu" in word or word.startswith("CUDA_DEVICE_MEMORY_LIMIT")), "")
 
 
 def judge_server(seen: ServerSeen) -> Iterator[Finding]:
@@ -39,6 +48,8 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
         found = "it is in the configuration" if seen.managed else f"{seen.url} is no model of sleepd's"
         yield (ok if seen.managed else warn)("server.managed", found, about)
     yield from _judge_reach(seen)
+    counts = "it does" if seen.counts else "--disable-log-stats: it does not"
+    yield (ok if seen.counts else warn)("server.counts", counts, about)
     yield from _judge_memory(seen)
 
 
@@ -66,6 +77,8 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
 
 def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     about = seen.name
+    if seen.interposed:
+        yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     if seen.environ is None:

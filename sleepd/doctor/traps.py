@@ -27,6 +27,22 @@ TRAPS: tuple[Trap, ...] = (
         "vLLM #32714, fixed by #32947",
     ),
     Trap(
+        "F21",
+        (0,),
+        None,
+        "on ROCm memory was seen to stay taken through a sleep; sleepd reads NVIDIA's driver alone",
+        "vLLM #37533, #43022, #46203",
+        lambda facts: "+rocm" in facts.version,
+    ),
+    Trap(
+        "F41",
+        (0,),
+        None,
+        "with a quantized KV cache, layers with a state of their own (Mamba, DeltaNet) were seen to fail each wake",
+        "vLLM #41564, fixed by #41602, seen again in #49237",
+        lambda facts: facts.mamba and (facts.kv_cache_dtype or "").startswith("fp8"),
+    ),
+    Trap(
         "F47",
         (0,),
         None,
@@ -41,6 +57,13 @@ TRAPS: tuple[Trap, ...] = (
         "data parallel ranks may fall out of step in a sleep",
         "vLLM #24879, #51481, #52914",
         lambda facts: facts.data_parallel > 1,
+    ),
+    Trap(
+        "F54",
+        (0, 10, 1),
+        (0, 14),
+        "code that a model repository brings along may run though trust_remote_code is off",
+        "CVE-2026-22807, GHSA-2pc9-4j83-qjmr",
     ),
 )
 

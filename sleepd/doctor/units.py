@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from sleepd.doctor.findings import Finding, fail, ok, warn
 
 _LEAVES_ENGINE = frozenset({"process", "none"})
-_ALWAYS = frozenset({"always"})
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSettings:
-    """`missing`: why they cannot be read; the rest is empty then."""
+    """`missing`: why they cannot be read; the rest is empty then. `enabled`: it starts at boot."""
 
     unit: str
     restart: str = ""
     kill_mode: str = ""
+    oom_policy: str = ""
+    sends_sigkill: bool = True
+    enabled: bool = False
     missing: str = ""
 
 
@@ -25,10 +27,17 @@ def judge_unit(settings: UnitSettings) -> Iterator[Finding]:
     if settings.missing:
         yield warn("unit.restart", f"its settings cannot be read: {settings.missing}", about)
         return
-    judged = ok if settings.restart in _ALWAYS else warn
+    judged = ok if settings.restart == "always" else warn
     yield judged("unit.restart", f"Restart={settings.restart}", about)
     found = f"KillMode={settings.kill_mode}"
-    yield (fail if settings.kill_mode in _LEAVES_ENGINE else ok)("unit.kill-mode", found, about)
+    if settings.kill_mode in _LEAVES_ENGINE:
+        yield fail("unit.kill-mode", found, about)
+    elif not settings.sends_sigkill:
+        yield warn("unit.kill-mode", f"{found}, but SendSIGKILL=no: an engine that hangs stays", about)
+    else:
+        yield ok("unit.kill-mode", found, about)
+    leaves = settings.oom_policy == "continue"
+    yield (warn if leaves else ok)("unit.oom", f"OOMPolicy={settings.oom_policy}", about)
 
 
 def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Finding]:

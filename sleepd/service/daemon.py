@@ -34,7 +34,7 @@ from sleepd.obs import log
 from sleepd.obs.gauges import Moment, is_on
 from sleepd.ports import Vllm
 from sleepd.service.declared import declared_bytes
-from sleepd.service.examination import examine, look_at_disk
+from sleepd.service.examination import examine, look_at_disk, look_at_limits
 from sleepd.service.farewell import WAKE_S, wake_sleepers
 from sleepd.service.followers import Followers
 from sleepd.service.gate_holds import GateHolds
@@ -183,9 +183,11 @@ class Service:
         return self._listeners.queued(model)
 
     async def examine(self) -> Sequence[Finding]:
+        world, parts = self.world, self._parts
         disk = await asyncio.to_thread(look_at_disk, self._reloading.config.service.state_dir)
+        limits = await asyncio.to_thread(look_at_limits, world, parts.units)
         events = self._ring.read(None).events
-        return await examine(self.world, disk, self._parts.gpus, started=self._started, now=self.now(), events=events)
+        return await examine(world, disk, parts.gpus, limits, started=self._started, now=self.now(), events=events)
 
     async def reload(self) -> ReloadOutcome:
         assert self._loop is not None

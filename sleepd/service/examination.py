@@ -3,16 +3,20 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.declared_gpus import DeclaredGpus
 from sleepd.api.daemon import RingEvent
-from sleepd.core.model import Now
+from sleepd.core.model import Known, Now
+from sleepd.core.seen import MemoryLimit
 from sleepd.core.world import World
 from sleepd.doctor.daemon import DiskSeen, judge_daemon, judge_gpus, judge_host
 from sleepd.doctor.findings import Finding
+from sleepd.doctor.limits import judge_limits
 from sleepd.doctor.models import judge_models
+from sleepd.doctor.placement import judge_placement
 from sleepd.ports import Gpus
 
 
@@ -27,8 +31,23 @@ def look_at_disk(folder: Path) -> DiskSeen:
     return DiskSeen(str(folder), free_bytes)
 
 
+def look_at_limits(world: World, units: CgroupMemory | None) -> Mapping[str, Sequence[MemoryLimit]]:
+    """The memory limits of every model's unit, container or process, and of all that they lie in."""
+    if units is None:
+        return {}
+    pids = {name: m.seen.value.pids if isinstance(m.seen, Known) else () for name, m in world.models.items()}
+    return {name: units.limits(record.spec, pids[name]) for name, record in world.models.items()}
+
+
 async def examine(
-    world: World, disk: DiskSeen, gpus: Gpus, *, started: Now, now: Now, events: Sequence[RingEvent]
+    world: World,
+    disk: DiskSeen,
+    gpus: Gpus,
+    limits: Mapping[str, Sequence[MemoryLimit]],
+    *,
+    started: Now,
+    now: Now,
+    events: Sequence[RingEvent],
 ) -> tuple[Finding, ...]:
     """Judge all that the daemon sees. Waits for one look at the GPUs with their processes, at most its deadline."""
     jumped_s = (now.wall_s - started.wall_s) - (now.mono_s - started.mono_s)
@@ -39,4 +58,6 @@ async def examine(
         *judge_gpus(seen, declared=isinstance(gpus, DeclaredGpus)),
         *judge_host(world),
         *judge_models(world, now.mono_s, strangers),
+        *judge_placement(world, seen.value if isinstance(seen, Known) else ()),
+        *judge_limits(world, limits),
     )

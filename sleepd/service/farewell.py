@@ -22,7 +22,7 @@ async def wake_sleepers(loop: Loop) -> Note:
     loop.submit(Leaving())
     try:
         async with asyncio.timeout(WAKE_S):
-            while sleepers(loop.world) and await loop.until(lambda world: _is_busy(world), QUIET_S):
+            while sleepers(loop.world) and await loop.until(_is_busy, QUIET_S):
                 await loop.until(lambda world: not _is_busy(world), WAKE_S)
     except TimeoutError:
         pass

@@ -52,9 +52,13 @@ class Polls:
         if command.unit:
             self._around.time.call_later(0.05, lambda: self._look_at_unit(command.unit))
         if name:
-            then = lambda reading: self._looked(name, reading)  # noqa: E731
+            self._around.time.call_later(0.05, lambda: self._look_out_of_turn(name))
+
+    def _look_out_of_turn(self, name: str) -> None:
+        """As the daemon's observer: a server under a step of ours is spared this look as well."""
+        if not self._ended and is_looked_at(self._world(), name):
             ask = asks_sleeping(self._world().models[name])
-            self._around.time.call_later(0.05, lambda: self._around.servers[name].look(ask, 5.0, then))
+            self._around.servers[name].look(ask, 5.0, lambda reading: self._looked(name, reading))
 
     def _poll_model(self, name: str) -> None:
         if self._ended or name not in self._world().models:

@@ -15,6 +15,13 @@ _SCRIPT = re.compile(r"vllm/entrypoints/(openai/)?api_server\.py$")
 _PORT = re.compile(r"[0-9]{1,5}")
 _PYTHON = re.compile(r"python[\d.]*")
 DEFAULT_PORT = 8000
+_COMMANDS = {
+    "vllm": "serve",
+    "vllm.entrypoints.cli.main": "serve",
+    "sleepd": "fake-vllm",
+    "sleepd.cli.daemon": "fake-vllm",
+}
+"""By program or module, the command that makes a server of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,7 @@ def read_command(command: Sequence[str]) -> ServerArguments | None:
     program = PurePosixPath(words[0]).name
     if program in _MODULES or _SCRIPT.search(words[0]):
         return ServerArguments(tuple(words[1:]))
-    if words[1:2] == [{"vllm": "serve", "vllm.entrypoints.cli.main": "serve"}.get(program, "fake-vllm")]:
-        known = program in ("vllm", "vllm.entrypoints.cli.main", "sleepd", "sleepd.cli.daemon")
-        return ServerArguments(tuple(words[2:])) if known else None
-    return None
+    return ServerArguments(tuple(words[2:])) if words[1:2] == [_COMMANDS.get(program)] else None
 
 
 def _behind_python(words: list[str]) -> list[str]:

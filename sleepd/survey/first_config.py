@@ -121,8 +121,8 @@ def _keys(one: Found) -> dict[str, object]:
             keys["allow_exposed"] = True
     if process.unit:
         keys["unit"] = process.unit
-    elif process.cgroup and not process.in_session:
-        keys["cgroup"] = process.cgroup
+    elif process.own_cgroup:
+        keys["cgroup"] = process.own_cgroup
     if one.gpus:
         keys["gpus"] = list(one.gpus)
     if is_fenced(one.told.url):

@@ -1,13 +1,23 @@
 """The host as whoever asks may see it: its clock, and whether units may be ordered by somebody who is not root."""
 
 import ctypes
+import re
 from pathlib import Path
+
+import psutil
 
 _TIMEX_BYTES = 512
 """More than `struct timex` has on any architecture (208 on 64 bits, <sys/timex.h>)."""
 _TIME_ERROR = 5
 POLKIT = Path("usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service")
 RULE = Path("usr/share/polkit-1/rules.d/sleepd.rules")
+_UNIFIED = re.compile(r"\bGB10\b|\b(Orin|Xavier|Thor|Tegra)\b", re.IGNORECASE)
+"""NVIDIA's GPUs without memory of their own: DGX Spark and its kin, Jetson."""
+_CONTROLLERS = ("llama-swap",)
+_INITS = frozenset({"systemd", "init", "tini", "docker-init", "dumb-init"})
+"""What takes in processes that lost their parent."""
+_ENGINE = "VLLM::"
+"""How vLLM calls its engine and worker processes (vllm/utils/system_utils.py, set_process_title; 0.10 and later)."""
 
 
 def is_clock_synchronized() -> bool | None:
@@ -28,3 +38,61 @@ def polkit_on(root: Path = Path("/")) -> tuple[bool, bool | None]:
     except PermissionError:
         return (root / POLKIT).exists(), None
     return (root / POLKIT).exists(), rule
+
+
+def is_wsl(root: Path = Path("/")) -> bool:
+    """Whether this kernel is the one of Windows' subsystem for Linux, which names itself so."""
+    return "microsoft" in _text(root / "proc/sys/kernel/osrelease").lower()
+
+
+def unified_memory(root: Path = Path("/")) -> str:
+    """The name of a GPU here that shares the host's memory; empty where none is known to. The driver tells the names of
+    GPUs in /proc/driver/nvidia/gpus; a Jetson has none there, and is known by its device tree."""
+    told = [_text(path) for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    names = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
+    board = _text(root / "proc/device-tree/model").strip("\0\n")
+    if "nvidia,tegra" in _text(root / "proc/device-tree/compatible"):
+        return board or "this Jetson"
+    return next((name for name in names if _UNIFIED.search(name)), "")
+
+
+def find_controllers() -> tuple[str, ...]:
+    """Other programs that let vLLM servers sleep, and sleepd itself where it runs more than once."""
+    found, own = [], []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        command = process.info["cmdline"] or [""]
+        if process.info["name"] in _CONTROLLERS:
+            found.append(f"{process.info['name']} (pid {process.pid})")
+        elif any(is_daemon(command[at : at + 2]) for at in range(len(command) - 1)):
+            own.append(process.pid)
+    more = [f"sleepd runs {len(own)} times (pid {', '.join(map(str, own))})"] if len(own) > 1 else []
+    return (*found, *more)
+
+
+def is_daemon(words: list[str]) -> bool:
+    """Whether these are the first words of `sleepd run`."""
+    return words[1:] == ["run"] and words[0].rpartition("/")[2] in ("sleepd", "sleepd.cli.daemon")
+
+
+def find_orphans() -> tuple[str, ...]:
+    """Engines of vLLM whose server is gone: their parent is the manager that takes in what lost its own."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline", "ppid", "username"]):
+        title = (process.info["cmdline"] or [process.info["name"] or ""])[0]
+        if title.startswith(_ENGINE) and _took_in(process.info["ppid"]):
+            found.append(f"{title.split()[0]}, pid {process.pid} of {process.info['username']}")
+    return tuple(found)
+
+
+def _took_in(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).name() in _INITS
+    except psutil.Error:
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

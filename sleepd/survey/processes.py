@@ -57,9 +57,10 @@ class FoundProcess:
         return _CONTAINER.search(f"/{self.cgroup}") is not None
 
     @property
-    def in_session(self) -> bool:
-        """Whether its cgroup holds whatever else somebody runs."""
-        return self.cgroup.endswith(".scope") and not self.in_container
+    def own_cgroup(self) -> str:
+        """Its cgroup; empty where that is a session's, which holds whatever else somebody runs."""
+        in_session = self.cgroup.endswith(".scope") and not self.in_container
+        return "" if in_session else self.cgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +174,14 @@ def published_ports(proxies: Sequence[Sequence[str]]) -> Mapping[int, tuple[int,
 
 def is_fenced(url: str) -> bool:
     """Whether only the daemon's group may enter the folder of this socket, so that nobody else reaches the server."""
+    if not url.startswith("unix:"):
+        return False
     try:
         folder = Path(url.removeprefix("unix:")).parent.stat()
         group = grp.getgrgid(folder.st_gid).gr_name
     except (OSError, KeyError):
         return False
-    return url.startswith("unix:") and group == DAEMON_GROUP and not folder.st_mode & 0o007
+    return group == DAEMON_GROUP and not folder.st_mode & 0o007
 
 
 def _folder(process: psutil.Process) -> Path | None:

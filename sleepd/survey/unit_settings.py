@@ -8,6 +8,7 @@ from sleepd.core.units import Seconds
 from sleepd.doctor.units import UnitSettings
 
 READ_S: Seconds = 5.0
+_AT_BOOT = ("enabled", "enabled-runtime")
 
 
 async def read_units(units: Sequence[str], *, address: str | None = None) -> tuple[UnitSettings, ...]:
@@ -30,7 +31,11 @@ async def _read(bus: SystemdBus, unit: str) -> UnitSettings:
         if not rows or rows[0][2] != "loaded":
             return UnitSettings(unit, missing="there is no such unit" if not rows else f"it is {rows[0][2]}")
         path = rows[0][6]
-        restart = str(await bus.get(path, f"{SYSTEMD}.Service", "Restart"))
-        return UnitSettings(unit, restart, str(await bus.get(path, f"{SYSTEMD}.Service", "KillMode")))
+        restart, kill_mode, oom_policy, sends_sigkill = [
+            await bus.get(path, f"{SYSTEMD}.Service", name)
+            for name in ("Restart", "KillMode", "OOMPolicy", "SendSIGKILL")
+        ]
+        enabled = await bus.get(path, f"{SYSTEMD}.Unit", "UnitFileState") in _AT_BOOT
+        return UnitSettings(unit, str(restart), str(kill_mode), str(oom_policy), sends_sigkill is not False, enabled)
     except (BusGone, BusError) as error:
         return UnitSettings(unit, missing=str(error))

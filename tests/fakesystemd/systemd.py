@@ -64,6 +64,8 @@ class Unit:
     """FileDescriptorStoreMax="""
     kill_mode: str = "control-group"
     """KillMode=, as it is told: what a stop leaves behind is `leftovers`."""
+    oom_policy: str = "stop"
+    sends_sigkill: bool = True
 
     @property
     def path(self) -> str:
@@ -218,6 +220,8 @@ class FakeSystemd:
             "TimeoutStopUSec": ("t", unit.stop_usec),
             "Restart": ("s", "always" if unit.restarts else "no"),
             "KillMode": ("s", unit.kill_mode),
+            "OOMPolicy": ("s", unit.oom_policy),
+            "SendSIGKILL": ("b", unit.sends_sigkill),
             "FileDescriptorStoreMax": ("u", unit.kept_most),
         }
         return Variant(*known[name])

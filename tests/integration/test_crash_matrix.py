@@ -15,6 +15,7 @@ from tests.integration.crash import MOMENTS, TRANSITIONS, Transition, kill_in
 from tests.integration.harness import Host
 
 Row: TypeAlias = tuple[Transition, str, str, int]
+Tell: TypeAlias = Callable[[str, object], None]
 
 
 def possible() -> list[Row]:
@@ -49,17 +50,20 @@ def name(row: Row) -> str:
 
 
 @pytest.mark.parametrize("row", pairwise(), ids=name)
-def test_killed(host: Host, row: Row) -> None:
+def test_killed(host: Host, row: Row, record_property: Tell) -> None:
     transition, version, moment, number = row
     reached = kill_in(transition, host, version, moment, number)
     assert reached, f"the transition ended before there was a {moment} {number}: its numbers in crash.py are too high"
+    record_property("killed", 1)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("version", TRANSITIONS[0].versions)
 @pytest.mark.parametrize("transition", TRANSITIONS, ids=lambda transition: transition.name)
-def test_killed_at_every(hosts: Callable[[], Host], transition: Transition, version: str, moment: str) -> None:
+def test_killed_at_every(
+    hosts: Callable[[], Host], transition: Transition, version: str, moment: str, record_property: Tell
+) -> None:
     """Of each kind of moment every single one, until the transition ends before the next."""
     if version not in transition.versions:
         return
@@ -68,3 +72,4 @@ def test_killed_at_every(hosts: Callable[[], Host], transition: Transition, vers
         if not kill_in(transition, hosts(), version, moment, number):
             break
     assert number > least, f"{transition.name} has only {number - 1} of {moment}"
+    record_property("killed", number - 1)

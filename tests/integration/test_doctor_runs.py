@@ -55,7 +55,9 @@ def test_both_pairs_of_eyes_and_a_sleep_that_is_tried(host: Host) -> None:
         assert found["server.dev-mode", "chat"]["verdict"] == "ok"
         assert found["model.looks", "chat"]["verdict"] == "ok"
         assert found["model.unit", "chat"]["verdict"] == "warn"
-        assert found["try.sleep", "chat"]["found"] == "46GiB came back of 47GiB that it held"
+        assert found["try.sleep", "chat"]["found"] == (
+            "46GiB came back of 47GiB that it held, by NVML as the daemon reads it"
+        )
         assert found["try.wake", "chat"]["verdict"] == "ok"
         assert daemon.client.model("chat").body["state"] == "awake"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, Daemon, Host, Server
@@ -115,6 +117,29 @@ def test_a_sleep_that_never_reached_the_engine_leaves_it_awake(host: Host) -> No
     daemon.events.await_one("found_out", "a")
     daemon.await_model("a", state="awake")
     assert a.calls("/sleep") == {}
+    assert a.complete() == before
+
+
+@pytest.mark.parametrize("version", ["0.22.1", "0.32.0"])
+def test_a_sleep_that_a_direct_request_holds_up_is_cut_short_by_force(host: Host, version: str) -> None:
+    """The request slips in before the call to sleep, and would go on for minutes."""
+    host.configure("a", extra='[recovery]\nlate_drain = "200ms"')
+    (a,) = host.start_servers("a", version=version)
+    before, leaves = a.complete(), host.root / "leaves"
+    daemon = host.start_daemon(program="tests.integration.dawdling", SLEEPD_DAWDLE=str(leaves))
+    body = {"model": "a", "prompt": "hi", "max_tokens": 1000, "vllm_xargs": {"pace_ms": 200.0}}
+    with ThreadPoolExecutor(2) as pool:
+        asleep = pool.submit(daemon.ask, "POST", "/v1/models/a/sleep", {"force": True})
+        wait_until(leaves.exists, "the call to sleep to be about to leave")
+        direct = pool.submit(a.ask, "POST", "/v1/completions", body)
+        wait_until(lambda: a.state()["in_flight_requests"] == 1, "the request to be in the engine")
+        leaves.unlink()
+        assert asleep.result().status == 200
+        assert direct.result().data["choices"][0]["finish_reason"] == "abort"
+    assert "cut short" in daemon.events.await_one("cut", "a")["text"]
+    assert a.calls("/sleep") == {"2xx": 2}
+    assert a.held_bytes() == ASLEEP_BYTES
+    assert daemon.client.wake("a").status == 200
     assert a.complete() == before
 
 

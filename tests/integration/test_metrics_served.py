@@ -7,6 +7,7 @@ import socket
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.harness import ASLEEP_BYTES, GIB, Daemon, Host
+from tests.integration.programs import free_port
 from tests.integration.waiting import wait_until
 
 AWAKE_BYTES = 27 * GIB
@@ -22,11 +23,6 @@ def page_of(daemon: Daemon) -> dict[tuple[str, frozenset[tuple[str, str]]], floa
 
 def value_of(daemon: Daemon, name: str, **labels: str) -> float | None:
     return page_of(daemon).get((name, frozenset(labels.items())))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def get(port: int, request: bytes) -> bytes:

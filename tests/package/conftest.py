@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakenvml.build import build
 from tests.package.machine import Machine
-from tests.system.run import find_missing
+from tests.system.run import find_missing, find_package
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -25,9 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def deb() -> Path:
-    found = list((ROOT / "dist").glob("sleepd_*.deb"))
-    assert len(found) == 1, f"wanted one package in dist, found {found}; run: make test-package"
-    return found[0]
+    return find_package()
 
 
 @pytest.fixture

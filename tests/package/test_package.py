@@ -28,6 +28,22 @@ def start_server(machine: Machine) -> None:
     machine.sh("systemctl restart sleepd; until sleepctl is-awake a; do sleep 0.1; done")
 
 
+def ask_as_nobody(machine: Machine) -> None:
+    """`sleepd init` by a caller who is not root: told what was not seen, and where nothing could be written."""
+    machine.sh("install -d -o nobody /srv/home; systemd-run --unit other /opt/vllm/bin/vllm serve m --port 9001")
+    machine.sh("until curl -sf http://127.0.0.1:9001/health; do sleep 0.1; done")
+    asks = "setpriv --reuid nobody --clear-groups sleepd init"
+    refused = machine.sh(asks, check=False)
+    assert refused.returncode == 1
+    assert "/etc/sleepd/conf.d" in refused.stderr
+    assert "Permission denied; nothing was written. Run this as root, or name another --dir" in refused.stderr
+    told = machine.say(f"{asks} --dir /srv/home/etc; sleepd check --config /srv/home/etc; systemctl stop other")
+    assert "m: vLLM 0.32.0, other.service, pid " in told
+    assert "missing: it has no sleep endpoints." in told
+    assert "Environments and sockets of other users' servers were not seen" in told
+    assert "ok: 1 model" in told
+
+
 def test_without_models_it_is_ready_and_harmless_and_goes_without_a_trace(machine: Machine, deb: Path) -> None:
     machine.install(deb)
     assert machine.say("systemctl is-active sleepd.service sleepd.socket") == "active\nactive"
@@ -42,6 +58,8 @@ def test_without_models_it_is_ready_and_harmless_and_goes_without_a_trace(machin
     assert machine.say(". /usr/share/bash-completion/completions/sleepctl; complete -p sleepctl; dpkg -V sleepd") == (
         "complete -F _sleepctl sleepctl"
     )
+
+    ask_as_nobody(machine)
 
     # Where an image is made there may be no place for what several processes share.
     configure = "/var/lib/dpkg/info/sleepd.postinst configure 0.1.0"
@@ -62,7 +80,8 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
 ) -> None:
     machine.install(deb)
     start_server(machine)
-    machine.sh("sleepctl sleep a; sed -i '1i # mine' /etc/sleepd/sleepd.toml")
+    machine.write("/etc/sleepd/conf.d/wake.toml", '[daemon]\non_stop = "wake"\n')
+    machine.sh("sleepctl reload; sleepctl sleep a; sed -i '1i # mine' /etc/sleepd/sleepd.toml")
     settings = machine.say("cat /etc/sleepd/sleepd.toml")
     daemon, server = (machine.say(f"systemctl show --value -p MainPID {u}") for u in ("sleepd", "vllm@a"))
 
@@ -79,7 +98,7 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
     assert machine.say("cat /etc/sleepd/conf.d/models.toml") == MODEL.removesuffix("\n")
     assert machine.say("systemctl show --value -p MainPID vllm@a") == server, "servers run on"
     assert machine.say("systemctl show --value -p MainPID sleepd") not in (daemon, "0")
-    assert machine.status("a")["state"] == "asleep"
+    assert machine.status("a")["state"] == "asleep", "a restart is no stop, whatever on_stop says"
     answers = (tmp_path / "srv" / "answers").read_text()
     assert answers
     assert "curl" not in answers, answers

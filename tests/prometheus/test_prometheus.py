@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.integration.harness import GIB, Daemon, Host
+from tests.integration.programs import Program, free_port
 from tests.integration.waiting import wait_until
 
 pytestmark = pytest.mark.prometheus
@@ -30,7 +30,7 @@ SILENT = {
 """Panels of the dashboard that have nothing to show here."""
 
 
-class Prometheus:
+class Prometheus(Program):
     """One real Prometheus on loopback, with a database of its own."""
 
     def __init__(self, programs: Path, root: Path, target: str) -> None:
@@ -40,20 +40,18 @@ class Prometheus:
         for name in ("rules.yml", "alerts.yml"):
             (root / name).write_text((EXAMPLES / "prometheus" / name).read_text())
         (root / "prometheus.yml").write_text(written.replace("127.0.0.1:9800", target))
-        self.log = root / "prometheus.log"
         options = (
             f"--config.file={root}/prometheus.yml",
             f"--storage.tsdb.path={root}/tsdb",
             f"--web.listen-address={self.address}",
         )
-        with self.log.open("wb") as sink:
-            self.child = subprocess.Popen([programs / "prometheus", *options], stdout=sink, stderr=sink, cwd=root)
+        super().__init__([programs / "prometheus", *options], root)
 
     def await_ready(self) -> None:
         wait_until(self._is_ready, "Prometheus to be ready", LIMIT_S)
 
     def _is_ready(self) -> bool:
-        assert self.child.poll() is None, self.log.read_text()
+        self.assert_runs()
         try:
             with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=LIMIT_S) as response:
                 return bool(response.status == 200)
@@ -62,7 +60,7 @@ class Prometheus:
 
     def ask(self, path: str, **query: str) -> Any:
         """Return the data of an answer. Raises AssertionError with Prometheus' own words where it refuses."""
-        assert self.child.poll() is None, self.log.read_text()
+        self.assert_runs()
         url = f"http://{self.address}/api/v1/{path}?{urlencode(query)}"
         try:
             with urllib.request.urlopen(url, timeout=LIMIT_S) as response:
@@ -81,20 +79,6 @@ class Prometheus:
 
     def await_value(self, expression: str, wanted: float) -> None:
         wait_until(lambda: self.value(expression) == wanted, f"{expression} to be {wanted}", LIMIT_S)
-
-    def end(self) -> None:
-        self.child.terminate()
-        try:
-            self.child.wait(LIMIT_S)
-        finally:
-            if self.child.poll() is None:
-                self.child.kill()
-                self.child.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepd.core.footprint import Footprint, added
-from sleepd.core.host_room import HostShort, host_need, host_preflight
+from sleepd.core.host_room import HostShort, backup_need, host_preflight
 from sleepd.core.ledger import left_of, left_of_reservation, promised_bytes, unmanaged_bytes
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.memory import Admitted, preflight, wake_needs
@@ -46,12 +46,17 @@ def test_a_promise_shrinks_by_what_was_taken_and_never_grows(promised, grown):
 
 
 @BOUNDED
-@given(BYTES, st.integers(1, 2), BYTES)
-def test_host_need_is_what_is_not_pinned_yet(backup, factor, pinned):
-    need = host_need(backup, factor, pinned)
-    assert need >= 0
-    assert need + pinned >= factor * backup
-    assert host_need(backup + 1, factor, pinned) >= need >= host_need(backup, factor, pinned + 1)
+@given(BYTES, BYTES)
+def test_a_backup_takes_what_is_not_pinned_yet(checkpoint, pinned):
+    def need(checkpoint, pinned):
+        facts = replace(FACTS, checkpoint_bytes=checkpoint + 1)
+        taken = backup_need(record("a", facts=facts, footprint=Footprint(pinned_bytes=pinned)), None)
+        assert taken is not None
+        return taken
+
+    assert need(checkpoint, pinned) >= 0
+    assert need(checkpoint, pinned) + pinned >= 2 * (checkpoint + 1)
+    assert need(checkpoint + 1, pinned) >= need(checkpoint, pinned) >= need(checkpoint, pinned + 1)
 
 
 @st.composite

@@ -7,7 +7,8 @@ import pytest
 from virtual_rig import Rig
 
 from sleepd.core.commands import AnswerKind
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
+from sleepd.core.plan import Verb
 from sleepd.core.seen import CallCount
 from sleepd.core.wishes import ResetAsked
 from sleepd.sim import virtual_server
@@ -117,6 +118,22 @@ def test_a_trainer_that_keeps_an_engine_paused_keeps_it(pause: str) -> None:
     meddle(rig, "/resume")
     rig.run(2 * HOLD_DOWN_S)
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
+
+
+def test_a_pause_that_nothing_shows_is_given_up_after_three_questions() -> None:
+    """Up to 0.16 /is_sleeping says nothing of it; a daemon that was away cannot tell it from what came before."""
+    rig = rig_of("0.16.0", asleep=True)
+    answers = rig.wake("a")
+    assert rig.until(lambda: bool(answers))
+    rig.daemon.die()
+    meddle(rig, "/pause")
+    rig.run(1)
+    rig.daemon.start()
+    assert rig.until(lambda: rig.state("a") is State.FAILED, 190.0)
+    failure = rig.record("a").failure
+    assert failure is not None
+    assert failure.code == "not_provable"
+    assert not rig.daemon.gates.of("a").open
 
 
 def test_an_operator_takes_it_back_at_once() -> None:
@@ -239,6 +256,45 @@ def test_a_strangers_wake_between_two_tries_of_ours_is_not_taken_for_one_of_them
     assert told(rig) == "somebody else slept or woke a during our wake"
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
     assert rig.engine("a").snapshot().answers_right
+
+
+def forestall(rig: Rig, verb: Verb, *calls: str) -> None:
+    """A stranger's calls reach the engine just before ours does."""
+    send = rig.servers["a"].call
+
+    def call(sent: Verb, *rest: Any) -> None:
+        if sent is verb:
+            meddle(rig, *calls)
+        send(sent, *rest)
+
+    rig.servers["a"].call = call  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("daemon", ["lives", "dies"])
+@pytest.mark.parametrize("version", ["0.22.1", "0.28.0", "0.32.0"])
+def test_a_strangers_level_2_is_not_taken_for_our_level_1_that_never_arrived(version: str, daemon: str) -> None:
+    """One sleep is counted, and memory is down: only the gauge tells that no backup was made."""
+    rig = rig_of(version)
+    if daemon == "dies":
+        # The call is on record and does not get out.
+        rig.servers["a"].call = lambda *call: rig.time.call_later(0.0, rig.daemon.die)  # type: ignore[method-assign]
+        rig.sleep("a", 1)
+        assert rig.until(lambda: not rig.daemon.alive, 10.0)
+        del rig.servers["a"].call
+        meddle(rig, L2)
+        rig.run(2)
+        rig.daemon.start()
+    else:
+        rig.arm("a", Fault("lose_before", path="/sleep", skip=1))
+        forestall(rig, Verb.SLEEP_L1, L2)
+        rig.sleep("a", 1)
+    assert rig.until(lambda: rig.daemon.world.tasks == {} and rig.state("a") in ASLEEP)
+    assert told(rig) == "somebody else slept or woke a during our sleep"
+    answers = rig.wake("a")
+    while not answers:
+        rig.run(0.01)
+        assert not rig.daemon.gates.of("a").open or rig.engine("a").snapshot().answers_right
+    assert answers[0].kind is AnswerKind.DONE
 
 
 @pytest.mark.parametrize("calls", [(L1, BARE), ("/collective_rpc",), (L1,)])

@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.fake_server import PROMPT
 from tests.integration.harness import Daemon, Host, Server
+from tests.integration.programs import Program, free_port
 from tests.integration.test_room import start_two_that_do_not_fit
 from tests.integration.waiting import wait_until
 
@@ -38,18 +39,16 @@ class Answer:
     pieces_s: tuple[float, ...] = ()
 
 
-class Proxy:
+class Proxy(Program):
     """A proxy that runs, on a port of loopback."""
 
     def __init__(self, command: list[str | Path], port: int, root: Path) -> None:
-        self.port, self.log = port, root / f"{Path(command[0]).name}.log"
-        environ = {**os.environ, "HOME": str(root), "XDG_DATA_HOME": str(root), "XDG_CONFIG_HOME": str(root)}
-        with self.log.open("wb") as sink:
-            self.child = subprocess.Popen(command, stdout=sink, stderr=sink, cwd=root, env=environ)
+        self.port = port
+        super().__init__(command, root, dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(root)))
         wait_until(self._listens, f"{command[0]} to listen", LIMIT_S)
 
     def _listens(self) -> bool:
-        assert self.child.poll() is None, self.log.read_text()
+        self.assert_runs()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -69,20 +68,6 @@ class Proxy:
             return Answer(response.status, response.getheader("Retry-After"), b"".join(pieces).decode(), tuple(came))
         finally:
             connection.close()
-
-    def end(self) -> None:
-        self.child.terminate()
-        try:
-            self.child.wait(LIMIT_S)
-        finally:
-            if self.child.poll() is None:
-                self.child.kill()
-                self.child.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def start_nginx(programs: Path, host: Host) -> Proxy:

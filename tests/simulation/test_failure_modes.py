@@ -156,6 +156,18 @@ def test_f11_a_sleep_that_waits_for_a_late_request_is_never_woken_into_its_bomb(
     assert host.serves_right()
 
 
+@pytest.mark.parametrize("version", ["0.10.2", "0.16.0"])
+def test_f12_a_sleeper_that_a_request_kills_is_taken_in_again_when_it_is_back(version: str) -> None:
+    host = Host(version)
+    host.sleep()
+    host.complete()
+    host.run(60.0)
+    assert host.stage.account.deaths == ["m0"]
+    assert any("m0 was restarted" in text for text in host.told)
+    assert host.wake().kind is AnswerKind.DONE
+    assert host.serves_right()
+
+
 def test_f14_a_call_that_outlasts_its_time_limit_is_not_sent_again() -> None:
     host = Host("0.32.0")
     host.engine().arm(Fault("slow", path="/sleep", seconds=120.0))

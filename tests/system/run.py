@@ -99,8 +99,9 @@ def install() -> Path:
 
 def find_package() -> Path:
     """The Debian package that `make deb` left."""
-    (found,) = (ROOT / "dist").glob("sleepd_*.deb")
-    return found
+    found = list((ROOT / "dist").glob("sleepd_*.deb"))
+    assert len(found) == 1, f"wanted one package in dist, found {found}; run: make deb"
+    return found[0]
 
 
 def fetch_newer() -> str:

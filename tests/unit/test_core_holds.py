@@ -200,7 +200,7 @@ def test_a_reload_that_forgets_a_held_model_says_whose_holds_ended():
 
 
 def test_a_sleeper_whose_caller_left_is_not_said_to_wait_for_anything_any_more():
-    made = play(world(record(), record("b", ASLEEP), free=0), hold()).world
+    made = play(world(record(), record("b", ASLEEP), free=GIB), hold()).world
     made = play(made, WakeAsked(2, "b", "bob", 60.0)).world
     assert made.models["b"].reason.startswith("waits for room: a: it is held awake")
     assert play(made, CallerGone(2, "b")).world.models["b"].reason == "asleep: whoever wanted it left"

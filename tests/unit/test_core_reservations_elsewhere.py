@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from core_worlds import ASLEEP, record
-from test_core_reservations import ALICE, JOB_PID, answers, ask, granted, later, play, reading, wished
+from test_core_reservations import ALICE, JOB_PID, answers, ask, granted, later, play, reading, wished, with_free
 
 from sleepd.core.commands import AnswerKind
 from sleepd.core.events import GpusLooked, SettingsChanged
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.model import Known
+from sleepd.core.model import CauseKind, Known
+from sleepd.core.record import Hold
 from sleepd.core.records import ReservationSaved
 from sleepd.core.seen import GpuSeen
 from sleepd.core.units import GIB
@@ -82,3 +83,14 @@ def test_a_reload_that_brings_a_model_onto_a_reserved_gpu_leaves_the_job_its_byt
     reloaded = play(made, SettingsChanged(changed), now=later(0.1)).world
     assert reloaded.reservations == made.reservations
     assert answers(wished(reloaded, 2, {1: 2}, 0.2)) == [(2, AnswerKind.REFUSED, "reserved")]
+
+
+def test_nobody_sleeps_for_a_wake_whose_room_goes_to_a_reservation_that_still_waits():
+    """Free are 18 GiB, and 60 are wanted by a job that waits for `c`, which is held: what `b` would give is not enough
+    for both, so that `a` would not be woken by it."""
+    hold = Hold("h", 0, "bob", "", 0.0, None, None, None, 1)
+    models = record(life=ASLEEP), record("b"), record("c", holds=(hold,))
+    waits = play(with_free(18, *models), ask(gib=60))
+    assert not waits.world.reservations["r"].granted
+    assert not waits.world.tasks
+    assert not wished(waits.world, 2, {1: 62}, 0.1, cause=CauseKind.REQUEST).world.tasks

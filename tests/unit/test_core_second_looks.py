@@ -9,13 +9,13 @@ from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, record, s
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate, RunStep
 from sleepd.core.dialect import capabilities
-from sleepd.core.events import Evidence, GpusLooked, StepEnd, StepEnded
+from sleepd.core.events import Evidence, GpusLooked, ModelLooked, StepEnd, StepEnded
 from sleepd.core.known_answer import BASE
+from sleepd.core.late_looks import LOOKS_AGAIN
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
 from sleepd.core.plan import COUNTED_AS, WAKES, Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
-from sleepd.core.progress import LOOKS_AGAIN
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import Activity, CallCount, ControlCounts
 from sleepd.core.task import Intent, Phase, Task, TaskKind
@@ -214,6 +214,33 @@ def test_an_engine_that_sleeps_by_then_stays_shut() -> None:
     found = step(waited.world, [replace(shown_at(30.0), evidence=slept)], later(30.1))
     assert not is_opened(found)
     assert found.world.models["a"].life.state is State.UNKNOWN
+
+
+def found_awake_at(seconds: float) -> ModelLooked:
+    at_s = NOW.mono_s + seconds
+    return ModelLooked("a", replace(seen(control=ControlCounts()), at_s=at_s, asked_at_s=at_s), 0)
+
+
+def test_a_first_look_opens_a_gate_only_within_a_poll() -> None:
+    """A server comes up, and the commit of somebody else's turn keeps what was seen of it for half a minute."""
+    unknown = world(record("a", Life(State.UNKNOWN, Weights.LOADED)))
+    assert is_opened(step(unknown, [found_awake_at(0.0)], later(0.1)))
+    late = unknown.settings.poll_every_s + 0.1
+    waited = step(unknown, [found_awake_at(0.0)], later(late))
+    assert not is_opened(waited)
+    assert LookNow(model="a") in waited.commands
+    assert is_opened(step(waited.world, [found_awake_at(late)], later(late + 0.1)))
+
+
+def test_first_looks_that_are_always_late_are_believed_in_the_end() -> None:
+    made = world(record("a", Life(State.UNKNOWN, Weights.LOADED)))
+    for looks in range(LOOKS_AGAIN):
+        turn = step(made, [found_awake_at(30.0 * looks)], later(30.0 * (looks + 1)))
+        assert not is_opened(turn)
+        made = turn.world
+    opened = step(made, [found_awake_at(30.0 * LOOKS_AGAIN)], later(30.0 * (LOOKS_AGAIN + 1)))
+    assert is_opened(opened)
+    assert opened.world.models["a"].looked_again == 0
 
 
 SLEPT = ControlCounts(sleep=CallCount(ok=1), wake=CallCount(ok=1))

@@ -4,7 +4,7 @@ its RAM; sentence by sentence of the contract."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, world
+from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, seen, world
 from rule_worlds import begun, fresh, kinds, later, play, rule
 
 from sleepd.core.beginning import begin
@@ -537,7 +537,9 @@ def test_a_persons_stop_is_of_whatever_start_runs():
     [
         ("2", 1.0, State.STOPPED),
         ("1", 1.0, State.STARTING),
+        ("1", 9.0, State.STARTING),
         ("1", 301.0, State.STARTING),
+        ("1", 306.0, State.STOPPED),
         ("1", None, State.STARTING),
         ("1", 200.0, State.STOPPED),
         ("1", -30.0, State.STOPPED),
@@ -546,8 +548,8 @@ def test_a_persons_stop_is_of_whatever_start_runs():
 )
 def test_who_stopped_a_unit_while_the_daemon_was_gone_is_told_by_its_start_and_by_when(invocation, ended_s, left):
     """A later start than the one to be ended was not ours to stop. That one was, if it ended right after a daemon had
-    ordered it; where systemd forgot when, it counts as ours."""
-    ordered = (NOW.wall_s, NOW.wall_s + 300.0)
+    ordered it, and before the next one went on; where systemd forgot when, it counts as ours."""
+    ordered = (NOW.wall_s, NOW.wall_s + 300.0, NOW.wall_s + 305.0)
     cause, intent = Cause(CauseKind.RECOVERY, "a failure"), Intent("pst:1", None, (), 0.0, None, "1", ordered)
     resumed = Task(3, "a", TaskKind.RESTART, 0, cause, plan_start(), NOW.mono_s, intent=intent, attempt=1, running=True)
     starting = record(life=Life(State.STARTING, Weights.LOADED), spec=UNIT, seen=GONE)
@@ -577,6 +579,33 @@ def test_a_start_leaves_alone_what_somebody_started_since_it_was_last_seen():
     made = world(stopped(stopped=BY_RULE), free=70 * GIB)
     turn = play(made, WAKE_IT)
     assert (order(turn).step.verb, order(turn).invocation) == (Verb.END_UNIT, "1")
+
+
+UNSEEN = {
+    "life": Life(State.UNKNOWN, Weights.DOUBTFUL),
+    "seen": Missing(MissingReason.NOT_YET),
+    "spec": UNIT,
+    "incarnation": None,
+}
+
+
+def test_a_start_of_what_was_not_looked_at_yet_waits_for_the_first_look_and_starts_it():
+    """sleepctl reload, then sleepctl start: it said "unknown already", and nothing was started."""
+    made = world(record(**UNSEEN, unit=Missing(MissingReason.NOT_YET)), free=70 * GIB)
+    turn = asked(made, StartAsked(7, "a", "root", 60.0))
+    assert answers(turn) == {}
+    for at_s in (0.1, 0.2, 0.3):
+        turn = play(turn.world, ModelLooked("a", GONE), at_s=at_s)
+    assert (state(turn), answers(turn)) == (State.LOST, {})
+    turn = play(fresh(play(turn.world, looked(INACTIVE, 0.4), at_s=0.4).world, 0.5), at_s=0.5)
+    assert (turn.world.tasks["a"].kind, answers(turn)) == (TaskKind.START, {})
+
+
+def test_a_start_of_what_turns_out_to_run_is_done_and_starts_nothing_later():
+    turn = asked(world(record(**UNSEEN, unit=unit())), StartAsked(7, "a", "root", 60.0))
+    turn = play(turn.world, ModelLooked("a", replace(seen(), asked_at_s=NOW.mono_s + 0.1)), at_s=0.1)
+    # Its weights may be anybody's: it answers a question first, as any server that is met.
+    assert (state(turn), turn.world.models["a"].start_wanted) == (State.PROVING, None)
 
 
 def test_a_start_that_nobody_waits_for_any_more_ends_no_turn_of_a_model_in_use():

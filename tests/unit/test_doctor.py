@@ -23,7 +23,7 @@ from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
 from sleepd.doctor.models import judge_models
 from sleepd.doctor.servers import ServerSeen, judge_server
-from sleepd.doctor.trial import judge_trial
+from sleepd.doctor.trial import Free, judge_trial
 from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
 from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.host import POLKIT, RULE, polkit_on
@@ -55,7 +55,9 @@ def world(*models: ModelRecord, available: int = 90 * GIB, **more: Any) -> World
 def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
     found = verdicts(judge_server(GOOD))
     assert set(found.values()) == {"ok"}
-    assert {"server.answers", "server.dev-mode", "server.exposed", "server.allocator", "server.managed"} == found.keys()
+    assert found.keys() == {
+        f"server.{name}" for name in ("answers", "dev-mode", "exposed", "allocator", "managed", "counts")
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
         ({"managed": False}, {"server.managed": "warn"}),
         ({"managed": None}, {}),
         ({"encoder_stays": True}, {"server.encoder": "warn"}),
+        ({"counts": False}, {"server.counts": "warn"}),
+        ({"interposed": "/usr/local/vgpu/libvgpu.so"}, {"server.interposer": "warn"}),
         ({"environ": None}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_ALLOC_CONF": "a:1,expandable_segments:True"}}, {"server.allocator": "fail"}),
@@ -102,6 +106,11 @@ def facts(release: tuple[int, ...] | None, **more: Any) -> EngineFacts:
         (facts((0, 15)), False, {"model.sleep-mode": "fail", "model.trap": "warn"}),
         (facts((0, 15)), True, {"model.trap": "warn"}),
         (facts((0, 32), pipeline_parallel=2), False, {"model.trap": "warn"}),
+        (facts((0, 32), mamba=True), False, {}),
+        (facts((0, 32), mamba=True, kv_cache_dtype="fp8_e4m3"), False, {"model.trap": "warn"}),
+        (replace(FACTS, version="0.32.0+rocm700"), False, {"model.trap": "warn"}),
+        (facts((0, 13)), True, {"model.trap": "warn"}),
+        (facts((0, 10, 0)), True, {}),
         (facts((0, 32), kv_connector="NixlConnector"), False, {"model.sleep-mode": "fail"}),
         (facts(None), True, {"model.release": "warn"}),
         (facts((0, 99)), True, {"model.release": "warn"}),
@@ -114,8 +123,10 @@ def test_releases_and_their_traps(engine: EngineFacts, fenced: bool, expected: d
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (UnitSettings("v.service", "always", "control-group"), {}),
-        (UnitSettings("v.service", "always", "mixed"), {}),
+        (UnitSettings("v.service", "always", "control-group", "stop"), {}),
+        (UnitSettings("v.service", "always", "mixed", "kill"), {}),
+        (UnitSettings("v.service", "always", "mixed", "continue"), {"unit.oom": "warn"}),
+        (UnitSettings("v.service", "always", "control-group", sends_sigkill=False), {"unit.kill-mode": "warn"}),
         (UnitSettings("v.service", "no", "control-group"), {"unit.restart": "warn"}),
         (UnitSettings("v.service", "on-failure", "process"), {"unit.restart": "warn", "unit.kill-mode": "fail"}),
         (UnitSettings("v.service", missing="no system bus"), {"unit.restart": "warn"}),
@@ -237,7 +248,7 @@ def test_gpus_as_the_daemon_reads_them() -> None:
     ],
 )
 def test_what_a_tried_sleep_gave_back(after_bytes: int, held_bytes: int | None, expected: str) -> None:
-    found = judge_trial("a", before_bytes=10 * GIB, after_bytes=after_bytes, held_bytes=held_bytes)
+    found = judge_trial("a", Free(10 * GIB, "by NVML"), Free(after_bytes, "by NVML"), held_bytes=held_bytes)
     assert found.verdict == expected
 
 
@@ -252,7 +263,7 @@ def test_a_model_is_told_from_a_process_by_unit_socket_or_port() -> None:
 
 def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:
     found = [ok("model.failed", "awake", "a"), warn("host.clock", "not so"), fail("daemon.answers", "nobody")]
-    lines = list(tell_findings(list(by_check(found)), Screen(None, colour=False, unicode=False)))
+    lines = list(tell_findings(by_check(found), Screen(None, colour=False, unicode=False)))
     assert lines[0] == "fail  daemon.answers  nobody"
     assert lines[1].strip().startswith("do: systemctl status sleepd")
     assert [line.split()[1] for line in lines if line[:4].strip() in ("ok", "warn", "fail")] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from sleepd.cli.trial import try_sleep
 from sleepd.client import ApiProblem
+from sleepd.core.model import Known, Missing, MissingReason, Reading
+from sleepd.core.seen import GpuSeen, GpusSeen
 from sleepd.core.units import GIB
 
 MODEL = {"name": "a", "state": "awake", "gpus": [{"uuid": "GPU-0", "awake_bytes": 30 * GIB}]}
@@ -19,10 +22,14 @@ class ScriptedClient:
 
     def __init__(self, refuses: BaseException | None = None, **model: Any) -> None:
         self.refuses, self.model, self.asked = refuses, MODEL | model, list[str]()
+        self.uuid = self.model["gpus"][0]["uuid"]
         self.free_bytes = 10 * GIB
 
     def status(self) -> Any:
-        gpus = [{"uuid": "GPU-0", "free_bytes": self.free_bytes}, {"uuid": "GPU-1", "free_bytes": 70 * GIB}]
+        gpus = [
+            {"uuid": self.uuid, "index": 0, "mig_of": None, "free_bytes": self.free_bytes},
+            {"uuid": "GPU-1", "index": 1, "mig_of": None, "free_bytes": 70 * GIB},
+        ]
         return SimpleNamespace(body={"models": [self.model], "gpus": gpus})
 
     def sleep(self, name: str) -> None:
@@ -36,18 +43,46 @@ class ScriptedClient:
         return SimpleNamespace(body={"waited_s": 1.5})
 
 
-def tried(client: ScriptedClient, name: str = "a") -> list[tuple[str, str, str]]:
-    findings = try_sleep(client, name)  # type: ignore[arg-type]
+def blind() -> Reading[GpusSeen]:
+    return Missing(MissingReason.UNREADABLE)
+
+
+def tried(
+    client: ScriptedClient, name: str = "a", read: Callable[[], Reading[GpusSeen]] = blind
+) -> list[tuple[str, str, str]]:
+    findings = try_sleep(client, name, read)  # type: ignore[arg-type]
     return [(finding.check, finding.verdict.value, finding.found) for finding in findings]
 
 
 def test_the_bytes_of_its_own_gpus_are_compared_and_it_is_woken_again() -> None:
     client = ScriptedClient()
     assert tried(client) == [
-        ("try.sleep", "ok", "28GiB came back of 30GiB that it held"),
+        ("try.sleep", "ok", "28GiB came back of 30GiB that it held, by NVML as the daemon reads it"),
         ("try.wake", "ok", "awake after 1.5s"),
     ]
     assert client.asked == ["sleep", "wake"]
+
+
+def test_whoever_may_read_nvml_believes_it_more_than_the_daemon() -> None:
+    """A daemon that only counts what was declared says that all came back; the driver says that nothing did."""
+    client = ScriptedClient(gpus=[{"uuid": "declared-0", "awake_bytes": 30 * GIB}])
+    gpu = GpuSeen("GPU-0", 0, 80 * GIB, 10 * GIB)
+    assert tried(client, read=lambda: Known((gpu,), 0.0, 0.0))[0] == (
+        "try.sleep",
+        "fail",
+        "0B came back of 30GiB that it held, by NVML",
+    )
+    assert client.asked == ["sleep", "wake"]
+
+
+@pytest.mark.parametrize("gpus", [[{"uuid": "declared-0", "awake_bytes": 1}], []])
+def test_what_nobody_reads_is_not_called_measured(gpus: list[dict[str, Any]]) -> None:
+    client = ScriptedClient()
+    client.model, client.uuid = client.model | {"gpus": gpus}, "declared-0"
+    (slept, woken) = tried(client)
+    assert slept[:2] == ("try.sleep", "warn")
+    assert "nothing was measured" in slept[2]
+    assert woken[:2] == ("try.wake", "ok")
 
 
 def test_a_sleep_that_is_refused_is_told_and_it_is_awake_all_the_same() -> None:

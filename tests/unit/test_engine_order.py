@@ -102,15 +102,6 @@ async def outside() -> Outside:
     return Outside()
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
-    """The turns that `step` decides on, one after the other."""
-    turns: list[Turn] = []
-    monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turns.pop(0))
-    monkeypatch.setattr(engine_loop, "RETRY_COMMIT_S", 0.0)
-    return turns
-
-
 def loop_of(outside: Outside, **tellers: Any) -> tuple[Loop, Gates]:
     gates = Gates()
     loop = Loop(

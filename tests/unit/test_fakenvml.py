@@ -70,14 +70,6 @@ def ledger(tmp_path) -> Ledger:
     return Ledger.create(tmp_path / "gpus", [LedgerGpu("GPU-aaaa", 80 * GIB), LedgerGpu("GPU-bbbb", 24 * GIB)])
 
 
-@pytest.fixture
-def neighbour():
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
-
-
 def ask(library: Path, directory: Path | None, script: str):
     """What the script printed, run under the stand-in."""
     environment = {**os.environ, **fakenvml.fool(directory or Path(), library)}

@@ -21,15 +21,6 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.create(tmp_path / "gpus", [LedgerGpu("GPU-a", GPU_BYTES), LedgerGpu("GPU-b", 2 * GPU_BYTES)])
 
 
-@pytest.fixture
-def neighbour():
-    """Another living process."""
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
-
-
 def test_a_new_host_is_empty(ledger):
     assert [(gpu.index, gpu.uuid, gpu.total_bytes, gpu.used_by_pid) for gpu in ledger.read()] == [
         (0, "GPU-a", GPU_BYTES, {}),

@@ -12,7 +12,6 @@ from sleepd.core.records import Saved
 from sleepd.core.turn import Turn
 from sleepd.core.wishes import CallerGone
 from sleepd.core.world import World
-from sleepd.engine import loop as engine_loop
 from sleepd.engine.gate import Gate
 from sleepd.engine.loop import Loop
 from tests.property.virtual_rig import Rig
@@ -33,15 +32,6 @@ def shutting(state: State) -> Turn:
 
 def saying(state: State, record: str = "") -> Turn:
     return replace(turn_of(record=record), world=world_of(state))
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
-    """The turns that `step` decides on, one after the other."""
-    turns: list[Turn] = []
-    monkeypatch.setattr(engine_loop, "step", lambda world, events, now: turns.pop(0))
-    monkeypatch.setattr(engine_loop, "RETRY_COMMIT_S", 0.0)
-    return turns
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,18 +15,10 @@ from sleepd.core.plan import Verb, step_of
 from sleepd.core.procedure import perform
 from sleepd.core.seen import ModelSeen
 from sleepd.engine.observer import Observer
-from tests.adapters.raw_server import Answer, Asked, serving
+from tests.adapters.raw_server import Answer, Asked
 from tests.property.virtual_rig import Rig
-from tests.unit.test_adapter_vllm_http import Bench
 from tests.unit.test_outer_gates import world_of
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path / "s")
-    async with serving(bench.path, bench.answer) as bench.raw:
-        yield bench
-        await bench.vllm.close()
+from tests.unit.vllm_bench import Bench
 
 
 class CallThatEnds:

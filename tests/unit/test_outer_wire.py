@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,9 @@ from sleepd.core.calls import NoAnswer, NoAnswerKind
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
 from tests.adapters.raw_server import serving
-from tests.unit.test_adapter_vllm_http import METRICS, Bench
+from tests.unit.vllm_bench import METRICS, Bench
 
 GAP = b"\n".join(line for line in METRICS.splitlines() if not line.startswith(b"process_start"))
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path / "s")
-    async with serving(bench.path, bench.answer) as bench.raw:
-        yield bench
-        await bench.vllm.close()
 
 
 def set_page(bench: Bench, page: bytes) -> None:

@@ -79,12 +79,13 @@ def test_what_is_no_server_or_only_starts_one_is_left_alone(command: str) -> Non
 def test_where_a_server_runs_is_read_from_its_cgroup() -> None:
     def where(cgroup: str) -> tuple[str, bool, bool]:
         one = process(cgroup=cgroup)
-        return one.unit, one.in_container, one.in_session
+        assert one.own_cgroup in ("", cgroup)
+        return one.unit, one.in_container, one.own_cgroup != ""
 
-    assert where("system.slice/system-vllm.slice/vllm@a.service") == ("vllm@a.service", False, False)
-    assert where("user.slice/user-1000.slice/session-3.scope") == ("", False, True)
-    assert where("user.slice/user-1000.slice/user@1000.service/app.slice/a.service") == ("", False, False)
-    assert where(f"system.slice/docker-{'a1' * 32}.scope") == ("", True, False)
+    assert where("system.slice/system-vllm.slice/vllm@a.service") == ("vllm@a.service", False, True)
+    assert where("user.slice/user-1000.slice/session-3.scope") == ("", False, False)
+    assert where("user.slice/user-1000.slice/user@1000.service/app.slice/a.service") == ("", False, True)
+    assert where(f"system.slice/docker-{'a1' * 32}.scope") == ("", True, True)
     assert where("") == ("", False, False)
 
 

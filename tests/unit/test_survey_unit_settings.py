@@ -26,12 +26,16 @@ def systemd(tmp_path: Path) -> Iterator[FakeSystemd]:
 
 async def test_settings_are_read_and_a_unit_that_is_not_there_is_told(systemd: FakeSystemd) -> None:
     systemd.add("vllm@a.service", never)
-    systemd.add("vllm@b.service", never, restarts=False, kill_mode="process")
+    systemd.add("vllm@b.service", never, restarts=False, kill_mode="process", file_state="static")
+    systemd.add("vllm@c.service", never, oom_policy="continue", sends_sigkill=False, file_state="enabled-runtime")
     systemd.add("gone.service", never, load="not-found")
-    found = await read_units(["vllm@a.service", "vllm@b.service", "gone.service"], address=systemd.bus.address)
+    found = await read_units(
+        [f"{name}.service" for name in ("vllm@a", "vllm@b", "vllm@c", "gone")], address=systemd.bus.address
+    )
     assert found == (
-        UnitSettings("vllm@a.service", "always", "control-group"),
-        UnitSettings("vllm@b.service", "no", "process"),
+        UnitSettings("vllm@a.service", "always", "control-group", "stop", enabled=True),
+        UnitSettings("vllm@b.service", "no", "process", "stop"),
+        UnitSettings("vllm@c.service", "always", "control-group", "continue", sends_sigkill=False, enabled=True),
         UnitSettings("gone.service", missing="it is not-found"),
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sleepd.cli.top.keys import press
 from sleepd.cli.top.lines import cells, cut, cut_middle, fold, plain
-from sleepd.cli.top.news import PaneCame, StatusCame, WishAnswered, take
+from sleepd.cli.top.news import PaneCame, StatusCame, take
 from sleepd.cli.top.render import render, settle
 from sleepd.cli.top.view import Confirm, Fetch, Notice, Pane, SleepMenu, Typing, View, Wish
 from tests.unit.api_rig import GPU, WALL_S
@@ -136,14 +136,14 @@ def test_what_is_reserved_is_shown_as_reservations_tells_it() -> None:
     view, wanted = press(view_of(status()), "R")
     assert wanted == Fetch("reservations", "")
     assert "asking ..." in text(view)
-    assert text(take(view, PaneCame("reservations", "", [])))[1:3] == [
+    assert text(take(view, PaneCame(Fetch("reservations", ""), [])))[1:3] == [
         " reserved for jobs",
         "no GPU memory is reserved",
     ]
     gpus = [{"uuid": GPU, "index": 0}]
     kept = {"id": "job", "gpus": gpus, "bytes_per_gpu": 20 * GIB, "who": "bob (uid 7)", "since": "2026-01-01T00:00:00Z"}
     kept |= {"until": None, "granted": True, "aside": ["chat"], "reason": "nightly", "waits_for": None}
-    seen = text(take(view, PaneCame("reservations", "", [kept])))
+    seen = text(take(view, PaneCame(Fetch("reservations", ""), [kept])))
     assert {"job", "20GiB", "bob", "chat", "nightly"} <= set(seen[3].split())
 
 
@@ -159,7 +159,7 @@ def test_rates_are_told_once_they_can_be() -> None:
 
 def test_a_refusal_is_told_in_the_api_s_words_until_the_next_key() -> None:
     refused = ("chat: not permitted: you are alice, wake needs operator", "  hint:   ask an admin")
-    view = take(view_of(status()), WishAnswered(Wish("wake", "chat"), refused, refused=True))
+    view = take(view_of(status()), Notice(refused, refused=True))
     assert text(view)[-3:-1] == list(refused)
     view, _ = press(view, "down")
     assert refused[0] not in text(view)
@@ -190,11 +190,12 @@ def test_an_explanation_is_shown_as_explain_tells_it() -> None:
     view, _ = press(replace(view_of(status()), chosen="chat"), "e")
     assert "asking ..." in text(view)
     explained = {"model": "chat", "state": "awake", "level": 0, "reason": "awake: why not", "rules": [], "next": None}
-    view = take(view, PaneCame("explain", "chat", {**explained, "protections": ["pinned"], "verdict": "nothing"}))
+    explained |= {"protections": ["pinned"], "verdict": "nothing"}
+    view = take(view, PaneCame(Fetch("explain", "chat"), explained))
     assert "chat: awake" in text(view)
     assert "verdict: nothing" in text(view)
-    assert take(view, PaneCame("explain", "other", None)) == view
-    refused = take(view, PaneCame("explain", "chat", ("no such model: chat",)))
+    assert take(view, PaneCame(Fetch("explain", "other"), None)) == view
+    refused = take(view, PaneCame(Fetch("explain", "chat"), ("no such model: chat",)))
     assert "no such model: chat" in text(refused)
 
 
@@ -219,7 +220,7 @@ def test_every_line_fits_every_screen(
 ) -> None:
     body = {**fleet(count, reason=WIDE * 5, holds=["a", "b"], pinned=True), "notes": ["GPU memory cannot be read"]}
     view = told(view_of(body, mode=mode, unicode=unicode), "failure", WIDE * 20)
-    view = replace(view, notice=Notice((WIDE * 30, "hint"), "red")) if noticed else view
+    view = replace(view, notice=Notice((WIDE * 30, "hint"), refused=True)) if noticed else view
     lines = render(settle(lost(view, 9.0, WIDE * 9) if away else view, width, height), width, height)
     assert len(lines) == height
     assert max(cells(plain(line)) for line in lines) <= width

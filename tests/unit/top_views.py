@@ -5,9 +5,9 @@ from typing import Any
 
 from sleepd import wire
 from sleepd.cli.top.lines import plain
-from sleepd.cli.top.news import EventCame, NoAnswer, StatusCame, take
+from sleepd.cli.top.news import EventCame, StatusCame, take
 from sleepd.cli.top.render import render, settle
-from sleepd.cli.top.view import View
+from sleepd.cli.top.view import Away, View
 from tests.unit.api_rig import GPU, WALL_S, FakeDaemon
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ def told(view: View, kind: str, text: str, name: str | None = "chat") -> View:
 
 
 def lost(view: View, after_s: float, why: str = "no daemon at /run/s") -> View:
-    return take(view, NoAnswer(why, WALL_S + after_s))
+    return take(view, Away(WALL_S + after_s, why))
 
 
 def text(view: View, width: int = 80, height: int = 24) -> list[str]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from sleepd.cli.meters import gpu_meter, host_meter
-from sleepd.cli.model_cells import held_bytes
+from sleepd.cli.model_cells import held_bytes, held_there
 from sleepd.cli.top.lines import Piece
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
     from sleepd.cli.meters import Meter
     from sleepd.wire.answers import Status
     from sleepd.wire.shapes import Gpu, Model
-
-    Part: TypeAlias = tuple[float, str, str]
 
 HELD, OTHERS, WANTED, FREE = ("█", "#"), ("▓", "%"), ("▒", "="), ("░", ".")
 """Held by models; by somebody else; taken by a wake, or kept for a job; nobody's: in Unicode and in ASCII."""
@@ -68,8 +65,8 @@ def _held_on(gpu: Gpu, status: Status) -> int:
         for use in model["gpus"]:
             if use["uuid"] != gpu["uuid"] or model["state"] in ("stopped", "lost"):
                 continue
-            found = use["asleep_bytes"] if model["level"] else use["awake_bytes"]
-            if model["level"] is None or found is None:
+            found = held_there(model, use)
+            if found is None:
                 return gpu["total_bytes"]
             held += found
     return held

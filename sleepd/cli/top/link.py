@@ -8,8 +8,8 @@ import time
 from sleepd.cli.prose import tell_outcome, tell_problem
 from sleepd.cli.screen import clean
 from sleepd.cli.top.keys import hold_id
-from sleepd.cli.top.news import EventCame, NoAnswer, PaneCame, StatusCame, WishAnswered
-from sleepd.cli.top.view import EVENTS_KEPT, Fetch, View, Wish
+from sleepd.cli.top.news import EventCame, PaneCame, StatusCame
+from sleepd.cli.top.view import EVENTS_KEPT, Away, Fetch, Notice, View, Wish
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
 from sleepd.core.units import format_duration
 
@@ -72,9 +72,9 @@ class Link:
             body = self._client.status().body
             return StatusCame(body, time.time())
         except (ApiProblem, DaemonUnreachable) as error:
-            return NoAnswer(clean(error), time.time())
+            return Away(time.time(), clean(error))
         except (KeyError, ValueError) as error:
-            return NoAnswer(f"an answer that makes no sense: {clean(error)}", time.time())
+            return Away(time.time(), f"an answer that makes no sense: {clean(error)}")
 
     def _listen(self) -> None:
         last_id: str | None = None
@@ -89,26 +89,28 @@ class Link:
 
     def _fetched(self, wanted: Fetch) -> None:
         try:
-            if wanted.kind == "explain":
-                self._post(PaneCame(wanted.kind, wanted.model, self._client.explain(wanted.model).body))
-            elif wanted.kind == "reservations":
-                self._post(PaneCame(wanted.kind, wanted.model, self._client.reservations().body["reservations"]))
-            else:
-                self._post(PaneCame(wanted.kind, wanted.model, self._client.plan_wake(wanted.model).body["plan"]))
+            self._post(PaneCame(wanted, self._read(wanted)))
         except ApiProblem as problem:
-            self._post(PaneCame(wanted.kind, wanted.model, tuple(tell_problem(problem, program=""))))
+            self._post(PaneCame(wanted, tuple(tell_problem(problem, program=""))))
         except DaemonUnreachable as error:
-            self._post(PaneCame(wanted.kind, wanted.model, (clean(error),)))
+            self._post(PaneCame(wanted, (clean(error),)))
         finally:
             self._fetching.discard(wanted)
 
-    def _asked(self, wish: Wish, view: View) -> WishAnswered:
+    def _read(self, wanted: Fetch) -> object:
+        if wanted.kind == "explain":
+            return self._client.explain(wanted.model).body
+        if wanted.kind == "reservations":
+            return self._client.reservations().body["reservations"]
+        return self._client.plan_wake(wanted.model).body["plan"]
+
+    def _asked(self, wish: Wish, view: View) -> Notice:
         try:
-            return WishAnswered(wish, (self._act(wish, hold_id(view, wish.model)),), refused=False)
+            return Notice((self._act(wish, hold_id(view, wish.model)),))
         except ApiProblem as problem:
-            return WishAnswered(wish, tuple(tell_problem(problem, wish.model, program="")), refused=True)
+            return Notice(tuple(tell_problem(problem, wish.model, program="")), refused=True)
         except DaemonUnreachable as error:
-            return WishAnswered(wish, (clean(error),), refused=True)
+            return Notice((clean(error),), refused=True)
 
     def _act(self, wish: Wish, own_hold: str) -> str:
         """Ask, and return what became of it in a sentence. Nothing is waited for: the table shows how it goes on."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sleepd.cli.top.view import EVENTS_KEPT, Away, Notice, Pane, View, Wish
+from sleepd.cli.top.view import EVENTS_KEPT, Away, Fetch, Notice, Pane, View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    from sleepd.cli.top.view import PaneKind, Sample
+    from sleepd.cli.top.view import Sample
     from sleepd.wire.answers import Status
 
 RATE_SPAN_S = 60.0
@@ -24,53 +24,34 @@ class StatusCame:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """The daemon could not be asked; `why` in words."""
-
-    why: str
-    wall_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class EventCame:
     body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WishAnswered:
-    """`lines`: what became of it, or the refusal as the API words it."""
-
-    wish: Wish
-    lines: tuple[str, ...]
-    refused: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PaneCame:
     """What a pane asked for; lines where it was refused."""
 
-    kind: PaneKind
-    model: str
+    wanted: Fetch
     body: Any
 
 
-News: TypeAlias = "StatusCame | NoAnswer | EventCame | WishAnswered | PaneCame"
+News: TypeAlias = "StatusCame | Away | EventCame | Notice | PaneCame"
 
 
 def take(view: View, news: News) -> View:
     """Return the View that knows this, too."""
     if isinstance(news, StatusCame):
         return _take_status(view, news)
-    if isinstance(news, NoAnswer):
-        since_s = view.status_wall_s or news.wall_s
-        since_s = view.away.since_wall_s if view.away else since_s
-        return replace(view, away=Away(since_s, news.why), now_wall_s=news.wall_s)
+    if isinstance(news, Away):
+        since_s = view.away.since_wall_s if view.away else view.status_wall_s or news.since_wall_s
+        return replace(view, away=replace(news, since_wall_s=since_s), now_wall_s=news.since_wall_s)
     if isinstance(news, EventCame):
         return replace(view, events=(*view.events, news.body)[-EVENTS_KEPT:])
-    if isinstance(news, WishAnswered):
-        return replace(view, notice=Notice(news.lines, "red" if news.refused else "green"))
+    if isinstance(news, Notice):
+        return replace(view, notice=news)
     pane = view.mode
-    if isinstance(pane, Pane) and (pane.kind, pane.model) == (news.kind, news.model):
+    if isinstance(pane, Pane) and Fetch(pane.kind, pane.model) == news.wanted:
         return replace(view, mode=replace(pane, body=news.body))
     return view
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sleepd.cli.explanation import tell_explanation
 from sleepd.cli.plan import tell_plan
+from sleepd.cli.prose import tell_text
 from sleepd.cli.reservations_table import render_reservations
 from sleepd.cli.screen import Screen, clean
 from sleepd.cli.top.lines import Line, Piece, fill, fold
@@ -58,14 +59,11 @@ def pane_lines(view: View, pane: Pane, width: int) -> list[Line]:
 
 
 def event_line(event: Mapping[str, Any], width: int, unicode: bool) -> Line:
-    """Return one event: the time of day in UTC, and what happened; its model only where the sentence lacks it."""
+    """Return one event: the time of day in UTC, and what happened."""
     if event["kind"] == "gap":
         return (Piece("-- some events are no longer on record, or sleepd was restarted --"[:width], "yellow"),)
-    model, text = clean(event["model"] or ""), clean(event["text"])
-    told = f"{model}: {text}" if model and model not in text else text
-    return fill(
-        [Piece(clean(event["time"])[11:19] + " ", "dim"), Piece(told, _TONES.get(event["kind"], ""))], width, unicode
-    )
+    time, told = clean(event["time"])[11:19], tell_text(event)
+    return fill([Piece(f"{time} ", "dim"), Piece(told, _TONES.get(event["kind"], ""))], width, unicode)
 
 
 def _help(view: View, width: int) -> list[Line]:

@@ -176,7 +176,7 @@ def _footer(view: View, width: int) -> list[Line]:
     told: list[Line] = []
     if view.notice is not None:
         words = [line for text in view.notice.lines for line in fold(text, width)]
-        told = [(Piece(line, view.notice.tone),) for line in words[:5]]
+        told = [(Piece(line, "red" if view.notice.refused else "green"),) for line in words[:5]]
     if isinstance(mode, Confirm):
         asked = [(Piece(line, "bold yellow"),) for line in fold(f"{mode.question} y: yes, any other key: no", width)]
         return [*told, *asked[:3]]

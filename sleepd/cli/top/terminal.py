@@ -104,7 +104,7 @@ class Terminal:
         """Let `wait` return; from any thread."""
         try:
             os.write(self._wakes, b"w")
-        except (BlockingIOError, OSError):  # it will return anyway; or it is over
+        except OSError:  # the pipe is full, so it will return anyway; or it is over
             return
 
     def show(self, lines: Sequence[Line]) -> None:

@@ -20,7 +20,7 @@ EVENTS_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """No answer came since then; `why` is the last failure in words."""
+    """The daemon could not be asked since then; `why` is the last failure in words."""
 
     since_wall_s: float
     why: str
@@ -93,10 +93,10 @@ class Pane:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What became of the last wish, or why not; until the next key."""
+    """What became of the last wish, or the refusal as the API words it; until the next key."""
 
     lines: tuple[str, ...]
-    tone: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

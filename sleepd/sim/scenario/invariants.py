@@ -112,8 +112,8 @@ def everything_settles(stage: Stage) -> None:
         task = world.tasks.get(name)
         # A level 2 check or a caller may be under way at any moment; only what cannot end is wrong.
         # A stranger's pause that no page shows (up to 0.16) is found out by questions that nobody answers: three, a
-        # minute each.
-        limit_s = 300.0 if stage.account.doubted.get(name) == inf else 120.0
+        # minute each, two seconds between them.
+        limit_s = 190.0 if stage.account.doubted.get(name) == inf else 120.0
         # What was let go or found again just now is looked at with the next poll.
         young = now_s - task.started_s < limit_s if task else now_s - record.since_s < LOOKED_AT_S
         settled = record.life.state in SETTLED and task is None

@@ -1,0 +1,47 @@
+"""What kind of host it is, as whoever runs `sleepctl doctor` sees it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sleepd.doctor.findings import Finding, ok, warn
+
+
+@dataclass(frozen=True, slots=True)
+class HostKind:
+    """`clock`: whether the kernel knows it to be right, None where it does not say. `unified`: what tells that GPUs
+    share the host's memory, empty where nothing does. `controllers`: other programs that let servers sleep. `orphans`:
+    engines whose server is gone."""
+
+    clock: bool | None = True
+    wsl: bool = False
+    unified: str = ""
+    controllers: Sequence[str] = ()
+    orphans: Sequence[str] = ()
+
+
+def judge_kind(kind: HostKind) -> Iterator[Finding]:
+    """The clock; then, where it is not what a server in a rack is, that."""
+    if kind.clock:
+        yield ok("host.clock", "synchronized")
+    else:
+        yield warn("host.clock", "the kernel does not say" if kind.clock is None else "it is not synchronized")
+    if kind.wsl:
+        yield warn("host.wsl", "WSL2: pinned memory is off in vLLM there unless asked for, and small; it is not tried")
+    else:
+        yield ok("host.wsl", "it is")
+    if kind.unified:
+        yield warn("gpu.unified", f"{kind.unified} shares the host's memory")
+    else:
+        yield ok("gpu.unified", "none is known not to")
+    yield from _judge_others(kind)
+
+
+def _judge_others(kind: HostKind) -> Iterator[Finding]:
+    if kind.controllers:
+        yield warn("host.controllers", ", ".join(kind.controllers))
+    else:
+        yield ok("host.controllers", "none that is known")
+    for orphan in kind.orphans:
+        yield warn("gpu.orphans", f"{orphan}: its server is gone")
+    if not kind.orphans:
+        yield ok("gpu.orphans", "as far as you can see")

@@ -1,0 +1,70 @@
+"""Models and the GPUs they are on: whether the configuration is right, and who disturbs whose start."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from sleepd.core.memory import placement
+from sleepd.core.model import Known
+from sleepd.core.record import ModelRecord
+from sleepd.core.seen import GpusSeen
+from sleepd.core.world import World
+from sleepd.doctor.findings import Finding, fail, ok, warn
+from sleepd.doctor.units import UnitSettings
+
+
+def judge_placement(world: World, gpus: GpusSeen) -> Iterator[Finding]:
+    """Every model whose GPUs are known. `gpus` was read with processes."""
+    index = {gpu.uuid: str(gpu.index) for gpu in gpus}
+    on: dict[str, set[str]] = defaultdict(set)
+    for name, record in world.models.items():
+        for uuid in placement(record.spec, record.placed_on, gpus):
+            on[uuid].add(name)
+    for name in sorted(world.models):
+        record = world.models[name]
+        yield from _judge_gpus(record, gpus, index)
+        shared = {uuid: names - {name} for uuid, names in on.items() if name in names and len(names) > 1}
+        if shared and record.facts is not None:
+            yield _judge_start(record, sorted(set().union(*shared.values())))
+
+
+def _judge_gpus(record: ModelRecord, gpus: GpusSeen, index: Mapping[str, str]) -> Iterator[Finding]:
+    """Where its processes hold memory against what `gpus` says; nothing where either is not known."""
+    pids = set(record.seen.value.pids) if isinstance(record.seen, Known) else set()
+    held = {gpu.uuid for gpu in gpus if gpu.used_by_pid and pids & gpu.used_by_pid.keys()}
+    said = set(placement(record.spec, (), gpus))
+    if not held or not said:
+        return
+    name, is_on = record.spec.name, _list(index[uuid] for uuid in held)
+    if held == said:
+        yield ok("model.gpus", f"it holds memory on GPU {is_on}", name)
+    else:
+        wrong = fail if held - said else warn
+        yield wrong("model.gpus", f"gpus = {_list(record.spec.gpus)}, but it holds memory on GPU {is_on}", name)
+
+
+def _judge_start(record: ModelRecord, neighbours: Iterable[str]) -> Finding:
+    assert record.facts is not None
+    name, beside = record.spec.name, _list(neighbours)
+    if record.spec.unit:
+        return ok("model.start", f"beside {beside}: sleepd keeps its GPUs from others while its unit starts", name)
+    if record.facts.kv_cache_memory_bytes is not None:
+        return ok("model.start", f"beside {beside}: the size of its KV cache is set, not measured", name)
+    return warn("model.start", f"it measures free memory while {beside} may sleep or wake on its GPU", name)
+
+
+def judge_boot(units: Iterable[UnitSettings], gpus_of: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
+    """Units that systemd starts all at once at boot. `gpus_of`: by unit, the GPUs of its model."""
+    enabled = [one.unit for one in units if one.enabled]
+    on: dict[str, list[str]] = defaultdict(list)
+    for unit in enabled:
+        for gpu in gpus_of.get(unit, ()):
+            on[gpu].append(unit)
+    crowds = dict.fromkeys(tuple(names) for names in on.values() if len(names) > 1)
+    for names in crowds:
+        yield warn("unit.boot", f"{_list(names)} start together at boot, on one GPU")
+    if on and not crowds:
+        yield ok("unit.boot", "no two of one GPU do")
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
