@@ -53,27 +53,39 @@ class GpuPair:
         return self.first, self.second
 
     def settle(self) -> None:
-        """The first is awake with the right weights, the second sleeps at level 1. One that is dead is started anew."""
+        """The first is awake with the right weights, the second sleeps at level 1. One that is dead or does not obey is
+        started anew."""
+        for server in (self.second, self.first):
+            try:
+                lay_down(server)
+            except (OSError, ServerFailed):
+                server.stop()
         for server in self.servers:
-            if not (server.is_started and server.is_healthy()):
-                for other in self.servers:
-                    if other is not server and other.is_started:
-                        lay_down(other)
+            if not server.is_started:
                 server.start()
                 server.wait_healthy()
                 self.right_answers.setdefault(server.name, server.chat(PROMPT))
-        lay_down(self.second)
-        raise_up(self.first)
-        if self.first.chat(PROMPT) != self.right_answers[self.first.name]:
-            reload(self.first)
-        if self.first.chat(PROMPT) != self.right_answers[self.first.name]:
-            raise ServerFailed(f"{self.first.name} does not answer as it did at first; see {self.first.log}")
+                lay_down(server)
+        try:
+            self._make_right(self.first)
+        except (OSError, ServerFailed):
+            self.first.stop()
+            self.first.start()
+            self.first.wait_healthy()
+            self._make_right(self.first)
+
+    def _make_right(self, server: GpuServer) -> None:
+        raise_up(server)
+        if server.chat(PROMPT) != self.right_answers[server.name]:
+            reload(server)
+        if server.chat(PROMPT) != self.right_answers[server.name]:
+            raise ServerFailed(f"{server.name} does not answer as it did at first; see {server.log}")
 
 
-def lay_down(server: GpuServer, level: int = 1) -> None:
-    """The server sleeps, at this level if it was awake."""
-    if not server.is_sleeping():
-        order(server, f"/sleep?level={level}")
+def lay_down(server: GpuServer) -> None:
+    """A running server sleeps, at level 1 if it was awake."""
+    if server.is_started and not server.is_sleeping():
+        order(server, "/sleep?level=1")
 
 
 def raise_up(server: GpuServer) -> None:

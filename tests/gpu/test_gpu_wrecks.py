@@ -42,12 +42,12 @@ def test_a_forced_wake_runs_out_of_memory_and_the_recipe_decides(host: GpuHost, 
     before_bytes = second.used_bytes()
     with pytest.raises(ApiProblem) as refused:
         daemon.client.wake(second.name, force=True, timeout_s=LIMIT_S)
-    said = str(refused.value.body)
+    said = refused.value.detail
     assert "out of memory" in said.lower()
     kept_bytes = second.used_bytes() - before_bytes
     version = daemon.model(second.name)["version"]
     if tuple(int(part) for part in version.split(".")[:2]) < RETRIES_SINCE:
-        daemon.await_model(second.name, state="failed")
+        assert daemon.await_model(second.name, state="failed")["failure"]["code"] == "wake_refused"
         assert kept_bytes > NEARLY_BYTES
     else:
         daemon.await_model(second.name, state="asleep")

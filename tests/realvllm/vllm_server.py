@@ -172,7 +172,11 @@ class VllmServer(ABC):
         return self.log.read_text(errors="replace")
 
     def is_sleeping(self) -> bool:
-        return bool(self.request("GET", "/is_sleeping").body["is_sleeping"])
+        """Raises ServerFailed where the server does not say."""
+        answer = self.request("GET", "/is_sleeping")
+        if answer.status != 200:
+            raise ServerFailed(f"GET /is_sleeping of {self.name}: {answer.status} {answer.body}")
+        return bool(answer.body["is_sleeping"])
 
     def _end_group(self) -> None:
         deadline = time.monotonic() + STOP_LIMIT_S
