@@ -1,14 +1,7 @@
 """Real vLLM servers on a real GPU, and what NVIDIA's driver says that they hold.
 
 Wanted: an NVIDIA GPU, and a vLLM with sleep mode: the program `vllm` on the PATH, or where $SLEEPD_GPU_VLLM says.
-
-| variable | meaning |
-|---|---|
-| `SLEEPD_GPU_VLLM` | the program `vllm` |
-| `SLEEPD_GPU_ARGS` | more options for `vllm serve` |
-| `SLEEPD_GPU_INDEX` | the GPU by NVML's index (0): nobody else may use it |
-| `SLEEPD_GPU_GIB` | weights of each of the two models; without it a sixth of the GPU |
-| `SLEEPD_GPU_MODELS` | where the models are kept; without it `.cache/gpu-models` |
+docs/real-vllm.md lists the variables.
 """
 
 from __future__ import annotations
@@ -17,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,3 +168,19 @@ class Job:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+
+def main() -> int:
+    """Say what the tests will run on, the models made; or what is missing."""
+    try:
+        gpu = Gpu.find()
+        vllm = Vllm.find(gpu)
+    except ServerFailed as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    print(f"GPU {gpu.index} ({gpu.uuid}, {gpu.total_bytes / GIB:.0f} GiB), {vllm.program}, models in {vllm.models}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
