@@ -31,11 +31,11 @@ $(READY): $(ROOT)requirements.txt $(ROOT)requirements-dev.txt $(ROOT)requirement
 # Tests that need nothing which is not set up here.
 ALONE := not vllm and not gpu and not soak and not prometheus and not proxies and not terminal and not browser and not systemd and not package
 
+# More workers than cores, since they wait: for clocks now and then, and more than half of the time for processes.
 test: $(READY)
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
-	@# Real processes are waited for here: they get the machine to themselves, not what the simulator leaves over.
-	@# One worker more than cores, since each waits for its processes about half of the time.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" tests/integration
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
+	@# Real processes get the machine to themselves, not what the simulator leaves over.
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 2)) --dist worksteal -m "$(ALONE)" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000
@@ -52,11 +52,12 @@ soak-gateway: $(READY)
 lint: $(READY)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --config pyproject.toml --no-logo
 
-# The installer returns at once when nothing that it installs from has changed. No -n: the tests share two servers.
+# The installer returns at once when nothing that it installs from has changed. Each worker has two servers of its own,
+# and waits for them more than they compute.
 test-vllm: $(READY)
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
 	@$(PIP) -r $(ROOT)tests/realvllm/requirements-clients.txt
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -m "vllm and not systemd" tests
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "vllm and not systemd" tests/contract tests/realvllm
 
 # As root: the program with all it needs, units, rules and an example configuration (docs/systemd.md says what comes next).
 # DESTDIR: another root. INSTALL_PYTHON: which Python of that root runs it; not one below /home or /root.

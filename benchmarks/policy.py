@@ -9,16 +9,22 @@ import argparse
 import json
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TextIO
+from unittest.mock import patch
 
 from figures import describe_machine
 from policy_chart import draw_curves
 
 from sleepd.config.load import PACKAGED_DIR
+from sleepd.core import limits
 from sleepd.core.units import GIB
 from sleepd.replay.hosts import Costs, Host, HostGpu, bundled_host
 from sleepd.replay.outcome import nearest_rank
@@ -34,6 +40,7 @@ from sleepd.sim.traffic import make_traffic
 DAY_S = 86400.0
 BEGIN_WALL_S = 1767571200.0
 BASE = "ttl-5m"
+ETC = Path(__file__).parents[1] / "etc"
 RULE = '[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
 NO_RULE = '[[rules]]\nname = "nap"\nenabled = false\nwhen = { idle = "5m" }\nthen = { sleep = 1 }\n'
 Make = Callable[[Trace, Host], Policy]
@@ -45,15 +52,26 @@ class Contender:
 
     rules: str
     make: Make = field(default=lambda trace, host: Policy())
+    actions_an_hour: int = limits.ACTIONS_AN_HOUR
 
 
 def _clairvoyant(trace: Trace, host: Host) -> Policy:
     return Clairvoyant(trace, {model: host.costs(model) for model in trace.models})
 
 
+FORESIGHT = (ETC / "conf.d" / "foresight.toml.example").read_text()
+WRITTEN = "5m"
+"""The idle time that the example of foresight names, in both of its rules."""
+UNLIMITED = 1 << 30
+
 CONTENDERS: Mapping[str, Contender] = {
     "while-it-fits": Contender(NO_RULE),
     **{f"ttl-{idle}": Contender(RULE.format(idle=idle)) for idle in ("1m", "5m", "15m", "30m")},
+    **{
+        f"ttl-{idle}-unlimited": Contender(RULE.format(idle=idle), actions_an_hour=UNLIMITED)
+        for idle in ("1m", "90s", "5m")
+    },
+    **{f"foresight-{idle}": Contender(FORESIGHT.replace(WRITTEN, idle)) for idle in ("1m", "5m", "15m")},
     "windows": Contender(NO_RULE, lambda trace, host: Windows()),
     "histogram": Contender(NO_RULE, lambda trace, host: Histogram()),
     "clairvoyant": Contender(NO_RULE, _clairvoyant),
@@ -154,7 +172,8 @@ def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | Non
         judge_from_s=judged_s,
         end_s=end_s,
     )
-    accounts = replay.run().models.values()
+    with patch.object(limits, "ACTIONS_AN_HOUR", rules.actions_an_hour):
+        accounts = replay.run().models.values()
     costs = {model: host.costs(model) for model in trace.models}
     return Run(
         contender,
@@ -163,7 +182,7 @@ def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | Non
         seed,
         served=sum(a.served for a in accounts),
         refused=sum(a.refused for a in accounts),
-        waits_s=tuple(sorted(wait_s for a in accounts for wait_s in a.waits_s)),
+        waits_s=tuple(sorted(round(wait_s, 3) for a in accounts for wait_s in a.waits_s)),
         gpu_gib_h=sum(a.gpu_gib_s for a in accounts) / 3600,
         wakes=sum(sum(a.wakes.values()) for a in accounts),
         least_gib_h=least_gpu_gib_h(trace, costs, stage.gpus_of, judged_s, end_s),
@@ -207,13 +226,13 @@ def add_up(runs: Sequence[Run]) -> Sum:
 def print_table(name: str, sums: Mapping[str, Sum]) -> None:
     base = sums[BASE]
     print(f"\n{name}: {base.served} requests judged; without waits at least {base.least_gib_h:.0f} GiB-hours")
-    print(f"  {'policy':14} {'waited':>14} {'p95 all':>8} {'p95 of these':>12} {'refused':>8} {'GiB-hours':>16}"
+    print(f"  {'policy':22} {'waited':>14} {'p95 all':>8} {'p95 of these':>12} {'refused':>8} {'GiB-hours':>16}"
           f" {'wakes':>6}")  # fmt: skip
     for contender, found in sums.items():
         waited = f"{100 * found.waited / max(1, found.served):.2f}% x{_ratio(found.waited, base.waited)}"
         hours = f"{found.gpu_gib_h:.0f} x{_ratio(found.gpu_gib_h, base.gpu_gib_h)}"
         print(
-            f"  {contender:14} {waited:>14} {found.p95_s:8.1f} {found.p95_waiting_s:12.1f} {found.refused:8}"
+            f"  {contender:22} {waited:>14} {found.p95_s:8.1f} {found.p95_waiting_s:12.1f} {found.refused:8}"
             f" {hours:>16} {found.wakes:6}"
         )
 
@@ -222,7 +241,7 @@ def _ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}" if base else "-"
 
 
-def main() -> int:
+def parse(contenders: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trace", type=Path, help="a trace of 14 days; without it, made-up traffic alone")
     parser.add_argument("--seeds", type=int, default=3, help="how many subsets, and how many made-up traces")
@@ -230,10 +249,60 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="plays at once")
     names = [shape.name for shape in SHAPES]
     parser.add_argument("--host", action="append", choices=names, help="these hosts alone; repeat for more")
-    parser.add_argument("--policy", action="append", choices=sorted(CONTENDERS), help="these alone; repeat for more")
+    parser.add_argument("--policy", action="append", choices=sorted(contenders), help="these alone; repeat for more")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the curves")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep every play's numbers")
-    options = parser.parse_args()
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write every play to it as it ends, one JSON a line")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept")
+    return parser.parse_args()
+
+
+Plays = Sequence[tuple[str, Shape, str, int, Path | None, int]]
+
+
+def play_all(plays: Plays, jobs: int, keep: TextIO | None) -> list[Run]:
+    """Play them, so many at once, and write each to `keep` as it ends: who is stopped half-way keeps seeds."""
+    found: list[Run] = []
+    with ProcessPoolExecutor(jobs) as pool:
+        # The longest of each seed first. Time goes with requests: by host, and a trace has more than made-up traffic.
+        order = sorted(plays, key=lambda play: (play[3], -play[1].models, play[4] is None))
+        for future in as_completed([pool.submit(play, *each) for each in order]):
+            run = future.result()
+            found.append(run)
+            print(f"{len(found)} of {len(plays)}: {run.shape} {run.traffic} {run.contender}", file=sys.stderr)
+            if keep is not None:
+                print(json.dumps(asdict(run)), file=keep, flush=True)
+    return found
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Return what a run before this one kept, without the seeds that were not played by all."""
+    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
+    contenders = {run.contender for run in runs}
+    played = Counter((run.shape, run.traffic, run.seed) for run in runs)
+    return [run for run in runs if played[run.shape, run.traffic, run.seed] == len(contenders)]
+
+
+def group(runs: Sequence[Run]) -> dict[str, dict[str, Sum]]:
+    """Sums by host and sort of traffic, and in each by contender."""
+    groups: dict[str, dict[str, Sum]] = {}
+    for traffic, shape in sorted({(run.traffic, run.shape) for run in runs}, key=_place):
+        of = [run for run in runs if (run.shape, run.traffic) == (shape, traffic)]
+        models = next(s.models for s in SHAPES if s.name == shape)
+        groups[f"{shape}, {models} models, {traffic}"] = {
+            contender: add_up([run for run in of if run.contender == contender])
+            for contender in CONTENDERS
+            if any(run.contender == contender for run in of)
+        }
+    return groups
+
+
+def _place(named: tuple[str, str]) -> tuple[bool, int]:
+    traffic, shape = named
+    return traffic != "trace", [s.name for s in SHAPES].index(shape)
+
+
+def main() -> int:
+    options = parse(tuple(CONTENDERS))
     shapes = [shape for shape in SHAPES if not options.host or shape.name in options.host]
     contenders = [c for c in CONTENDERS if not options.policy or c in options.policy or c == BASE]
     sorts: list[tuple[str, Path | None]] = [("made-up", None)]
@@ -246,26 +315,15 @@ def main() -> int:
         for seed in range(options.seeds)
         for contender in contenders
     ]
-    with ProcessPoolExecutor(options.jobs) as pool:
-        runs = []
-        for run in pool.map(play, *zip(*plays, strict=True)):
-            runs.append(run)
-            print(f"{len(runs)} of {len(plays)}: {run.shape} {run.traffic} {run.contender}", file=sys.stderr)
-    print(describe_machine())
-    groups: dict[str, dict[str, Sum]] = {}
-    for traffic, _ in sorts:
-        for shape in shapes:
-            of = [run for run in runs if (run.shape, run.traffic) == (shape.name, traffic)]
-            groups[f"{shape.name}, {shape.models} models, {traffic}"] = {
-                contender: add_up([run for run in of if run.contender == contender]) for contender in contenders
-            }
+    began_s = time.monotonic()
+    with options.keep.open("w") if options.keep is not None else nullcontext() as keep:
+        runs = read_runs(options.kept) if options.kept is not None else play_all(plays, options.jobs, keep)
+    print(f"{describe_machine()}; {len(runs)} plays, {options.jobs} at once: {time.monotonic() - began_s:.0f} s")
+    groups = group(runs)
     for name, sums in groups.items():
         print_table(name, sums)
     if options.svg is not None:
         options.svg.write_text(draw_curves({n: {c: s.point for c, s in sums.items()} for n, sums in groups.items()}))
-    if options.json is not None:
-        kept = [{**{k: getattr(r, k) for k in r.__slots__ if k != "waits_s"}, "waited": len(r.waits_s)} for r in runs]
-        options.json.write_text(json.dumps(kept, indent=1))
     return 0
 
 

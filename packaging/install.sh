@@ -56,6 +56,6 @@ for page in "$scratch"/man/*; do put "$page" "/usr/share/man/man${page##*.}/$(ba
 documents=$dest/usr/share/doc/sleepd
 mkdir -p "$documents/examples"
 cp -r "$source"/{README.md,CHANGELOG.md,docs} "$documents"
-cp -r "$source"/examples/* "$source/etc/conf.d/models.toml.example" "$documents/examples"
+cp -r "$source"/examples/* "$source"/etc/conf.d/*.example "$documents/examples"
 cp -r "$source/systemd/dropins" "$documents"
 chmod -R u=rwX,go=rX "$documents"

@@ -104,10 +104,10 @@ class CgroupMemory:
         used, kept = held
         least: tuple[Bytes, Bytes, Bytes, str] | None = None
         # What a group holds is dear to read: only where something limits it.
-        held_by: dict[str, tuple[Bytes, Bytes] | None] = {str(group.relative_to(self._root)): held}
+        held_by: dict[str, tuple[Bytes, Bytes] | None] = {self._name(group): held}
         for limit in self._limits_above(group):
             if limit.group not in held_by:
-                held_by[limit.group] = _held_bytes(self._root / limit.group)
+                held_by[limit.group] = _held_bytes(self._root / limit.group.strip("/"))
             of_group = held_by[limit.group]
             if of_group is not None and (least is None or limit.limit_bytes - of_group[0] < least[0]):
                 left = limit.limit_bytes - of_group[0]
@@ -117,11 +117,16 @@ class CgroupMemory:
         return UnitMemory(used, kept, own, limit_bytes=least[1], limit_used_bytes=least[2], limited_by=least[3])
 
     def _limits_above(self, group: Path) -> Iterator[MemoryLimit]:
-        while group != self._root and group != group.parent:
+        """The root's own limits are the last: a host's root has no such files, a container's is the container."""
+        for above in (group, *group.parents):
             for name in _LIMITS:
-                if (limit := _read_limit(group / name)) is not None:
-                    yield MemoryLimit(str(group.relative_to(self._root)), name, limit)
-            group = group.parent
+                if (limit := _read_limit(above / name)) is not None:
+                    yield MemoryLimit(self._name(above), name, limit)
+            if above == self._root:
+                return
+
+    def _name(self, group: Path) -> str:
+        return "/" if group == self._root else str(group.relative_to(self._root))
 
 
 def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:

@@ -125,6 +125,7 @@ def look_at_host() -> HostKind:
 
 
 def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[Any] | None) -> Iterator[Finding]:
+    processes = [process for process, _ in pairs]
     for guess, (process, told) in zip(name_servers(pairs), pairs, strict=True):
         model = next((model for model in models or () if is_same(model, process, told.url)), None)
         name = model["name"] if model is not None else guess
@@ -140,12 +141,20 @@ def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[
                 encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
                 counts=not process.arguments.has("--disable-log-stats"),
                 interposed=interposer_of(process.environ or {}),
+                port_of=[f"pid {other.pid}" for other in processes if is_at_same_port(process, other)],
                 facts=told.facts,
                 managed=None if models is None else model is not None,
             )
         )
         if model is None and told.facts is not None:  # else the daemon judges it, which knows its configuration
             yield from judge_engine(name, told.facts, fenced=is_fenced(told.url))
+
+
+def is_at_same_port(one: FoundProcess, other: FoundProcess) -> bool:
+    """Whether both were told to listen at one port of this host (SO_REUSEPORT lets them)."""
+    if one is other or one.in_container or other.in_container or not one.urls or not other.urls:
+        return False
+    return one.urls[0] == other.urls[0] and not one.urls[0].startswith("unix:")
 
 
 def is_same(model: Any, process: FoundProcess, url: str) -> bool:

@@ -33,6 +33,16 @@ class Request:
         return timeout_s if self.waits_s is None else self.waits_s + GRACE_S
 
 
+STATUS, MODELS, TASKS, HOLDS, RESERVATIONS, DOCTOR, HEALTHZ, READYZ, OPENAPI = (
+    Request("GET", path)
+    for path in (
+        *("/v1/status", "/v1/models", "/v1/tasks", "/v1/holds", "/v1/reservations", "/v1/doctor"),
+        *("/healthz", "/readyz", "/openapi.json"),
+    )
+)
+RELOAD = Request("POST", "/v1/reload", {})
+
+
 def quoted(text: str) -> str:
     """Return the text as one segment of a path (RFC 3986): what is not a letter, digit or one of -._~ in percents."""
     return "".join(
@@ -43,6 +53,18 @@ def quoted(text: str) -> str:
 
 def of_model(name: str, verb: str = "") -> str:
     return f"/v1/models/{quoted(name)}" + (f"/{verb}" if verb else "")
+
+
+def model(name: str) -> Request:
+    return Request("GET", of_model(name))
+
+
+def explain(name: str) -> Request:
+    return Request("GET", of_model(name, "explain"))
+
+
+def task(task_id: int) -> Request:
+    return Request("GET", f"/v1/tasks/{task_id}")
 
 
 def wake(name: str, *, wait: bool, timeout_s: float, force: bool) -> Request:
@@ -156,8 +178,9 @@ def history(
     after: str | None = None,
 ) -> Request:
     """`kind` "": rows; "buckets" or "report": added up; "timeline": as it is drawn. `since` and `until` as RFC 3339."""
-    words = (("model", ",".join(models)), ("from", since), ("to", until), ("limit", limit), ("step_s", step_s))
-    query = "&".join(f"{name}={quoted(str(value))}" for name, value in (*words, ("next", after)) if value)
+    words: dict[str, object] = {"model": ",".join(models), "from": since, "to": until, "limit": limit, "step_s": step_s}
+    given = {name: value for name, value in (words | {"next": after}).items() if value not in (None, "")}
+    query = "&".join(f"{name}={quoted(str(value))}" for name, value in given.items())
     path = f"/v1/history/{kind}" if kind else "/v1/history"
     return Request("GET", f"{path}?{query}" if query else path)
 

@@ -35,26 +35,26 @@ class Client:
 
     def status(self) -> Reply[answers.Status]:
         """Return everything there is to see: version, models, gpus, host, tasks, notes."""
-        return self.request("GET", "/v1/status")
+        return self.send(asks.STATUS)
 
     def models(self) -> Reply[answers.Models]:
-        return self.request("GET", "/v1/models")
+        return self.send(asks.MODELS)
 
     def model(self, name: str) -> Reply[shapes.Model]:
-        return self.request("GET", asks.of_model(name))
+        return self.send(asks.model(name))
 
     def explain(self, name: str) -> Reply[answers.Explanation]:
-        return self.request("GET", asks.of_model(name, "explain"))
+        return self.send(asks.explain(name))
 
     def tasks(self) -> Reply[answers.Tasks]:
         """Return the tasks that run and the last 1,000 that ended, the newest first."""
-        return self.request("GET", "/v1/tasks")
+        return self.send(asks.TASKS)
 
     def task(self, task_id: int) -> Reply[shapes.Task]:
-        return self.request("GET", f"/v1/tasks/{task_id}")
+        return self.send(asks.task(task_id))
 
     def holds(self) -> Reply[answers.Holds]:
-        return self.request("GET", "/v1/holds")
+        return self.send(asks.HOLDS)
 
     def history(
         self,
@@ -100,14 +100,14 @@ class Client:
         return self.send(asks.history("report", models=models, since=since, until=until))
 
     def healthz(self) -> Reply[answers.Health]:
-        return self.request("GET", "/healthz")
+        return self.send(asks.HEALTHZ)
 
     def readyz(self) -> Reply[answers.Readiness]:
         """Return whether every model was looked at: `status` is 200 or 503, `body["waiting_for"]` says for which."""
-        return self.request("GET", "/readyz")
+        return self.send(asks.READYZ)
 
     def openapi(self) -> Reply[dict[str, Any]]:
-        return self.request("GET", "/openapi.json")
+        return self.send(asks.OPENAPI)
 
     # acting
 
@@ -174,11 +174,11 @@ class Client:
 
     def doctor(self) -> Reply[answers.Examination]:
         """Return what the daemon finds wrong, and right, of itself, its host and its models."""
-        return self.request("GET", "/v1/doctor")
+        return self.send(asks.DOCTOR)
 
     def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
-        return self.request("POST", "/v1/reload", {})
+        return self.send(asks.RELOAD)
 
     # holding
 
@@ -229,7 +229,7 @@ class Client:
     # reserving
 
     def reservations(self) -> Reply[reservation_shapes.Reservations]:
-        return self.request("GET", "/v1/reservations")
+        return self.send(asks.RESERVATIONS)
 
     def reserve_for(
         self,

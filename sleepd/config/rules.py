@@ -104,6 +104,7 @@ def _split(
             conditions.for_s,
             _cooldown_s(keys, conditions),
             keys.enabled,
+            keys.budget,
         )
         for conditions, names in by_conditions.items()
         if names or conditions is general

@@ -151,7 +151,10 @@ class WhenKeys(Section):
         description="the time zone of `days`, `between` and `cron`; not set: the host's",
         examples=["Europe/Berlin"],
     )
-    predicted_idle: Annotated[float | None, Lasts(1, YEAR_S)] = condition("no request is expected for this long", "30m")
+    predicted_idle: Annotated[float | None, Lasts(1, YEAR_S)] = condition(
+        "no request is expected for this long; in a rule with `wake` or `keep_awake`: one is expected within it",
+        "5m",
+    )
     for_: Annotated[float, Lasts(0, 7 * DAY_S)] = Field(
         alias="for",
         default="0s",
@@ -189,6 +192,12 @@ class RuleKeys(Section):
     cooldown: Annotated[float | None, Lasts(0, 7 * DAY_S)] = Field(
         default=None,
         description="how long the rule rests for a model after it acted; not set: 10m with a memory threshold, else 0",
+        examples=["1h"],
+    )
+    budget: Annotated[float | None, Lasts(60, DAY_S)] = Field(
+        default=None,
+        description="with `predicted_idle` and `wake`: how long a day its wakes may keep one model awake before a "
+        "request comes, then none until midnight; not set: no limit",
         examples=["1h"],
     )
 

@@ -12,9 +12,7 @@ from sleepd.config.schema import ModelKeys
 from sleepd.config.schema_rules import Tree
 from sleepd.config.validate import Findings
 
-WITHOUT_EFFECT = {
-    "rules.when.predicted_idle": "a rule with it never holds",
-}
+WITHOUT_EFFECT: Mapping[str, str] = {}
 """By key, without names and indices ("models" for [model_defaults] too): what happens instead."""
 
 

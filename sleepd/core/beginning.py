@@ -143,8 +143,10 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now, settings: Settings) -
         frees_nothing=kept.frees_nothing,
         # What was owed because the daemon would be gone is not owed any more: here it is.
         owed_wake=None if kept.owed_wake is not None and kept.owed_wake.who == ON_STOP else kept.owed_wake,
-        unverified=kept.unverified and kept.life.state is State.AWAKE,
+        unverified=kept.unverified,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
+        habits=kept.habits,
+        credit_s=kept.credit_s,
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
     )

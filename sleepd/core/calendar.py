@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sleepd.core.rules import CronDue, During
-from sleepd.core.units import WallS
+from sleepd.core.units import Seconds, WallS
 
 GRAIN_S = 1e-6
 """Wall time is a float of this grain: a moment this near has come."""
@@ -21,6 +21,8 @@ class Calendar:
     """Disjoint and sorted; the end of a span is not in it."""
     moments: Mapping[CronDue, tuple[WallS, ...]] = field(default_factory=dict)
     """Sorted, each once."""
+    offsets: tuple[tuple[WallS, Seconds], ...] = ()
+    """From when on the clocks of the host's zone are ahead of UTC by how much; sorted."""
 
     def knows(self, wall_s: WallS) -> bool:
         return self.from_wall_s <= wall_s < self.until_wall_s
@@ -44,3 +46,11 @@ def last_moment(calendar: Calendar, condition: CronDue, wall_s: WallS) -> tuple[
         return None
     at = bisect_right(moments, wall_s + GRAIN_S)
     return (moments[at - 1] if at else None), (moments[at] if at < len(moments) else None)
+
+
+def offset_at(calendar: Calendar, wall_s: WallS) -> Seconds | None:
+    """By how much the clocks of the host's zone are ahead of UTC; None where the calendar does not know."""
+    if not calendar.offsets or not calendar.knows(wall_s):
+        return None
+    at = bisect_right(calendar.offsets, (wall_s + GRAIN_S, float("inf"))) - 1
+    return calendar.offsets[max(0, at)][1]

@@ -35,10 +35,12 @@ class NoAnswer:
 class ProbeAnswer:
     """What was said to the known question; neither tokens nor vector: nothing certain to compare.
 
+    `tokens` are certain enough to be remembered, `compared` those and what is likely enough to be held against them.
     `spent`: by how much the question moved the server's counters, from the `usage` of its answer.
     """
 
     tokens: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
     vector: tuple[float, ...] = ()
     spent: Activity = Activity()
 

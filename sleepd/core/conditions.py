@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from sleepd.core.calendar import Calendar, last_moment, within
+from sleepd.core.foresight import foresee, foreseen_moment
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import find_gpu, placement
 from sleepd.core.model import Known, Now
@@ -139,7 +140,12 @@ def _judge_level(condition: LevelIs, rule: Rule, at: int, record: ModelRecord, w
 def _judge_predicted(
     condition: PredictedIdle, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
 ) -> Judged:
-    return NO
+    found = foresee(record, world, now) if isinstance(record.seen, Known) else None
+    if found is None:
+        return NO_OPINION
+    if is_busy(record) or record.holds:
+        return NO
+    return Judged(found.holds(condition, rule), foreseen_moment(record, world, now))
 
 
 # --- local time --------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from sleepd.core.conditions import judge, judge_local
+from sleepd.core.conditions import is_busy, judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
+from sleepd.core.foresight import foreseen_moment
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
@@ -13,7 +14,7 @@ from sleepd.core.policy import rule_moments
 from sleepd.core.record import ModelRecord
 from sleepd.core.relief import relief_measured_s
 from sleepd.core.reservations import reservation_moments
-from sleepd.core.rules import CronDue, During, LocalTime, Rule
+from sleepd.core.rules import ActionKind, CronDue, During, LocalTime, Rule
 from sleepd.core.sharing import lull_ends_s
 from sleepd.core.task import Task
 from sleepd.core.unanswered import silent_until_s
@@ -39,13 +40,24 @@ class Deadlines:
         self._shared: tuple[object, ...] = (None, None, None)
         self._local: tuple[LocalTime, ...] = ()
         self._rates: tuple[tuple[Rule, int, str], ...] = ()
+        self._foreseen: tuple[str, ...] = ()
+        self._foreseen_s: dict[str, MonotonicS] = {}
+        """When what is foreseen of each model changes, as of the last call."""
+        self._asked: tuple[World, Now] | None = None
+        self._told: MonotonicS | None = None
 
     def after(self, world: World, now: Now) -> MonotonicS | None:
         """The next moment after `now` at which time alone changes something; a Tick is due then."""
+        if self._asked is None or world is not self._asked[0] or now is not self._asked[1]:
+            self._asked, self._told = (world, now), self._following(world, now)
+        return self._told
+
+    def _following(self, world: World, now: Now) -> MonotonicS | None:
         shared = (world.settings, world.memory.held_since_s, world.memory.acts)
         if any(value is not was for value, was in zip(shared, self._shared, strict=True)):
             if world.settings is not self._shared[0]:
                 self._local, self._rates = _local_times(world.settings), _rates(world.settings)
+                self._foreseen = _foreseen(world.settings)
             self._shared, self._of = shared, {}
         now_s = now.mono_s
         ahead = [moment_s for moment_s in reservation_moments(world) if moment_s > now_s]
@@ -64,11 +76,15 @@ class Deadlines:
         if relief_s is not None and relief_s > now_s:
             ahead.append(relief_s)
         ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
+        self._foreseen_s = dict(_changes_foreseen(world, self._foreseen, now)) if self._foreseen else {}
+        ahead += self._foreseen_s.values()
         return min(ahead, default=None)
 
     def whose(self, moment_s: MonotonicS) -> tuple[str, ...]:
         """The models that the moment which `after` told last belongs to; none where it is nobody's own."""
-        return tuple(name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
+        foreseen = (name for name, foreseen_s in self._foreseen_s.items() if foreseen_s == moment_s)
+        known = (name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
+        return tuple(dict.fromkeys((*known, *foreseen)))
 
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""
@@ -103,6 +119,26 @@ def _rates(settings: Settings) -> tuple[tuple[Rule, int, str], ...]:
         if rule.enabled
         for index, _ in rule.rates
     )
+
+
+def _foreseen(settings: Settings) -> tuple[str, ...]:
+    return tuple(name for name, rules in settings.rules_of.items() if any(r.enabled and r.foresees for r in rules))
+
+
+def _changes_foreseen(world: World, names: tuple[str, ...], now: Now) -> Iterator[tuple[str, MonotonicS]]:
+    """When what is foreseen of these models changes, where a rule could act on it."""
+    for name in names:
+        record = world.models.get(name)
+        if record is None or record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds:
+            continue
+        asleep = record.life.state in ASLEEP
+        rules = (r for r in world.settings.rules_of[name] if r.enabled and r.foresees)
+        if any(
+            (r.action.kind is not ActionKind.SLEEP) if asleep else (r.action.kind is not ActionKind.WAKE) for r in rules
+        ):
+            moment_s = foreseen_moment(record, world, now)
+            if moment_s is not None:
+                yield name, moment_s
 
 
 def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[MonotonicS]:

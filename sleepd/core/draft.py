@@ -249,6 +249,8 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         attempts=record.attempts,
         cooldown_until_wall_s=_wall_of(record.cooldown_until_s, now),
         hold_down_until_wall_s=_wall_of(record.hold_down_until_s, now),
+        habits=record.habits,
+        credit_s=round(record.account.credit_s, 3) if record.account is not None else record.credit_s,
     )
 
 
@@ -290,7 +292,10 @@ def _reservation_records(old: Mapping[str, Reservation], new: Mapping[str, Reser
     return saved + [ReservationDropped(i) for i in old if i not in new]
 
 
-_WORKED_OUT = ("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s")
+_WORKED_OUT = (
+    *("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s"),
+    *("habits", "credit_s"),
+)
 _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
 """What is saved of a record as it is, or worked out from nothing but the field of that name."""
 _MOMENTS = attrgetter("cooldown_until_s", "hold_down_until_s", "restarts_s")
@@ -299,7 +304,7 @@ _MOMENTS = attrgetter("cooldown_until_s", "hold_down_until_s", "restarts_s")
 def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
     """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
     Most looks change nothing of it but the last use."""
-    if _SAVED(old) != _SAVED(new) or _MOMENTS(old) != _MOMENTS(new):
+    if _SAVED(old) != _SAVED(new) or _MOMENTS(old) != _MOMENTS(new) or old.habits.days != new.habits.days:
         return False
     return old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)
 
@@ -316,6 +321,9 @@ def _differs(old: ModelSaved, new: ModelSaved) -> bool:
     """Whether a commit is due: a last use that moved by one grain through rounding of clocks alone is none."""
     if abs(old.last_active_wall_s - new.last_active_wall_s) <= ACTIVITY_GRAIN_S / 2:
         new = replace(new, last_active_wall_s=old.last_active_wall_s)
+    if old.habits.days == new.habits.days:
+        # What else is learned goes with the next request that is the first in its five minutes.
+        new = replace(new, habits=old.habits, credit_s=old.credit_s)
     if abs(max(old.restarts_wall_s, default=0.0) - max(new.restarts_wall_s, default=0.0)) <= 1.0:
         new = replace(new, restarts_wall_s=old.restarts_wall_s)
     return old != new

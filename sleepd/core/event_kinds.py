@@ -28,6 +28,10 @@ KINDS: Mapping[str, EventKind] = {
     "would": EventKind(
         "a rule would, were it not for observe mode; once, until it lets go", {"rule": "its name"}, CONDITIONS
     ),
+    "wake_ahead": EventKind(
+        "what became of a wake ahead of demand",
+        {"outcome": "`hit`: a request came; `miss`: none did; `late`: it came before", "seconds": "awake, or waking"},
+    ),
     "alarm": EventKind("a rule goes in circles with a model: it rests", {"rule": "its name"}),
     "helpless": EventKind("RAM is short and nothing that the rule may do helps", {"rule": "its name"}),
     "stop_wanted": EventKind("a rule wants a model stopped", {"rule": "its name"}),

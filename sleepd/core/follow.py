@@ -31,6 +31,7 @@ from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_proof, begin_sleep, begin_verification
 from sleepd.core.unit_tasks import begin_stop
+from sleepd.core.visits import note_requests
 from sleepd.core.world import World
 
 VERIFY_AFTER_S = 0.05
@@ -42,6 +43,7 @@ def take_note(draft: Draft, before: World, *, anew: bool) -> None:
 
     `anew`: thresholds are compared with readings that are no news too.
     """
+    note_requests(draft, before)
     news = draft.host is not before.host or draft.gpus is not before.gpus
     names = [n for n in (draft.models if news else draft.touched) if n in draft.models]
     draft.memory = watch_thresholds(draft.world(), names, None if anew else before)

@@ -13,7 +13,7 @@ from sleepd.core.events import GateEmptied
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
-from sleepd.core.sharing import is_awaited
+from sleepd.core.sharing import has_callers, is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.core.units import format_duration
 
@@ -121,7 +121,7 @@ def _in_vain(draft: Draft, record: ModelRecord) -> str:
     first, task = draft.models.get(to), draft.tasks.get(to)
     if record.life.state not in (State.AWAKE, State.DRAINING):
         return "it is not awake any more"
-    if first is None or not is_awaited(first):
+    if first is None or not has_callers(first):
         return f"{to} is not waited for any more"
     makes_room = task is not None and not task.running and task.kind in (TaskKind.WAKE, TaskKind.START)
     if task is None and first.life.state in (*ASLEEP, State.STOPPED):

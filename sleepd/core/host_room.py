@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sleepd.core.ledger import left_of
 from sleepd.core.life import State
-from sleepd.core.memory import Admitted, Blind, bound_bytes, placement
+from sleepd.core.memory import Admitted, Blind, placement, share_bytes
 from sleepd.core.model import Known, Reading
 from sleepd.core.record import ModelRecord
 from sleepd.core.seen import GpusSeen, HostSeen
@@ -67,9 +67,9 @@ def backup_size(record: ModelRecord, gpus: GpusSeen | None) -> Bytes | None:
         return record.spec.vram_bytes * max(1, len(record.spec.gpus))
     if gpus is not None and record.facts is not None:
         uuids = placement(record.spec, record.placed_on, gpus)
-        bounds = [bound_bytes(record.facts, gpu) for gpu in gpus if gpu.uuid in uuids]
-        known = [b for b in bounds if b is not None]
-        return sum(known) if known and len(known) == len(bounds) else None
+        shares = [share_bytes(record.facts, gpu) for gpu in gpus if gpu.uuid in uuids]
+        known = [b for b in shares if b is not None]
+        return sum(known) if known and len(known) == len(shares) else None
     return None
 
 

@@ -17,6 +17,7 @@ from sleepd.core.orders import uuids_of
 from sleepd.core.plan import SLEEPS
 from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import grant, put_reservation, refuse_reservation, reserved_for, seniority
+from sleepd.core.restarts import is_unit_overdue
 from sleepd.core.room import FRESH_S, MakeRoom, Refuse, Room, WaitFor, claimed, last_moved_s, room_by_victims
 from sleepd.core.seen import GpuSeen, GpusSeen
 from sleepd.core.task import LIFTS, TaskKind
@@ -111,6 +112,9 @@ def _room_for(draft: Draft, reservation: Reservation) -> Granted | Room:
         return WaitFor("a fresh reading of GPU memory", look=True, problem="blind")
     if managed_pids(draft.models) is None:
         return WaitFor("a first look at every server", problem="blind")
+    if overdue := [n for n, r in draft.models.items() if is_unit_overdue(r)]:
+        draft.command(LookNow(unit=overdue[0]))
+        return WaitFor(f"a look at the unit of {overdue[0]}", problem="blind")
     seen = [gpu for gpu in gpus if gpu.uuid in uuids]
     listed = all(gpu.used_by_pid is not None for gpu in seen)
     if not listed and draft.mono_s - reservation.asked_s < LISTED_WITHIN_S:

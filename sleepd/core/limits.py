@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sleepd.core.calendar import last_moment
+from sleepd.core.foresight import spent_today_s
 from sleepd.core.frozen import replace
 from sleepd.core.model import Now
 from sleepd.core.rules import ActionKind, Rule
@@ -31,6 +32,10 @@ def limit_of(rule: Rule, name: str, world: World, now: Now) -> Limit | None:
         return Limit("it was woken while this rule held")
     if is_dealt_with(rule, name, world, now):
         return Limit("done for this moment")
+    if rule.budget_s is not None and name in world.models:
+        spent_s = spent_today_s(world.models[name], world, now)
+        if spent_s >= rule.budget_s:
+            return Limit(f"its budget is spent: woken ahead, it was awake {format_duration(round(spent_s))} today")
     acts = memory.acts.get(key, ())
     if not acts:
         return None

@@ -31,7 +31,7 @@ from sleepd.core.handover import gate_emptied, settle_turns
 from sleepd.core.holds import ask_hold, ask_pin, detach_hold, end_due_holds, end_hold, end_holds
 from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.model import Known, Missing, Now, Settings
+from sleepd.core.model import Known, Missing, ModelSpec, Now, Settings
 from sleepd.core.owed_wakes import owe_all
 from sleepd.core.progress import end_step
 from sleepd.core.record import ModelRecord
@@ -243,9 +243,14 @@ def _change_settings(draft: Draft, settings: Settings) -> None:
             # What the files say anew about the pin counts from now on. Who holds or pinned it means its name, and with
             # it whatever server answers to that.
             pin = old.pin if old.spec.pinned is spec.pinned else None
-            same = old if old.spec.url == spec.url else replace(newborn(spec, draft.now), holds=old.holds)
+            same = old if old.spec.url == spec.url else _renewed(old, spec, draft.now)
             draft.put(replace(same, spec=spec, pin=pin))
     draft.touched = set(draft.models)
+
+
+def _renewed(old: ModelRecord, spec: ModelSpec, now: Now) -> ModelRecord:
+    """A model at another address: who holds it, and who asks for it when, goes by its name."""
+    return replace(newborn(spec, now), holds=old.holds, habits=old.habits)
 
 
 def _retire(draft: Draft, name: str, problem: str, why: str) -> None:

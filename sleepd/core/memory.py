@@ -143,13 +143,15 @@ def wake_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
 def start_needs(record: ModelRecord, gpus: GpusSeen) -> dict[str, Bytes] | Blind:
     """Bytes a start takes per GPU: what the model held awake, or may hold by its arguments, else as declared.
 
-    vLLM looks at its start whether its whole share of the GPU is free (v1/worker/utils.py, request_memory).
+    vLLM looks at its start whether its whole share of the GPU is free, whatever the size of its KV cache
+    (v1/worker/utils.py, request_memory).
     """
     needs: dict[str, Bytes] = {}
     for uuid in placement(record.spec, record.placed_on, gpus):
         gpu = find_gpu(gpus, uuid)
-        held, bound = record.learned.awake.get(uuid), bound_bytes(record.facts, gpu) if record.facts and gpu else None
-        need = max((b for b in (held, bound) if b is not None), default=record.spec.vram_bytes)
+        facts, held = record.facts, record.learned.awake.get(uuid)
+        bounds = (held, share_bytes(facts, gpu), sized_bytes(facts)) if facts and gpu else (held,)
+        need = max((b for b in bounds if b is not None), default=record.spec.vram_bytes)
         if need is None:
             return Blind(f"how many bytes a start takes is not known; set vram in [models.{record.spec.name}]")
         needs[uuid] = need
@@ -172,8 +174,15 @@ def _need_on(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
             return max(0, learned - grown)
     if record.spec.vram_bytes is not None:
         return max(0, record.spec.vram_bytes - grown)
-    bound = bound_bytes(record.facts, gpu) if record.facts else None
-    return None if bound is None else max(0, bound - (held if held is not None else asleep or 0))
+    return _most_on(record.facts, gpu, held if held is not None else asleep or 0, grown) if record.facts else None
+
+
+def _most_on(facts: EngineFacts, gpu: GpuSeen, held: Bytes, grown: Bytes) -> Bytes | None:
+    """The most that a wake still takes by the server's own arguments; None where they set no bound."""
+    sized, share = sized_bytes(facts), share_bytes(facts, gpu)
+    if sized is not None:
+        return max(0, sized - grown)
+    return None if share is None else max(0, share - held)
 
 
 def _seen_awake(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
@@ -182,18 +191,20 @@ def _seen_awake(record: ModelRecord, gpu: GpuSeen) -> Bytes | None:
     return max(0, awake - asleep) if awake is not None and asleep is not None else None
 
 
-def bound_bytes(facts: EngineFacts, gpu: GpuSeen) -> Bytes | None:
-    """The most an awake server holds of this GPU by its own arguments; None where they set no bound.
+def share_bytes(facts: EngineFacts, gpu: GpuSeen) -> Bytes | None:
+    """The server's share of this GPU, which it fills with KV cache (v1/worker/gpu_worker.py,
+    determine_available_memory): the most it holds awake, unless the cache has a size of its own."""
+    return None if facts.gpu_memory_utilization is None else round(facts.gpu_memory_utilization * gpu.total_bytes)
 
-    vLLM fills its share of the GPU with KV cache (v1/worker/gpu_worker.py, determine_available_memory), unless
-    --kv-cache-memory-bytes sizes the cache: then weights and cache are what it holds beside its residual. Where the
-    checkpoint cannot be measured, the share stands in: it is what most such sizes were chosen to stay within.
+
+def sized_bytes(facts: EngineFacts) -> Bytes | None:
+    """Weights and KV cache where --kv-cache-memory-bytes sizes it, beside what stays while it sleeps; else None.
+
+    Where the checkpoint cannot be measured, its share stands in: most such sizes were chosen to stay within it.
     """
-    if facts.kv_cache_memory_bytes is not None and facts.checkpoint_bytes is not None:
-        return facts.kv_cache_memory_bytes + facts.checkpoint_bytes
-    if facts.gpu_memory_utilization is None:
+    if facts.kv_cache_memory_bytes is None or facts.checkpoint_bytes is None:
         return None
-    return round(facts.gpu_memory_utilization * gpu.total_bytes)
+    return facts.kv_cache_memory_bytes + facts.checkpoint_bytes
 
 
 def preflight(

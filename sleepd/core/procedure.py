@@ -202,7 +202,7 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
         result, at_s = got.value, got.mono_s
         if isinstance(result, ProbeAnswer):
             spent += result.spent
-            said = KnownAnswer(result.tokens, result.vector)
+            said = KnownAnswer(result.tokens if runs > 1 else result.compared, result.vector)
             answers[name] = agreed(answers[name], said) if run else said
             continue
         if isinstance(result, Answered) and result.status < 500 and name:

@@ -15,6 +15,9 @@ EMBEDDINGS = "/v1/embeddings"
 POOLING = "/pooling"
 LEAST_GAP_NATS = 1.0
 """Where the runner-up is closer than this, another batch shape may tip the balance: the answer is cut there."""
+COMPARED_GAP_NATS = 0.5
+"""The same for an answer that is compared: one that was remembered with a runner-up just far enough must not be missing
+when it has come a little closer. (At bfloat16 two logits of 16 and more differ by eighths.)"""
 KEPT_NUMBERS = 1024
 """The start of a long vector tells weights apart as well as all of it."""
 
@@ -29,6 +32,9 @@ def question_body(asks_at: str, api_name: str, prompt: str) -> dict[str, Any]:
         "max_tokens": ANSWER_TOKENS,
         "temperature": 0,
         "seed": 0,
+        # A checkpoint's generation_config.json may set one (0.8+ goes by it): then the runner-up by log probability is
+        # not the one that came close.
+        "repetition_penalty": 1,
         "logprobs": 2,
         "return_tokens_as_token_ids": True,
     }
@@ -39,7 +45,9 @@ def read_answer(asks_at: str, answer: Any) -> ProbeAnswer:
     """What a 200 of this route says; nothing certain where it is not what vLLM answers."""
     spent = _spent(member_of(answer, "usage"))
     if asks_at == COMPLETIONS:
-        return ProbeAnswer(certain_tokens(answer), spent=spent)
+        return ProbeAnswer(
+            certain_tokens(answer, LEAST_GAP_NATS), certain_tokens(answer, COMPARED_GAP_NATS), spent=spent
+        )
     data = member_of(answer, "data")
     first = data[0] if isinstance(data, list) and data else None
     numbers = list(_numbers(member_of(first, "embedding" if asks_at == EMBEDDINGS else "data")))
@@ -61,8 +69,8 @@ def _numbers(value: Any) -> Iterator[float]:
         yield float(value)
 
 
-def certain_tokens(answer: Any) -> tuple[str, ...]:
-    """The tokens of a completion up to the first whose runner-up is closer than one nat.
+def certain_tokens(answer: Any, least_gap_nats: float) -> tuple[str, ...]:
+    """The tokens of a completion up to the first whose runner-up is closer than this.
 
     They are ids ("token_id:42"); where a server does not know how to tell those, texts, up to the first that several
     tokens share: what is no character of its own reads as nothing, or as the sign for it.
@@ -81,7 +89,8 @@ def certain_tokens(answer: Any) -> tuple[str, ...]:
         )
         if not isinstance(token, str) or not token or "\N{REPLACEMENT CHARACTER}" in token:
             break
-        if len(ranked) < 2 or ranked[0] - ranked[1] < LEAST_GAP_NATS:
+        # Not a number is not certain either.
+        if len(ranked) < 2 or not ranked[0] - ranked[1] >= least_gap_nats:
             break
         certain.append(token)
     return tuple(certain)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sleepd.core.activity import Owed
+from sleepd.core.break_even import Account
 from sleepd.core.footprint import Footprint
+from sleepd.core.habits import Habits
 from sleepd.core.life import LEVEL, SERVING, Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, ModelSpec, Reading
 from sleepd.core.seen import Activity, ControlCounts, EngineFacts, Fingerprint, ModelSeen
@@ -109,6 +111,16 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Awake since `since_s`, woken ahead, and no request came yet; None: that is over. On `day` (local, since 1970) it
+    was so for `spent_s` before."""
+
+    since_s: MonotonicS | None
+    day: int = 0
+    spent_s: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecord:
     """Everything believed of one model. `settled_s`: readings asked before it prove nothing about the model."""
 
@@ -174,6 +186,13 @@ class ModelRecord:
     """We put it to sleep for something that is over (a check, a wake that failed): it is to be woken again."""
     made_room: tuple[str, ...] = ()
     """Who was put to sleep for a wish that still waits: woken again should it come to nothing."""
+    habits: Habits = Habits()
+    account: Account | None = None
+    """What foresight may cost; None where no rule foresees anything, or before it was looked at."""
+    credit_s: Seconds | None = None
+    """What the account of a former daemon held."""
+    ahead: Ahead | None = None
+    """What became of its wakes ahead of demand, today."""
     holds: tuple[Hold, ...] = ()
     pin: bool | None = None
     """What an operator said at run time; None: as configured."""

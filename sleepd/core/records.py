@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sleepd.core.footprint import Footprint
+from sleepd.core.habits import Habits
 from sleepd.core.life import Life
 from sleepd.core.model import Cause, Failure
 from sleepd.core.record import Stopped
@@ -60,6 +61,8 @@ class ModelSaved:
     served_as: str = ""
     told_to_stop: str = ""
     hold_down_until_wall_s: WallS = 0.0
+    habits: Habits = Habits()
+    credit_s: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,12 @@ def is_unit_unread(record: ModelRecord) -> bool:
     return bool(record.spec.unit) and isinstance(unit, Missing) and unit.reason is MissingReason.NOT_YET
 
 
+def is_unit_overdue(record: ModelRecord) -> bool:
+    """Whether the server was lost since its unit was looked at: it may be starting, and take memory at any moment."""
+    unit, lost = record.unit, record.life.state is State.LOST
+    return lost and bool(record.spec.unit) and isinstance(unit, Known) and unit.asked_at_s < record.since_s
+
+
 def may_come_back(record: ModelRecord) -> bool:
     """Whether a model that does not answer may do so without anybody's help: its unit is being restarted, or what
     becomes of its unit is not known yet."""

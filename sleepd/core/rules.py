@@ -116,7 +116,7 @@ class CronDue:
 
 @dataclass(frozen=True, slots=True)
 class PredictedIdle:
-    """No request is expected for this long."""
+    """No request is expected for this long; in a rule that wakes or keeps awake: one is expected within it."""
 
     seconds: Seconds
 
@@ -125,7 +125,8 @@ MemoryCondition: TypeAlias = HostAvailableBelow | HostPressureAbove | UnitMemory
 ThresholdCondition: TypeAlias = MemoryCondition | RequestsBelow
 LastingCondition: TypeAlias = IdleFor | AsleepFor | AwakeFor
 LocalTime: TypeAlias = During | CronDue
-Condition: TypeAlias = LastingCondition | ThresholdCondition | LevelIs | LocalTime | PredictedIdle
+Observed: TypeAlias = LastingCondition | ThresholdCondition | LevelIs | LocalTime
+Condition: TypeAlias = Observed | PredictedIdle
 
 
 class ActionKind(StrEnum):
@@ -173,11 +174,15 @@ class Rule:
     for_s: Seconds = 0.0
     cooldown_s: Seconds = 0.0
     enabled: bool = True
+    budget_s: Seconds | None = None
+    """How long a day its wakes may keep one model awake without a request; None: no limit."""
     kind: RuleClass = field(init=False, repr=False, compare=False)
     lasting: tuple[LastingCondition, ...] = field(init=False, repr=False, compare=False)
     thresholds: tuple[tuple[int, MemoryCondition], ...] = field(init=False, repr=False, compare=False)
     """Its memory conditions, each with its place among all."""
     rates: tuple[tuple[int, RequestsBelow], ...] = field(init=False, repr=False, compare=False)
+    foresees: bool = field(init=False, repr=False, compare=False)
+    """Whether it goes by what is expected of a model."""
     cron: CronDue | None = field(init=False, repr=False, compare=False)
     """The first, where it has several."""
 
@@ -188,6 +193,7 @@ class Rule:
             "lasting": tuple(c for c in self.conditions if isinstance(c, LastingCondition)),
             "thresholds": tuple((i, c) for i, c in numbered if isinstance(c, MemoryCondition)),
             "rates": tuple((i, c) for i, c in numbered if isinstance(c, RequestsBelow)),
+            "foresees": any(isinstance(c, PredictedIdle) for c in self.conditions),
             "cron": next((c for c in self.conditions if isinstance(c, CronDue)), None),
         }
         derived["kind"] = _kind_of(self.action.kind, on_memory=bool(derived["thresholds"]))

@@ -31,7 +31,13 @@ def lowest_priority(settings: Settings) -> int:
 
 def is_awaited(record: ModelRecord) -> bool:
     """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
-    return record.start_wanted is not None or any(w.ask is AskKind.WAKE for w in record.waiters)
+    return record.start_wanted is not None or has_callers(record)
+
+
+def has_callers(record: ModelRecord) -> bool:
+    """Whether a caller waits for it now. A start that a person wanted goes on being wanted without one, and no gate is
+    kept shut for that."""
+    return any(w.ask is AskKind.WAKE for w in record.waiters)
 
 
 def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:

@@ -50,7 +50,8 @@ def begin_wake(draft: Draft, name: str, cause: Cause, claims: frozenset[str]) ->
         caps,
         doubtful=weights is not Weights.OFFLOADED,
         known=record.fingerprint is not None,
-        before=verify is Verify.BEFORE,
+        # One that fell asleep before the answer of its last wake was compared may have been put aside as it was then.
+        before=verify is Verify.BEFORE or record.unverified,
         trusted=verify in (Verify.AFTER, Verify.OFF) and weights is Weights.BLANK and checked,
         checksums=record.checking and bool(record.checksums),
     )

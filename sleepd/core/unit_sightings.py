@@ -57,7 +57,9 @@ def look_at_unit(draft: Draft, event: UnitLooked) -> None:
 def _judge(draft: Draft, name: str, reading: Known[UnitSeen]) -> None:
     record, unit = draft.models[name], reading.value
     state = record.life.state
-    if unit.job == "stop" and record.told_to_stop != unit.invocation:
+    # A start that waits for the end of a stop, and never comes, was taken back by another stop.
+    told = unit.job == "stop" or (unit.active == "deactivating" and unit.is_coming)
+    if told and record.told_to_stop != unit.invocation:
         draft.change(name, told_to_stop=unit.invocation)
     if state in _ANSWERS and record.failed_polls == 0 and unit.active == "active":
         if isinstance(record.seen, Known) and record.served_as != unit.invocation:

@@ -4,8 +4,6 @@ A start holds the locks of its GPUs until the server answers, also where systemd
 know which ones it takes.
 """
 
-from itertools import pairwise
-
 from sleepd.core.budget import clear_failures, count_failure
 from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.draft import Draft
@@ -24,12 +22,10 @@ from sleepd.core.room import claimed
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.tasks import carry_on, create
 from sleepd.core.unit import JobEnd, Ordered, UnitSeen
-from sleepd.core.units import Seconds, WallS
+from sleepd.core.whose_stop import came_late
 from sleepd.core.wording import describe
 
 STOPPED_HINT = "sleepctl start"
-ORDERED_WITHIN_S: Seconds = 10.0
-"""An order leaves as soon as its record is committed, and systemd begins with it at once: a disk may take this long."""
 
 
 def begin_stop(draft: Draft, name: str, cause: Cause) -> Task:
@@ -128,8 +124,8 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
     elif task.kind is TaskKind.STOP and isinstance(unit, Known) and not unit.value.is_over:
         _let_go(draft, task, event.evidence.detail)
     elif task.kind is TaskKind.STOP:
-        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not _came_late(task, event))
-    elif verb is Verb.END_UNIT and task.cause.kind is not CauseKind.OPERATOR and _came_late(task, event):
+        _stopped(draft, task, ours=task.cause.kind is not CauseKind.OPERATOR and not came_late(task, event))
+    elif verb is Verb.END_UNIT and task.cause.kind is not CauseKind.OPERATOR and came_late(task, event):
         stopped_on_purpose(draft, name, task)
     else:
         # Whether there is room is looked at after everything that was left of it gave its memory back.
@@ -137,27 +133,6 @@ def end_unit_step(draft: Draft, task: Task, event: StepEnded) -> None:
         task = draft.put_task(replace(task, cursor=task.cursor + 1, attempt=0))
         if verb is Verb.START_UNIT:
             carry_on(draft, task)
-
-
-def _came_late(task: Task, event: StepEnded) -> bool:
-    """Whether somebody else stopped the unit before this task could: then it is not ours to start again. A task that a
-    new daemon goes on with may have stopped it itself, but no later start of it than the one it was to end."""
-    unit, intent = event.evidence.unit, task.intent
-    if not event.evidence.stopped_before or not isinstance(unit, Known) or intent is None:
-        return False
-    if intent.invocation and unit.value.invocation not in ("", intent.invocation):
-        return True
-    if task.kind is TaskKind.START:
-        return False  # what it starts is stopped
-    left_s = unit.value.left_wall_s
-    return not task.attempt or (left_s > 0.0 and not _was_ordered(left_s, intent.ordered_wall_s))
-
-
-def _was_ordered(left_s: WallS, ordered_s: tuple[WallS, ...]) -> bool:
-    """Whether a daemon that died may have stopped it then: right after it was to order that, and before the next one
-    went on with it. This one, the last, found it stopped and had ordered nothing yet. systemd keeps who asked for a
-    stop nowhere: the moment is all there is."""
-    return any(at_s - 1.0 <= left_s <= min(at_s + ORDERED_WITHIN_S, next_s) for at_s, next_s in pairwise(ordered_s))
 
 
 def _came_up(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -286,7 +261,8 @@ def _fell_back(draft: Draft, task: Task, detail: str) -> None:
     draft.end_task(task, f"{detail}; systemd starts it again")
     draft.state(name, Fact.LOST)
     draft.fail(name, "lost", f"{detail} before it answered; systemd starts it again: see journalctl -u its unit")
-    draft.change(name, made_room=task.slept)
+    # A person's wish is systemd's now: ordered again and again, it would never come to its start.
+    draft.change(name, made_room=task.slept, start_wanted=None)
 
 
 def _overruled(draft: Draft, task: Task, detail: str, unit: Reading[UnitSeen] | None) -> None:

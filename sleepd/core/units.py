@@ -88,15 +88,9 @@ def parse_rate(text: str) -> tuple[float, Seconds]:
     return float(found[1]), _RATE_PER_S[found[2]]
 
 
-def format_rate(count: float, per_s: Seconds) -> str:
-    """Return a rate for people: "2/min"."""
-    unit = next((unit for unit, seconds in _RATE_PER_S.items() if seconds == per_s), f"{format_duration(per_s)}")
-    return f"{count:.15g}/{unit}"
-
-
 def format_share(value: float) -> str:
     """Return a share for people: "10%", "12.5%"."""
-    return f"{round(value * 100, 4):g}%"
+    return f"{value * 100:.4g}%"
 
 
 def format_size(value: Bytes) -> str:

@@ -2,6 +2,7 @@
 
 from sleepd.core.calendar import last_moment
 from sleepd.core.conditions import Judged, count_requests, idle_s, is_busy, measure
+from sleepd.core.foretelling import foretell
 from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, State
 from sleepd.core.model import Cause, CauseKind, Known, Missing, Now
 from sleepd.core.record import ModelRecord
@@ -19,13 +20,14 @@ from sleepd.core.rules import (
     IdleFor,
     LevelIs,
     MemoryCondition,
+    Observed,
     PredictedIdle,
     RequestsBelow,
     Rule,
     Threshold,
     UnitMemoryAbove,
 )
-from sleepd.core.units import format_duration, format_size
+from sleepd.core.units import format_duration, format_share, format_size
 from sleepd.core.world import World
 
 NAMES: dict[type[Condition], str] = {
@@ -55,12 +57,15 @@ def report_condition(
     in_s = None if judged.changes_s is None or judged.holds else max(0.0, judged.changes_s - now.mono_s)
     if judged.holds and not isinstance(condition, During | CronDue):
         in_s = 0.0
-    wanted, found = _texts(condition, judged, record, world, now, (rule.name, record.spec.name, index))
+    if isinstance(condition, PredictedIdle):
+        wanted, found = foretell(condition, rule, record, world, now)
+    else:
+        wanted, found = _texts(condition, judged, record, world, now, (rule.name, record.spec.name, index))
     return ConditionReport(NAMES[type(condition)], wanted, found, judged.holds, in_s)
 
 
 def _texts(
-    condition: Condition, judged: Judged, record: ModelRecord, world: World, now: Now, key: tuple[str, str, int]
+    condition: Observed, judged: Judged, record: ModelRecord, world: World, now: Now, key: tuple[str, str, int]
 ) -> tuple[str, str]:
     if isinstance(condition, IdleFor):
         return f"idle {format_duration(condition.seconds)}", _idle(record, now)
@@ -76,9 +81,7 @@ def _texts(
         return f"level {condition.level}", found
     if isinstance(condition, During):
         return _span_wanted(condition), _clock(judged, now, "within it", "outside")
-    if isinstance(condition, CronDue):
-        return _cron_texts(condition, judged, world, now)
-    return f"no request expected for {format_duration(condition.seconds)}", "this version predicts nothing"
+    return _cron_texts(condition, judged, world, now)
 
 
 def _idle(record: ModelRecord, now: Now) -> str:
@@ -103,11 +106,11 @@ def _threshold_texts(condition: MemoryCondition, record: ModelRecord, world: Wor
     measured = measure(condition, record, world)
     bound = condition.leave if holds else condition.enter
     if isinstance(condition, HostPressureAbove):
-        wanted = f"host memory pressure above {_share(condition.leave if holds else condition.enter)}"
+        wanted = f"host memory pressure above {format_share(condition.leave if holds else condition.enter)}"
         if measured is None:
             missing = "this kernel tells no pressure (PSI)" if isinstance(world.host, Known) else _unknown(world.host)
             return wanted, missing
-        return wanted, _share(measured.value)
+        return wanted, format_share(measured.value)
     assert isinstance(bound, Threshold)
     text = _threshold(bound)
     if measured is not None:
@@ -173,11 +176,7 @@ def _unknown(reading: object) -> str:
 
 
 def _threshold(bound: Threshold) -> str:
-    return format_size(bound.bytes_) if bound.bytes_ is not None else _share(bound.share or 0.0)
-
-
-def _share(share: float) -> str:
-    return f"{share * 100:.4g}%"
+    return format_size(bound.bytes_) if bound.bytes_ is not None else format_share(bound.share or 0.0)
 
 
 def describe(cause: Cause) -> str:

@@ -148,6 +148,16 @@ CHECKS: Mapping[str, Check] = {
         "is PyTorch's expandable_segments off?",
         "take expandable_segments:True out of PYTORCH_CUDA_ALLOC_CONF and PYTORCH_ALLOC_CONF",
     ),
+    "server.port": Check(
+        Eyes.CALLER,
+        "is it alone at its port?",
+        "give each a --port or --uds of its own: up to vLLM 0.29 the kernel deals requests out between them",
+    ),
+    "server.environment": Check(
+        Eyes.CALLER,
+        "is its environment free of what stands in the way?",
+        "start it without the variable that is named",
+    ),
     "server.interposer": Check(
         Eyes.CALLER,
         "does it speak to the driver itself?",

@@ -20,7 +20,8 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`check` is its stable id, `about` the model, server or unit that was looked at (empty: host or daemon). `advice`:
-    what to do, of a check that is not in our table (a daemon of another release has others)."""
+    what to do, where it is something else than the table of checks says, or the check is not in it (a daemon of another
+    release has others)."""
 
     check: str
     verdict: Verdict
@@ -45,15 +46,15 @@ class Finding:
         """What to do; empty where nothing is wrong."""
         if self.verdict is Verdict.OK:
             return ""
-        return CHECKS[self.check].remedy if self.check in CHECKS else self.advice
+        return self.advice or (CHECKS[self.check].remedy if self.check in CHECKS else "")
 
 
 def ok(check: str, found: str, about: str = "") -> Finding:
     return Finding(check, Verdict.OK, found, about)
 
 
-def warn(check: str, found: str, about: str = "") -> Finding:
-    return Finding(check, Verdict.WARN, found, about)
+def warn(check: str, found: str, about: str = "", advice: str = "") -> Finding:
+    return Finding(check, Verdict.WARN, found, about, advice)
 
 
 def fail(check: str, found: str, about: str = "") -> Finding:

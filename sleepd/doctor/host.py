@@ -28,11 +28,11 @@ def judge_kind(kind: HostKind) -> Iterator[Finding]:
     if kind.wsl:
         yield warn("host.wsl", "WSL2: pinned memory is off in vLLM there unless asked for, and small; it is not tried")
     else:
-        yield ok("host.wsl", "it is")
+        yield ok("host.wsl", "no WSL2")
     if kind.unified:
         yield warn("gpu.unified", f"{kind.unified} shares the host's memory")
     else:
-        yield ok("gpu.unified", "none is known not to")
+        yield ok("gpu.unified", "none is known that shares the host's")
     yield from _judge_others(kind)
 
 
@@ -44,4 +44,4 @@ def _judge_others(kind: HostKind) -> Iterator[Finding]:
     for orphan in kind.orphans:
         yield warn("gpu.orphans", f"{orphan}: its server is gone")
     if not kind.orphans:
-        yield ok("gpu.orphans", "as far as you can see")
+        yield ok("gpu.orphans", "none without one, as far as you can see")

@@ -29,7 +29,7 @@ def judge_limits(world: World, limits: Mapping[str, Sequence[MemoryLimit]]) -> I
 
 
 def _judge_limit(world: World, limit: MemoryLimit, records: Sequence[ModelRecord]) -> Finding:
-    about = limit.group.rpartition("/")[2]
+    about = limit.group.rpartition("/")[2] or limit.group
     gpus = world.gpus.value if isinstance(world.gpus, Known) else None
     sizes = {record.spec.name: backup_size(record, gpus) for record in records}
     told = f"{limit.file} is {format_size(limit.limit_bytes)}"

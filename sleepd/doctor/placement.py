@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from sleepd.core.memory import placement
+from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known
 from sleepd.core.record import ModelRecord
 from sleepd.core.seen import GpusSeen
@@ -28,13 +28,17 @@ def judge_placement(world: World, gpus: GpusSeen) -> Iterator[Finding]:
 
 
 def _judge_gpus(record: ModelRecord, gpus: GpusSeen, index: Mapping[str, str]) -> Iterator[Finding]:
-    """Where its processes hold memory against what `gpus` says; nothing where either is not known."""
+    """What `gpus` says against the GPUs there are, and against those on which its processes hold memory; nothing where
+    it says nothing, or nobody tells."""
+    name = record.spec.name
+    if gpus and record.spec.gpus and not placement(record.spec, (), gpus):
+        yield fail("model.gpus", unplaced(record, gpus), name)
     pids = set(record.seen.value.pids) if isinstance(record.seen, Known) else set()
     held = {gpu.uuid for gpu in gpus if gpu.used_by_pid and pids & gpu.used_by_pid.keys()}
     said = set(placement(record.spec, (), gpus))
     if not held or not said:
         return
-    name, is_on = record.spec.name, _list(index[uuid] for uuid in held)
+    is_on = _list(index[uuid] for uuid in held)
     if held == said:
         yield ok("model.gpus", f"it holds memory on GPU {is_on}", name)
     else:

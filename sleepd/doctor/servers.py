@@ -1,6 +1,6 @@
 """vLLM servers as processes: how they were started, and who can reach them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleepd.core.seen import EngineFacts
@@ -11,11 +11,20 @@ TOGGLES_SINCE = (0, 20)
 """vLLM switches expandable segments off around its pool from here on, but not by their newer name (#40812)."""
 
 
+AS_ROOT = "run sleepctl doctor as root: it sees what belongs to others"
+HINDERS: Mapping[tuple[str, str], str] = {
+    ("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH", "1"): "it stays up without its engine, so that nothing restarts it",
+    ("VLLM_USE_V1", "0"): "the old engine answers a sleep before it has slept",
+}
+"""Variables that stand in the way, by their value (vllm/envs.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
     """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed_port`:
     one on which other hosts may reach it; `counts` False with --disable-log-stats; `interposed`: the library
-    between it and the driver; `managed` None where no daemon could be asked."""
+    between it and the driver; `port_of`: other servers that were told to listen at its port; `managed` None where no
+    daemon could be asked."""
 
     name: str
     url: str
@@ -27,6 +36,7 @@ class ServerSeen:
     encoder_stays: bool = False
     counts: bool = True
     interposed: str = ""
+    port_of: Sequence[str] = ()
     facts: EngineFacts | None = None
     managed: bool | None = None
 
@@ -41,13 +51,16 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     """Everything that its process and its answers tell."""
     about = seen.name
     if seen.facts is None:
-        yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about)
+        advice = AS_ROOT if "Permission denied" in seen.silent else ""
+        yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about, advice)
     else:
         yield ok("server.answers", seen.url, about)
     if seen.managed is not None:
         found = "it is in the configuration" if seen.managed else f"{seen.url} is no model of sleepd's"
         yield (ok if seen.managed else warn)("server.managed", found, about)
     yield from _judge_reach(seen)
+    if seen.port_of:
+        yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
     counts = "it does" if seen.counts else "--disable-log-stats: it does not"
     yield (ok if seen.counts else warn)("server.counts", counts, about)
     yield from _judge_memory(seen)
@@ -62,7 +75,8 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
         yield fail("server.dev-mode", "it has no sleep endpoints", about)
         return
     if dev_mode is None:
-        yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about)
+        advice = AS_ROOT if seen.environ is None else ""
+        yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about, advice)
     else:
         yield ok("server.dev-mode", "it has sleep endpoints", about)
     if seen.exposed_port is not None:
@@ -79,10 +93,13 @@ def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     about = seen.name
     if seen.interposed:
         yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
+    for (name, value), why in HINDERS.items():
+        if seen.environ is not None and seen.environ.get(name) == value:
+            yield warn("server.environment", f"{name}={value}: {why}", about)
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     if seen.environ is None:
-        yield warn("server.allocator", "its environment cannot be read; run doctor as root", about)
+        yield warn("server.allocator", "its environment cannot be read", about, AS_ROOT)
         return
     asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in seen.environ.get(name, "").lower()]
     if not asked:

@@ -43,6 +43,14 @@ TRAPS: tuple[Trap, ...] = (
         lambda facts: facts.mamba and (facts.kv_cache_dtype or "").startswith("fp8"),
     ),
     Trap(
+        "F42",
+        (0, 31),
+        None,
+        "weights that other processes share (ipc_cache without copies) must not be put to sleep",
+        "vLLM 0.31, vllm/entrypoints/cli/preload.py",
+        lambda facts: facts.load_format == "ipc_cache",
+    ),
+    Trap(
         "F47",
         (0,),
         None,
@@ -57,6 +65,13 @@ TRAPS: tuple[Trap, ...] = (
         "data parallel ranks may fall out of step in a sleep",
         "vLLM #24879, #51481, #52914",
         lambda facts: facts.data_parallel > 1,
+    ),
+    Trap(
+        "F50",
+        (0,),
+        (0, 10, 2),
+        "an engine that is killed is not noticed: its server stays up, and requests hang",
+        "vLLM #21728",
     ),
     Trap(
         "F54",

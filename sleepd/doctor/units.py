@@ -47,7 +47,7 @@ def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Fin
     if not polkit:
         yield warn("unit.rights", "polkit is not installed")
     elif rule is None:
-        yield warn("unit.rights", "you may not see polkit's rules; run doctor as root")
+        yield warn("unit.rights", "you may not see polkit's rules", advice="run sleepctl doctor as root")
     elif not rule:
         yield warn("unit.rights", "there is no rule of sleepd's for polkit")
     else:

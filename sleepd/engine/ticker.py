@@ -23,6 +23,7 @@ BEHIND_S: Seconds = 86400.0
 MOMENTS_LIMIT = 1500
 """A cron that comes every minute is worked out for a day, not for eight."""
 CHECK_EVERY_S: Seconds = 1.0
+HALF_HOUR_S: Seconds = 1800.0
 _MINUTE = timedelta(minutes=1)
 
 
@@ -70,7 +71,21 @@ def around(conditions: Collection[LocalTime], wall_s: WallS) -> Calendar:
     for cron in crons:
         moments[cron], until_s = _moments(cron, from_s, until_s, wall_s)
     spans = {c: _spans(c, from_s, until_s) for c in conditions if isinstance(c, During)}
-    return Calendar(wall_s - BEHIND_S, until_s, spans, moments)
+    return Calendar(wall_s - BEHIND_S, until_s, spans, moments, _offsets(wall_s - BEHIND_S, until_s))
+
+
+def _offsets(from_s: WallS, until_s: WallS) -> tuple[tuple[WallS, Seconds], ...]:
+    """From when on the clocks of the host's zone are ahead of UTC by how much; clocks change on a half hour."""
+    zone = parse_timezone("")
+    found: list[tuple[WallS, Seconds]] = []
+    at_s = from_s // HALF_HOUR_S * HALF_HOUR_S
+    while at_s < until_s:
+        offset = datetime.fromtimestamp(at_s, zone).utcoffset()
+        ahead_s = offset.total_seconds() if offset is not None else 0.0
+        if not found or found[-1][1] != ahead_s:
+            found.append((at_s, ahead_s))
+        at_s += HALF_HOUR_S
+    return tuple(found)
 
 
 def to_utc(local: datetime, zone: tzinfo) -> datetime:

@@ -150,9 +150,11 @@ class Scanner:
 
 
 _BACKSLASH = ord("\\")
-_REST_OF_STRING = re.compile(rb'(?s:[^"\\]++|\\.)*+"')
+# Each group that gives nothing back (*+) may match nothing last: Python before 3.11.5 goes on from where its last round
+# failed half-way, not from where that began (CPython gh-106052).
+_REST_OF_STRING = re.compile(rb'(?s:[^"\\]++|\\.|)*+"')
 _STRUCTURE = re.compile(rb'["{}\[\]:,t]')
-_SHORT = rb'"[^"\\]{0,999}+(?:\\.[^"\\]{0,999}+){0,99}+"'
+_SHORT = rb'"[^"\\]{0,999}+(?:\\.[^"\\]{0,999}+|){0,99}+"'
 """A string worth skipping by pattern; the end of a long one is found 50 times as fast by searching for its quote."""
-_FLAT = rb'(?s:[^"{}\[\]]++|' + _SHORT + rb")*+"
-_DEEPER = re.compile(rb'(?s:[^"{}\[\]]++|' + _SHORT + rb"|\{" + _FLAT + rb"\}|\[" + _FLAT + rb"\])*+")
+_FLAT = rb'(?s:[^"{}\[\]]++|' + _SHORT + rb"|)*+"
+_DEEPER = re.compile(rb'(?s:[^"{}\[\]]++|' + _SHORT + rb"|\{" + _FLAT + rb"\}|\[" + _FLAT + rb"\]|)*+")

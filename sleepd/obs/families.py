@@ -134,6 +134,12 @@ FAMILIES: tuple[Family, ...] = (
             "rule model",
             "What rules would have begun in observe mode",
         ),
+        (
+            "wakes_ahead_total",
+            _C,
+            "model outcome",
+            "Wakes ahead of demand: `hit` where a request came, `miss` where none did, `late` where it came before",
+        ),
         ("rule_alarms_total", _C, "rule model", "Rules that go in circles with a model and were stopped from it"),
     ),
     *_in(

@@ -6,19 +6,20 @@ can make a series; those of models and rules that are configured no more are dro
 
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.events import StepEnd, StepEnded
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP
 from sleepd.core.model import Known, MissingReason
 from sleepd.core.plan import Proof
 from sleepd.core.record import ModelRecord
 from sleepd.core.records import RuleSaved, TaskEnded
+from sleepd.core.rules import ActionKind
 from sleepd.core.units import Bytes, MonotonicS, Seconds
+from sleepd.core.wakes_ahead import OUTCOMES, WAKE_AHEAD
 from sleepd.core.world import World
 from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
 from sleepd.obs.beginnings import REQUEST_FAILURES, failures_of
 from sleepd.obs.counts import Counts
 
-_ASLEEP = frozenset({State.ASLEEP_L1, State.ASLEEP_L2})
 _MISMATCHES = frozenset({"answer_wrong", "answer_doubted"})
 _PROVES = {StepEnd.DONE: "proven", StepEnd.UNPROVEN: "unproven", StepEnd.NOT_PROVABLE: "not_provable"}
 _OF_RULES = ("sleepd_rule_actions_total", "sleepd_rule_would_actions_total", "sleepd_rule_alarms_total")
@@ -58,6 +59,9 @@ class Tally:
                 self._count_acts(before, world, task_end)
         if world.memory.told is not before.memory.told:
             self._count_told(before, world)
+        for note in turn.notes:
+            if note.kind == WAKE_AHEAD:
+                counts.add("sleepd_wakes_ahead_total", note.model, str(note.data["outcome"]))
         for command in turn.commands:
             if isinstance(command, Answer):
                 self._count_answer(command)
@@ -112,6 +116,8 @@ class Tally:
             for name in rule.applies_to:
                 for family in _OF_RULES if name in self._models else ():
                     self.counts.begin(family, rule.name, name)
+                for outcome in OUTCOMES if rule.foresees and rule.action.kind is ActionKind.WAKE else ():
+                    self.counts.begin("sleepd_wakes_ahead_total", name, outcome)
 
     def _compare(self, name: str, old: ModelRecord | None, record: ModelRecord, mono_s: MonotonicS) -> None:
         """Count what a turn changed of a model."""
@@ -121,7 +127,7 @@ class Tally:
         known_as = old.incarnation if old is not None else None
         if known_as is not None and record.incarnation is not None and record.incarnation != known_as:
             self.counts.add("sleepd_server_restarts_total", name)
-        asleep = record.life.state in _ASLEEP
+        asleep = record.life.state in ASLEEP
         if name in self._saving and (not asleep or old is None or old.footprint is not record.footprint):
             self._save(name, mono_s)
             del self._saving[name]

@@ -13,7 +13,7 @@ from sleepd.core.events import CalendarExtended, Event, GpusLooked, HostLooked, 
 from sleepd.core.machine import is_looked_at, step
 from sleepd.core.model import Known, Now, Settings
 from sleepd.core.records import Saved, TaskEnded
-from sleepd.core.rules import LocalTime
+from sleepd.core.rules import LocalTime, PredictedIdle
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Seconds, WallS
 from sleepd.core.wishes import SleepAsked, WakeAsked
@@ -116,7 +116,7 @@ class Replay(Timeline):
     # what happens
 
     def _begin(self) -> None:
-        if any(isinstance(c, LocalTime) for rule in self.settings.rules for c in rule.conditions):
+        if any(isinstance(c, LocalTime | PredictedIdle) for rule in self.settings.rules for c in rule.conditions):
             self._extend_calendar()
         self._submit(self._read_gpus(listed=True))
         self._submit(HostLooked(Known(see_ram(self.host, self._all), 0.0, 0.0)))

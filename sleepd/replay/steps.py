@@ -124,6 +124,6 @@ class Steps:
 def _result(asked: Call | CallAndWatch | Complete, server: Server) -> Any:
     if isinstance(asked, Complete):
         server.count(QUESTION.prompt_tokens, QUESTION.generation_tokens)
-        return ProbeAnswer(KNOWN_ANSWER, spent=QUESTION)
+        return ProbeAnswer(KNOWN_ANSWER, KNOWN_ANSWER, spent=QUESTION)
     answered = Answered(200)
     return (answered, {}) if isinstance(asked, CallAndWatch) else answered

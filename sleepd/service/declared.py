@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from sleepd.core.life import State
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known, MissingReason, ModelSpec
 from sleepd.core.record import ModelRecord
 from sleepd.core.units import Bytes
@@ -15,7 +15,7 @@ ASK_S = 2.0
 
 _HOLDING = frozenset({State.AWAKE, State.DRAINING, State.PROVING, State.RELOADING, State.PARTIALLY_AWAKE})
 _STARTING = frozenset({State.STARTING, State.STOPPING})
-_FREE = frozenset({State.ASLEEP_L1, State.ASLEEP_L2, State.STOPPED})
+_FREE = ASLEEP | {State.STOPPED}
 
 
 async def declared_bytes(world: World, server: Callable[[str], Vllm]) -> Mapping[str, Bytes] | None:

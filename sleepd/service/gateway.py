@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
+from sleepd.adapters.credentials import trust
 from sleepd.api.daemon import NotAwake
 from sleepd.api.sockets import SocketFiles, SocketTaken
 from sleepd.config.secrets import SecretError, read_api_keys, read_key
@@ -132,8 +133,9 @@ def _settings_of(written: Written) -> GatewaySettings:
 
 
 def access_of(spec: ModelSpec) -> Access:
-    """Return what the model's server wants to see. A key or CA that cannot be read any more is left out: the server
-    then refuses in its own words. That they can be read is checked with the configuration."""
+    """Return what the model's server wants to see, and whom it must be signed by. A key that cannot be read any more is
+    left out: the server then refuses in its own words; authorities that cannot, and nobody is trusted. That they can be
+    read is checked with the configuration."""
     credentials = b""
     tls: ssl.SSLContext | None = None
     if spec.api_key_file:
@@ -143,7 +145,7 @@ def access_of(spec: ModelSpec) -> Access:
             credentials = b""
     if spec.url.startswith("https://"):
         try:
-            tls = ssl.create_default_context(cafile=spec.ca_file or None)
+            tls = trust(spec.ca_file)
         except OSError:
-            tls = ssl.create_default_context()
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return Access(credentials, tls)

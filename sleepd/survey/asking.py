@@ -52,10 +52,19 @@ async def ask_server(found: FoundProcess, *, timeout_s: Seconds = TIMEOUT_S) -> 
     refused: Told | None = None
     for url in found.urls:
         told = await _ask(url, key, timeout_s)
-        if told.facts is not None:
+        if told.facts is None:
+            refused = refused or told
+        elif _is_another(found, told.facts):
+            refused = refused or Told("", silent=f"what answers at {url} serves other models")
+        else:
             return told
-        refused = refused or told
     return refused or Told("", silent="it listens nowhere that can be seen")
+
+
+def _is_another(found: FoundProcess, facts: EngineFacts) -> bool:
+    """Whether a port that leads into some container leads into another one: what answers there serves other models."""
+    name = found.arguments.name
+    return found.in_container and bool(name and facts.served_names) and name not in facts.served_names
 
 
 async def _ask(url: str, key: str, timeout_s: Seconds) -> Told:
@@ -112,14 +121,17 @@ async def _get_json(session: aiohttp.ClientSession, path: str) -> Any:
 
 
 async def ask_all(found: Sequence[FoundProcess], *, timeout_s: Seconds = TIMEOUT_S) -> tuple[Told, ...]:
-    """Ask every server, all at once; the same order. One address is one server: the first that was asked there."""
+    """Ask every server, all at once; the same order. One address is one server: the first that was asked there; the
+    others are asked at what is left of their addresses."""
     taken: set[str] = set()
     told = list(await asyncio.gather(*(ask_server(one, timeout_s=timeout_s) for one in found)))
     for number, one in enumerate(told):
-        identity = _identity(one.url)
-        if identity and identity in taken:
-            told[number] = Told("", silent=f"{one.url} is the address of another server that runs here")
-        taken.add(identity)
+        while one.url and _identity(one.url) in taken:
+            left = tuple(url for url in found[number].urls if _identity(url) not in taken)
+            silent = Told("", silent=f"{one.url} is the address of another server that runs here")
+            again = await ask_server(replace(found[number], urls=left), timeout_s=timeout_s) if left else silent
+            one = told[number] = again if again.facts is not None else silent
+        taken.add(_identity(one.url))
     return tuple(told)
 
 

@@ -17,7 +17,7 @@ _CONTROLLERS = ("llama-swap",)
 _INITS = frozenset({"systemd", "init", "tini", "docker-init", "dumb-init"})
 """What takes in processes that lost their parent."""
 _ENGINE = "VLLM::"
-"""How vLLM calls its engine and worker processes (vllm/utils/system_utils.py, set_process_title; 0.10 and later)."""
+"""How vLLM calls its engine and worker processes (vllm/utils/system_utils.py, set_process_title; 0.10.2 and later)."""
 
 
 def is_clock_synchronized() -> bool | None:
@@ -60,10 +60,13 @@ def find_controllers() -> tuple[str, ...]:
     """Other programs that let vLLM servers sleep, and sleepd itself where it runs more than once."""
     found, own = [], []
     for process in psutil.process_iter(["name", "cmdline"]):
-        command = process.info["cmdline"] or [""]
-        if process.info["name"] in _CONTROLLERS:
-            found.append(f"{process.info['name']} (pid {process.pid})")
-        elif any(is_daemon(command[at : at + 2]) for at in range(len(command) - 1)):
+        name, command = process.info["name"] or "", process.info["cmdline"] or []
+        if name in _CONTROLLERS:
+            found.append(f"{name} (pid {process.pid})")
+        # sudo and the like have these words too, and are no daemon.
+        elif name.startswith(("sleepd", "python")) and any(
+            is_daemon(command[at : at + 2]) for at in range(len(command) - 1)
+        ):
             own.append(process.pid)
     more = [f"sleepd runs {len(own)} times (pid {', '.join(map(str, own))})"] if len(own) > 1 else []
     return (*found, *more)

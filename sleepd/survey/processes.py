@@ -1,18 +1,16 @@
 """vLLM servers among the processes of this host, as far as the caller may see them.
 
 Command lines and cgroups anybody may read; environments and sockets only the same user or root (proc(5)). A server in a
-container has ports of its own: what Docker publishes stands in the arguments of its docker-proxy.
+container has ports and paths of its own: containers.py.
 """
 
 from __future__ import annotations
 
 import grp
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,10 +20,9 @@ from sleepd.adapters.owners import Owners, look_around
 from sleepd.adapters.sock_diag import tcp_sockets
 from sleepd.config.urls import UrlError, parse_url
 from sleepd.survey.arguments import ServerArguments, read_command
+from sleepd.survey.containers import Forward, find_forwards, is_in_container, path_here, ports_into, unit_of
 
 PROC = Path("/proc")
-_CONTAINER = re.compile(r"(docker-|libpod-|crio-|cri-containerd-)[0-9a-f]{12,}|/docker/[0-9a-f]{12,}|kubepods")
-_UNIT = re.compile(r"[\w:.@\\-]+\.service", re.ASCII)
 _EVERYWHERE = ("", "0.0.0.0", "::", "*")  # noqa: S104 - compared with, not bound to
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DAEMON_GROUP = "sleepd"
@@ -49,12 +46,11 @@ class FoundProcess:
     @property
     def unit(self) -> str:
         """The system's unit it runs in; empty in a session, a container or a unit of a user's own manager."""
-        last = self.cgroup.rpartition("/")[2]
-        return last if _UNIT.fullmatch(last) and not self.cgroup.startswith("user.slice/") else ""
+        return unit_of(self.cgroup)
 
     @property
     def in_container(self) -> bool:
-        return _CONTAINER.search(f"/{self.cgroup}") is not None
+        return is_in_container(self.cgroup)
 
     @property
     def own_cgroup(self) -> str:
@@ -77,7 +73,7 @@ class _Around:
     """What stands beside the processes: who owns which sockets, which ports lead into containers, which out of here."""
 
     owners: Owners = field(default_factory=Owners)
-    published: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    forwards: Sequence[Forward] = ()
     exposed: frozenset[int] = frozenset()
 
 
@@ -92,22 +88,21 @@ def _exposed_ports() -> frozenset[int]:
 def survey_processes() -> Survey:
     """Return every vLLM server among the processes. Reads all of /proc, some hundred milliseconds on a busy host."""
     commands: dict[int, tuple[int, ServerArguments]] = {}
-    proxies: list[Sequence[str]] = []
-    seen = 0
-    for process in psutil.process_iter(["ppid", "cmdline"]):
-        seen += 1
-        command = process.info["cmdline"] or []
-        if command and command[0].endswith("docker-proxy"):
-            proxies.append(command)
-        arguments = read_command(command)
+    rows = {process.pid: process.info for process in psutil.process_iter(["ppid", "cmdline"])}
+    for pid, info in rows.items():
+        arguments = read_command(info["cmdline"] or [])
         if arguments is not None:
-            commands[process.pid] = (process.info["ppid"], arguments)
+            commands[pid] = (info["ppid"], arguments)
     # A process that was forked off and not named yet has its parent's words: it is a part of that server.
     first = {pid: said for pid, (parent, said) in commands.items() if commands.get(parent, (0, None))[1] != said}
-    around = _Around(look_around(), published_ports(proxies), _exposed_ports()) if first else _Around()
+    around = _Around()
+    if first:
+        owners = look_around()
+        forwards = find_forwards({pid: info["cmdline"] or [] for pid, info in rows.items()}, owners)
+        around = _Around(owners, forwards, _exposed_ports())
     found = (_read(pid, arguments, around) for pid, arguments in sorted(first.items()))
     servers = tuple(one for one in found if one is not None)
-    return Survey(_without_others(servers, around.owners), seen, os.geteuid() == 0)
+    return Survey(_without_others(servers, around.owners), len(rows), os.geteuid() == 0)
 
 
 def _without_others(servers: Sequence[FoundProcess], owners: Owners) -> tuple[FoundProcess, ...]:
@@ -130,7 +125,7 @@ def _read(pid: int, arguments: ServerArguments, around: _Around) -> FoundProcess
     cgroup = _cgroup(pid)
     pids = frozenset(around.owners.descending({pid}))
     found = FoundProcess(pid, user, arguments, _environ(process), cgroup, pids=pids)
-    told = (url for url in _told(found, folder, around.published) if _is_address(url))
+    told = (url for url in _told(found, folder, around.forwards) if _is_address(url))
     urls = dict.fromkeys([*told, *around.owners.listening(pids)])
     exposed = {urlsplit(url).port or 0 for url in urls if not url.startswith("unix:")} & around.exposed
     return replace(found, urls=tuple(urls), exposed_ports=frozenset(exposed))
@@ -145,31 +140,20 @@ def _is_address(url: str) -> bool:
     return True
 
 
-def _told(found: FoundProcess, folder: Path | None, published: Mapping[int, tuple[int, ...]]) -> Iterator[str]:
+def _told(found: FoundProcess, folder: Path | None, forwards: Sequence[Forward]) -> Iterator[str]:
     """Where its arguments say that it listens."""
     arguments = found.arguments
     if path := arguments.value("--uds"):
-        yield f"unix:{(folder or Path('/')) / path}"
+        socket = str((folder or Path("/")) / path)
+        yield f"unix:{path_here(found.pid, socket) if found.in_container else socket}"
         return
     scheme = "https" if arguments.value("--ssl-certfile") else "http"
     if found.in_container:
-        yield from (f"{scheme}://127.0.0.1:{port}" for port in published.get(arguments.port, ()))
+        ports = ports_into(found.pid, found.cgroup, arguments.port, forwards)
+        yield from (f"{scheme}://127.0.0.1:{port}" for port in ports)
     host = arguments.value("--host")
     shown = "127.0.0.1" if host in (*_EVERYWHERE, *_LOOPBACK) else f"[{host}]" if ":" in host else host
     yield f"{scheme}://{shown}:{arguments.port}"
-
-
-def published_ports(proxies: Sequence[Sequence[str]]) -> Mapping[int, tuple[int, ...]]:
-    """Ports of this host by the port within a container, from the arguments of Docker's proxies."""
-    found: dict[int, list[int]] = {}
-    for command in proxies:
-        told = dict(pairwise(command))
-        try:
-            inner, outer = int(told["-container-port"]), int(told["-host-port"])
-        except (KeyError, ValueError):
-            continue
-        found.setdefault(inner, []).append(outer)
-    return {inner: tuple(sorted(set(outer))) for inner, outer in found.items()}
 
 
 def is_fenced(url: str) -> bool:

@@ -338,6 +338,11 @@ def test_names_go_into_paths_whole() -> None:
     assert asks.of_model("a/../b ä%", "wake") == "/v1/models/a%2F..%2Fb%20%C3%A4%25/wake"
 
 
+def test_a_number_that_cannot_be_is_asked_for_and_so_refused() -> None:
+    assert asks.history(limit=0).path == "/v1/history?limit=0"
+    assert asks.history("buckets", step_s=0, since="", models=()).path == "/v1/history/buckets?step_s=0"
+
+
 async def test_a_reservation_tells_what_it_waits_for_and_is_given_back(daemon: FakeDaemon, tmp_path: Path) -> None:
     told: list[str] = []
     daemon.never.add("job")

@@ -125,6 +125,7 @@ def test_who_only_looks_has_no_buttons(browser: Browser, ground: Playground) -> 
 
 def test_a_daemon_that_goes_is_missed_and_one_that_comes_is_found(browser: Browser, ground: Playground) -> None:
     log_in(browser, ground.address())
+    browser.until(lambda: browser.text("#events"), "an event, after which none is missed")
     ground.stop_daemon()
     browser.until_text("#link", "connection lost")
     browser.until_text("#lost", "No word from the daemon since")

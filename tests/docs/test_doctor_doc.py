@@ -32,3 +32,15 @@ def test_every_check_that_is_told_is_in_the_table_and_every_one_of_the_table_is_
 def test_every_trap_is_an_entry_of_the_failure_modes() -> None:
     entries = set(re.findall(r"\bF\d+\b", (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")))
     assert {trap.entry for trap in TRAPS} <= entries
+
+
+def test_the_page_says_of_every_entry_of_the_failure_modes_whether_it_is_looked_for() -> None:
+    page = PAGE.read_text(encoding="utf-8").partition("## Which of the failure modes")[2].partition("\n## ")[0]
+    looked_for, others = page.split("The others lie")
+    named = set(map(int, re.findall(r"\bF(\d+)\b", looked_for)))
+    for first, last in re.findall(r"\bF(\d+)(?:\s+to\s+F(\d+))?", others):
+        of_range = set(range(int(first), int(last or first) + 1))
+        assert not named & of_range, "either one or the other"
+        named |= of_range
+    entries = re.findall(r"^\| F(\d+) \|", (ROOT / "docs" / "failure-modes.md").read_text("utf-8"), re.MULTILINE)
+    assert named == set(map(int, entries))

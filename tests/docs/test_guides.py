@@ -12,6 +12,7 @@ from sleepd.cli.arguments import parse
 from sleepd.cli.daemon import COMMANDS
 from sleepd.cli.verbs import VERBS
 from sleepd.config.load import load_config
+from sleepd.core.dialect import NEWEST_READ, RECIPES
 from sleepd.doctor.checks import CHECKS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -78,3 +79,18 @@ def test_every_check_that_is_named_exists(guide: str) -> None:
 def test_every_entry_of_the_failure_modes_that_is_named_exists(guide: str) -> None:
     entries = set(re.findall(r"^\| (F\d+) \|", page_of("failure-modes"), re.MULTILINE))
     assert set(re.findall(r"\bF\d+\b", page_of(guide))) <= entries
+
+
+def test_troubleshooting_has_every_entry_of_the_failure_modes() -> None:
+    entries = set(re.findall(r"^\| (F\d+) \|", page_of("failure-modes"), re.MULTILINE))
+    assert entries == set(re.findall(r"\bF\d+\b", page_of("troubleshooting")))
+
+
+def test_every_release_that_was_read_has_its_line_of_what_an_upgrade_to_it_changes() -> None:
+    lines = re.findall(r"^\| ((?:0\.\d+(?:\.\d+)?(?:, )?)+) \| ([^|]*)\|", page_of("vllm"), re.MULTILINE)
+    gains = {release: gain for releases, gain in lines for release in releases.split(", ")}
+    minors = {release.split(".")[1] for release in gains}
+    assert minors == {str(minor) for minor in range(8, NEWEST_READ[1] + 1)}
+    for recipe in RECIPES:
+        if recipe.since != (0,):
+            assert "nothing changes" not in gains[".".join(map(str, recipe.since))], "a row of recipes is a change"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from sleepd.gateway.app import Gateway
 from sleepd.gateway.daemon import Held
 from sleepd.gateway.lane import Access
 from sleepd.gateway.settings import GatewaySettings
+from sleepd.service.gateway import access_of
 
 LIMIT_S = 20.0
 JSON = b"content-type: application/json\r\n"
@@ -253,17 +255,25 @@ class Rig:
         await asyncio.sleep(0.001)
 
     def _access_of(self, spec: ModelSpec) -> Access:
+        if spec.url.startswith("https:"):
+            return access_of(spec)
         key = self._access.get(spec.name, b"")
         return Access(b"authorization: Bearer " + key + b"\r\n" if key else b"")
 
-    async def server(self, name: str, play: Play | None = None, **keys: Any) -> Server:
-        """A model's server, on a unix socket of its own; by default it answers {} to everything."""
-        server = Server(play or answer())
-        path = self.root / f"{name}.s"
-        listening = await asyncio.start_unix_server(server.serve, str(path), limit=1 << 26)
+    async def server(
+        self, name: str, play: Play | None = None, *, tls: ssl.SSLContext | None = None, **keys: Any
+    ) -> Server:
+        """A model's server, on a unix socket of its own, with `tls` on TCP; by default it answers {} to everything."""
+        server = self.servers[name] = Server(play or answer())
+        if tls is None:
+            path = self.root / f"{name}.s"
+            listening = await asyncio.start_unix_server(server.serve, str(path), limit=1 << 26)
+            url = f"unix:{path}"
+        else:
+            listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls, limit=1 << 26)
+            url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         self._open.callback(listening.close)
-        self.servers[name] = server
-        self.daemon.add(name, f"unix:{path}", **keys)
+        self.daemon.add(name, url, **keys)
         return server
 
     async def client(self, *, tcp: bool = False) -> Client:

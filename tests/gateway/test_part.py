@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_a_servers_key_is_what_its_file_holds(root: Path) -> None:
     )
     assert access_of(ModelSpec("m", "http://127.0.0.1:1", api_key_file=str(root / "none"))).credentials == b""
     assert access_of(ModelSpec("m", "https://127.0.0.1:1")).tls is not None
+
+
+def test_where_authorities_cannot_be_read_nobody_is_trusted(root: Path) -> None:
+    tls = access_of(ModelSpec("m", "https://127.0.0.1:1", ca_file=str(root / "none"))).tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert tls.cert_store_stats()["x509_ca"] == 0

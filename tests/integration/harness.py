@@ -24,7 +24,8 @@ from sleepd.sim.dialects import dialect_of
 from sleepd.sim.ledger import Ledger, LedgerGpu, LedgerUse
 from tests.integration.fake_server import FakeServer
 from tests.integration.nursery import Child
-from tests.integration.waiting import WAIT_LIMIT_S, Events, wait_until
+from tests.integration.ram import write_ram
+from tests.integration.waiting import WAIT_LIMIT_S, Events, await_model, wait_until
 from tests.integration.wire import Answer, send
 
 GIB = 1 << 30
@@ -32,7 +33,6 @@ GPU_BYTES = 80 * GIB
 AWAKE_BYTES = 47 * GIB
 """What one server of these tests holds: 16 GiB of weights, 30 of KV cache, 1 that stays while it sleeps."""
 ASLEEP_BYTES = 1 * GIB
-RAM_BYTES = 256 * GIB
 START_LIMIT_S = 20.0
 SERVER_OPTIONS = (
     *("--weights", "16GiB", "--kv", "30GiB", "--residual", "1GiB"),
@@ -197,17 +197,7 @@ class Daemon(_Process):
 
     def await_model(self, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
         """Return the model as the API shows it, once all these fields are so."""
-
-        def so() -> dict[str, Any] | None:
-            found = self.model(name)
-            last.update(found)
-            return found if all(found[key] == value for key, value in wanted.items()) else None
-
-        last: dict[str, Any] = {}
-        try:
-            return wait_until(so, f"{name} to be {wanted}", limit_s) or {}
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {last}") from None
+        return await_model(self.client, name, limit_s, **wanted)
 
     def watch_use(self, server: Server) -> str:
         """Return a direct request's answer, once the daemon has seen that there was one (at its next poll)."""
@@ -239,20 +229,13 @@ class Host:
         self.processes: list[_Process] = []
         self._number = 0
         self.etc.mkdir()
-        (root / "proc" / "pressure").mkdir(parents=True)
         (root / "cgroup").mkdir()
         (root / "cgroup" / "cgroup.controllers").write_text("memory\n")
         self.set_ram(200 * GIB)
 
     def set_ram(self, available_bytes: int) -> None:
         """Let the kernel's files say that this much of 256 GiB is available."""
-        meminfo = self.root / "proc" / "meminfo"
-        scratch = meminfo.with_suffix(".new")
-        scratch.write_text(f"MemTotal: {RAM_BYTES // 1024} kB\nMemAvailable: {available_bytes // 1024} kB\n")
-        scratch.replace(meminfo)
-        (self.root / "proc" / "pressure" / "memory").write_text(
-            "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-        )
+        write_ram(self.root / "proc", available_bytes)
 
     def set_unit(self, unit: str, pid: int, used_bytes: int, limit_bytes: int) -> None:
         """Let the kernel's files say that this unit has one process, and that it may use so much RAM."""

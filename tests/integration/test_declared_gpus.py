@@ -1,6 +1,7 @@
 """`[gpu] backend = "none"`: no NVML at all; declared bytes decide who fits, and servers' own word proves."""
 
 from tests.integration.harness import GIB, Host
+from tests.integration.waiting import wait_until
 
 
 def test_declared_bytes_decide_who_fits(host: Host) -> None:
@@ -13,7 +14,7 @@ def test_declared_bytes_decide_who_fits(host: Host) -> None:
     before = a.complete()
     daemon = host.start_daemon()
     daemon.await_model("a", state="awake")
-    (gpu,) = daemon.client.status().body["gpus"]
+    (gpu,) = wait_until(lambda: daemon.client.status().body["gpus"], "the declared GPU to be looked at")
     assert (gpu["index"], gpu["total_bytes"], gpu["free_bytes"]) == (0, 80 * GIB, 30 * GIB)
     daemon.client.sleep("a")
     assert daemon.client.status().body["gpus"][0]["free_bytes"] == 80 * GIB

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sleepd.core.units import GIB
 from tests.integration.fake_server import FakeServer
 from tests.integration.harness import SERVER_OPTIONS, Host
 
@@ -24,13 +25,15 @@ def run(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def executed_server(host: Host, name: str) -> Iterator[FakeServer]:
-    """A server with a command line of its own, by which processes are known; those of `host` are forks."""
+    """A server with a command line of its own, by which processes are known; those of `host` are forks. It has a cgroup
+    of its own, NAME.service, under a limit of 20 GiB of RAM."""
     path, control = host.root / f"{name}.sock", host.root / f"{name}.ctl"
     where = ("--uds", str(path), "--control-uds", str(control), "--ledger", str(host.ledger.directory), "--gpu", "0")
     command = [sys.executable, "-m", "sleepd.cli.daemon", "fake-vllm", *where, "--name", name, *SERVER_OPTIONS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "speaks vLLM" in process.stdout.readline()
+        host.set_unit(f"{name}.service", process.pid, 2 * GIB, 20 * GIB)
         yield FakeServer(name, path, control)
         process.terminate()
 
@@ -44,7 +47,7 @@ def examined(host: Host, *words: str) -> tuple[int, dict[tuple[str, str], dict[s
 
 
 def test_both_pairs_of_eyes_and_a_sleep_that_is_tried(host: Host) -> None:
-    host.configure("chat")
+    host.configure("chat", chat={"cgroup": "system.slice/chat.service"})
     with executed_server(host, "chat") as server:
         daemon = host.start_daemon()
         _, found = examined(host, "--try", "chat")
@@ -55,6 +58,10 @@ def test_both_pairs_of_eyes_and_a_sleep_that_is_tried(host: Host) -> None:
         assert found["server.dev-mode", "chat"]["verdict"] == "ok"
         assert found["model.looks", "chat"]["verdict"] == "ok"
         assert found["model.unit", "chat"]["verdict"] == "warn"
+        assert found["model.gpus", "chat"]["found"] == "it holds memory on GPU 0"
+        assert found["unit.memory", "chat.service"]["found"] == (
+            "memory.max is 20GiB; weights and a backup are up to 32GiB"
+        )
         assert found["try.sleep", "chat"]["found"] == (
             "46GiB came back of 47GiB that it held, by NVML as the daemon reads it"
         )

@@ -120,11 +120,10 @@ def test_a_sleep_that_never_reached_the_engine_leaves_it_awake(host: Host) -> No
     assert a.complete() == before
 
 
-@pytest.mark.parametrize("version", ["0.22.1", "0.32.0"])
-def test_a_sleep_that_a_direct_request_holds_up_is_cut_short_by_force(host: Host, version: str) -> None:
+def test_a_sleep_that_a_direct_request_holds_up_is_cut_short_by_force(host: Host) -> None:
     """The request slips in before the call to sleep, and would go on for minutes."""
     host.configure("a", extra='[recovery]\nlate_drain = "200ms"')
-    (a,) = host.start_servers("a", version=version)
+    (a,) = host.start_servers("a")
     before, leaves = a.complete(), host.root / "leaves"
     daemon = host.start_daemon(program="tests.integration.dawdling", SLEEPD_DAWDLE=str(leaves))
     body = {"model": "a", "prompt": "hi", "max_tokens": 1000, "vllm_xargs": {"pace_ms": 200.0}}

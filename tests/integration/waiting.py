@@ -12,7 +12,7 @@ from sleepd.client import Client, DaemonUnreachable
 
 T = TypeVar("T")
 
-WAIT_LIMIT_S = 15.0
+WAIT_LIMIT_S = 20.0
 
 
 def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
@@ -24,6 +24,21 @@ def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) 
             return found
         assert time.monotonic() < deadline_s, f"waited {limit_s:g} s for {what}; last seen: {found!r}"
         time.sleep(0.02)
+
+
+def await_model(client: Client, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
+    """Return the model as the API shows it, once all these fields are so. Raises AssertionError with how it is."""
+    last: dict[str, Any] = {}
+
+    def is_so() -> bool:
+        last.update(client.model(name).body)
+        return all(last[key] == value for key, value in wanted.items())
+
+    try:
+        wait_until(is_so, f"{name} to be {wanted}", limit_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}") from None
+    return last
 
 
 class Events:

@@ -1,4 +1,4 @@
-"""README's start, as it is typed: the blocks of shell of the section, in order."""
+"""README's start, as it is typed: the blocks of shell of the section, in order; and whether the doctor is content."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def start_blocks() -> list[str]:
     found = _SECTION.search(README.read_text(encoding="utf-8"))
     assert found, "README has no section 'From package to first sleep'"
     return [textwrap.dedent(block) for block in _BLOCK.findall(found[1])]
+
+
+def troubles(examined: str) -> list[str]:
+    """The lines of `sleepctl doctor` that are not ok, but for those about the host, which is none in a rack."""
+    return re.findall(r"^(?:warn|fail)  (?!host\.).*$", examined, re.MULTILINE)

@@ -6,7 +6,7 @@ import json
 import re
 
 from tests.package.machine import Machine
-from tests.package.readme_start import start_blocks
+from tests.package.readme_start import start_blocks, troubles
 
 
 def test_from_package_to_first_sleep_and_back(machine: Machine) -> None:
@@ -34,6 +34,8 @@ def test_from_package_to_first_sleep_and_back(machine: Machine) -> None:
 
     assert json.loads(machine.say(ask))["choices"][0]["message"]["content"]
     assert not machine.is_sleeping("qwen3-8b")
+    assert troubles(shown) == []
+    assert troubles(machine.say("sleepctl doctor")) == [], "in the end, too"
     written = machine.say("cat /etc/sleepd/conf.d/models.toml")
     assert 'unit   = "vllm@qwen3-8b.service"' in written
     assert "fenced = true" in written

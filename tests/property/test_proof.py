@@ -10,6 +10,7 @@ from sleepd.core.life import State
 from sleepd.core.model import Verify
 from sleepd.core.seen import Activity
 from sleepd.core.wishes import PinAsked, WakeAsked
+from sleepd.sim import vllm_inference
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import HttpRequest
 
@@ -156,6 +157,19 @@ def test_an_answer_is_cut_where_the_runner_up_is_close_and_without_any_it_says_s
     rig.run(5)
     assert "cannot be proven: no known answer can be taken (its likeliest first tokens" in rig.record("a").reason
     assert rig.state("a") is State.AWAKE
+
+
+@pytest.mark.parametrize(("step", "right"), [(0.9, True), (0.4, False)])
+def test_a_runner_up_that_came_a_little_closer_is_no_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch, step: float, right: bool
+) -> None:
+    """Another batch shape moves logits by eighths of a nat; noise is less sure than half of one."""
+    monkeypatch.setattr(vllm_inference, "STEP", 1.05)
+    rig = slept(rig=Doubted)
+    monkeypatch.setattr(vllm_inference, "STEP", step)
+    wake(rig)
+    rig.run(60)
+    assert ("answer_doubted" in kinds(rig)) is not right
 
 
 def test_no_answer_is_taken_of_an_engine_whose_memory_others_had_a_hand_in() -> None:

@@ -12,24 +12,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
 from tests.fakenvml.build import fool
+from tests.integration.ram import write_ram
+from tests.integration.waiting import WAIT_LIMIT_S, await_model, wait_until
 from tests.realvllm.fixtures import RealPair
 from tests.realvllm.server import MIB
-
-T = TypeVar("T")
 
 AWAKE_BYTES = 3300 * MIB
 ASLEEP_BYTES = 300 * MIB
 RAM_BYTES = 8192 * MIB
 PLENTY_BYTES = 7000 * MIB
 SHORT_BYTES = 600 * MIB
-WAIT_LIMIT_S = 20.0
 CONFIGURATION = """
 [daemon]
 state_dir = "{root}/state"
@@ -51,15 +49,6 @@ vram = "3000MiB"
 host_ram = "1000MiB"
 min_awake = "1s"
 """
-
-
-def wait_until(look: Callable[[], T], what: str, limit_s: float = WAIT_LIMIT_S) -> T:
-    """Return the first true value of `look`. Raises AssertionError naming `what` after `limit_s`."""
-    deadline_s = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < deadline_s, f"waited {limit_s:g} s for {what}; last seen: {found!r}"
-        time.sleep(0.05)
-    return found
 
 
 class Daemon:
@@ -107,17 +96,7 @@ class Daemon:
 
     def await_model(self, name: str, limit_s: float = WAIT_LIMIT_S, **wanted: Any) -> dict[str, Any]:
         """Return the model as the API shows it, once all these fields are so."""
-        last: dict[str, Any] = {}
-
-        def is_so() -> bool:
-            last.update(self.model(name))
-            return all(last[key] == value for key, value in wanted.items())
-
-        try:
-            wait_until(is_so, f"{name} to be {wanted}", limit_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {last}") from None
-        return last
+        return await_model(self.client, name, limit_s, **wanted)
 
     def wake(self, name: str, timeout_s: float = WAIT_LIMIT_S) -> dict[str, Any]:
         """The model is awake: what the API answered."""
@@ -155,16 +134,12 @@ class DaemonHost:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SLEEPD_")}
         self._environ = kept | fool(pair.ledger.directory, nvml)
         self._daemons: list[Daemon] = []
-        for directory in ("etc", "proc"):
-            (self.root / directory).mkdir()
+        (self.root / "etc").mkdir()
         self.set_available_ram(PLENTY_BYTES)
 
     def set_available_ram(self, available_bytes: int) -> None:
         """What /proc/meminfo says from now on, of 8 GiB."""
-        meminfo = self.root / "proc" / "meminfo"
-        scratch = meminfo.with_suffix(".new")
-        scratch.write_text(f"MemTotal: {RAM_BYTES // 1024} kB\nMemAvailable: {available_bytes // 1024} kB\n")
-        scratch.replace(meminfo)
+        write_ram(self.root / "proc", available_bytes, RAM_BYTES)
 
     def configure(self, *rules: str, **keys: Mapping[str, Any]) -> None:
         """Write the configuration: both models, these rules, and for a server by its name further keys."""

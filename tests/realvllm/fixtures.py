@@ -1,7 +1,7 @@
 """Two real vLLM servers on one make-believe GPU that holds one of them awake and the other asleep, not both awake.
 
-`real_pair` starts them once a session, `real_servers` gives them to a test in a known state, whatever the test before
-did to them, and `real_vllm` is one of them for a whole module.
+`real_pair` starts them once a session of each worker, `real_servers` gives them to a test in a known state, whatever
+the test before did to them, and `real_vllm` is one of them for a whole module.
 """
 
 from __future__ import annotations

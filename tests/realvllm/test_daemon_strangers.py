@@ -17,7 +17,8 @@ from sleepd.core.known_answer import agreed, is_same
 from sleepd.core.model import Known, ModelSpec
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.seen import Activity, KnownAnswer
-from tests.realvllm.daemon_host import Daemon, DaemonHost, wait_until
+from tests.integration.waiting import wait_until
+from tests.realvllm.daemon_host import Daemon, DaemonHost
 from tests.realvllm.fixtures import PROMPT, RealPair
 from tests.realvllm.server import RealServer
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.realvllm.daemon_host import Daemon, DaemonHost, wait_until
+from tests.integration.waiting import wait_until
+from tests.realvllm.daemon_host import Daemon, DaemonHost
 from tests.realvllm.fixtures import PROMPT
 
 pytestmark = pytest.mark.vllm

@@ -17,7 +17,8 @@ from typing import Any
 from sleepd.client import Client
 from sleepd.sim.ledger import Ledger, LedgerGpu
 from tests.integration.fake_server import FakeServer
-from tests.integration.waiting import wait_until
+from tests.integration.ram import write_ram
+from tests.integration.waiting import await_model, wait_until
 from tests.integration.wire import Answer, send
 
 GIB = 1 << 30
@@ -132,12 +133,7 @@ class System:
 
     def set_ram(self, available_bytes: int) -> None:
         """Let the kernel's files say that this much of 256 GiB is available."""
-        (PROC / "pressure").mkdir(parents=True, exist_ok=True)
-        scratch = PROC / "meminfo.new"
-        scratch.write_text(f"MemTotal: {256 * GIB // 1024} kB\nMemAvailable: {available_bytes // 1024} kB\n")
-        scratch.replace(PROC / "meminfo")
-        quiet = "avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-        (PROC / "pressure" / "memory").write_text(f"some {quiet}full {quiet}")
+        write_ram(PROC, available_bytes)
 
     def configure(self, *models: str, extra: str = "", **model_keys: Mapping[str, str]) -> None:
         """Write the configuration: these models with short times. Values of keys are TOML."""
@@ -175,16 +171,7 @@ class System:
 
     def await_model(self, name: str, **wanted: Any) -> dict[str, Any]:
         """Return the model as the API shows it, once all these fields are so."""
-        last: dict[str, Any] = {}
-
-        def so() -> dict[str, Any] | None:
-            last.update(self.model(name))
-            return last if all(last[key] == value for key, value in wanted.items()) else None
-
-        try:
-            return wait_until(so, f"{name} to be {wanted}", LIMIT_S) or {}
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {last}") from None
+        return await_model(self.client, name, LIMIT_S, **wanted)
 
     def journal(self, *matches: str) -> list[dict[str, Any]]:
         """What the test's sleepd wrote, with all these fields."""

@@ -16,7 +16,7 @@ import pytest
 
 from sleepd.sim.ledger import Ledger
 from tests.integration.waiting import wait_until
-from tests.package.readme_start import start_blocks
+from tests.package.readme_start import start_blocks, troubles
 from tests.realvllm.server import MIB, Footprint, RealServer, find_install
 from tests.system.inside import LEDGER, PROC, System, run, show, systemctl
 
@@ -124,7 +124,10 @@ def test_readmes_start_with_real_servers(system: System) -> None:
         assert "qwen3-8b: vLLM 0.32.0, awake, vllm@qwen3-8b.service" in told
         assert "gemma-3: vLLM 0.32.0, awake, vllm@gemma-3.service" in told
         wait_until(lambda: system.ask("GET", "/readyz").status == 200, "every model to be looked at", START_LIMIT_S)
-        assert "asleep L1" in type_in(sleep)
+        shown = type_in(sleep)
+        assert "asleep L1" in shown
+        assert troubles(shown) == []
         assert (one.is_sleeping(), other.is_sleeping()) == (True, False)
         assert json.loads(type_in(ask))["choices"][0]["message"]["content"]
         assert not one.is_sleeping()
+        assert troubles(type_in("sleepctl doctor")) == [], "clean in the end"

@@ -45,6 +45,7 @@ def calendar(*, spans=(), moments=(), around=NOW):
         around.wall_s + 8 * 86_400.0,
         {HOURS: tuple((around.wall_s + a, around.wall_s + b) for a, b in spans)},
         {CRON: tuple(around.wall_s + at for at in moments)},
+        ((around.wall_s - 86_400.0, 3600.0),),
     )
 
 

@@ -94,6 +94,18 @@ def test_without_a_unit_the_limits_of_its_processs_cgroup_count_and_growth_does_
     assert found == UnitMemory(70, 60, False, 100, 70, "memory.max of user.slice/app.scope")
 
 
+def test_in_a_container_the_limit_of_its_own_root_binds_too(root: Path) -> None:
+    """The container's cgroup is the root there (cgroup_namespaces(7)), and what runs in it is "0::/"."""
+    group(root, ".", 950, active_file=50, anon=600, limits={"memory.max": "1000"})
+    found = read(root)
+    assert found is not None
+    assert (found.headroom_bytes, found.limited_by) == (100, "memory.max of /")
+    (root / "proc/7").mkdir(parents=True)
+    (root / "proc/7/cgroup").write_text("0::/\n")
+    bare = ModelSpec("a", "http://127.0.0.1:1", gpus=("0",))
+    assert read(root, bare, (7,)) == UnitMemory(900, 600, False, 1000, 900, "memory.max of /")
+
+
 @pytest.mark.parametrize("content", ["0::/../../etc\n", "0::/gone\n", "garbage\n", ""])
 def test_a_cgroup_that_is_not_below_the_root_is_not_read(root: Path, content: str) -> None:
     (root / "proc/7").mkdir(parents=True)

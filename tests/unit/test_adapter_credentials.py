@@ -1,10 +1,10 @@
 """Keys go where --api-key guards and nowhere else; certificates must hold; what is wrong is told in words."""
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
+from adapters.certificates import certificate
 from adapters.raw_server import Answer, Asked, reply, serving
 
 from sleepd.adapters.clock import SystemClock
@@ -115,15 +115,6 @@ async def test_key_files_are_read_anew_and_one_that_cannot_be_read_leaves_what_w
 
 
 # TLS
-
-
-def certificate(folder: Path, name: str, subject: str = "IP:127.0.0.1") -> tuple[Path, Path]:
-    """A self-made authority whose one certificate is its own: (certificate, key)."""
-    made, key = folder / f"{name}.pem", folder / f"{name}.key"
-    ask = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    told = ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}"]
-    subprocess.run([*ask, *told, "-out", str(made), "-keyout", str(key)], check=True, capture_output=True)
-    return made, key
 
 
 def serving_tls(made: Path, key: Path) -> FakeVllm:

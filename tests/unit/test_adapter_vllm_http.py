@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -258,13 +259,13 @@ def completion(*ranked: tuple[str, dict[str, float]]) -> dict[str, Any]:
     return {"choices": [{"text": "".join(token for token, _ in ranked), "logprobs": logprobs}]}
 
 
-SURE, CLOSE = {" six": -0.1, " nine": -4.0}, {" seven": -0.5, " ten": -0.9}
+SURE, NEAR, CLOSE = {" six": -0.1, " nine": -4.0}, {" nearly": -0.4, " ten": -1.2}, {" seven": -0.5, " ten": -0.9}
 
 
 async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(bench: Bench) -> None:
-    bench.pages["/v1/completions"] = completion((" six", SURE), (" seven", CLOSE), (" eight", SURE))
+    bench.pages["/v1/completions"] = completion((" six", SURE), (" nearly", NEAR), (" seven", CLOSE), (" eight", SURE))
     assert await bench.vllm.complete("five,", api_name="tiny-a", timeout_s=2.0) == ProbeAnswer(
-        (" six",), spent=Activity(0, 0, 1)
+        (" six",), (" six", " nearly"), spent=Activity(0, 0, 1)
     )
     (asked,) = bench.raw.asked
     assert json.loads(asked.body) == {
@@ -273,6 +274,7 @@ async def test_the_probe_is_greedy_short_and_cut_where_the_runner_up_is_close(be
         "max_tokens": 8,
         "temperature": 0,
         "seed": 0,
+        "repetition_penalty": 1,
         "logprobs": 2,
         "return_tokens_as_token_ids": True,
     }
@@ -300,6 +302,7 @@ async def test_a_probe_that_is_refused_or_lost(bench: Bench) -> None:
         completion((" six", {" six": -0.1})),
         {"choices": [{"logprobs": {"tokens": [1], "top_logprobs": [SURE]}}]},
         {"choices": [{"logprobs": {"tokens": [" a"], "top_logprobs": [None]}}]},
+        completion((" six", {" six": nan, " nine": -4.0})),
         completion(("", SURE)),
         completion(("\N{REPLACEMENT CHARACTER}", SURE)),
     ],

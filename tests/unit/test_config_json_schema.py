@@ -15,7 +15,7 @@ from tests.unit.contract_case import Case
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "docs" / "sleepd.schema.json"
 SCHEMA = jsonschema_rs.validator_for(json.loads(SHIPPED.read_text()))
-FILES = [*PACKAGED_DIR.glob("*.toml"), ROOT / "etc" / "sleepd.toml", ROOT / "etc" / "conf.d" / "models.toml.example"]
+FILES = [*PACKAGED_DIR.glob("*.toml"), ROOT / "etc" / "sleepd.toml", *(ROOT / "etc" / "conf.d").glob("*.example")]
 CASES = [*test_contract_files.LAYERS, *test_contract_keys.KEYS, *test_contract_rule_keys.RULES]
 
 

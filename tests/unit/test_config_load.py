@@ -297,6 +297,9 @@ def test_the_samples_are_valid(folder: Path) -> None:
     assert {line.strip("[]") for line in uncommented.splitlines() if line.startswith("[")} >= set(PLAIN)
     assert load(folder, sleepd=uncommented, models=models).settings == plain.settings
     assert load(folder, sleepd=uncommented, models=models).service == plain.service
+    foresight = load(folder, models=models, foresight=(etc / "conf.d" / "foresight.toml.example").read_text())
+    assert foresight.warnings == ()
+    assert [rule.name for rule in foresight.settings.rules if rule.foresees] == ["nap", "nap", "wake-ahead"]
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from sleepd.core.measured import (
     learn_sleep,
     learn_wake,
 )
-from sleepd.core.memory import Blind, wake_needs
+from sleepd.core.memory import Blind, start_needs, wake_needs
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import expected_s, step_timeout
 from sleepd.core.plan import Verb, plan_sleep, plan_wake
@@ -366,8 +366,18 @@ def test_else_its_share_of_the_gpu_less_what_it_holds_asleep():
 
 def test_a_cache_of_its_own_size_is_bounded_by_itself_and_the_checkpoint():
     sized = replace(FACTS, gpu_memory_utilization=0.9, kv_cache_memory_bytes=20 * GIB)
-    assert needs(footprint=FRESH, facts=sized) == {"GPU-0": 28 * GIB}
+    assert needs(footprint=FRESH, facts=sized) == {"GPU-0": 30 * GIB}, "what it holds asleep stays beside them"
     assert needs(footprint=FRESH, facts=replace(sized, checkpoint_bytes=None)) == {"GPU-0": 70 * GIB}
+
+
+def test_a_start_takes_the_whole_share_whatever_the_size_of_the_cache():
+    sized = replace(FACTS, gpu_memory_utilization=0.9, kv_cache_memory_bytes=20 * GIB)
+    stopped = record("a", ASLEEP, footprint=replace(FRESH, awake={"GPU-0": 32 * GIB}), facts=sized)
+    assert start_needs(stopped, reading(2 * GIB).value) == {"GPU-0": 72 * GIB}
+    beyond = replace(sized, gpu_memory_utilization=0.3)
+    assert start_needs(record("a", ASLEEP, footprint=FRESH, facts=beyond), reading(2 * GIB).value) == {
+        "GPU-0": 30 * GIB
+    }
 
 
 def test_else_nothing_is_promised():

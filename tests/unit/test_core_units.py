@@ -581,6 +581,23 @@ def test_a_start_leaves_alone_what_somebody_started_since_it_was_last_seen():
     assert (order(turn).step.verb, order(turn).invocation) == (Verb.END_UNIT, "1")
 
 
+def test_a_start_that_fails_and_that_systemd_repeats_is_left_to_systemd():
+    """`sleepctl start` of a unit that found no room was stopped and started anew every two seconds, past the budget."""
+    turn = asked(world(stopped()), StartAsked(7, "a", "root", 60.0))
+    rests = replace(RUNS, active="activating", sub="auto-restart", result="exit-code", invocation="2")
+    steps = ((Verb.END_UNIT, INACTIVE), (Verb.START_UNIT, replace(RUNS, invocation="2")), (Verb.AWAIT_HEALTH, rests))
+    for at_s, (verb, told) in enumerate(steps, 1):
+        task = turn.world.tasks["a"]
+        assert task.plan.steps[task.cursor].verb is verb
+        end = StepEnd.BROKEN_OFF if told is rests else StepEnd.DONE
+        over = Evidence(None, "it ended", NOW.mono_s + at_s, NOW.mono_s + at_s, unit=unit(told, at_s))
+        turn = play(turn.world, StepEnded("a", task.id, task.cursor, end, over), at_s=at_s)
+        turn = play(fresh(turn.world, at_s + 0.5), at_s=at_s + 0.5)
+    for at_s in (4.0, 5.0, 6.0):
+        turn = play(turn.world, looked(rests, at_s), at_s=at_s)
+        assert (state(turn), begun(turn), answers(turn)) == (State.LOST, "", {}), "waited for, and who asked waits too"
+
+
 UNSEEN = {
     "life": Life(State.UNKNOWN, Weights.DOUBTFUL),
     "seen": Missing(MissingReason.NOT_YET),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from core_worlds import FACTS, NOW, gpus, host, record, seen
 
-from sleepd.cli.doctor import is_same, tell_findings
+from sleepd.cli.doctor import is_at_same_port, is_same, tell_findings
 from sleepd.cli.screen import Screen
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Failure, Known, Missing, MissingReason, Mode, Settings
@@ -76,6 +76,9 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
         ({"managed": None}, {}),
         ({"encoder_stays": True}, {"server.encoder": "warn"}),
         ({"counts": False}, {"server.counts": "warn"}),
+        ({"port_of": ["pid 8"]}, {"server.port": "warn"}),
+        ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}}, {"server.environment": "warn"}),
+        ({"environ": {"VLLM_USE_V1": "1"}}, {}),
         ({"interposed": "/usr/local/vgpu/libvgpu.so"}, {"server.interposer": "warn"}),
         ({"environ": None}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}}, {"server.allocator": "warn"}),
@@ -110,7 +113,10 @@ def facts(release: tuple[int, ...] | None, **more: Any) -> EngineFacts:
         (facts((0, 32), mamba=True, kv_cache_dtype="fp8_e4m3"), False, {"model.trap": "warn"}),
         (replace(FACTS, version="0.32.0+rocm700"), False, {"model.trap": "warn"}),
         (facts((0, 13)), True, {"model.trap": "warn"}),
-        (facts((0, 10, 0)), True, {}),
+        (facts((0, 10, 2)), True, {"model.trap": "warn"}),
+        (facts((0, 10, 0)), True, {"model.trap": "warn"}),
+        (facts((0, 17)), True, {}),
+        (facts((0, 32), load_format="ipc_cache"), True, {"model.trap": "warn"}),
         (facts((0, 32), kv_connector="NixlConnector"), False, {"model.sleep-mode": "fail"}),
         (facts(None), True, {"model.release": "warn"}),
         (facts((0, 99)), True, {"model.release": "warn"}),
@@ -151,7 +157,8 @@ def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest
     assert unmarred(judge_rights(units=1, polkit=True, rule=True)) == {}
     assert unmarred(judge_rights(units=1, polkit=False, rule=True)) == {"unit.rights": "warn"}
     assert unmarred(judge_rights(units=1, polkit=True, rule=False)) == {"unit.rights": "warn"}
-    assert unmarred(judge_rights(units=1, polkit=True, rule=None)) == {"unit.rights": "warn"}
+    (unseen,) = judge_rights(units=1, polkit=True, rule=None)
+    assert (unseen.verdict, unseen.remedy) == ("warn", "run sleepctl doctor as root"), "what helps, not what might be"
     assert not list(judge_rights(units=0, polkit=False, rule=False))
 
 
@@ -259,6 +266,18 @@ def test_a_model_is_told_from_a_process_by_unit_socket_or_port() -> None:
     assert is_same({"unit": None, "url": "http://localhost:8001"}, found, "")
     assert not is_same({"unit": None, "url": "http://localhost:8002"}, found, "")
     assert is_same({"unit": None, "url": "unix:/tmp/../tmp/s"}, found, "unix:/tmp/s")
+
+
+def test_two_servers_at_one_port_of_this_host_are_told() -> None:
+    def server(pid: int, url: str, cgroup: str = "") -> FoundProcess:
+        return FoundProcess(pid, "vllm", ServerArguments(()), {}, cgroup, urls=(url,))
+
+    one, other = server(7, "http://127.0.0.1:8000"), server(8, "http://127.0.0.1:8000")
+    assert is_at_same_port(one, other)
+    assert not is_at_same_port(one, one)
+    assert not is_at_same_port(one, server(9, "http://127.0.0.1:8001"))
+    assert not is_at_same_port(one, server(9, "http://127.0.0.1:8000", f"system.slice/docker-{'a1' * 32}.scope"))
+    assert not is_at_same_port(server(7, "unix:/a"), server(8, "unix:/a"))
 
 
 def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:

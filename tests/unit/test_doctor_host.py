@@ -77,6 +77,7 @@ def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: py
         (10, "llama-swap", 1, ["llama-swap", "--config", "x"]),
         (11, "python3", 1, ["/usr/bin/python3", "-I", "/usr/bin/sleepd", "run"]),
         (12, "less", 1, ["less", "sleepd", "running"]),
+        (13, "sudo", 1, ["sudo", "sleepd", "run"]),
         (20, "vllm", 1, ["python", "vllm", "serve", "m"]),
         (21, "VLLM::EngineCor", 20, ["VLLM::EngineCore"]),
         (22, "VLLM::EngineCor", 1, ["VLLM::EngineCore"]),
@@ -90,8 +91,8 @@ def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: py
     monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(name=lambda: names[pid]))
     assert find_controllers() == ("llama-swap (pid 10)",)
     assert find_orphans() == ("VLLM::EngineCore, pid 22 of vllm",)
-    found.append(SimpleNamespace(pid=13, info=found[2].info))
-    assert find_controllers()[1] == "sleepd runs 2 times (pid 11, 13)"
+    found.append(SimpleNamespace(pid=14, info=found[2].info))
+    assert find_controllers()[1] == "sleepd runs 2 times (pid 11, 14)"
 
 
 def test_a_library_before_the_drivers_is_known_by_the_environment() -> None:
@@ -146,6 +147,8 @@ def test_limits_are_read_from_the_unit_up_to_the_root(tmp_path: Path) -> None:
         MemoryLimit("system.slice", "memory.max", 5000),
         MemoryLimit("system.slice", "memory.high", 4000),
     )
+    (tmp_path / "memory.max").write_text("3000")
+    assert CgroupMemory(tmp_path).limits(model.spec, ())[3:] == (MemoryLimit("/", "memory.max", 3000),)
     assert CgroupMemory(tmp_path / "none").limits(model.spec, ()) == ()
 
 
@@ -165,6 +168,11 @@ def test_the_gpus_that_are_configured_are_compared_with_those_that_are_used() ->
     assert (wrong.verdict, wrong.found) == ("fail", "gpus = 0, but it holds memory on GPU 1")
     both = placed("a", 7, "0", "1")
     assert unmarred(judge_placement(world(both), (on(0, (7,)), on(1, ())))) == {"model.gpus": "warn"}
+    (nowhere,) = judge_placement(world(placed("a", 7, "5")), (on(0, (7,)),))
+    assert (nowhere.verdict, nowhere.found) == (
+        "fail",
+        "gpus = 5 in [models.a], but the GPUs here are 0 (nvidia-smi -L)",
+    )
     # Where nobody tells who holds what, or where it may be, nothing is said.
     assert list(judge_placement(world(model), (replace(on(0, ()), used_by_pid=None),))) == []
     assert list(judge_placement(world(placed("a", 7)), (on(0, (7,)),))) == []

@@ -22,7 +22,7 @@ from sleepd.sim.vllm_types import EngineSpec
 from sleepd.survey.arguments import ServerArguments, read_command
 from sleepd.survey.asking import Told, ask_all, ask_server
 from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
-from sleepd.survey.processes import FoundProcess, Survey, published_ports, survey_processes
+from sleepd.survey.processes import FoundProcess, Survey, survey_processes
 
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}
 NOBODY = Owners()
@@ -86,6 +86,13 @@ def test_where_a_server_runs_is_read_from_its_cgroup() -> None:
     assert where("user.slice/user-1000.slice/session-3.scope") == ("", False, False)
     assert where("user.slice/user-1000.slice/user@1000.service/app.slice/a.service") == ("", False, True)
     assert where(f"system.slice/docker-{'a1' * 32}.scope") == ("", True, True)
+    assert where(f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{'a1' * 32}.scope/container") == (
+        "",
+        True,
+        True,
+    )
+    assert where(f"system.slice/vllm-a.service/libpod-payload-{'a1' * 32}") == ("vllm-a.service", True, True)
+    assert where("lxc.payload.box/system.slice/x.service")[1]
     assert where("") == ("", False, False)
 
 
@@ -116,14 +123,6 @@ def survey_of(commands: dict[int, list[str]], monkeypatch: pytest.MonkeyPatch, o
     monkeypatch.setattr("sleepd.survey.processes.psutil.Process", lambda _: THIS)
     monkeypatch.setattr("sleepd.survey.processes.look_around", lambda: owners)
     return survey_processes()
-
-
-def test_what_docker_publishes_stands_in_the_arguments_of_its_proxies() -> None:
-    proxy = (
-        "/usr/bin/docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {} -container-ip 172.17.0.2 -container-port {}"
-    )
-    commands = [proxy.format(8001, 8000).split(), proxy.format(8002, 8000).split(), ["docker-proxy", "-host-port"]]
-    assert published_ports(commands) == {8000: (8001, 8002)}
 
 
 @asynccontextmanager

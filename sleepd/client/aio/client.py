@@ -44,26 +44,26 @@ class AsyncClient:
 
     async def status(self) -> Reply[answers.Status]:
         """Return everything there is to see: version, models, gpus, host, tasks, notes."""
-        return await self.request("GET", "/v1/status")
+        return await self.send(asks.STATUS)
 
     async def models(self) -> Reply[answers.Models]:
-        return await self.request("GET", "/v1/models")
+        return await self.send(asks.MODELS)
 
     async def model(self, name: str) -> Reply[shapes.Model]:
-        return await self.request("GET", asks.of_model(name))
+        return await self.send(asks.model(name))
 
     async def explain(self, name: str) -> Reply[answers.Explanation]:
-        return await self.request("GET", asks.of_model(name, "explain"))
+        return await self.send(asks.explain(name))
 
     async def tasks(self) -> Reply[answers.Tasks]:
         """Return the tasks that run and the last 1,000 that ended, the newest first."""
-        return await self.request("GET", "/v1/tasks")
+        return await self.send(asks.TASKS)
 
     async def task(self, task_id: int) -> Reply[shapes.Task]:
-        return await self.request("GET", f"/v1/tasks/{task_id}")
+        return await self.send(asks.task(task_id))
 
     async def holds(self) -> Reply[answers.Holds]:
-        return await self.request("GET", "/v1/holds")
+        return await self.send(asks.HOLDS)
 
     async def history(
         self,
@@ -109,14 +109,14 @@ class AsyncClient:
         return await self.send(asks.history("report", models=models, since=since, until=until))
 
     async def healthz(self) -> Reply[answers.Health]:
-        return await self.request("GET", "/healthz")
+        return await self.send(asks.HEALTHZ)
 
     async def readyz(self) -> Reply[answers.Readiness]:
         """Return whether every model was looked at: `status` is 200 or 503, `body["waiting_for"]` says for which."""
-        return await self.request("GET", "/readyz")
+        return await self.send(asks.READYZ)
 
     async def openapi(self) -> Reply[dict[str, Any]]:
-        return await self.request("GET", "/openapi.json")
+        return await self.send(asks.OPENAPI)
 
     # acting
 
@@ -183,11 +183,11 @@ class AsyncClient:
 
     async def doctor(self) -> Reply[answers.Examination]:
         """Return what the daemon finds wrong, and right, of itself, its host and its models."""
-        return await self.request("GET", "/v1/doctor")
+        return await self.send(asks.DOCTOR)
 
     async def reload(self) -> Reply[answers.Reloaded]:
         """Read the configuration anew. A wrong one raises ApiProblem with `errors`; the running settings stay."""
-        return await self.request("POST", "/v1/reload", {})
+        return await self.send(asks.RELOAD)
 
     # holding
 
@@ -237,7 +237,7 @@ class AsyncClient:
     # reserving
 
     async def reservations(self) -> Reply[reservation_shapes.Reservations]:
-        return await self.request("GET", "/v1/reservations")
+        return await self.send(asks.RESERVATIONS)
 
     async def reserve_for(
         self,

@@ -102,7 +102,11 @@ def _draw_jump(random: Random, cast: Cast) -> Arguments:
 
 
 def _jump_clock(stage: Stage, name: str, drawn: Arguments) -> None:
-    stage.daemon.upsets.wall_offset_s += float(drawn["by_s"] or 0.0)
+    by_s = float(drawn["by_s"] or 0.0)
+    stage.daemon.upsets.wall_offset_s += by_s
+    if by_s > 0:
+        # What a daemon restarted is on record by the wall clock: the next one takes it for so much longer ago.
+        stage.account.restarts.clear()
 
 
 DEEDS = (

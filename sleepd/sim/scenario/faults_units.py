@@ -19,8 +19,9 @@ def _stop(stage: Stage, name: str, drawn: Arguments) -> None:
     unit = stage.unit_of(name)
     if unit is not None:
         stage.blame(name)
-        if unit.active not in ("inactive", "failed"):
-            # Else systemd has nothing to do, and nobody can tell. A person took it in hand: restarts are counted anew.
+        if unit.active not in ("inactive", "failed") and unit.job != "stop":
+            # Else systemd has nothing more to do, and nobody can tell. A person took it in hand: restarts are counted
+            # anew.
             stage.account.stopped_by_person.add(name)
             stage.account.restarts.pop(name, None)
         stage.manager.stop(unit)

@@ -1,0 +1,74 @@
+"""Foresight that never costs much: an account of what being wrong may cost, against whoever knows every request.
+
+The bound is the ski rental's. Being awake without a request costs its seconds, falling asleep and being woken again one
+`price`. Of a silence, the clairvoyant pays its length or the price, whichever is less. To wait for as long as the price
+and sleep then costs twice that at most, and nothing does better for certain. So whatever is put by below twice the
+clairvoyant's cost may be spent on foresight, and where nothing is left the model waits for as long as the price.
+"""
+
+from dataclasses import dataclass
+
+from sleepd.core.frozen import replace
+from sleepd.core.units import MonotonicS, Seconds
+
+MOST_PRICES = 8.0
+"""What may be put by: how long a forecast may be wrong in a row."""
+GRAIN_S = 1e-3
+"""Moments are floats: what is left of the last second may be less than nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Seconds put by as of `at_s`, when it had been silent for `silent_s`. It begins with one price: what finding out
+    may cost, once."""
+
+    credit_s: Seconds
+    at_s: MonotonicS
+    silent_s: Seconds
+    awake: bool
+
+
+def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
+    """What is put by now, if it went on as it was: twice what the clairvoyant paid meanwhile, less what we did."""
+    lasted_s = max(0.0, now_s - account.at_s)
+    due_s = min(account.silent_s + lasted_s, price_s) - min(account.silent_s, price_s)
+    credit_s = account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
+    return min(credit_s, MOST_PRICES * price_s)
+
+
+def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS) -> MonotonicS:
+    """When no more is left than one sleep costs, if it stays awake and silent."""
+    # It grows until the silence lasted for the price, and falls from then on.
+    turns_s = max(now_s, account.at_s + max(0.0, price_s - account.silent_s))
+    return turns_s + max(0.0, credit_at(account, price_s, turns_s) - price_s)
+
+
+def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:
+    """Whether nothing is left beyond what one sleep costs."""
+    return credit_s <= price_s + GRAIN_S
+
+
+def carry(account: Account, price_s: Seconds, now_s: MonotonicS, *, silent_s: Seconds, awake: bool) -> Account:
+    """The account from now on: `silent_s` is 0 where a request came."""
+    return Account(max(0.0, credit_at(account, price_s, now_s)), now_s, silent_s, awake)
+
+
+def charge(account: Account, price_s: Seconds) -> Account:
+    """The account after a rule put the model to sleep."""
+    return replace(account, credit_s=max(0.0, account.credit_s - price_s))
+
+
+def may_sleep(
+    predicted_s: Seconds | None, silent_s: Seconds, credit_s: Seconds, price_s: Seconds, least_s: Seconds
+) -> bool:
+    """Whether to fall asleep for `least_s` at least: as foreseen, where being wrong can be paid; else once it was
+    silent for so long."""
+    if predicted_s is None or is_spent(credit_s, price_s):
+        return silent_s >= least_s - GRAIN_S
+    return predicted_s >= least_s
+
+
+def may_wake(predicted_s: Seconds | None, within_s: Seconds, credit_s: Seconds, price_s: Seconds) -> bool:
+    """Whether to wake ahead of a request that is expected within this time: only where waiting for it, in vain, and the
+    sleep after that can be paid."""
+    return predicted_s is not None and predicted_s < within_s and credit_s >= price_s + within_s

@@ -1,0 +1,79 @@
+"""What is foreseen of a model, as an operator reads it."""
+
+from sleepd.core.break_even import is_spent
+from sleepd.core.calendar import offset_at
+from sleepd.core.conditions import is_busy
+from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS
+from sleepd.core.foresight import AHEAD, Foresight, foresee
+from sleepd.core.habits import DAY_S, LIKE_DAYS, SLOT_S, SLOTS, Habits, LocalS, is_working_day, visits
+from sleepd.core.model import Now
+from sleepd.core.record import ModelRecord
+from sleepd.core.rules import PredictedIdle, Rule
+from sleepd.core.units import format_duration
+from sleepd.core.world import World
+
+WINDOW_SLOTS = 4
+"""Requests of twenty minutes are told together."""
+
+
+def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[str, str]:
+    """What the condition wants, and what was found."""
+    span = format_duration(condition.seconds)
+    ahead = rule.action.kind in AHEAD
+    wanted = f"a request expected within {span}" if ahead else f"no request expected for {span}"
+    found, offset_s = foresee(record, world, now), offset_at(world.calendar, now.wall_s)
+    if found is None or offset_s is None:
+        return wanted, "the calendar is not known yet"
+    if is_busy(record):
+        return wanted, "in use"
+    if record.holds:
+        return wanted, "held"
+    return wanted, _found(found, record.habits, now.wall_s + offset_s, span, ahead=ahead)
+
+
+def _found(found: Foresight, habits: Habits, local_s: LocalS, span: str, *, ahead: bool) -> str:
+    if found.predicted_s is None:
+        days, came = max(0, len(habits.days) - 1), round(visits(habits))
+        seen = f"{days} whole days and {came} visits were observed, {FEWEST_DAYS} and {FEWEST_VISITS} are needed"
+    elif is_spent(found.credit_s, found.price_s):
+        seen = "forecasts cost too much lately"
+    elif found.predicted_s >= AHEAD_S:
+        return f"none expected within {format_duration(AHEAD_S)}; {recall(habits, local_s)}"
+    else:
+        seen = f"one expected in {format_duration(round(found.predicted_s))}; {recall(habits, local_s)}"
+        short = ahead and found.credit_s < found.price_s + found.wake_s
+        return f"{seen}; forecasts cost too much lately" if short else seen
+    silent = format_duration(round(found.silent_s))
+    return f"{seen}: {'no wake ahead' if ahead else f'asleep after {span} of silence, {silent} so far'}"
+
+
+def recall(habits: Habits, local_s: LocalS) -> str:
+    """What was observed of the hours ahead: "on 4 of the last 5 weekdays a request came between 07:50 and 08:10"."""
+    first = int(local_s // SLOT_S)
+    day = first // SLOTS
+    alike = [d for d, _ in habits.days if d < day and is_working_day(d) == is_working_day(day)][-LIKE_DAYS:]
+    bits_of = dict(habits.days)
+    days = "weekdays" if is_working_day(day) else "days of weekends"
+    if not alike:
+        return f"no {days} were observed yet"
+    ahead = int(AHEAD_S / SLOT_S)
+    windows = (
+        (sum(_came(bits_of, d - day, first + at, WINDOW_SLOTS) for d in alike), -at)
+        for at in range(ahead - WINDOW_SLOTS + 1)
+    )
+    count, at = max(windows)
+    begin, end = (first, first + ahead) if not count else (first - at, first - at + WINDOW_SLOTS)
+    which = f"on {count or 'none'} of the last {len(alike)} {days}"
+    return f"{which} a request came between {_clock(begin)} and {_clock(end)}"
+
+
+def _came(bits_of: dict[int, int], days_ago: int, slot: int, slots: int) -> bool:
+    """Whether a request came in these slots so many days ago."""
+    day, at = divmod(slot, SLOTS)
+    bits = bits_of.get(day + days_ago, 0) | bits_of.get(day + days_ago + 1, 0) << SLOTS
+    return bits >> at & (1 << slots) - 1 > 0
+
+
+def _clock(slot: int) -> str:
+    minutes = int(slot * SLOT_S % DAY_S // 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}"

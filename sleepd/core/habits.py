@@ -1,0 +1,250 @@
+"""When a model is asked for, as it was observed: in which five minutes of which days, and after how long a silence.
+
+Days and hours are local: a moment here is wall time moved by the zone's offset of that moment, so that a change of the
+clocks moves nothing that people do by the clock. What is kept is bounded: four weeks of one bit for each five minutes,
+and what came against what was expected, by how long it had been silent and by how busy it was before.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from math import log
+from typing import TypeAlias
+
+from sleepd.core.frozen import replace
+from sleepd.core.units import HOUR_S, Seconds
+
+LocalS: TypeAlias = float
+"""Wall time moved by the offset of the zone: what the clock on the wall shows, in seconds since 1970."""
+
+DAY_S: Seconds = 24 * HOUR_S
+SLOT_S: Seconds = 300.0
+SLOTS = int(DAY_S / SLOT_S)
+DAYS_KEPT = 28
+SILENCES_S: tuple[Seconds, ...] = (
+    *(60, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700),
+    *(3600, 5400, 7200, 10800, 14400, 21600, 43200, 86400),
+)  # fmt: skip
+"""Where one length of silence ends and the next begins: what follows is learned for each."""
+SHORTEST_S: Seconds = SILENCES_S[0]
+"""A shorter silence is the same visit: it says nothing of when the next one comes."""
+BUSIEST = 6
+"""How busy an hour was counts up to here, in steps of two slots in which requests came."""
+LIKE_DAYS = 5
+"""What begins at a time of day is told by so many of the last days that are like it."""
+HALF_LIFE_D = 14.0
+OTHER_KIND, SAME_WEEKDAY = 0.2, 2.0
+"""How much a working day tells of a weekend's, and by how much more a Monday tells of a Monday."""
+BESIDE = 0.25
+"""What a request tells of the slots beside its own: people and jobs are early and late."""
+PRIOR_DAYS = 4.0
+"""As if so many days had been observed too on which each slot was like the average of all, or where an hour before and
+after it is quieter, like that."""
+BESIDES = int(HOUR_S / SLOT_S)
+LEAST_DAYS, LEAST_SHARE = 0.25, 0.002
+"""As if each hour had been like the average of all for a quarter of a day."""
+MOST_SURE = 0.98
+FADES = 1 - 1 / 300
+MOST_DUE = 3.0
+"""A silence in which very many were due says that the calendar was wrong about that day, not that silences last."""
+PRIOR_CAME = 1.0
+"""As if so many requests had come as expected, until more was observed."""
+
+Tally: TypeAlias = tuple[tuple[float, float], ...]
+"""How many requests came, and how many were expected by everything else that is known; faded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What was observed of one model's requests. `days`: (day since 1970, a bit for each slot), oldest first, those
+    alone on which the model was watched; today is the last."""
+
+    days: tuple[tuple[int, int], ...] = ()
+    after: Tally = ()
+    """By length of silence, as SILENCES_S divides it."""
+    following: Tally = ()
+    """By how busy the hour before the silence was."""
+    last_s: LocalS = 0.0
+    """When it was last in use; 0: not known."""
+    busy: int = 0
+    """How busy the hour before that was, 0 to BUSIEST."""
+
+
+def watch(habits: Habits, local_s: LocalS) -> Habits:
+    """The habits after it was looked at: a day without requests was observed as well."""
+    day = int(local_s // DAY_S)
+    if habits.days and habits.days[-1][0] >= day:
+        return habits
+    kept = tuple(d for d in habits.days if d[0] > day - DAYS_KEPT)
+    return replace(habits, days=(*kept, (day, 0)))
+
+
+def attend(habits: Habits, local_s: LocalS) -> Habits:
+    """The habits after a request came, or was still running, at this moment."""
+    habits = watch(habits, local_s)
+    silent_s = local_s - habits.last_s
+    if habits.last_s > 0 and silent_s >= SHORTEST_S:
+        habits = _learn(habits, silent_s)
+    day, slot = divmod(int(local_s // SLOT_S), SLOTS)
+    today, bits = habits.days[-1]
+    if today == day and not bits >> slot & 1:
+        habits = replace(habits, days=(*habits.days[:-1], (day, bits | 1 << slot)))
+    busy = _busy(habits.days, day, slot) if silent_s >= 0 or not habits.last_s else habits.busy
+    return replace(habits, last_s=local_s, busy=busy)
+
+
+def _busy(days: tuple[tuple[int, int], ...], day: int, slot: int) -> int:
+    hour = int(HOUR_S / SLOT_S)
+    bits = days[-1][1] << SLOTS if days[-1][0] == day else 0
+    if len(days) > 1 and days[-2][0] == day - 1:
+        bits |= days[-2][1]
+    recent = bits >> (SLOTS + slot - hour + 1) & (1 << hour) - 1
+    return min(BUSIEST, (recent.bit_count() + 1) // 2)
+
+
+def _learn(habits: Habits, silent_s: Seconds) -> Habits:
+    """Compare a silence that ended with what was expected of it."""
+    after = list(habits.after or ((0.0, 0.0),) * len(SILENCES_S))
+    following = list(habits.following or ((0.0, 0.0),) * (BUSIEST + 1))
+    by_busy, expected = likelier_following(habits), 0.0
+    due = [0.0] * len(SILENCES_S)
+    for piece in pieces(habits, SHORTEST_S, silent_s):
+        due[piece.silence] += piece.rate * piece.lasts_s * by_busy
+        expected += piece.rate * piece.lasts_s * likelier_after(habits, piece.silence)
+    last = bisect_right(SILENCES_S, silent_s) - 1
+    for silence in range(last + 1):
+        after[silence] = _faded(after[silence], float(silence == last), due[silence])
+    following[habits.busy] = _faded(following[habits.busy], 1.0, expected)
+    return replace(habits, after=_rounded(after), following=_rounded(following))
+
+
+def _faded(tally: tuple[float, float], came: float, due: float) -> tuple[float, float]:
+    return tally[0] * FADES + came, tally[1] * FADES + min(due, MOST_DUE)
+
+
+def _rounded(tally: list[tuple[float, float]]) -> Tally:
+    return tuple((round(came, 4), round(due, 6)) for came, due in tally)
+
+
+def _ratio(tally: tuple[float, float], prior: float) -> float:
+    return (tally[0] + prior) / (tally[1] + prior)
+
+
+def visits(habits: Habits) -> float:
+    """How many silences ended, the older ones counted less."""
+    return sum(came for came, _ in habits.after)
+
+
+def likelier_after(habits: Habits, silence: int) -> float:
+    """By how much a request is likelier than on average, after a silence of this length."""
+    return _ratio(habits.after[silence], PRIOR_CAME) if habits.after else 1.0
+
+
+def likelier_following(habits: Habits) -> float:
+    """By how much a request is likelier than on average, after an hour as busy as the last one was."""
+    return _ratio(habits.following[habits.busy], 2 * PRIOR_CAME) if habits.following else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a silence within one slot and one length of silence. `rate`: requests a second by the calendar;
+    `regular`: by what begins on most days at this time, after an hour of silence."""
+
+    begin_s: Seconds
+    lasts_s: Seconds
+    silence: int
+    rate: float
+    regular: float
+
+
+def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]:
+    """Every stretch of the present silence between these moments of it."""
+    at_s, known = from_s, -1
+    of_day: tuple[float, ...] = ()
+    regular: tuple[float, ...] = ()
+    while at_s < until_s:
+        silence = bisect_right(SILENCES_S, at_s) - 1
+        following_s = SILENCES_S[silence + 1] if silence + 1 < len(SILENCES_S) else until_s
+        local_s = habits.last_s + at_s
+        day, slot = divmod(int(local_s // SLOT_S), SLOTS)
+        end_s = min(following_s, at_s + SLOT_S - local_s % SLOT_S, until_s)
+        # A moment so near a bound that the float cannot tell belongs beyond it.
+        end_s = end_s if end_s > at_s + 1e-3 else at_s + 1e-3
+        if day != known:
+            known, of_day, regular = day, rates(habits.days, day), beginnings(habits.days, day)
+        yield Piece(at_s, end_s - at_s, silence, of_day[slot], regular[slot] if at_s >= HOUR_S else 0.0)
+        at_s = end_s
+
+
+# --- the calendar ------------------------------------------------------------------------------------------------
+
+
+def is_working_day(day: int) -> bool:
+    """Whether it is one of Monday to Friday; the first of January 1970 was a Thursday."""
+    return (day + 3) % 7 < 5
+
+
+def rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    """Requests a second to expect in each slot of the day, by the days before today."""
+    return _rates(days[:-1] if days and days[-1][0] <= day else days, day)
+
+
+@lru_cache(maxsize=1024)
+def _rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    """A day tells the more of another the fewer lie between, and the more alike they are. Where nothing was observed,
+    so little is expected that nothing follows from it."""
+    weights, hits, shares = 0.0, [0.0] * SLOTS, 0.0
+    for observed, bits in days:
+        weight = 0.5 ** ((day - observed) / HALF_LIFE_D)
+        weight *= 1.0 if is_working_day(observed) == is_working_day(day) else OTHER_KIND
+        weight *= SAME_WEEKDAY if (day - observed) % 7 == 0 else 1.0
+        weights += weight
+        shares += weight * bits.bit_count() / SLOTS
+        beside = (bits << 1 | bits >> 1) & ~bits & (1 << SLOTS) - 1
+        for slot in _set_bits(bits):
+            hits[slot] += weight
+        for slot in _set_bits(beside):
+            hits[slot] += weight * BESIDE
+    mean = (shares + LEAST_SHARE * LEAST_DAYS) / (weights + LEAST_DAYS)
+    around = [(hour + LEAST_DAYS * mean) / (weights + LEAST_DAYS) for hour in _means(hits)]
+    sure = [
+        (hit + PRIOR_DAYS * min(mean, like)) / (weights + PRIOR_DAYS) for hit, like in zip(hits, around, strict=True)
+    ]
+    return tuple(-log(1 - min(MOST_SURE, p)) / SLOT_S for p in sure)
+
+
+def beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    """Requests a second to expect in each slot of the day from what begins then, after an hour of silence, on most of
+    the days like it."""
+    return _beginnings(days[:-1] if days and days[-1][0] <= day else days, day)
+
+
+@lru_cache(maxsize=1024)
+def _beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
+    alike = [(observed, bits) for observed, bits in days if is_working_day(observed) == is_working_day(day)]
+    alike = alike[-LIKE_DAYS:]
+    bits_of = dict(days)
+    begun = [0] * SLOTS
+    for observed, bits in alike:
+        before = bits << SLOTS | bits_of.get(observed - 1, 0)
+        for slot in _set_bits(bits):
+            if not before >> (SLOTS + slot - BESIDES) & (1 << BESIDES) - 1:
+                begun[slot] += 1
+    least = max(3, len(alike) // 2 + 1)
+    return tuple(-log(1 - count / (len(alike) + 1)) / SLOT_S if count >= least else 0.0 for count in begun)
+
+
+def _means(hits: list[float]) -> list[float]:
+    """The mean of the hour before, after and in each slot, around the clock."""
+    sums = [0.0, *accumulate((*hits[-BESIDES:], *hits, *hits[:BESIDES]))]
+    width = 2 * BESIDES + 1
+    return [(sums[at + width] - sums[at]) / width for at in range(SLOTS)]
+
+
+def _set_bits(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

@@ -1,0 +1,94 @@
+"""Foresight costs at most twice what it would cost whoever knows every request, whatever is forecast and comes."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sleepd.core.break_even import Account, carry, charge, credit_at, may_sleep, may_wake, spent_s
+
+PRICE_S = 300.0
+WITHIN_S = 120.0
+forecasts = st.lists(
+    st.tuples(st.floats(1.0, 900.0), st.one_of(st.none(), st.floats(0.0, 4000.0))), min_size=1, max_size=8
+)
+silences = st.one_of(st.floats(0.0, 1200.0), st.floats(0.0, 90_000.0))
+
+
+class Host:
+    """One model whose rules decide alone: asked whenever a forecast or the account says something new."""
+
+    def __init__(self):
+        self.now_s, self.paid_s, self.least_s, self.slept = 0.0, 0.0, 0.0, 0
+        self.account = Account(PRICE_S, 0.0, 0.0, awake=True)
+
+    @property
+    def silent_s(self):
+        return self.account.silent_s + self.now_s - self.account.at_s
+
+    def pass_to(self, moment_s):
+        self.paid_s += (moment_s - self.now_s) if self.account.awake else 0.0
+        self.now_s = moment_s
+
+    def decide(self, predicted_s):
+        credit_s, awake = credit_at(self.account, PRICE_S, self.now_s), self.account.awake
+        if awake and may_sleep(predicted_s, self.silent_s, credit_s, PRICE_S, PRICE_S):
+            self.account = carry(self.account, PRICE_S, self.now_s, silent_s=self.silent_s, awake=False)
+            self.account, self.slept = charge(self.account, PRICE_S), self.slept + 1
+            self.paid_s += PRICE_S
+        elif not awake and may_wake(predicted_s, WITHIN_S, credit_s, PRICE_S):
+            self.account = carry(self.account, PRICE_S, self.now_s, silent_s=self.silent_s, awake=True)
+
+    def stay_silent(self, lasts_s, told):
+        """A silence in which forecasts change, each after so many seconds; the last one stands."""
+        ends_s, begins_s = self.now_s + lasts_s, self.now_s
+        changes, at_s = [], self.now_s
+        for after_s, predicted_s in told:
+            changes.append((at_s, predicted_s))
+            at_s += after_s
+        for (from_s, predicted_s), until_s in zip(changes, [*(c[0] for c in changes[1:]), ends_s], strict=True):
+            if from_s >= ends_s:
+                break
+            self.pass_to(from_s)
+            self.decide(predicted_s)
+            while self.account.awake:
+                due_s = [spent_s(self.account, PRICE_S, self.now_s), begins_s + PRICE_S]
+                due_s = [s for s in due_s if self.now_s < s < min(until_s, ends_s)]
+                if not due_s:
+                    break
+                self.pass_to(min(due_s))
+                self.decide(predicted_s)
+        self.pass_to(ends_s)
+        self.least_s += min(lasts_s, PRICE_S)
+
+    def be_asked(self):
+        self.account = carry(self.account, PRICE_S, self.now_s, silent_s=0.0, awake=True)
+
+
+@given(st.lists(st.tuples(silences, forecasts), min_size=1, max_size=25))
+@example([(10.0, [(1.0, 4000.0)])] * 25)
+@example([(90_000.0, [(1.0, 0.0)])] * 25)
+@example([(90_000.0, [(400.0, 4000.0), (1.0, 0.0)])] * 25)
+def test_no_arrivals_and_no_forecasts_make_it_cost_more_than_twice_the_best(visits):
+    host = Host()
+    for lasts_s, told in visits:
+        host.stay_silent(lasts_s, told)
+        assert host.paid_s <= 2 * host.least_s + PRICE_S + 1e-3
+        host.be_asked()
+
+
+@given(st.lists(silences, min_size=1, max_size=25))
+def test_what_is_not_foretold_sleeps_once_it_was_silent_for_the_price(lasting):
+    host = Host()
+    for lasts_s in lasting:
+        host.stay_silent(lasts_s, [(1.0, None)])
+        host.be_asked()
+    assert host.slept == sum(lasts_s > PRICE_S for lasts_s in lasting)
+
+
+def test_who_foretells_rightly_pays_little_more_than_the_best():
+    """Silences of ten minutes that are seen coming: all but the first minute of each is slept through."""
+    host = Host()
+    for _ in range(50):
+        host.stay_silent(600.0, [(60.0, 0.0), (540.0, 540.0)])
+        host.be_asked()
+    assert host.paid_s == 50 * (60.0 + PRICE_S)
+    assert host.paid_s < 1.21 * host.least_s

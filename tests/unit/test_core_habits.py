@@ -1,0 +1,138 @@
+"""What is learned of when a model is asked for, what is expected from it, and how that is told."""
+
+import json
+from dataclasses import asdict
+from random import Random
+
+import pytest
+
+from sleepd.core.expected import expected_idle, next_change
+from sleepd.core.foretelling import recall
+from sleepd.core.habits import DAYS_KEPT, SLOTS, Habits, attend, rates, watch
+
+DAY_S, HOUR_S = 86_400.0, 3600.0
+MONDAY_S = 20_458 * DAY_S
+"""The fifth of January 2026, by the clock on the wall."""
+NEVER_S = 6 * HOUR_S
+
+
+def asked(moments):
+    """The habits of these requests, of a model that was watched every day."""
+    habits = Habits()
+    for moment_s in moments:
+        for noon_s in range(int((habits.last_s or moment_s) // DAY_S), int(moment_s // DAY_S)):
+            habits = watch(habits, (noon_s + 0.5) * DAY_S)
+        habits = attend(habits, moment_s)
+    return habits
+
+
+def at(day, clock):
+    hours, minutes = clock.split(":")
+    return MONDAY_S + day * DAY_S + int(hours) * HOUR_S + int(minutes) * 60
+
+
+def job(days, clock="07:57", late_s=60.0, seed=1):
+    """A handful of requests around this time of every working day."""
+    random = Random(seed)
+    return [
+        at(day, clock) + random.uniform(-late_s, late_s) + second
+        for day in range(days)
+        if day % 7 < 5
+        for second in (0.0, 20.0, 90.0)
+    ]
+
+
+def expect(habits, day, clock):
+    moment_s = at(day, clock)
+    return expected_idle(watch(habits, moment_s), moment_s)
+
+
+def test_nothing_is_foretold_before_enough_was_observed():
+    habits = asked(job(2))
+    assert expect(habits, 1, "12:00") is None, "two jobs and a day that is not over"
+    assert expect(asked(job(14)), 14, "12:00") is not None
+
+
+def test_a_job_of_working_days_is_expected_then_and_not_at_other_times():
+    habits = asked(job(14))
+    assert expect(habits, 14, "07:55") < 300
+    assert 3 * HOUR_S < expect(habits, 14, "03:55") < 5 * HOUR_S, "it is hours away, and known to come"
+    assert expect(habits, 14, "12:00") > NEVER_S
+    assert expect(habits, 19, "07:55") > 3 * expect(habits, 14, "07:55"), "a Saturday"
+
+
+def test_it_does_not_wait_for_a_job_that_was_given_up():
+    given_up = asked(job(14))
+    for day in range(14, 28):
+        given_up = watch(given_up, at(day, "12:00"))
+    assert expect(given_up, 28, "07:55") > 3 * expect(asked(job(28)), 28, "07:55")
+
+
+def test_requests_at_random_are_expected_after_their_mean_time():
+    random, at_s, moments = Random(4), MONDAY_S, []
+    while (at_s := at_s + random.expovariate(1 / 1200.0)) < MONDAY_S + 14 * DAY_S:
+        moments.append(at_s)
+    habits = asked(moments)
+    found = [expected_idle(habits, habits.last_s + silent_s) for silent_s in (90, 200, 400, 1000, 2000)]
+    assert all(500 < predicted_s < 2500 for predicted_s in found)
+
+
+def test_bursts_are_over_once_they_are_silent_for_long():
+    random, moments = Random(5), []
+    for day in range(10):
+        for _ in range(5):
+            begin_s = at(day, "00:00") + random.uniform(0, DAY_S)
+            moments += [begin_s + n * 75.0 for n in range(12)]
+    habits = asked(sorted(moments))
+    soon, later = (expected_idle(habits, habits.last_s + silent_s) for silent_s in (70.0, 900.0))
+    assert soon < 300 < later
+
+
+def test_the_first_minute_is_the_same_visit():
+    habits = asked(job(14))
+    assert expected_idle(habits, habits.last_s + 59.0) == 0.0
+
+
+def test_it_stands_still_until_the_next_change():
+    habits = asked(job(14))
+    moment_s = at(14, "06:01")
+    for _ in range(50):
+        following_s = next_change(habits, moment_s)
+        assert 0 < following_s - moment_s <= 300.0
+        assert expected_idle(habits, moment_s) == expected_idle(habits, following_s - 0.01)
+        moment_s = following_s
+
+
+def test_the_same_requests_make_the_same_habits_of_bounded_size():
+    random = Random(6)
+    moments = sorted(MONDAY_S + random.uniform(0, 40 * DAY_S) for _ in range(2000))
+    habits = asked(moments)
+    assert habits == asked(moments)
+    assert len(habits.days) == DAYS_KEPT
+    assert len(json.dumps(asdict(habits))) < 4096
+
+
+def test_a_clock_that_was_set_back_teaches_nothing():
+    habits = asked(job(14))
+    after = attend(habits, habits.last_s - 2 * DAY_S)
+    assert (after.days, after.after) == (habits.days, habits.after)
+
+
+def test_the_calendar_of_a_day_knows_the_slots_that_were_asked_in():
+    habits = watch(asked(job(14, late_s=0.0)), at(14, "00:01"))
+    found = rates(habits.days, habits.days[-1][0])
+    assert len(found) == SLOTS
+    assert max(range(SLOTS), key=found.__getitem__) == int((7 * 60 + 57) / 5)
+
+
+@pytest.mark.parametrize(
+    ("day", "clock", "told"),
+    [
+        (14, "06:31", "on 5 of the last 5 weekdays a request came between 07:40 and 08:00"),
+        (14, "12:00", "on none of the last 5 weekdays a request came between 12:00 and 18:00"),
+        (14, "22:00", "on none of the last 5 weekdays a request came between 22:00 and 04:00"),
+        (12, "07:00", "on none of the last 2 days of weekends a request came between 07:00 and 13:00"),
+    ],
+)
+def test_what_it_goes_by_is_told(day, clock, told):
+    assert recall(watch(asked(job(12, late_s=0.0)), at(day, clock)), at(day, clock)) == told

@@ -1,0 +1,153 @@
+"""Servers in containers found from this host: Docker's and Podman's forwarders, a made-up /proc, mounted sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from sleepd.adapters.owners import Owners
+from sleepd.core.seen import EngineFacts
+from sleepd.sim.fake_server import FakeVllm
+from sleepd.sim.vllm_types import EngineSpec
+from sleepd.survey.arguments import ServerArguments
+from sleepd.survey.asking import ask_all
+from sleepd.survey.containers import Forward, addresses_of, find_forwards, path_here, ports_into
+from sleepd.survey.processes import FoundProcess, survey_processes
+
+ONE, OTHER = "a1" * 32, "b2" * 32
+DOCKER = "system.slice/docker-{}.scope"
+ROOTLESS = "user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{}.scope/container"
+PROXY = "/usr/bin/{}docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {} -container-ip {} -container-port 8000"
+FIB = """Main:
+  +-- 0.0.0.0/0 3 0 5
+Local:
+           |-- 127.0.0.1
+              /32 host LOCAL
+           |-- {}
+              /32 host LOCAL
+        |-- 172.17.255.255
+           /32 link BROADCAST
+"""
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in ("containers", "processes"):
+        monkeypatch.setattr(f"sleepd.survey.{module}.PROC", tmp_path)
+    return tmp_path
+
+
+def add(proc: Path, pid: int | str, **files: str) -> None:
+    for name, text in files.items():
+        path = proc / str(pid) / {"fib": "net/fib_trie"}.get(name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_container_is_told_from_another_by_its_address(proc: Path) -> None:
+    add(proc, 7, fib=FIB.format("172.17.0.2"))
+    commands = {
+        1: PROXY.format("", 8001, "172.17.0.2").split(),
+        2: PROXY.format("rootlesskit-", 8002, "172.17.0.3").split(),
+        3: ["docker-proxy", "-host-port"],
+    }
+    forwards = find_forwards(commands, Owners())
+    assert forwards == (Forward(8001, 8000, "172.17.0.2"), Forward(8002, 8000, "172.17.0.3"))
+    assert addresses_of(7) == {"127.0.0.1", "172.17.0.2"}
+    assert ports_into(7, DOCKER.format(ONE), 8000, forwards) == (8001,)
+    assert ports_into(7, DOCKER.format(ONE), 9000, forwards) == (), "another port of that container"
+    # Where its addresses are not shown every port may be the one.
+    assert ports_into(8, DOCKER.format(ONE), 8000, forwards) == (8001, 8002)
+
+
+def test_podman_with_root_holds_ports_in_conmon_which_names_its_container(proc: Path) -> None:
+    commands = {
+        5: ["/usr/bin/conmon", "--api-version", "1", "-c", ONE, "-n", "vllm"],
+        6: ["/usr/bin/conmon", "-c", OTHER],
+        7: ["/usr/bin/conmon"],
+    }
+    forwards = find_forwards(commands, Owners(ports={8001: {5}, 8002: {6}, 22: {1}}))
+    assert ports_into(9, f"machine.slice/libpod-{ONE}.scope", 8000, forwards) == (8001,)
+    assert ports_into(9, f"machine.slice/libpod-{OTHER}.scope", 8000, forwards) == (8002,)
+
+
+@pytest.mark.parametrize(
+    ("specs", "expected"),
+    [
+        ("-t 8001-8001:8000-8000", {8000: (8001,)}),
+        ("-t 127.0.0.1/8001:8000 --tcp-ports 8005", {8000: (8001,), 8005: (8005,)}),
+        ("-t 9000-9002:8000-8002", {8001: (9001,)}),
+        ("-t auto -u none -T none", {8000: ()}),
+    ],
+)
+def test_podman_without_root_says_its_ports_to_pasta(
+    proc: Path, specs: str, expected: dict[int, tuple[int, ...]]
+) -> None:
+    command = f"/usr/bin/pasta --config-net {specs} --quiet --netns /run/user/1000/netns/netns-1"
+    forwards = find_forwards({4: command.split()}, Owners())
+    assert {port: ports_into(9, ROOTLESS.format(ONE), port, forwards) for port in expected} == expected
+
+
+def test_what_rootlessport_holds_may_lead_anywhere(proc: Path) -> None:
+    forwards = find_forwards({4: ["rootlessport"], 5: ["rootlessport-child"]}, Owners(ports={8001: {4}, 9: {8}}))
+    assert ports_into(9, ROOTLESS.format(ONE), 8000, forwards) == (8001,)
+
+
+def test_a_socket_in_a_mounted_folder_is_found_where_that_lies_here(proc: Path) -> None:
+    add(proc, "self", mountinfo="22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:20 / /run rw - tmpfs tmpfs rw\n")
+    inside = "90 1 0:50 / / rw - overlay overlay rw\n91 90 8:1 /srv/my\\040models /sockets rw - ext4 /dev/sda1 rw\n"
+    add(
+        proc,
+        7,
+        mountinfo=f"{inside}92 90 0:20 /vllm /run/vllm rw - tmpfs tmpfs rw\n93 90 0:77 / /tmp rw - tmpfs t rw\n",
+    )
+    assert path_here(7, "/sockets/a.sock") == "/srv/my models/a.sock"
+    assert path_here(7, "/run/vllm/a.sock") == "/run/vllm/a.sock"
+    assert path_here(7, "/tmp/a.sock") == "", "a file system of the container's own"
+    assert path_here(7, "/root/a.sock") == "", "its own files"
+    assert path_here(8, "/a.sock") == "/a.sock", "nobody says how its mounts lie"
+
+
+def test_the_survey_puts_it_together(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two containers with the same port of their own, a third with a socket in a mounted folder, a quadlet's unit."""
+    serve = ["python3", "/usr/bin/vllm", "serve"]
+    rows = {
+        1: PROXY.format("", 8001, "172.17.0.2").split(),
+        2: PROXY.format("", 8002, "172.17.0.3").split(),
+        11: [*serve, "one"],
+        12: [*serve, "two"],
+        13: [*serve, "three", "--uds", "/sockets/three.sock"],
+    }
+    add(proc, 11, cgroup=f"0::/{DOCKER.format(ONE)}\n", fib=FIB.format("172.17.0.2"))
+    add(proc, 12, cgroup=f"0::/{DOCKER.format(OTHER)}\n", fib=FIB.format("172.17.0.3"))
+    add(proc, 13, cgroup=f"0::/system.slice/three.service/libpod-payload-{ONE}\n")
+    add(proc, 13, mountinfo="91 90 8:1 /srv/s /sockets rw - ext4 /dev/sda1 rw\n")
+    add(proc, "self", mountinfo="22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    found = [SimpleNamespace(pid=pid, info={"ppid": 0, "cmdline": words}) for pid, words in rows.items()]
+    this = psutil.Process()
+    monkeypatch.setattr(psutil, "process_iter", lambda _: iter(found))
+    monkeypatch.setattr(psutil, "Process", lambda _: this)
+    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda: Owners())
+    one, two, three = survey_processes().servers
+    assert (one.urls[0], two.urls[0]) == ("http://127.0.0.1:8001", "http://127.0.0.1:8002")
+    assert (three.urls, three.unit) == (("unix:/srv/s/three.sock",), "three.service")
+
+
+async def test_a_port_that_leads_to_another_container_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    def container(name: str) -> FoundProcess:
+        urls = tuple(f"unix:{tmp_path}/{socket}" for socket in ("a", "b"))
+        return FoundProcess(7, "root", ServerArguments((name,)), {}, DOCKER.format(ONE), urls=urls)
+
+    spec_a, spec_b = EngineSpec(name="one"), EngineSpec(name="two")
+    async with FakeVllm(spec_a, uds=tmp_path / "a"), FakeVllm(spec_b, uds=tmp_path / "b"):
+        told = await ask_all([container("two"), container("one"), container("three")])
+        # Two of one name: each has an address of its own.
+        same = await ask_all([container(""), container(""), container("")])
+    assert [one.url[-2:] for one in told] == ["/b", "/a", ""]
+    assert "serves other models" in told[2].silent
+    assert isinstance(told[0].facts, EngineFacts)
+    assert [one.url[-2:] for one in same] == ["/a", "/b", ""]
+    assert "is the address of another server" in same[2].silent
