@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pynvml
 
-from tests.gpu.gpu_host import PROMPT, order
+from tests.gpu.gpu_host import agree, answer, order
 from tests.gpu.gpu_server import GIB, Gpu, GpuServer, Vllm
 
 
@@ -40,7 +40,7 @@ def tell(what: str, took_s: list[float], gib: float) -> None:
 
 def measure(server: GpuServer, gib: float, rounds: int) -> None:
     """Print the table. Raises ServerFailed for an answer that is not 200."""
-    answer, available = server.chat(PROMPT), psutil.virtual_memory().available
+    first, available = answer(server), psutil.virtual_memory().available
     print(f"awake {server.used_bytes() / GIB:.2f} GiB")
     print("| what | middle | least - most | weights by time |\n|---|---|---|---|")
     tell("first sleep, level 1", [timed(lambda: order(server, "/sleep?level=1"))], gib)
@@ -53,7 +53,7 @@ def measure(server: GpuServer, gib: float, rounds: int) -> None:
         woke.append(timed(lambda: order(server, "/wake_up")))
     tell("later sleeps, level 1", slept, gib)
     tell("later wakes, level 1", woke, gib)
-    right = [server.chat(PROMPT) == answer]
+    right = [agree(answer(server), first)]
     slept, weights, reloads, kv = [], [], [], []
     for _ in range(rounds):
         slept.append(timed(lambda: order(server, "/sleep?level=2")))
@@ -62,7 +62,7 @@ def measure(server: GpuServer, gib: float, rounds: int) -> None:
         reloads.append(timed(lambda: order(server, "/collective_rpc", {"method": "reload_weights"})))
         order(server, "/reset_prefix_cache")
         kv.append(timed(lambda: order(server, "/wake_up?tags=kv_cache")))
-        right.append(server.chat(PROMPT) == answer)
+        right.append(agree(answer(server), first))
     tell("sleep, level 2", slept, gib)
     tell("wake of the weights' memory", weights, gib)
     tell("reload of the weights", reloads, gib)

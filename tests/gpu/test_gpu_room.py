@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.gpu.gpu_host import PROMPT, GpuHost
+from tests.gpu.gpu_host import GpuHost
 from tests.gpu.gpu_server import GIB, Job
 from tests.realvllm.daemon_host import Daemon, wait_until
 
@@ -29,7 +29,7 @@ def test_waking_one_puts_the_other_to_sleep_first(host: GpuHost, record_property
         took_s.append(time.monotonic() - began)
         assert other.is_sleeping()
         assert wanted.used_bytes() > 4 * other.used_bytes()
-        assert wanted.chat(PROMPT) == host.pair.right_answers[wanted.name]
+        assert host.pair.is_right(wanted)
         assert daemon.await_told("victim", wanted.name)["text"].startswith(f"{other.name} makes room for {wanted.name}")
     for server in host.pair.servers:
         assert "out of memory" not in server.read_log()[logged[server.name] :].lower()
@@ -48,7 +48,7 @@ def test_a_job_of_others_is_no_victim_and_the_wake_is_refused_until_it_ends(host
         assert "free beside the margin" in problem.found, problem.text
         assert first.is_sleeping()
     assert daemon.wake(first.name, timeout_s=LIMIT_S)["model"]["state"] == "awake"
-    assert first.chat(PROMPT) == host.pair.right_answers[first.name]
+    assert host.pair.is_right(first)
     assert "out of memory" not in first.read_log().lower()
 
 
@@ -63,7 +63,7 @@ def test_a_job_that_came_a_moment_before_the_wish_costs_no_engine(host: GpuHost)
     daemon.await_model(first.name, state="asleep")
     daemon.client.reset(first.name)  # it may be left alone for some seconds after a failure
     assert daemon.wake(first.name, timeout_s=LIMIT_S)["model"]["state"] == "awake"
-    assert first.chat(PROMPT) == host.pair.right_answers[first.name]
+    assert host.pair.is_right(first)
 
 
 def short_bytes(host: GpuHost, daemon: Daemon) -> int:
@@ -84,4 +84,4 @@ def test_a_reservation_is_room_for_a_real_job_and_the_model_comes_back(host: Gpu
         with Job(host.pair.vllm, host.pair.gpu, wanted_bytes - CONTEXT_BYTES):
             assert daemon.refuse("wake", awake.name).kind == "reserved"
     daemon.await_model(awake.name, LIMIT_S, state="awake")
-    assert awake.chat(PROMPT) == host.pair.right_answers[awake.name]
+    assert host.pair.is_right(awake)

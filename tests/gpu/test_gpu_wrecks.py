@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sleepd.client import ApiProblem
-from tests.gpu.gpu_host import NEARLY_BYTES, PROMPT, GpuHost
+from tests.gpu.gpu_host import NEARLY_BYTES, GpuHost
 from tests.gpu.gpu_server import GIB, MIB
 from tests.realvllm.daemon_host import wait_until
 
@@ -30,7 +30,7 @@ def test_a_killed_engine_gives_its_memory_back_and_the_other_wakes(host: GpuHost
     assert first.wait_ended() == 0
     daemon.await_model(first.name, 30.0, state="lost")
     assert daemon.wake(second.name, timeout_s=LIMIT_S)["model"]["state"] == "awake"
-    assert second.chat(PROMPT) == host.pair.right_answers[second.name]
+    assert host.pair.is_right(second)
     record_property("reported", f"a killed engine's {held_bytes / GIB:.1f} GiB were free after {freed_s:.2f} s")
 
 
@@ -52,6 +52,6 @@ def test_a_forced_wake_runs_out_of_memory_and_the_recipe_decides(host: GpuHost, 
     else:
         daemon.await_model(second.name, state="asleep")
         assert kept_bytes < NEARLY_BYTES
-    assert first.chat(PROMPT) == host.pair.right_answers[first.name]
+    assert host.pair.is_right(first)
     record_property("reported", f"vLLM {version}, forced wake without room: {said}; {kept_bytes / GIB:.1f} GiB kept")
     second.stop()
