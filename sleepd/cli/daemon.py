@@ -21,12 +21,14 @@ COMMANDS = {
     "demo": "the whole thing on simulated servers, without a GPU",
     "fake-vllm": "one simulated vLLM server",
     "simulate": "replay traffic against a configuration, in virtual time",
+    "tune": "find timeouts and levels from past requests, for a stated target",
 }
 _ELSEWHERE = {
     "init": "sleepd.cli.init",
     "demo": "sleepd.sim.demo",
     "fake-vllm": "sleepd.cli.fake_vllm",
     "simulate": "sleepd.cli.simulate",
+    "tune": "sleepd.cli.tune",
 }
 """Commands with `add_arguments` and `run` in a module of their own, which is imported once they are chosen."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.nvml import NvmlGpus
+from sleepd.cli.put_file import put_file
 from sleepd.cli.screen import clean
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import DEFAULT_DIR, load_config
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     text = write_config(found, when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     _check(text)
     try:
-        _write(target, text)
+        put_file(target, text)
     except OSError as error:
         why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
@@ -94,21 +95,6 @@ def _check(text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="sleepd-init-") as scratch:
         (Path(scratch) / "sleepd.toml").write_text(text, encoding="utf-8")
         load_config(Path(scratch), environ={})
-
-
-def _write(target: Path, text: str) -> None:
-    """Put the file there, whole or not at all. Raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with scratch.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.chmod(0o644)
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _tell(found: Sequence[Found], survey: Survey, target: Path) -> None:

@@ -4,7 +4,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.record import AskKind, ModelRecord, Waiter
-from sleepd.core.seen import DirectSeen
+from sleepd.core.seen import KEEP_ALIVE_S, DirectSeen
 from sleepd.core.units import Seconds, format_duration
 
 QUIET_S = 1.0
@@ -22,7 +22,7 @@ def looks_at_connections(record: ModelRecord) -> bool:
 
 def held_after_s(record: ModelRecord) -> Seconds:
     """A connection quiet for longer holds a request: the server closes idle ones sooner."""
-    return (record.facts.keep_alive_s if record.facts else 5.0) + QUIET_S
+    return (record.facts.keep_alive_s if record.facts else KEEP_ALIVE_S) + QUIET_S
 
 
 def due_in_s(record: ModelRecord) -> Seconds | None:

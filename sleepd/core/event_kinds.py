@@ -6,7 +6,6 @@ docs/events.md is made of this table, `GET /openapi.json` lists its kinds, and `
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-TASK = {"task": "the task it belongs to", "cause": "why, as KIND:WHO"}
 CODE = {"code": "stable, for programs"}
 
 

@@ -52,6 +52,16 @@ def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     )
 
 
+def paying_level(record: ModelRecord, world: World, now: Now) -> int:
+    """How deep a sleep is worth its wake: level 2 where no request is foreseen for longer than the price, by as much as
+    sleeping and waking at level 2 take longer, as learned."""
+    found = foresee(record, world, now)
+    if found is None or found.predicted_s is None:
+        return 1
+    takes_s = [expected_sleep(record, level).seconds + expected_wake(record, level).seconds for level in (1, 2)]
+    return 2 if found.predicted_s >= found.price_s * max(1.0, takes_s[1] / takes_s[0]) else 1
+
+
 def open_account(record: ModelRecord, price_s: Seconds, now_s: MonotonicS) -> Account:
     """The account of a model that none was kept of: as a former daemon left it, else with one price."""
     credit_s = price_s if record.credit_s is None else record.credit_s

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sleepd.core.conditions import due_s, is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import level1_unsafe, level2_unsafe
+from sleepd.core.foresight import paying_level
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_refusal
 from sleepd.core.known_answer import NEVER_TAKEN, UPDATED, has_other_weights, may_take_answer
@@ -69,7 +70,7 @@ def want_of(
     Whatever protects the model outranks them all: see `protecting`.
     """
     found = acting(record, world, now, rules)
-    claims = list(_rule_claims(world, record, found))
+    claims = list(_rule_claims(world, record, found, now))
     settled = settle(claims)
     if settled is None or settled.wish is Wish.AWAKE:
         return None, _stays_by_rule(settled, claims)
@@ -103,13 +104,13 @@ def wake_wanted(world: World, record: ModelRecord, now: Now, rules: tuple[Evalua
     sleeps = tuple(e for e in then if e.holds and e.rule.action.kind is ActionKind.SLEEP)
     against = [Claim(_RANKS[e.rule.kind], Wish.SLEEP, e.rule.name, e.rule.action.level) for e in sleeps]
     keeps = tuple(e for e in found if e.rule.action.kind is not ActionKind.SLEEP)
-    settled = settle([*against, *_rule_claims(world, record, keeps)])
+    settled = settle([*against, *_rule_claims(world, record, keeps, now)])
     if settled is None or settled.wish is Wish.SLEEP:
         return None
     return Want(record.spec.name, 0, wakes[0], _RANKS[wakes[0].kind])
 
 
-def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]) -> Iterator[Claim]:
+def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...], now: Now) -> Iterator[Claim]:
     """What the rules that act claim of an awake model.
 
     Host RAM comes back from no sleep, so a rule on it puts nothing to sleep by itself: a model that an idle rule wants
@@ -124,7 +125,8 @@ def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]
             if not stop_refusal(record):
                 yield Claim(rank, Wish.SLEEP, rule.name, STOP_LEVEL)
         elif not rule.is_pressure or not is_ram_pressure(rule):
-            yield Claim(rank, Wish.SLEEP, rule.name, rule.action.level)
+            pays = paying_level(record, world, now) if rule.foresees else rule.action.level
+            yield Claim(rank, Wish.SLEEP, rule.name, min(rule.action.level, pays))
         elif due and rule.action.level == 2 and level_for(world, record, 2)[0] == 2:
             yield Claim(rank, Wish.SLEEP, rule.name, 2)
 

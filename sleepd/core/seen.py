@@ -10,6 +10,8 @@ from sleepd.core.units import Bytes, Seconds
 
 Release: TypeAlias = tuple[int, ...]
 """(0, 10, 2), or its start: releases are compared as tuples are."""
+KEEP_ALIVE_S: Seconds = 5.0
+"""How long uvicorn keeps an idle connection unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class EngineFacts:
     """Set: the KV cache is this large per GPU, and gpu_memory_utilization bounds nothing."""
     asks_at: str = "/v1/completions"
     """The route that answers the known question: completions, embeddings or pooling; empty where there is none."""
-    keep_alive_s: Seconds = 5.0
+    keep_alive_s: Seconds = KEEP_ALIVE_S
     """After so long the server closes an idle connection (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
     weight_checker: bool = False
     """It lists the route that works out the checksums of its weights."""

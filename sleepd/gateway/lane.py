@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from sleepd.core.model import ModelSpec
+from sleepd.core.seen import KEEP_ALIVE_S
 from sleepd.core.units import Seconds
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.queue import Queue, Waiting
 from sleepd.gateway.routes import ROUTES, show
-from sleepd.gateway.settings import CONNECT_S, GATE_S, IDLE_UPSTREAM_S
+from sleepd.gateway.settings import AHEAD_LIMIT, CONNECT_S, GATE_S, IDLE_SHARE
 from sleepd.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class Lane:
             upstream.transport.close()  # its client left while it was opened: nobody looks after it here any more
             return
         upstream.idle_since_s = self._front.time()
+        upstream.good_until_s = upstream.idle_since_s + self._reused_for_s()
         self._idle.append(upstream)
 
     def lost(self, upstream: Upstream) -> None:
@@ -175,15 +177,21 @@ class Lane:
             self._idle.remove(upstream)
 
     def drop_idle(self, now_s: float) -> None:
-        """Give up connections that the server is about to drop."""
-        wanted = bool(
-            self.queue.held
-        )  # those that were never used wait for what is held; no server counts their idling
-        dropped = [u for u in self._idle if now_s - u.idle_since_s >= IDLE_UPSTREAM_S and not (wanted and u.is_fresh)]
+        """Give up connections that the server may be about to drop, and open others for requests that wait."""
+        dropped = [u for u in self._idle if now_s >= u.good_until_s]
         if dropped:
             self._idle = [u for u in self._idle if u not in dropped]
         for upstream in dropped:
             upstream.transport.close()
+        waiting = sum(x.goes_on for x in self.queue.held)
+        for _ in range(min(waiting, AHEAD_LIMIT, len(dropped))):
+            self.prepare(waiting)
+
+    def _reused_for_s(self) -> Seconds:
+        """How long a connection may idle and be used again: whoever stands before the server may know less patience."""
+        record = self._front.daemon.world.models.get(self.name)
+        kept_s = record.facts.keep_alive_s if record is not None and record.facts is not None else KEEP_ALIVE_S
+        return IDLE_SHARE * min(kept_s, KEEP_ALIVE_S)
 
     def close(self) -> None:
         """Let what runs finish, and keep no connection: the server has another address now, or none."""

@@ -34,8 +34,11 @@ UNREAD_S: Seconds = 300.0
 """A client that reads nothing of its answer for this long has left: its model could never sleep again."""
 LINGER_S: Seconds = 2.0
 CONNECT_S: Seconds = 5.0
-IDLE_UPSTREAM_S: Seconds = 3.5
-"""uvicorn drops idle connections at 5 s: ours are given up well before, so that no request meets the closing."""
+IDLE_SHARE = 0.7
+"""Of what a server keeps an idle connection (uvicorn: 5 s): ours are given up well before, so that no request meets the
+closing. So are those that were opened ahead and never used: uvicorn lets these wait for ever, others do not."""
+AHEAD_LIMIT = 64
+"""Connections opened anew while requests wait, in place of those that grew old waiting."""
 SURE_UPSTREAM_S: Seconds = 1.0
 """A connection idle for longer is asked whether it was closed before it is used again."""
 IDS_KEPT_S: Seconds = 3600.0

@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpResponseParser
 
 from sleepd.gateway.answer import Reframing, take_answer_head
 from sleepd.gateway.errors import LAST_CHUNK, Refusal, chunk
-from sleepd.gateway.settings import HEAD_LIMIT, IDLE_UPSTREAM_S, SURE_UPSTREAM_S
+from sleepd.gateway.settings import HEAD_LIMIT, SURE_UPSTREAM_S
 
 if TYPE_CHECKING:
     from sleepd.gateway.exchange import Exchange
@@ -42,6 +42,7 @@ class Upstream(asyncio.Protocol):
         "_stage",
         "_to_end",
         "exchange",
+        "good_until_s",
         "idle_since_s",
         "is_fresh",
         "status",
@@ -59,7 +60,7 @@ class Upstream(asyncio.Protocol):
         self._done = self._again = self._keeps = self._to_end = self._paused = False
         self._reframing: Reframing | None = None
         self.exchange: Exchange | None = None
-        self.idle_since_s = 0.0
+        self.idle_since_s = self.good_until_s = 0.0
         self.is_fresh = True
 
     # towards the server
@@ -129,10 +130,10 @@ class Upstream(asyncio.Protocol):
         """Whether the connection can be used again: where it idled for a while the kernel is asked, as its server may
         have closed it a moment ago."""
         idle_s = now_s - self.idle_since_s
+        if now_s >= self.good_until_s or self.transport.is_closing():
+            return False
         if idle_s < SURE_UPSTREAM_S:
             return True
-        if (idle_s > IDLE_UPSTREAM_S and not self.is_fresh) or self.transport.is_closing():
-            return False
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
         return not poll.poll(0)
@@ -210,15 +211,17 @@ class Upstream(asyncio.Protocol):
         return True
 
     def _end_answer(self, x: Exchange, data: bytes) -> None:
-        """The answer is whole: the connection is free for the next one, or ends."""
+        """The answer is whole: the connection is free for the next one, or ends. After a 5xx it does: uvicorn closes it
+        without a word where the application failed (httptools_impl.py, run_asgi)."""
         self._done = False
-        self._lane.tell_end(x, self.status)
-        self.exchange, self._stage, self.status = None, _IDLE, 0
+        status, self.status = self.status, 0
+        self._lane.tell_end(x, status)
+        self.exchange, self._stage = None, _IDLE
         if self._again or data[-6:] == b"\r\n\r\n\r\n":
             # More than the answer came: to whom it belongs cannot be known, so that it reaches nobody.
             self.transport.abort()
             x.keep_alive = False
-        elif self._keeps and x.complete and self._reframing is None and not self._lane.closed:
+        elif self._keeps and status < 500 and x.complete and self._reframing is None and not self._lane.closed:
             self.is_fresh = False
             self.resume()
             self._lane.give_back(self)

@@ -63,10 +63,19 @@ class TraceError(Exception):
 
 def read_trace(path: Path) -> Trace:
     """Return the requests of a trace file. Raises TraceError at the first line that is none. Reads the file."""
+    try:
+        with path.open("rb") as file:
+            return parse_trace(str(path), file)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_trace(source: str, file: BinaryIO) -> Trace:
+    """Return the requests of an open trace, plain or gzipped; errors name the source. Raises TraceError, OSError."""
     line = 1
     arrivals: list[Arrival] = []
     try:
-        with path.open("rb") as file, _unpack(file) as rows:
+        with _unpack(file) as rows:
             _check_head(_read_line(rows).removeprefix("\ufeff").rstrip())
             line, last_s = 2, 0.0
             while found := _read_line(rows):
@@ -79,15 +88,13 @@ def read_trace(path: Path) -> Trace:
                 line += 1
     except ValueError as error:  # UnicodeDecodeError is one
         sentence = "wanted UTF-8 text, found other bytes" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise TraceError(f"{path}:{line}: {sentence}") from None
+        raise TraceError(f"{source}:{line}: {sentence}") from None
     except EOFError:
-        raise TraceError(f"{path}:{line}: wanted a whole gzip file, found one that is cut off behind here") from None
+        raise TraceError(f"{source}:{line}: wanted a whole gzip file, found one that is cut off behind here") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise TraceError(f"{path}:{line}: wanted a gzip file, found a damaged one ({error})") from None
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise TraceError(f"{source}:{line}: wanted a gzip file, found a damaged one ({error})") from None
     if not arrivals:
-        raise TraceError(f"{path}:{line}: wanted at least one request below the line of columns, found none")
+        raise TraceError(f"{source}:{line}: wanted at least one request below the line of columns, found none")
     return Trace(tuple(arrivals))
 
 

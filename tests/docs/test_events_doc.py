@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from sleepd.core.event_kinds import KINDS, TASK
+from sleepd.core.event_kinds import KINDS
 from sleepd.core.turn import Note
 from sleepd.events_doc import events_page
 from sleepd.sim.scenario.play import play
@@ -50,4 +50,4 @@ def test_what_scenarios_tell_has_no_other_data() -> None:
     for note in told:
         kind = KINDS[note.kind]
         if not kind.more:
-            assert note.data.keys() <= kind.data.keys() | TASK.keys(), note
+            assert note.data.keys() <= kind.data.keys() | {"task", "cause"}, note

@@ -1,5 +1,6 @@
 """The page on a real listener before a daemon in words only, and a browser in a few lines."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -49,6 +50,13 @@ class Browser:
     async def log_in(self, peer: Peer, role: Role, fields: Mapping[str, str | None] | None = None) -> tuple[int, Any]:
         token = self.rig.ui.logins.invite(peer, role, 300, ()).token
         return await self.ask("POST", "/sleepd/v1/session", {"token": token}, fields)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The stream of events; for 20 s at most."""
+        url, headers = f"http://127.0.0.1:{self.rig.port}/sleepd/v1/events", {"Cookie": self.cookie}
+        async with asyncio.timeout(20), self.session.get(url, headers=headers) as stream:
+            yield stream
 
 
 class Rig:

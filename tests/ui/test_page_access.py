@@ -1,6 +1,5 @@
 """Who gets in at the page: by which token, from which origin, with which role, for how long."""
 
-import asyncio
 import json
 import stat
 from contextlib import AsyncExitStack
@@ -154,15 +153,13 @@ async def test_a_reload_that_leaves_roles_as_they_are_cuts_nobody_off(tmp_path: 
     async with showing(tmp_path) as rig:
         browser = rig.browser()
         await browser.log_in(OPERATOR, Role.OPERATOR)
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-            url = f"http://127.0.0.1:{rig.port}/sleepd/v1/events"
-            async with session.get(url, headers={"Cookie": browser.cookie}) as stream:
-                rig.ui.take_settings({**ROLES}, (PROXY,), 60.0)
-                rig.daemon.note("goes on")
-                assert b"goes on" in await stream.content.readuntil(b"\n\n")
-                rig.ui.take_settings({"viewer": ["*"]}, (PROXY,), 60.0)
-                with pytest.raises(aiohttp.ClientError):
-                    await stream.read()
+        async with browser.events() as stream:
+            rig.ui.take_settings({**ROLES}, (PROXY,), 60.0)
+            rig.daemon.note("goes on")
+            assert b"goes on" in await stream.content.readuntil(b"\n\n")
+            rig.ui.take_settings({"viewer": ["*"]}, (PROXY,), 60.0)
+            with pytest.raises(aiohttp.ClientError):
+                await stream.read()
 
 
 @pytest.mark.parametrize(
@@ -251,25 +248,21 @@ async def test_a_session_that_ends_ends_its_stream(tmp_path: Path) -> None:
     async with showing(tmp_path) as rig:
         browser = rig.browser()
         await browser.log_in(OPERATOR, Role.OPERATOR)
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-            url = f"http://127.0.0.1:{rig.port}/sleepd/v1/events"
-            async with session.get(url, headers={"Cookie": browser.cookie}) as stream:
-                rig.daemon.note("fell asleep")
-                assert (await stream.content.readline()).startswith(b"id: ")
-                await browser.ask("DELETE", SESSION)
-                with pytest.raises(aiohttp.ClientError):
-                    await stream.read()
+        async with browser.events() as stream:
+            rig.daemon.note("fell asleep")
+            assert (await stream.content.readline()).startswith(b"id: ")
+            await browser.ask("DELETE", SESSION)
+            with pytest.raises(aiohttp.ClientError):
+                await stream.read()
 
 
 async def test_a_session_ends_by_itself(tmp_path: Path) -> None:
     async with showing(tmp_path, session_s=0.5) as rig:
         browser = rig.browser()
         await browser.log_in(OPERATOR, Role.OPERATOR)
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-            url = f"http://127.0.0.1:{rig.port}/sleepd/v1/events"
-            async with session.get(url, headers={"Cookie": browser.cookie}) as stream:
-                with pytest.raises(aiohttp.ClientError):
-                    await stream.read()
+        async with browser.events() as stream:
+            with pytest.raises(aiohttp.ClientError):
+                await stream.read()
         status, body = await browser.ask("GET", SESSION)
         assert (status, body["detail"]) == (401, "the session is over")
 

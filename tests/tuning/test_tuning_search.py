@@ -1,0 +1,45 @@
+"""Few plays find the point that is wanted."""
+
+import pytest
+
+from sleepd.tuning.curves import Frontier, Point
+from sleepd.tuning.search import Trial, search
+from sleepd.tuning.target import Aim, Measure, Target
+
+POINTS = 200
+FRONTIER = Frontier(tuple(Point({"m": float(at)}, 100.0 + at, POINTS - at) for at in range(POINTS)), POINTS)
+
+
+def hunt(target: Target, *, worse: float = 1.0, plays: int = 6) -> tuple[tuple[Trial[int], ...], int]:
+    """Search where waits and GiB-hours are `worse` times what the gaps foretell; the trials and the best there is."""
+    real = [Measure(worse * p.late / POINTS, worse * p.gib_h) for p in FRONTIER.points]
+
+    def play(point: Point) -> tuple[Measure, int]:
+        at = FRONTIER.points.index(point)
+        return real[at], at
+
+    best = real[0]
+    for measure in real:
+        if target.is_better(measure, best):
+            best = measure
+    return search(FRONTIER, target, play, plays=plays), real.index(best)
+
+
+@pytest.mark.parametrize("worse", [0.8, 1.0, 1.3, 2.0])
+@pytest.mark.parametrize("target", [Target(Aim.WAITED, 0.3), Target(Aim.GIB_HOURS, 250.0)])
+def test_what_neighbours_add_is_learned_from_the_last_play(target: Target, worse: float) -> None:
+    trials, best = hunt(target, worse=worse)
+    assert len(trials) <= 6
+    assert trials[0].played == best
+
+
+def test_a_target_out_of_reach_ends_at_what_is_nearest() -> None:
+    trials, _ = hunt(Target(Aim.WAITED, 0.0), plays=20)
+    assert trials[0].played == POINTS - 1
+    trials, _ = hunt(Target(Aim.GIB_HOURS, 50.0), plays=20)
+    assert trials[0].played == 0
+
+
+def test_one_play_is_where_the_gaps_point() -> None:
+    trials, _ = hunt(Target(Aim.WAITED, 0.25), plays=1)
+    assert [trial.played for trial in trials] == [150]
