@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test demo lint install deb wheel man test-systemd test-package debian-tree test-vllm test-vllm-systemd \
-  test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench clean
+  test-gpu bench-gpu test-prometheus test-terminal test-browser test-proxies soak soak-gateway bench clean
 
 REALVLLM := $(ROOT).cache/realvllm
 
@@ -80,6 +80,16 @@ man: $(READY)
 # A real systemd, twice: Debian 12's own and a newer one. Needs root, unshare, and the packages systemd, dbus and polkitd.
 test-systemd: $(READY)
 	@$(BIN)/python $(ROOT)tests/system/run.py
+
+# A real vLLM on a real GPU that nobody else uses meanwhile; what is needed is said where it is missing
+# (docs/real-vllm.md). Five minutes once the models are made.
+test-gpu: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m tests.gpu.gpu_server
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -m gpu tests/gpu
+
+# What a sleep and a wake take there, as a table.
+bench-gpu: $(READY)
+	@cd $(ROOT) && $(BIN)/python -m benchmarks.gpu_sleep
 
 # With real vLLM servers as units, sleepd from its package; some minutes.
 test-vllm-systemd: deb

@@ -22,6 +22,6 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .tell { fil
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--faint); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.number { text-align: right; }
+th { font-size: .85rem; vertical-align: bottom; white-space: normal; } .number { text-align: right; }
 @media print { body { margin: 0; max-width: none; } details { display: none; } }
 """

@@ -139,6 +139,12 @@ def remedies_for(verb: Verb, facts: EngineFacts, level: int) -> tuple[Remedy, ..
     return remedies(facts, failed, by_workers=verb is not Verb.RESET_PREFIX)
 
 
+def only_a_restart_helps(facts: EngineFacts | None) -> bool:
+    """Whether a wake that runs out of memory costs the engine: up to 0.27, and with several workers. Seen on a GPU with
+    0.26, which answers every further wake with "invalid argument"."""
+    return facts is None or remedies_for(Verb.WAKE, facts, 1)[0] is Remedy.RESTART
+
+
 def nothing_moved(evidence: Evidence, uuids: tuple[str, ...], pids: tuple[int, ...], least: int) -> bool:
     """Whether NVML shows that a failed call released (or took) nothing, so memory is as it was before."""
     return unmoved(evidence.gpus_before, evidence.gpus_after, uuids, pids, least)

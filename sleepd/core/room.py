@@ -14,6 +14,7 @@ from sleepd.core.memory import Admitted, Blind, Short, placement, preflight, sta
 from sleepd.core.model import Known
 from sleepd.core.neighbours import Neighbour, Ready, host_left, neighbours_of
 from sleepd.core.record import AskKind, ModelRecord, is_wanted_awake
+from sleepd.core.remedy import only_a_restart_helps
 from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import reserved_for, seniority, size_of
 from sleepd.core.sharing import LEAST_TURN_S, lowest_priority, turn_due_s
@@ -128,7 +129,8 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     needs = {} if force and uuids else start_needs(record, gpus) if starts else wake_needs(record, gpus)
     if starts and isinstance(needs, Blind):
         # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
-        return Go(claims)
+        kept = [r for r in draft.reservations.values() if not claims.isdisjoint(r.uuids)]
+        return _beside_jobs(f"{name} does not start, as nobody knows what it takes,", kept) if kept else Go(claims)
     if isinstance(needs, Blind) and is_to_be_placed(record, gpus):
         return WaitFor(f"a first look at where {name} lies", look=True, problem="blind", briefly=True)
     if isinstance(needs, Blind):
@@ -137,11 +139,14 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
     if isinstance(verdict, Blind):
         return WaitFor(f"{verdict.wanted} is missing", uuids, look=True, briefly=True)
+    old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(verdict, Admitted) and not places:
+        if old and only_a_restart_helps(record.facts):
+            # A job that came since would cost the engine. One reading takes less than a millisecond.
+            return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True, briefly=True)
         return Go(claims)
     short = Short({}, needs, {}) if isinstance(verdict, Admitted) else verdict
     room = room_by_victims(draft, name, short, places, claims, taken)
-    old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(room, Refuse) and room.problem == "no_room" and old:
         # Somebody may have made the room just before asking: nobody is refused by what was read before the wish.
         return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True, briefly=True)
@@ -166,11 +171,13 @@ def _reserved(
         room = room_by_victims(draft, name, verdict, places, frozenset(), frozenset())
         if isinstance(room, Refuse) and room.problem == "no_room":
             return refused
+    return _beside_jobs(f"{name} does not fit", keeping, refused.wanted, refused.found)
+
+
+def _beside_jobs(what: str, keeping: Sequence[Reservation], wanted: str = "", found: str = "") -> Refuse:
     kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=seniority))
     hint = "wait until it ends (sleepctl reservations), or let its owner or an admin end it"
-    return Refuse(
-        "reserved", f"{name} does not fit beside what is reserved: {kept}", refused.wanted, refused.found, hint
-    )
+    return Refuse("reserved", f"{what} beside what is reserved: {kept}", wanted, found, hint)
 
 
 def _kept_for(reservation: Reservation) -> str:

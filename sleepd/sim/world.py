@@ -72,6 +72,7 @@ class VirtualDaemon:
         self._begin_life()
         self.world: World = begin(settings, self.saved, self.now()).world
         self._local_times = frozenset(c for r in settings.rules for c in r.conditions if isinstance(c, LocalTime))
+        self._needs_calendar = bool(self._local_times) or any(rule.foresees for rule in settings.rules)
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
@@ -116,7 +117,7 @@ class VirtualDaemon:
 
     def _keep_calendar(self, epoch: int) -> None:
         """The ticker's part: the calendar is worked out anew as time goes on and the clock jumps."""
-        if epoch == self._epoch and self.alive and self._local_times:
+        if epoch == self._epoch and self.alive and self._needs_calendar:
             self.submit(CalendarExtended(calendar_around(self._local_times, self.now().wall_s)))
             self.time.call_later(CALENDAR_KEPT_S, lambda: self._keep_calendar(epoch))
 

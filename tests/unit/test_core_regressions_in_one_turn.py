@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core_worlds import AWAKE, FACTS, NOW, record, seen, world
+from core_worlds import AWAKE, FACTS, NOW, gpus, record, seen, world
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer, AnswerKind
@@ -71,7 +71,7 @@ def test_a_strangers_level_2_sleep_that_nothing_can_be_compared_with_is_given_up
     facts = replace(FACTS, version="0.16.0", release=(0, 16, 0))
     of = record("a", Life(State.ASLEEP_L2, Weights.DOUBTFUL), spec={"fenced": True}, facts=facts)
     for known, state in ((None, State.FAILED), (Fingerprint("prompt", ("six",)), State.WAKING_WEIGHTS)):
-        made = world(replace(of, fingerprint=known), free=70 * GIB)
+        made = replace(world(replace(of, fingerprint=known)), gpus=gpus(70 * GIB, age_s=0.0))
         after = step(made, [WakeAsked(1, "a", "test", 300.0)], NOW).world.models["a"]
         assert after.life.state is state, after.reason
 

@@ -26,6 +26,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
 from sleepd.core.plan import plan_sleep
+from sleepd.core.record import AskKind, Waiter
 from sleepd.core.room import FRESH_S, NOBODYS, Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.seen import ControlCounts, GpuSeen
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
@@ -34,6 +35,7 @@ from sleepd.core.world import DetectorMemory
 
 GPU = frozenset({"GPU-0"})
 MARGIN = GIB
+WISH = Cause(CauseKind.OPERATOR, "somebody")
 SHORT_OF_ONE = 20 * GIB
 """Free bytes beside which one model must sleep first."""
 
@@ -124,6 +126,17 @@ def test_no_reading_and_an_old_one_admit_nothing_and_are_asked_for(reading, said
     assert isinstance(found, WaitFor)
     assert (found.reason, found.problem) == (said, problem)
     assert found.look
+
+
+@pytest.mark.parametrize(("version", "fresh_wanted"), [("0.26.0", True), ("0.32.0", False)])
+def test_where_a_failed_wake_costs_the_engine_only_a_reading_after_the_wish_admits(version, fresh_wanted):
+    """Seen on a GPU with 0.26: a job took the room between reading and wish, and the wake ran out of memory."""
+    facts = replace(FACTS, version=version, release=tuple(int(part) for part in version.split(".")[:2]))
+    asked = sleeper(facts=facts, waiters=(Waiter(1, AskKind.WAKE, WISH, NOW.mono_s - 0.05, NOW.mono_s + 60.0),))
+    found = ask(world(asked))
+    assert isinstance(found, WaitFor) == fresh_wanted
+    assert not fresh_wanted or found.look
+    assert ask(replace(world(asked), gpus=gpus(80 * GIB, age_s=0.01))) == Go(GPU)
 
 
 def test_a_reading_from_before_a_neighbour_moved_is_old():

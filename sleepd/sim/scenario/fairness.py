@@ -3,7 +3,7 @@
 How long a turn lasts at least is looked at for every sleep (invariants.py).
 """
 
-from sleepd.core.life import ASLEEP
+from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import AskKind, ModelRecord, wakes_asked
 from sleepd.core.sharing import is_awaited
@@ -70,7 +70,8 @@ def nobody_sleeps_for_who_left(stage: Stage) -> None:
     """nobody is put to sleep for a model that nobody waits for, unless its wake is under way"""
     world, now_s = stage.daemon.world, stage.daemon.now().mono_s
     for name, task in world.tasks.items():
-        if task.cause.kind is not CauseKind.VICTIM or task.started_s != now_s or task.cause.who not in world.models:
+        begun = task.started_s == now_s and world.models[name].life.state is State.DRAINING
+        if task.cause.kind is not CauseKind.VICTIM or not begun or task.cause.who not in world.models:
             continue
         waking = world.models[task.cause.who]
         asked = is_awaited(waking) or waking.life.state not in ASLEEP
