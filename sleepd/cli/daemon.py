@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -59,6 +60,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(config_dir: Path) -> int:
     """Be the daemon until told to end."""
+    # Somebody who changed the files says so while we start: that waits until it is listened to (service/process.py).
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from sleepd.config.errors import ConfigError
 
     service = import_module("sleepd.service.process")

@@ -66,6 +66,7 @@ async def _serve(config: Config, config_dir: Path) -> int:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # held back since the start of the program
     try:
         await service.start()
         running.set()
