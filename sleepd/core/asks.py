@@ -20,7 +20,7 @@ from sleepd.core.sightings import LOOK_FAILURES
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
-from sleepd.core.wishes import CallerGone, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import AttendanceChanged, CallerGone, ResetAsked, SleepAsked, WakeAsked
 
 SILENT_WISH_S = 60.0
 SECOND_LOOK_S = 0.5
@@ -298,6 +298,14 @@ def ask_reset(draft: Draft, ask: ResetAsked) -> None:
     draft.command(LookNow(model=ask.model))
     draft.note("reset", ask.model, f"{ask.model} was reset by {ask.who}")
     draft.command(Answer(ask.waiter, AnswerKind.DONE))
+
+
+def change_attendance(draft: Draft, event: AttendanceChanged) -> None:
+    """Take in whether anybody waits behind a wish. It keeps its age: who comes back has not lost its place."""
+    record = draft.models.get(event.model)
+    if record is not None and any(w.id == event.waiter for w in record.waiters):
+        waiters = (replace(w, attended=event.attended) if w.id == event.waiter else w for w in record.waiters)
+        draft.change(event.model, waiters=tuple(waiters))
 
 
 def forget_caller(draft: Draft, gone: CallerGone) -> None:

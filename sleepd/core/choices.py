@@ -12,11 +12,11 @@ from sleepd.core.model import Cause, CauseKind, Known, Missing
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
 from sleepd.core.plan import Verb
-from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wants_deeper
+from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wakes_asked, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
 from sleepd.core.repair import put_back, retry, was_ignored
 from sleepd.core.restarts import is_unit_unread, may_come_back, owe_restart
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for, wakes_asked
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.saying import note_act
 from sleepd.core.sharing import barred_from_s
 from sleepd.core.sightings import LOOK_FAILURES, START_HINT
@@ -104,15 +104,16 @@ def _make_room(draft: Draft, held: Task) -> None:
     room = room_for(draft, name, task_id=task.id, force=force)
     if isinstance(room, Go):
         carry_on(draft, task)
-    elif isinstance(room, MakeRoom):
+    elif isinstance(room, MakeRoom) and wakes_asked(record):
         sleep_victim(draft, task, room)
     elif isinstance(room, WaitFor) and room.look:
         look_again(draft, task)
-    elif isinstance(room, WaitFor):
+    elif isinstance(room, WaitFor | MakeRoom):
         # Whoever must make room is in use: its GPUs are not kept from others meanwhile, the wish stays queued.
+        waits = room if isinstance(room, WaitFor) else WaitFor(f"room: {room.victim} is awake")
         draft.change(name, made_room=task.slept)
-        draft.end_task(task, f"waits for {room.reason}")
-        wait_for(draft, name, room)
+        draft.end_task(task, f"waits for {waits.reason}")
+        wait_for(draft, name, waits)
     else:
         draft.end_task(task, f"refused: {room.detail}")
         refuse_wakers(draft, name, room)

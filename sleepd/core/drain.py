@@ -15,7 +15,7 @@ from sleepd.core.life import Fact, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.orders import step_timeout, uuids_of
 from sleepd.core.plan import Verb
-from sleepd.core.record import AskKind
+from sleepd.core.record import AskKind, wakes_asked
 from sleepd.core.refusals import refuse_sleepers
 from sleepd.core.room import wakes_waiting
 from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
@@ -70,10 +70,10 @@ def _is_wanted(draft: Draft, task: Task) -> bool:
         return False
     if task.cause.kind is CauseKind.VICTIM:
         target = draft.models.get(task.cause.who)
-        if target is not None and any(w.ask is AskKind.WAKE for w in target.waiters):
+        if target is not None and wakes_asked(target):
             return True
     uuids = set(uuids_of(draft, record))
-    return any(r.waiters and uuids & set(uuids_of(draft, r)) for r in wakes_waiting(draft))
+    return any(any(w.attended for w in r.waiters) and uuids & set(uuids_of(draft, r)) for r in wakes_waiting(draft))
 
 
 def wait_for_drain(draft: Draft, task: Task, event: StepEnded) -> None:

@@ -10,7 +10,7 @@ from sleepd.core.model import Reading, Settings
 from sleepd.core.seen import Activity, GpusSeen, HostSeen, KnownAnswer, ModelSeen, Span
 from sleepd.core.unit import Ordered, UnitSeen
 from sleepd.core.units import MonotonicS
-from sleepd.core.wishes import Ask, CallerGone, HoldDetached, ReservationDetached
+from sleepd.core.wishes import Ask, AttendanceChanged, CallerGone, HoldDetached, ReservationDetached
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,7 @@ Event: TypeAlias = (
     | Ask
     | HoldDetached
     | ReservationDetached
+    | AttendanceChanged
     | CallerGone
     | StepEnded
     | CalendarExtended

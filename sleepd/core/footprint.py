@@ -54,9 +54,10 @@ class Footprint:
         return max(self.backups, default=None)
 
     def need(self, uuid: str, level: int = 1) -> Bytes | None:
-        """Bytes a wake from this level takes on this GPU at its highest, or None where nothing was measured."""
+        """Bytes a wake from this level takes on this GPU at its highest; None where none was measured as a whole: the
+        peak of a reload alone leaves out the KV cache that follows."""
         samples = [*self.freed.get(uuid, ()), *self.taken.get(uuid, ())]
-        if level == 2:
+        if samples and level == 2:
             samples += self.reloaded.get(uuid, ())
         return max(samples, default=None)
 

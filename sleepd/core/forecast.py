@@ -2,7 +2,7 @@
 
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.model import Now
+from sleepd.core.model import Known, Now
 from sleepd.core.record import Awaited, ModelRecord
 from sleepd.core.reports import NextAction
 from sleepd.core.sharing import LEAST_TURN_S, is_awaited
@@ -74,10 +74,21 @@ def turn_reason(world: World, record: ModelRecord, now: Now) -> str:
     after = " and ".join(record.awaited.after)
     if any(_yields_to(world, n, name) for n in record.awaited.after):
         return f"waits for its turn: next when {after} has finished its requests"
+    if is_awaited(record) and record.awaited.at_s <= now.mono_s:
+        return _why_due(world, record)
     left = format_duration(round(max(0.0, record.awaited.at_s - now.mono_s), 1))
     if not is_awaited(record):
         return f"{record.reason}; its next turn is possible in {left}, after that of {after}"
     return f"waits for its turn: next in {left}, after that of {after}"
+
+
+def _why_due(world: World, record: ModelRecord) -> str:
+    """What keeps a turn that is due by now: a reading or a transition, of which no one can say how long it takes."""
+    if not isinstance(world.gpus, Known):
+        return "waits for its turn, which is due: GPU memory cannot be read"
+    if record.reason.startswith("waits for its turn"):
+        return record.reason
+    return f"waits for its turn, which is due: {record.reason.removeprefix('waits for ')}"
 
 
 def _yields_to(world: World, holder: str, name: str) -> bool:

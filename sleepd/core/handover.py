@@ -11,9 +11,9 @@ from sleepd.core.commands import AnswerKind, LookNow, OpenGate
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding
+from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, wakes_asked
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
-from sleepd.core.sharing import has_callers, is_awaited
+from sleepd.core.sharing import is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.core.units import format_duration
 
@@ -32,6 +32,8 @@ def await_turn(draft: Draft, name: str, room: WaitFor) -> bool:
         return False
     record, turns = draft.models[name], room.turns
     draft.waits_for[name] = turns.of if turns is not None else ()
+    if turns is None and not is_awaited(record):
+        return False  # what is known of its wait stays, for who comes back
     awaited = Awaited(turns.of, turns.over_s) if turns is not None else None
     if record.awaited != awaited:
         record = draft.change(name, awaited=awaited)
@@ -121,7 +123,7 @@ def _in_vain(draft: Draft, record: ModelRecord) -> str:
     first, task = draft.models.get(to), draft.tasks.get(to)
     if record.life.state not in (State.AWAKE, State.DRAINING):
         return "it is not awake any more"
-    if first is None or not has_callers(first):
+    if first is None or not wakes_asked(first):
         return f"{to} is not waited for any more"
     makes_room = task is not None and not task.running and task.kind in (TaskKind.WAKE, TaskKind.START)
     if task is None and first.life.state in (*ASLEEP, State.STOPPED):

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from sleepd.core.budget import cooling_s
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
-from sleepd.core.record import ModelRecord, is_start_wanted
+from sleepd.core.record import ModelRecord, is_start_wanted, wakes_asked
 from sleepd.core.restarts import unit_refusal
-from sleepd.core.room import NOBODYS, Go, MakeRoom, WaitFor, room_for, wakes_asked, wakes_waiting
+from sleepd.core.room import NOBODYS, Go, MakeRoom, WaitFor, room_for, wakes_waiting
 from sleepd.core.sharing import barred_from_s, lowest_priority, turn_due_s
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, forget_caller
+from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, change_attendance, forget_caller
 from sleepd.core.beginning import newborn
 from sleepd.core.choices import begin_wakes, go_on, serve_callers
 from sleepd.core.commands import Answer, AnswerKind, OpenGate, RunStep
@@ -55,6 +55,7 @@ from sleepd.core.unit_sightings import look_at_unit
 from sleepd.core.units import Seconds
 from sleepd.core.wishes import (
     Ask,
+    AttendanceChanged,
     CallerGone,
     HoldAsked,
     HoldDetached,
@@ -148,6 +149,8 @@ def _take(draft: Draft, event: Event) -> None:
         end_reservation(draft, event)
     elif isinstance(event, ReservationDetached):
         detach_reservation(draft, event)
+    elif isinstance(event, AttendanceChanged):
+        change_attendance(draft, event)
     elif isinstance(event, CallerGone):
         forget_caller(draft, event)
         forget_reserver(draft, event.waiter)

@@ -43,6 +43,8 @@ class Waiter:
     """A sleeper that is to sleep deeper may be woken for it first."""
     silent: bool = False
     """Its answer went out when it was accepted; only its wish is left."""
+    attended: bool = True
+    """False: whoever waited was told to come back. What was begun goes on, but it costs nobody else anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,12 @@ def serves(record: ModelRecord) -> bool:
 def is_pinned(record: ModelRecord) -> bool:
     """Whether nothing but force may put the model to sleep: said at run time, else configured."""
     return record.spec.pinned if record.pin is None else record.pin
+
+
+def wakes_asked(record: ModelRecord) -> bool:
+    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so, or a wish that
+    nobody waits behind any more."""
+    return any(w.ask is AskKind.WAKE and w.attended for w in record.waiters)
 
 
 def is_wanted_awake(record: ModelRecord) -> bool:

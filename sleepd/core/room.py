@@ -129,7 +129,8 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     needs = {} if force and uuids else start_needs(record, gpus) if starts else wake_needs(record, gpus)
     if starts and isinstance(needs, Blind):
         # Nobody knows what it takes: it starts under the locks of all its GPUs, and looks itself whether it fits.
-        return Go(claims)
+        kept = [r for r in draft.reservations.values() if not claims.isdisjoint(r.uuids)]
+        return _beside_jobs(f"{name} does not start, as nobody knows what it takes,", kept) if kept else Go(claims)
     if isinstance(needs, Blind) and is_to_be_placed(record, gpus):
         return WaitFor(f"a first look at where {name} lies", look=True, problem="blind", briefly=True)
     if isinstance(needs, Blind):
@@ -170,11 +171,13 @@ def _reserved(
         room = room_by_victims(draft, name, verdict, places, frozenset(), frozenset())
         if isinstance(room, Refuse) and room.problem == "no_room":
             return refused
+    return _beside_jobs(f"{name} does not fit", keeping, refused.wanted, refused.found)
+
+
+def _beside_jobs(what: str, keeping: Sequence[Reservation], wanted: str = "", found: str = "") -> Refuse:
     kept = "; ".join(_kept_for(r) for r in sorted(keeping, key=seniority))
     hint = "wait until it ends (sleepctl reservations), or let its owner or an admin end it"
-    return Refuse(
-        "reserved", f"{name} does not fit beside what is reserved: {kept}", refused.wanted, refused.found, hint
-    )
+    return Refuse("reserved", f"{what} beside what is reserved: {kept}", wanted, found, hint)
 
 
 def _kept_for(reservation: Reservation) -> str:
@@ -334,11 +337,6 @@ def wakes_waiting(draft: Draft) -> list[ModelRecord]:
 def _first_wished_s(record: ModelRecord) -> float:
     """When the first of those who wait asked; 0 where nobody does."""
     return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=0.0)
-
-
-def wakes_asked(record: ModelRecord) -> bool:
-    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
-    return any(w.ask is AskKind.WAKE for w in record.waiters)
 
 
 def wished_s(record: ModelRecord) -> float:

@@ -8,7 +8,7 @@ about it is in core/handover.py.
 
 from sleepd.core.conditions import is_busy
 from sleepd.core.model import Settings
-from sleepd.core.record import AskKind, ModelRecord
+from sleepd.core.record import AskKind, ModelRecord, wakes_asked
 from sleepd.core.units import MonotonicS, Seconds
 
 LEAST_TURN_S = 1.0
@@ -30,14 +30,9 @@ def lowest_priority(settings: Settings) -> int:
 
 
 def is_awaited(record: ModelRecord) -> bool:
-    """Whether somebody waits for it to be awake, rather than that a rule or a debt of ours wants it so."""
-    return record.start_wanted is not None or has_callers(record)
-
-
-def has_callers(record: ModelRecord) -> bool:
-    """Whether a caller waits for it now. A start that a person wanted goes on being wanted without one, and no gate is
-    kept shut for that."""
-    return any(w.ask is AskKind.WAKE for w in record.waiters)
+    """Whether a caller waits for it, or a person wants it started: that goes on being wanted without a caller, and no
+    gate is kept shut for it."""
+    return record.start_wanted is not None or wakes_asked(record)
 
 
 def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:
@@ -90,9 +85,10 @@ def _patience(waiting: int, holder: int) -> float:
 
 
 def _wishes(record: ModelRecord) -> list[tuple[MonotonicS, Seconds]]:
-    """When each wish was made, and how long it may wait at most: max_wait, or what its caller has."""
+    """When each wish was made that somebody waits for, and how long it may wait at most: max_wait, or what its caller
+    has."""
     return [
         (w.asked_s, min(record.spec.max_wait_s, w.deadline_s - w.asked_s))
         for w in record.waiters
-        if w.ask is AskKind.WAKE
+        if w.ask is AskKind.WAKE and w.attended
     ]

@@ -13,9 +13,9 @@ from sleepd.core.onward import look_again
 from sleepd.core.orders import uuids_of
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import Verb
-from sleepd.core.record import AskKind, ModelRecord, is_pinned, is_start_wanted, is_wanted_awake
+from sleepd.core.record import AskKind, ModelRecord, is_pinned, is_start_wanted, is_wanted_awake, wakes_asked
 from sleepd.core.restarts import count_restart, is_unit_unread, restart_refusal, unit_refusal
-from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wakes_asked, wished_s
+from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wished_s
 from sleepd.core.task import LIFTS, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import carry_on
 from sleepd.core.unit_asks import kept_running
@@ -129,7 +129,7 @@ def _begin_start(draft: Draft, record: ModelRecord) -> None:
 def _cause_of(record: ModelRecord) -> Cause:
     if record.start_wanted is not None:
         return record.start_wanted
-    if wakes_asked(record) or record.owed_wake or record.wanted_by:
+    if is_wanted_awake(record):
         return wake_cause(record)
     return record.stopped.cause if record.stopped is not None else RESTART
 

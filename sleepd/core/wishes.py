@@ -164,6 +164,15 @@ class CallerGone:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class AttendanceChanged:
+    """Nobody waits behind the wish `waiter` any more, as the last was told to come back, or somebody does again."""
+
+    waiter: int
+    model: str
+    attended: bool
+
+
 ModelAsk: TypeAlias = WakeAsked | SleepAsked | StopAsked | StartAsked | ResetAsked | HoldAsked | PinAsked
 """What is asked of one model."""
 Ask: TypeAlias = ModelAsk | HoldEnded | ReservationAsked | ReservationEnded

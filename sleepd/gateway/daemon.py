@@ -61,6 +61,10 @@ class Daemon(Protocol):
     async def ask(self, make: Callable[[int], WakeAsked]) -> Answer:
         """Return the one answer to `make(waiter_id)`. Cancelling the await withdraws the wish."""
 
+    def attend(self, waiter: int, model: str, *, attended: bool) -> None:
+        """Say whether anybody still waits behind a wish that was made: while nobody does, it costs no other model its
+        turn."""
+
     def hold(self, model: str, who: str) -> Future[Answer] | None:
         """Keep the model awake for 30 s from now at least, since `who` sends its request past us. Returns None where
         that is so already, else a future that is done once it stands or is refused."""

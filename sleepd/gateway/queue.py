@@ -73,6 +73,7 @@ class Queue:
         self._front, self._lane = front, lane
         self.held: dict[Waiting, None] = {}
         self._wishing: asyncio.Task[None] | None = None
+        self._waiter = 0
         self._releasing = False
         self._ending: asyncio.TimerHandle | None = None
 
@@ -98,6 +99,7 @@ class Queue:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
+            self._front.daemon.attend(self._waiter, self._lane.name, attended=True)
         if self._wishing is None:
             self._wishing = asyncio.get_running_loop().create_task(self._wish(x.who or "gateway"))
         if self._lane.gate.open:
@@ -113,7 +115,11 @@ class Queue:
 
     def forget(self, x: Waiting, *, told_to_come_back: bool = False) -> None:
         """The request waits no more. When it was the last one the wish is withdrawn: at once where its client left, and
-        later where it was told when to come back, lest what was begun for it is undone just before."""
+        later where it was told when to come back, lest what was begun for it is undone just before.
+
+        Until then nobody waits, and nobody else gives up anything for it. Who had less time than a request has asks
+        again and again, as proxies do at the gate: that counts as waiting.
+        """
         if self.held.pop(x, self) is self:
             return
         self._let_go(x)
@@ -121,6 +127,8 @@ class Queue:
             return
         if told_to_come_back:
             self._ending = asyncio.get_running_loop().call_later(GOES_ON_S, self._withdraw)
+            if x.limit_s >= self._lane.spec.max_wait_s:
+                self._front.daemon.attend(self._waiter, self._lane.name, attended=False)
         else:
             self._withdraw()
 
@@ -201,6 +209,7 @@ class Queue:
         name = self._lane.name
 
         def ask(waiter: int) -> WakeAsked:
+            self._waiter = waiter
             return WakeAsked(waiter, name, who, WISH_S, cause=CauseKind.REQUEST)
 
         while self.held or self._ending is not None:

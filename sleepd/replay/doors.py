@@ -8,7 +8,7 @@ from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.events import Event, GateEmptied
 from sleepd.core.model import CauseKind, ModelSpec
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import CallerGone, WakeAsked
+from sleepd.core.wishes import AttendanceChanged, CallerGone, WakeAsked
 from sleepd.replay.account import Account
 from sleepd.replay.policies.base import Policy
 from sleepd.replay.servers import Server
@@ -78,6 +78,8 @@ class Doors:
             self._account.refuse(model, arrival.at_s)
         else:
             door.held.append(arrival)
+            if len(door.held) == 1 and door.waiter is not None:
+                self._submit(AttendanceChanged(door.waiter, model, attended=True))
             self._time.at(arrival.at_s + spec.max_wait_s, lambda: self._time_out(arrival))
             self._wish(model)
 
@@ -119,6 +121,7 @@ class Doors:
         door.held.remove(arrival)
         self._account.refuse(model, arrival.at_s)
         if not door.held and door.waiter is not None:
+            self._submit(AttendanceChanged(door.waiter, model, attended=False))
             self._time.at(self._time.now_s + GOES_ON_S, lambda: self._withdraw(model))
 
     def _withdraw(self, model: str) -> None:

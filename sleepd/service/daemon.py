@@ -21,7 +21,7 @@ from sleepd.core.rehearse import WakePlan, plan_of_wake
 from sleepd.core.reports import Explanation, NextAction
 from sleepd.core.turn import Note
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.wishes import HoldDetached, ReservationDetached
+from sleepd.core.wishes import AttendanceChanged, HoldDetached, ReservationDetached
 from sleepd.core.world import World
 from sleepd.doctor.findings import Finding
 from sleepd.engine.gate import Gate, Gates
@@ -156,6 +156,10 @@ class Service:
 
     def when_opened(self, tell: Callable[[str], None]) -> None:
         self._gates.when_opened(tell)
+
+    def attend(self, waiter: int, model: str, *, attended: bool) -> None:
+        assert self._loop is not None
+        self._loop.submit(AttendanceChanged(waiter, model, attended))
 
     def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
         return self._gate_holds.hold(model, who)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import WakeAsked
+from sleepd.core.wishes import AttendanceChanged, WakeAsked
 from sleepd.sim.virtual_time import Pending
 from sleepd.sim.world import VirtualDaemon
 
@@ -63,6 +63,8 @@ class Callers:
             spec = self._daemon.settings.models[request.model]
             request.timer = self._time.call_later(spec.max_wait_s, lambda: self._end(request, Fate.TIMED_OUT))
             self.held[request.model].append(request)
+            if len(self.held[request.model]) == 1 and request.model in self._wishes:
+                self._daemon.submit(AttendanceChanged(self._wishes[request.model], request.model, attended=True))
             self._wish(request.model)
 
     def _begin(self, request: Request) -> None:
@@ -85,6 +87,7 @@ class Callers:
         request.ended(fate, self._time.now() - request.came_s)
         waiter = self._wishes.get(request.model)
         if not self.held[request.model] and waiter is not None:
+            self._daemon.submit(AttendanceChanged(waiter, request.model, attended=False))
             self._time.call_later(GOES_ON_S, lambda: self._expire(request.model, waiter))
 
     def _expire(self, model: str, waiter: int) -> None:

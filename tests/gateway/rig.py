@@ -41,6 +41,7 @@ class FakeDaemon:
         self.gates = Gates()
         self.asked: list[WakeAsked] = []
         self.withdrawn = 0
+        self.attended: list[tuple[int, bool]] = []
         self.holds: list[str] = []
         self.holding: asyncio.Future[Answer] | None = None
         self.waits: list[Held] = []
@@ -84,6 +85,9 @@ class FakeDaemon:
 
     def refuse(self, problem: str, detail: str) -> None:
         self.answers.put_nowait(lambda waiter: Answer(waiter, AnswerKind.REFUSED, problem=problem, detail=detail))
+
+    def attend(self, waiter: int, model: str, *, attended: bool) -> None:
+        self.attended.append((waiter, attended))
 
     def hold(self, model: str, who: str) -> asyncio.Future[Answer] | None:
         self.holds.append(model)

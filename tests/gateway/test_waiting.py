@@ -142,6 +142,28 @@ async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
         assert (await client.answer())[0] == 200
 
 
+async def test_a_wish_that_nobody_waits_behind_is_told_so_until_somebody_comes_back(root: Path) -> None:
+    async with Rig(root) as rig:
+        await rig.server("m", awake=False, max_wait_s=0.05)
+        client = await rig.client()
+        client.send(post(CHAT))
+        assert (await client.answer())[0] == 503
+        assert rig.daemon.attended == [(1, False)]
+        again = await rig.client()
+        again.send(post(CHAT))
+        await rig.until(lambda: rig.daemon.attended == [(1, False), (1, True)], "it to be said")
+        assert (len(rig.daemon.asked), rig.daemon.withdrawn) == (1, 0), "it is the same wish"
+
+
+async def test_who_asks_at_the_gate_without_waiting_counts_as_waiting_until_it_asks_again(root: Path) -> None:
+    async with Rig(root) as rig:
+        await rig.server("m", awake=False)
+        client = await rig.client()
+        client.send(get(b"/gate/m?wait_s=0"))
+        assert (await client.answer())[0] == 503
+        assert (len(rig.daemon.asked), rig.daemon.withdrawn, rig.daemon.attended) == (1, 0, [])
+
+
 @pytest.mark.parametrize(
     ("problem", "status", "retry"), [("no_room", 503, b"10"), ("failed", 503, b"30"), ("unknown_model", 404, b"")]
 )

@@ -6,13 +6,17 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.gpu.gpu_server import MIB, Gpu, GpuServer, Vllm, clean_environment
 from tests.realvllm.daemon_host import Daemon, wait_until
 from tests.realvllm.vllm_server import ServerFailed
+from tests.realvllm.wire import Listener, ask
 
-PROMPT = "Hello"
+PROMPTS = ("Hello", "The quick brown fox", "0123456789", "A sleeping model", "Who asks?")
+"""Several, since every fifth answer or so of random weights begins with a close call."""
+Answers: TypeAlias = tuple[tuple[str, ...], ...]
+"""To each of PROMPTS the clear tokens."""
 CALL_LIMIT_S = 120.0
 CLOSE_NATS = 2.0
 NEARLY_BYTES = 64 * MIB
@@ -44,13 +48,13 @@ max_level = {max_level}
 
 @dataclass(frozen=True)
 class GpuPair:
-    """Both servers, their GPU, and what each answers to PROMPT while its weights are right."""
+    """Both servers, their GPU, and what each answers to PROMPTS while its weights are right."""
 
     gpu: Gpu
     vllm: Vllm
     first: GpuServer
     second: GpuServer
-    right_answers: dict[str, tuple[str, ...]]
+    right_answers: dict[str, Answers]
 
     @property
     def servers(self) -> tuple[GpuServer, GpuServer]:
@@ -78,7 +82,7 @@ class GpuPair:
             self.first.wait_healthy()
             self._make_right(self.first)
 
-    def is_right(self, server: GpuServer, said: tuple[str, ...] | None = None) -> bool:
+    def is_right(self, server: GpuServer, said: Answers | None = None) -> bool:
         """What it says, or just said, is what it said at first, as far as neither was a close call."""
         return agree(answer(server) if said is None else said, self.right_answers[server.name])
 
@@ -90,9 +94,9 @@ class GpuPair:
             raise ServerFailed(f"{server.name} does not answer as it did at first; see {server.log}")
 
 
-def question(server: GpuServer) -> dict[str, Any]:
-    """The body of a chat request that asks PROMPT and how close each token was."""
-    asked = {"model": server.name, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 8}
+def question(server: GpuServer, prompt: str) -> dict[str, Any]:
+    """The body of a chat request that also asks how close each token was."""
+    asked = {"model": server.name, "messages": [{"role": "user", "content": prompt}], "max_tokens": 8}
     return asked | {"temperature": 0, "logprobs": True, "top_logprobs": 2}
 
 
@@ -108,18 +112,22 @@ def clear_tokens(body: Any) -> tuple[str, ...]:
     return tuple(tokens)
 
 
-def agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def agree(some: Answers, others: Answers) -> bool:
     """As far as both go, which is somewhere, they are the same."""
-    length = min(len(one), len(other))
-    return length > 0 and one[:length] == other[:length]
+    pairs = [pair for one, other in zip(some, others, strict=True) for pair in zip(one, other, strict=False)]
+    return bool(pairs) and all(one == other for one, other in pairs)
 
 
-def answer(server: GpuServer) -> tuple[str, ...]:
-    """The clear tokens of what it says to PROMPT. Raises ServerFailed for any status but 200."""
-    said = server.request("POST", "/v1/chat/completions", question(server), timeout_s=CALL_LIMIT_S)
-    if said.status != 200:
-        raise ServerFailed(f"{server.name} answered {said.status}: {said.body}")
-    return clear_tokens(said.body)
+def answer(server: GpuServer, listener: Listener | None = None) -> Answers:
+    """What it says to PROMPTS, asked at its address or at `listener`. Raises ServerFailed for any status but 200."""
+    answers = []
+    for prompt in PROMPTS:
+        asked = question(server, prompt)
+        said = ask(listener or server.listener, "POST", "/v1/chat/completions", asked, timeout_s=CALL_LIMIT_S)
+        if said.status != 200:
+            raise ServerFailed(f"{server.name} answered {said.status}: {said.body}")
+        answers.append(clear_tokens(said.body))
+    return tuple(answers)
 
 
 def lay_down(server: GpuServer) -> None:

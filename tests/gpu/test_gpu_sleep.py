@@ -15,14 +15,13 @@ from tests.gpu.gpu_host import (
     GpuHost,
     GpuPair,
     agree,
-    clear_tokens,
+    answer,
     order,
-    question,
     reload,
 )
 from tests.gpu.gpu_server import GIB, MIB, UTILIZATION
 from tests.realvllm.daemon_host import wait_until
-from tests.realvllm.wire import Listener, ask
+from tests.realvllm.wire import Listener
 
 pytestmark = pytest.mark.gpu
 
@@ -33,8 +32,8 @@ CYCLES = 20
 
 def test_the_two_answer_differently(pair: GpuPair) -> None:
     first, second = (pair.right_answers[server.name] for server in pair.servers)
-    assert first
-    assert second
+    assert any(first)
+    assert any(second)
     assert not agree(first, second)
 
 
@@ -118,11 +117,11 @@ def test_a_request_through_the_gateway_wakes_it(host: GpuHost, record_property) 
     daemon = host.start()
     daemon.sleep(server.name)
     began = time.monotonic()
-    gateway = Listener(socket=host.root / "gateway.sock")
-    answer = ask(gateway, "POST", "/v1/chat/completions", question(server), timeout_s=LIMIT_S)
-    assert answer.status == 200, answer
-    assert host.pair.is_right(server, clear_tokens(answer.body))
-    record_property("reported", f"a request to a sleeper was answered after {time.monotonic() - began:.2f} s")
+    said = answer(server, Listener(socket=host.root / "gateway.sock"))
+    record_property(
+        "reported", f"{len(said)} requests to a sleeper were answered after {time.monotonic() - began:.2f} s"
+    )
+    assert host.pair.is_right(server, said)
 
 
 def test_a_request_past_the_gateway_wakes_it(host: GpuHost) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.record import AskKind
+from sleepd.core.record import wakes_asked
 from sleepd.core.turn import Note
 from sleepd.sim.callers import Fate, Request
 from sleepd.sim.scenario.cast import Cast, CastModel
@@ -39,6 +39,8 @@ class Watched:
 
     slept: Counter[str] = field(default_factory=Counter)
     waits_s: dict[str, list[float]] = field(default_factory=dict)
+    awaited_since_s: dict[str, float] = field(default_factory=dict)
+    """Since when somebody waited behind the wish of each without a break."""
     fates: Counter[Fate] = field(default_factory=Counter)
 
 
@@ -75,7 +77,7 @@ def run(cast: Cast, demands: dict[str, Demand]) -> tuple[Stage, Watched]:
         check(stage, EVERY_TURN)
         check(stage, EVERY_COMMIT)
         for name in demands if up else ():
-            check_wish(stage, name, demands)
+            check_wish(stage, watched, name, demands)
 
     def tell(stage: Stage, note: Note) -> None:
         if note.kind == "state" and note.data["to"] == State.FALLING_ASLEEP.value:
@@ -110,15 +112,16 @@ def ask(stage: Stage, watched: Watched, name: str, demand: Demand) -> None:
     stage.callers.send(Request(name, lambda done: stage.later(demand.takes_s, done), ended))
 
 
-def check_wish(stage: Stage, name: str, demands: dict[str, Demand]) -> None:
-    """No wish is older than its own max_wait and one turn of everybody else: the bound of docs/turns.md. It outlives
-    clients that give up and come back."""
+def check_wish(stage: Stage, watched: Watched, name: str, demands: dict[str, Demand]) -> None:
+    """Nobody waits behind a wish for longer than its own max_wait and one turn of everybody else: the bound of
+    docs/turns.md. It outlives clients that give up and come back."""
     record = stage.daemon.world.models[name]
-    asked_s = min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=None)
-    if asked_s is None:
+    if not wakes_asked(record):
+        watched.awaited_since_s.pop(name, None)
         return
+    since_s = watched.awaited_since_s.setdefault(name, stage.daemon.now().mono_s)
     bound_s = record.spec.max_wait_s + sum(turn_s(stage, n, demands[n]) for n in demands if n != name) + LOOKS_S
-    waited_s = stage.daemon.now().mono_s - asked_s
+    waited_s = stage.daemon.now().mono_s - since_s
     assert waited_s <= bound_s, stage.say(f"{name} is wanted for {waited_s:.1f}s, {bound_s:.1f}s at most")
 
 

@@ -21,7 +21,7 @@ from sleepd.core.sharing import lull_ends_s, turn_due_s, turn_over_s
 from sleepd.core.task import TaskKind
 from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
-from sleepd.core.wishes import CallerGone, HoldAsked, PinAsked, WakeAsked
+from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 from sleepd.core.world import public_state
 
 REQUEST = Cause(CauseKind.REQUEST, "web")
@@ -299,6 +299,7 @@ def test_one_whose_requests_ended_at_last_sleeps_at_once():
     "event",
     [
         CallerGone(1, "qwen"),
+        AttendanceChanged(1, "qwen", attended=False),
         HoldAsked(9, "h", "chat", 0, "ann", 60.0),
         PinAsked(9, "chat", "ann", True),
     ],
@@ -310,6 +311,31 @@ def test_its_gate_opens_again_where_nobody_waits_or_something_outranks_who_does(
     assert OpenGate("chat") in found.commands
     told = [c for c in found.commands if isinstance(c, Answer) and c.waiter == 7]
     assert [a.kind for a in told] == [AnswerKind.DONE], "whoever waited for its gate is let in"
+
+
+LEFT, BACK = AttendanceChanged(1, "qwen", attended=False), AttendanceChanged(1, "qwen", attended=True)
+
+
+def test_a_wish_that_nobody_waits_behind_costs_nobody_anything_and_keeps_its_place():
+    """Neither a turn, nor an idle neighbour's sleep, nor that a younger wish is barred."""
+    made = turn(world(waiting(age_s=PATIENCE_S - 1.0), used(), free=TIGHT)).world
+    left = turn(made, 1.0, LEFT)
+    assert left.shut == ()
+    assert left.world.models["qwen"].waiters, "who comes back finds it"
+    assert turn(left.world, 5.0, BACK).shut == ("chat",), "with its age"
+    idle = turn(world(waiting(), used(), free=TIGHT), 0.0, LEFT).world
+    idle = replace(idle, models={**idle.models, "chat": record("chat")})
+    assert turn(idle, 5.0).world.tasks == {}
+    assert turn(idle, 5.0, BACK).world.tasks["chat"].kind is TaskKind.SLEEP
+    assert [r.spec.name for r in wakes_waiting(Draft(left.world, at(6.0)))] == ["qwen"]
+    younger = replace(waiting("b"), waiters=(wish(-5.0, number=2),))
+    with_b = replace(left.world, models={**left.world.models, "b": younger})
+    assert [r.spec.name for r in wakes_waiting(Draft(with_b, at(6.0)))] == ["b", "qwen"]
+
+
+def test_a_wish_that_nobody_waits_behind_is_served_where_there_is_room():
+    made = turn(world(waiting(), used(), free=TIGHT), 0.0, LEFT).world
+    assert turn(made, 1.0, looked(at(1.0), 70 * GIB)).world.tasks["qwen"].kind is TaskKind.WAKE
 
 
 def test_its_gate_opens_again_where_the_room_came_from_elsewhere():
@@ -391,6 +417,19 @@ def test_when_it_is_next_and_after_whom_is_told():
     assert (ends.rule, ends.action, ends.in_s) == ("its turn", "sleep", 12.0)
     assert explain(made, "chat", NOW).verdict == "its turn ends in 12s: qwen waits for its room"
     assert eta_of(made, "qwen") > 12.0 + 2.0
+
+
+def test_what_keeps_a_turn_that_is_due_is_told():
+    """A reading or a transition: "next in 0s" was said of it for many seconds."""
+    made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
+    late = at(20.0)
+    blind = replace(made, gpus=Missing(MissingReason.TIMED_OUT))
+    assert reason(blind, "qwen", late) == "waits for its turn, which is due: GPU memory cannot be read"
+    stuck = replace(made.models["qwen"], reason="waits for another transition is under way on its GPU")
+    moving = replace(made, models={**made.models, "qwen": stuck})
+    assert reason(moving, "qwen", late).endswith("which is due: another transition is under way on its GPU")
+    third = replace(stuck, reason="waits for its turn: b is next")
+    assert reason(replace(made, models={**made.models, "qwen": third}), "qwen", late) == third.reason
 
 
 def test_who_has_not_finished_yet_is_told():

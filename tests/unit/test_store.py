@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sleepd.adapters import store as store_module
 from sleepd.adapters.store import BALLAST_BYTES, SCHEMA, SqliteStore
 from sleepd.core.footprint import Footprint
+from sleepd.core.habits import SLOTS, Habits
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure
 from sleepd.core.plan import Plan, Verb, plan_sleep, step_of
@@ -46,6 +47,15 @@ _FOOTPRINT = st.builds(
     durations=st.dictionaries(_TEXT, st.lists(_SECONDS, max_size=5).map(tuple), max_size=2),
     under=_TEXT,
 )
+_TALLY = st.lists(st.tuples(_SECONDS, _SECONDS), max_size=3).map(tuple)
+_HABITS = st.builds(
+    Habits,
+    days=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, (1 << SLOTS) - 1)), max_size=3).map(tuple),
+    after=_TALLY,
+    following=_TALLY,
+    last_s=_SECONDS,
+    busy=st.integers(0, 6),
+)
 _MODEL = st.builds(
     ModelSaved,
     name=_NAME,
@@ -64,6 +74,8 @@ _MODEL = st.builds(
     checking=st.booleans(),
     frees_nothing=st.booleans(),
     owed_wake=st.none() | _CAUSE,
+    habits=_HABITS,
+    credit_s=st.none() | _SECONDS,
 )
 _TASK = st.builds(
     Task,

@@ -3,9 +3,10 @@
 How long a turn lasts at least is looked at for every sleep (invariants.py).
 """
 
-from sleepd.core.life import ASLEEP
-from sleepd.core.model import Known
-from sleepd.core.record import AskKind, ModelRecord
+from sleepd.core.life import ASLEEP, State
+from sleepd.core.model import CauseKind, Known
+from sleepd.core.record import AskKind, ModelRecord, wakes_asked
+from sleepd.core.sharing import is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.sim.scenario.stage import Stage
 
@@ -33,7 +34,7 @@ def nobody_is_served_again_before_who_is_overdue(stage: Stage) -> None:
 
 
 def _asked_s(record: ModelRecord) -> float | None:
-    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE), default=None)
+    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE and w.attended), default=None)
 
 
 def _could_be_next(stage: Stage, record: ModelRecord) -> bool:
@@ -61,5 +62,17 @@ def every_shut_gate_has_somebody_waiting(stage: Stage) -> None:
     """a gate is shut for a turn only while somebody waits for it"""
     for name, record in stage.daemon.world.models.items():
         if record.yields is not None:
-            waiting = stage.daemon.world.models[record.yields.to].waiters
+            waiting = wakes_asked(stage.daemon.world.models[record.yields.to])
             assert waiting, stage.say(f"{name}'s gate is shut for {record.yields.to}, whom nobody waits for")
+
+
+def nobody_sleeps_for_who_left(stage: Stage) -> None:
+    """nobody is put to sleep for a model that nobody waits for, unless its wake is under way"""
+    world, now_s = stage.daemon.world, stage.daemon.now().mono_s
+    for name, task in world.tasks.items():
+        begun = task.started_s == now_s and world.models[name].life.state is State.DRAINING
+        if task.cause.kind is not CauseKind.VICTIM or not begun or task.cause.who not in world.models:
+            continue
+        waking = world.models[task.cause.who]
+        asked = is_awaited(waking) or waking.life.state not in ASLEEP
+        assert asked, stage.say(f"{name} is put to sleep for {task.cause.who}, whom nobody waits for")

@@ -16,6 +16,7 @@ from sleepd.sim.scenario.fairness import (
     every_shut_gate_has_somebody_waiting,
     no_gate_is_shut_for_longer_than_a_drain,
     nobody_is_served_again_before_who_is_overdue,
+    nobody_sleeps_for_who_left,
 )
 from sleepd.sim.scenario.reserved import (
     grants_are_backed,
@@ -189,6 +190,7 @@ EVERY_TURN: tuple[Invariant, ...] = (
     nobody_is_served_again_before_who_is_overdue,
     no_gate_is_shut_for_longer_than_a_drain,
     every_shut_gate_has_somebody_waiting,
+    nobody_sleeps_for_who_left,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,

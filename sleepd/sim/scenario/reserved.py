@@ -72,20 +72,25 @@ def _forget_who_sleeps(stage: Stage) -> None:
 
 def grants_are_backed(stage: Stage) -> None:
     """bytes that are granted are really free in that moment, where nobody else took them since they were read"""
-    world = stage.daemon.world
-    for kept in world.reservations.values():
-        key = (kept.id, kept.since_wall_s)
-        if kept.granted and key not in stage.account.granted and isinstance(world.gpus, Known):
-            stage.account.granted.add(key)
+    world, account = stage.daemon.world, stage.account
+    granted = {(r.id, r.since_wall_s): r for r in world.reservations.values() if r.granted}
+    if account.lives_judged != stage.daemon.tally.deaths:
+        account.lives_judged = stage.daemon.tally.deaths
+        account.granted.update(granted)
+    for key in granted.keys() - account.granted:
+        if isinstance(world.gpus, Known):
+            account.granted.add(key)
             for seen in world.gpus.value:
-                if seen.uuid in kept.uuids:
-                    _assert_free(stage, kept, seen.uuid, seen.used_by_pid or {})
+                if seen.uuid in granted[key].uuids:
+                    _assert_free(stage, granted[key], seen.uuid, seen.used_by_pid)
 
 
-def _assert_free(stage: Stage, kept: Reservation, uuid: str, used: Mapping[int, Bytes]) -> None:
+def _assert_free(stage: Stage, kept: Reservation, uuid: str, used: Mapping[int, Bytes] | None) -> None:
+    """Servers that were started since, behind a slow disk say, are not ours to keep out."""
     gpu = next(gpu for gpu in stage.host.gpus if gpu.uuid == uuid)
-    managed = {server.pid for server in stage.servers.values()}
-    since = sum(max(0, held - used.get(pid, 0)) for pid, held in gpu.held.items() if pid not in managed)
+    ours = {server.pid for server in stage.servers.values()}
+    ours &= ours if used is None else used.keys()
+    since = sum(max(0, held - (used or {}).get(pid, 0)) for pid, held in gpu.held.items() if pid not in ours)
     free = gpu.free_bytes + since
     assert free >= kept.bytes_per_gpu, stage.say(
         f"{kept.id} was granted {kept.bytes_per_gpu} of {free} bytes of {uuid}"

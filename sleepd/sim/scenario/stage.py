@@ -54,6 +54,8 @@ class Account:
     """Wakes whose first call was looked at, and the attempt."""
     granted: set[tuple[str, float]] = field(default_factory=set)
     """Reservations whose grant was looked at, and when they were asked for."""
+    lives_judged: int = 0
+    """Deaths of the daemon before the life whose grants were looked at: what a dead one granted is not judged anew."""
     stopped_by_person: set[str] = field(default_factory=set)
     """Models whose unit a person stopped last: nobody but a person may start it."""
     restarts: dict[str, list[tuple[int, Seconds]]] = field(default_factory=dict)
