@@ -33,8 +33,10 @@ def kept_for_start(draft: Draft, record: ModelRecord) -> Mapping[str, str]:
 
 
 def _waits_to_start(draft: Draft, record: ModelRecord) -> bool:
+    if not record.waiters:
+        return False
     name = record.spec.name
-    wanted = bool(record.waiters) and record.life.state is State.STOPPED and is_start_wanted(record) and wakes_asked(record)
+    wanted = record.life.state is State.STOPPED and is_start_wanted(record) and wakes_asked(record)
     if not wanted or name in draft.tasks or unit_refusal(record):
         return False
     return record.start_wanted is not None or cooling_s(record, draft.mono_s) <= 0
