@@ -200,6 +200,8 @@ def _unproven(name: str, unseen: str) -> str:
 def begin_asked_sleeps(draft: Draft) -> None:
     """Begin sleeps that callers wait for, where the GPUs are free and nobody is being served."""
     for name, record in list(draft.models.items()):
+        if not record.waiters:
+            continue
         wishes = [w for w in record.waiters if w.ask is AskKind.SLEEP]
         if not wishes or name in draft.tasks or draft.stopping or _is_to_be_seen(draft, record):
             continue

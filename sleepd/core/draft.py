@@ -181,7 +181,8 @@ class Draft:
         return self._shown[1]
 
     def turn(self) -> Turn:
-        shut = [n for n, r in self._old.models.items() if serves(r) and not self._serves(n)]
+        changed = [n for n, r in self._old.models.items() if self.models.get(n) is not r]
+        shut = [n for n in changed if serves(self._old.models[n]) and not self._serves(n)]
         commands = [c for c in self._commands if self._stands(c)]
         return Turn(self.world(), tuple(self._records()), tuple(commands), tuple(self._notes), tuple(shut))
 

@@ -222,7 +222,7 @@ def _prove(draft: Draft, name: str) -> None:
 
 def _verification_due(draft: Draft, record: ModelRecord) -> bool:
     """Whether to ask a model that serves since a wake: not in the wake's own turn, which owes its caller an answer."""
-    if record.life.state is not State.AWAKE or not record.unverified or record.fingerprint is None:
+    if not record.unverified or record.life.state is not State.AWAKE or record.fingerprint is None:
         return False
     return isinstance(record.seen, Known) and draft.mono_s >= record.awake_since_s + VERIFY_AFTER_S
 

@@ -33,6 +33,8 @@ def kept_for_start(draft: Draft, record: ModelRecord) -> Mapping[str, str]:
 
 
 def _waits_to_start(draft: Draft, record: ModelRecord) -> bool:
+    if not record.waiters:
+        return False
     name = record.spec.name
     wanted = record.life.state is State.STOPPED and is_start_wanted(record) and wakes_asked(record)
     if not wanted or name in draft.tasks or unit_refusal(record):

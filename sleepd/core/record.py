@@ -263,6 +263,8 @@ def is_wanted_awake(record: ModelRecord) -> bool:
     """Whether anybody wants this sleeper awake: a caller, a rule, a debt of ours, or who wants it to sleep deeper."""
     if record.owed_wake or record.wanted_by:
         return True
+    if not record.waiters:
+        return False
     return any(w.ask is AskKind.WAKE or wants_deeper(record, w) for w in record.waiters)
 
 
@@ -274,6 +276,8 @@ def wants_deeper(record: ModelRecord, waiter: Waiter) -> bool:
 def is_start_wanted(record: ModelRecord) -> bool:
     """Whether its unit is to be started or restarted: owed after a failure, wanted by a person, or wanted awake by
     anybody while it is stopped by us."""
+    if record.start_wanted is None and record.stopped is None and not record.restart_due:
+        return False  # nearly all: asked of every model in every turn
     if record.life.state is State.STOPPED:
         ours = record.stopped is not None and (
             record.stopped.cause.kind is CauseKind.RECOVERY or is_wanted_awake(record)

@@ -50,7 +50,8 @@ def begin_relief(draft: Draft) -> None:
         return
     for rule in draft.settings.rules:
         if rule.enabled and is_ram_pressure(rule) and rule.action.kind is ActionKind.SLEEP and rule.action.level == 2:
-            candidates = [r for n in rule.applies_to if (r := draft.models.get(n)) and _gives_relief(draft, r, rule)]
+            sleepers = [r for n in rule.applies_to if (r := draft.models.get(n)) and r.life.state in ASLEEP]
+            candidates = [r for r in sleepers if _gives_relief(draft, r, rule)]
             candidates.sort(key=lambda r: (r.last_active_s, r.spec.priority, r.spec.name))
             if candidates and candidates[0].spec.mode is Mode.OBSERVE:
                 _tell_would(draft, rule, candidates[0])

@@ -162,6 +162,8 @@ def begin_quiet_restarts(draft: Draft) -> None:
 def begin_asked_stops(draft: Draft) -> None:
     """Begin stops that a person waits for, where nothing else is under way with the model or on its GPUs."""
     for name, record in list(draft.models.items()):
+        if not record.waiters:
+            continue
         wishes = [w for w in record.waiters if w.ask is AskKind.STOP]
         task = draft.tasks.get(name)
         if not wishes or draft.stopping or record.life.state not in STOPPABLE:
