@@ -1,7 +1,9 @@
 """`sleepd check` and the dispatcher around the other subcommands."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,14 @@ from sleepd.cli import daemon
 from sleepd.config.errors import ConfigError, Place, Problem
 
 MODEL = '[models.chat]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\n'
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Which signals this process holds back is as before afterwards: what it starts later would do so too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_check_says_ok_with_its_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
