@@ -63,9 +63,9 @@ def test_a_server_that_is_killed_is_waited_for_while_systemd_starts_it(system: S
 def test_stopped_on_purpose_it_stays_stopped_until_it_is_started(system: System) -> None:
     system.configure("a")
     (a,) = system.start_servers("a")
+    right = a.complete()  # before anybody looks: a look that meets the request says "in use" until the next one
     system.start_daemon()
-    right = a.complete()
-    system.await_model("a", running=0)  # a look that met the request says so until the next one
+    system.await_model("a", state="awake")
     assert system.client.stop("a").status == 200
     assert show(a.unit, "ActiveState") == "inactive"
     assert not a.path.exists(), "its socket is gone with it"
