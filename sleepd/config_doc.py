@@ -15,7 +15,6 @@ from sleepd.config.load import PACKAGED_DIR
 from sleepd.config.schema import GroupKeys, ModelKeys, RoleKeys, Section, WebhookKeys
 from sleepd.config.schema_rules import RuleKeys, ThenKeys, Tree, WhenKeys
 from sleepd.config.toml_text import write_value
-from sleepd.config.without_effect import WITHOUT_EFFECT
 
 _MARK = re.compile(r"<!-- made of ([\w.]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -29,7 +28,7 @@ TABLES: dict[str, type[Section]] = {
     "rules.when": WhenKeys,
     "rules.then": ThenKeys,
 }
-"""The tables of the page by the name that its marks and `WITHOUT_EFFECT` use."""
+"""The tables of the page by the name that its marks use."""
 
 
 def configuration_page(page: str) -> str:
@@ -43,16 +42,11 @@ def _made_of(name: str) -> str:
 
 def _key_table(name: str) -> str:
     rows = [
-        f"| `{info.alias or key}` | {_meaning(name, key, info)} | {_default(info)} | {_example(info)} |"
+        f"| `{info.alias or key}` | {info.description} | {_default(info)} | {_example(info)} |"
         for key, info in TABLES[name].model_fields.items()
         if info.examples
     ]
     return "\n".join(["| key | meaning | default | example |", "|---|---|---|---|", *rows, ""])
-
-
-def _meaning(name: str, key: str, info: FieldInfo) -> str:
-    told = WITHOUT_EFFECT.get(f"{name}.{key}") or WITHOUT_EFFECT.get(name)
-    return f"{info.description}" + (f". **No effect in this version:** {told}" if told else "")
 
 
 def _example(info: FieldInfo) -> str:

@@ -31,7 +31,6 @@ from sleepd.config.settings import Config, GatewaySettings, GpuSettings, Service
 from sleepd.config.validate import Findings, S, keys_of, refuse_unknown, validate
 from sleepd.config.values import MODEL_NAME
 from sleepd.config.webhooks import compile_webhooks
-from sleepd.config.without_effect import warn_without_effect
 from sleepd.core.model import Group, Mode, OnStop, Settings
 
 GROUPS_LIMIT = 256
@@ -69,7 +68,6 @@ def compile_config(
         raise ConfigError(findings.problems)
     if not models:
         findings.warn((), "no model is configured: nothing is managed; add a [models.NAME] with its url")
-    warn_without_effect(tree, findings)
     settings = Settings(
         models=models,
         rules=rules,

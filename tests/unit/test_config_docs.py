@@ -10,7 +10,6 @@ import pytest
 from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 from sleepd.config.toml_text import write_value
-from sleepd.config.without_effect import WITHOUT_EFFECT
 from sleepd.config_doc import TABLES, configuration_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -29,11 +28,6 @@ def test_every_key_has_a_meaning_and_an_example() -> None:
         for key, info in schema.model_fields.items():
             assert info.description, (name, key)
             assert info.examples, (name, key)
-
-
-def test_what_has_no_effect_is_a_key() -> None:
-    known = {f"{name}.{key}" for name, key, _, _ in every_key()}
-    assert WITHOUT_EFFECT.keys() <= known | TABLES.keys()
 
 
 def write_with(section: str, key: str, value: str | None, folder: Path) -> str:

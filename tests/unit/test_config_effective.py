@@ -110,17 +110,3 @@ def test_a_change_of_everything_is_cut_short(tmp_path: Path) -> None:
     told = changes(load(tmp_path, many(1)), load(tmp_path, many(2)))
     assert len(told) == LINES_LIMIT + 1
     assert told[-1] == "and 5 more"
-
-
-def test_keys_without_effect_are_warned_of_where_they_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sleepd.config import without_effect
-
-    nothing = {"host.reserve": "it is kept", "history": "none", "models.prime": "no", "rules.then.wake": "not yet"}
-    monkeypatch.setattr(without_effect, "WITHOUT_EFFECT", nothing)
-    text = '[host]\nreserve = "8GiB"\n[history]\nkeep = "7d"\n[model_defaults]\nprime = true\n' + MODEL
-    config = load(tmp_path, text + NAP.replace("sleep = 1", "wake = true"))
-    assert [str(w).removeprefix(f"{tmp_path}/sleepd.toml:") for w in config.warnings] == [
-        "4: [history] keep: has no effect in this version: none",
-        "6: [model_defaults] prime: has no effect in this version: no",
-        "13: column 10: [rules.then] wake: has no effect in this version: not yet",
-    ]
