@@ -56,12 +56,15 @@ def _sleep(client: Client, name: str, status: Any, model: Any, read: Callable[[]
     before = _free_bytes(status, gpus, read())
     try:
         client.sleep(name)
-        after = _free_bytes(client.status().body, gpus, read())
+        now = client.status().body
+        after = _free_bytes(now, gpus, read())
     except (ApiProblem, DaemonUnreachable) as error:
         return fail("try.sleep", str(error), name)
     if before is None or after is None or before.by != after.by:
         return warn("try.sleep", "it slept, but the memory of its GPUs cannot be read: nothing was measured", name)
-    held = [gpu["awake_bytes"] for gpu in gpus]
+    # One that was just found awake may be measured only as it falls asleep.
+    learned: Any = next((model["gpus"] for model in now["models"] if model["name"] == name), gpus)
+    held = [gpu["awake_bytes"] for gpu in learned]
     known = bool(held) and all(bytes_ is not None for bytes_ in held)
     return judge_trial(name, before, after, held_bytes=sum(held) if known else None)
 

@@ -32,7 +32,9 @@ def test_five_models_on_one_gpu_as_the_guide_has_it(machine: Machine) -> None:
 
     assert "qwen3-8b: vLLM 0.32.0, awake, vllm@qwen3-8b.service" in first
     assert troubles(first) == []
-    assert re.search(r"^ok +try.sleep +qwen3-8b: 3GiB came back of 3.2GiB that it held, by NVML$", tried, re.MULTILINE)
+    # What it held is told where it has been measured by then: its server was found awake a moment ago.
+    slept = r"^ok +try.sleep +qwen3-8b: 3GiB came back( of 3.2GiB that it held)?, by NVML$"
+    assert re.search(slept, tried, re.MULTILINE)
     for name in NAMES:
         assert re.search(rf"^{name} +\S+ asleep L1 ", five, re.MULTILINE), five
     assert json.loads(asked)["choices"][0]["message"]["content"]

@@ -63,6 +63,16 @@ def test_the_bytes_of_its_own_gpus_are_compared_and_it_is_woken_again() -> None:
     assert client.asked == ["sleep", "wake"]
 
 
+def test_what_it_held_may_be_learned_only_as_it_falls_asleep() -> None:
+    class JustFound(ScriptedClient):
+        def sleep(self, name: str) -> None:
+            super().sleep(name)
+            self.model = MODEL | {"state": "asleep"}
+
+    client = JustFound(gpus=[{"uuid": "GPU-0", "awake_bytes": None}])
+    assert tried(client)[0][2] == "28GiB came back of 30GiB that it held, by NVML as the daemon reads it"
+
+
 def test_whoever_may_read_nvml_believes_it_more_than_the_daemon() -> None:
     """A daemon that only counts what was declared says that all came back; the driver says that nothing did."""
     client = ScriptedClient(gpus=[{"uuid": "declared-0", "awake_bytes": 30 * GIB}])
