@@ -13,9 +13,8 @@ from pathlib import Path
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.nvml import NvmlGpus
-from sleepd.cli.put_file import put_file
+from sleepd.cli.put_file import misfit, put_file
 from sleepd.cli.screen import clean
-from sleepd.config.errors import ConfigError
 from sleepd.config.load import DEFAULT_DIR, load_config
 from sleepd.config.values import is_gpu
 from sleepd.core.model import Known
@@ -54,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
     _tell(found, survey, target)
-    return _look_at_whole(options.dir)
+    return _refuse(found_wrong) if (found_wrong := misfit(options.dir)) else DONE
 
 
 def _refuse(sentence: str) -> int:
@@ -105,13 +104,3 @@ def _tell(found: Sequence[Found], survey: Survey, target: Path) -> None:
     if not survey.whole:
         print("Environments and sockets of other users' servers were not seen: run this as root for those.")
     print(f"Wrote {target}, in observe mode. Look at it, then: sleepctl reload")
-
-
-def _look_at_whole(folder: Path) -> int:
-    """Say where the new file does not go with the others of its folder; it stays all the same."""
-    try:
-        load_config(folder)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return _refuse("it does not go with the other files there: change one of them, then sleepd check")
-    return DONE

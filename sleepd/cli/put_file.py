@@ -1,7 +1,11 @@
-"""A file that somebody asked for: there whole, or as it was."""
+"""A file of the configuration that somebody asked for: there whole, or as it was."""
 
 import os
+import sys
 from pathlib import Path
+
+from sleepd.config.errors import ConfigError
+from sleepd.config.load import load_config
 
 
 def put_file(target: Path, text: str) -> None:
@@ -17,3 +21,14 @@ def put_file(target: Path, text: str) -> None:
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def misfit(folder: Path) -> str:
+    """Return a sentence where the configuration in the folder does not hold with the new file, which stays all the
+    same; what is wrong goes to stderr. Empty where it holds."""
+    try:
+        load_config(folder)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return "it does not go with the other files there: change one of them, then sleepd check"
+    return ""

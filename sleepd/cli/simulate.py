@@ -10,7 +10,7 @@ from pathlib import Path
 from sleepd.cli.columns import Columns
 from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
-from sleepd.core.units import format_duration
+from sleepd.core.units import UnitError, WallS, format_duration
 from sleepd.replay.account import Account
 from sleepd.replay.hosts import Host
 from sleepd.replay.learned import read_host
@@ -50,10 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play, and print what came of it. Return 0, 1 where the report cannot be written, 2 for bad input."""
     try:
-        begin = datetime.fromisoformat(options.begin)
-        start_wall_s = (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp()
-    except ValueError:
-        print(f"sleepd simulate: --begin: wanted a time such as {BEGIN}, found {options.begin!r}", file=sys.stderr)
+        start_wall_s = read_begin(options.begin)
+    except UnitError as error:
+        print(f"sleepd simulate: {error}", file=sys.stderr)
         return USAGE
     try:
         trace, host = read_trace(options.trace), read_host(options.host)
@@ -79,6 +78,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(outcomes, remarks, what)
     return DONE
+
+
+def read_begin(text: str) -> WallS:
+    """Return the moment when a trace begins; UTC where no zone is named. Raises UnitError."""
+    try:
+        begin = datetime.fromisoformat(text)
+    except ValueError:
+        raise UnitError(f"--begin: wanted a time such as {BEGIN}, found {text!r}") from None
+    return (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp()
 
 
 def _play(

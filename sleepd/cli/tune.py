@@ -12,12 +12,12 @@ from typing import Any
 
 from sleepd.adapters.history_file import read_minutes
 from sleepd.cli.columns import Columns
-from sleepd.cli.put_file import put_file
+from sleepd.cli.put_file import misfit, put_file
 from sleepd.cli.screen import look_at
-from sleepd.cli.simulate import BEGIN
+from sleepd.cli.simulate import BEGIN, read_begin
 from sleepd.cli.trace import trace_of
 from sleepd.config.errors import ConfigError
-from sleepd.config.load import DEFAULT_DIR, load_config
+from sleepd.config.load import DEFAULT_DIR
 from sleepd.core.units import UnitError, parse_duration, parse_share
 from sleepd.history.found import HistoryUnreadable, Page
 from sleepd.replay.learned import read_host
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     except (HistoryUnreadable, TooLittle, UnitError) as error:
         return _refuse(str(error), USAGE)
-    remarks = [remark for remark in stage.remarks if "played with the host's default size" not in remark]
+    remarks = list(stage.remarks)
     if options.json:
         print(json.dumps(_body(proposal, remarks), indent=1))
     else:
@@ -136,11 +136,7 @@ def _read_goal(options: argparse.Namespace) -> Goal:
 def _read_requests(options: argparse.Namespace) -> tuple[Trace, float, str]:
     """The requests, when they began, and where they are from. Raises TraceError, HistoryUnreadable, UnitError."""
     if options.trace is not None:
-        try:
-            begin = datetime.fromisoformat(options.begin)
-        except ValueError:
-            raise UnitError(f"--begin: wanted a time such as {BEGIN}, found {options.begin!r}") from None
-        start_wall_s = (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp()
+        start_wall_s = read_begin(options.begin)
         return read_trace(options.trace), start_wall_s, str(options.trace)
     minutes = read_minutes(options.history)
     if not minutes:
@@ -198,9 +194,6 @@ def _write(options: argparse.Namespace, proposal: Proposal, source: str) -> int:
         return _refuse(f"{target}: cannot be written: {error.strerror}", FAILED)
     print(f"Wrote {target}. Look at it, then: sleepd check, sleepctl reload", file=sys.stderr)
     if target.resolve().parent == (options.config / "conf.d").resolve():
-        try:
-            load_config(options.config)
-        except ConfigError as error:
-            print(error, file=sys.stderr)
-            return _refuse("it does not go with the other files there: change one of them, then sleepd check", FAILED)
+        found_wrong = misfit(options.config)
+        return _refuse(found_wrong, FAILED) if found_wrong else DONE
     return DONE

@@ -1,9 +1,11 @@
 """Values as they would stand in a TOML file."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_COMMENT_WIDTH = 108
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -22,6 +24,18 @@ def write_value(value: Any) -> str:
 def write_key(key: str) -> str:
     """Return the key, quoted where it must be."""
     return key if _BARE.fullmatch(key) else _write_string(key)
+
+
+def write_comment(sentence: str) -> Iterator[str]:
+    """Give the sentence as lines of a comment. What servers and paths are called may hold anything, and a comment ends
+    with its line: of what cannot be printed nothing is left."""
+    line = "#"
+    for word in "".join(char if char.isprintable() else " " for char in sentence).split():
+        if len(line) + 1 + len(word) > _COMMENT_WIDTH:
+            yield line
+            line = "#  "
+        line = f"{line} {word}"
+    yield line
 
 
 def _write_string(value: str) -> str:

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sleepd.config.toml_text import write_key, write_value
+from sleepd.config.toml_text import write_comment, write_key, write_value
 from sleepd.config.urls import UrlError, parse_url
 from sleepd.core.dialect import level1_unsafe, level2_unsafe
 from sleepd.survey.asking import Told
 from sleepd.survey.processes import FoundProcess, is_fenced
 
-_WIDTH = 108
 _HEAD = """\
 # Written by sleepd init, {when}, from the servers that ran then. It is yours to change.
 # After a change: sleepd check, then sleepctl reload. All keys: man sleepd.toml
@@ -88,9 +87,9 @@ def shared_names(found: Sequence[Found]) -> frozenset[str]:
 
 
 def _section(one: Found, shared: frozenset[str]) -> Iterator[str]:
-    yield from _comment(f"{one.says}.")
+    yield from write_comment(f"{one.says}.")
     for sentence in missing(one, shared):
-        yield from _comment(f"MISSING: {sentence}")
+        yield from write_comment(f"MISSING: {sentence}")
     keys, asides = _keys(one), _asides(one)
     if "url" not in keys:
         yield "# Not managed: no address of it that sleepd could use was found. Set url, and take the # away."
@@ -99,7 +98,7 @@ def _section(one: Found, shared: frozenset[str]) -> Iterator[str]:
     yield f"[models.{write_key(one.name)}]"
     yield from _lines(keys, asides)
     for sentence in _on_levels(one, fenced=bool(keys.get("fenced"))):
-        yield from _comment(sentence)
+        yield from write_comment(sentence)
 
 
 def _lines(keys: Mapping[str, object], asides: Mapping[str, str]) -> Iterator[str]:
@@ -196,14 +195,3 @@ def _on_levels(one: Found, *, fenced: bool) -> Iterator[str]:
         yield f"Level 1 is safe here; level 2 is not: {unsafe}."
     else:
         yield "Level 2, which frees host RAM too, may be safe here. With max_level = 2 it is checked once, when idle."
-
-
-def _comment(sentence: str) -> Iterator[str]:
-    line = "#"
-    # What servers and paths are called may hold anything, and a comment ends with its line.
-    for word in "".join(char if char.isprintable() else " " for char in sentence).split():
-        if len(line) + 1 + len(word) > _WIDTH:
-            yield line
-            line = "#  "
-        line = f"{line} {word}"
-    yield line

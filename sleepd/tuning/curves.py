@@ -24,7 +24,7 @@ TIMEOUTS_S: tuple[Seconds, ...] = (
     *(30 * _M, 40 * _M, 50 * _M, 1 * _H, 1.25 * _H, 1.5 * _H, 2 * _H, 2.5 * _H, 3 * _H, 4 * _H, 5 * _H, 6 * _H),
     *(8 * _H, 10 * _H, 12 * _H, 16 * _H, 1 * _D, 2 * _D, NEVER),
 )
-"""Those that are tried: what a person would write, each at most half as long again as the one before."""
+"""Those that are tried: what a person would write, each at most twice the one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sleepd.core.units import Seconds
-from sleepd.replay.account import Account
+from sleepd.replay.account import HOUR_S, Account
 from sleepd.tuning.curves import Point
 
 P95 = 0.95
@@ -68,7 +68,7 @@ def measure_account(account: Account, allowed_s: Seconds) -> Measure:
     refused = sum(model.refused for model in models)
     late = sum(1 for model in models for wait_s in model.waits_s if wait_s > allowed_s)
     all_ = sum(model.served for model in models) + refused
-    return Measure((late + refused) / all_ if all_ else 0.0, sum(model.gpu_gib_s for model in models) / 3600.0)
+    return Measure((late + refused) / all_ if all_ else 0.0, sum(model.gpu_gib_s for model in models) / HOUR_S)
 
 
 def measure_point(point: Point, requests: int) -> Measure:
