@@ -45,7 +45,8 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _told(action: argparse.Action) -> str:
-    return f"`{_shown(action)}` {action.help}"
+    # As --help prints it, where %% is a percent sign.
+    return f"`{_shown(action)}` {argparse.HelpFormatter('sleepd')._expand_help(action)}"
 
 
 def _shown(action: argparse.Action) -> str:
