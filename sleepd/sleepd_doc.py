@@ -45,7 +45,8 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _told(action: argparse.Action) -> str:
-    return f"`{_shown(action)}` {action.help}"
+    told = (action.help or "").replace("%%", "%")  # as argparse writes a percent sign
+    return f"`{_shown(action)}` {told}"
 
 
 def _shown(action: argparse.Action) -> str:
