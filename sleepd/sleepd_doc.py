@@ -45,8 +45,8 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _told(action: argparse.Action) -> str:
-    # As --help prints it, where %% is a percent sign.
-    return f"`{_shown(action)}` {argparse.HelpFormatter('sleepd')._expand_help(action)}"
+    told = (action.help or "").replace("%%", "%")  # as argparse writes a percent sign
+    return f"`{_shown(action)}` {told}"
 
 
 def _shown(action: argparse.Action) -> str:
