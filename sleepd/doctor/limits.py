@@ -37,9 +37,9 @@ def _judge_limit(world: World, limit: MemoryLimit, records: Sequence[ModelRecord
     if unknown:
         return warn("unit.memory", f"{told}; how large a backup is, is not known: set host_ram of {unknown[0]}", about)
     backups = [size for size in sizes.values() if size is not None]
-    weights = max((_weights(record, size) for record, size in zip(records, backups, strict=True)), default=0)
+    weights = max(_weights(record, size) for record, size in zip(records, backups, strict=True))
     whose = f"the backups of {len(backups)} models" if len(backups) > 1 else "a backup"
-    if max(backups, default=0) > limit.limit_bytes:
+    if max(backups) > limit.limit_bytes:
         return fail("unit.memory", f"{told}, and a backup alone is up to {format_size(max(backups))}", about)
     found = f"{told}; weights and {whose} are up to {format_size(weights + sum(backups))}"
     return (warn if weights + sum(backups) > limit.limit_bytes else ok)("unit.memory", found, about)

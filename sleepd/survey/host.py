@@ -1,4 +1,5 @@
-"""The host as whoever asks may see it: its clock, and whether units may be ordered by somebody who is not root."""
+"""The host as whoever asks may see it: its clock, whether units may be ordered by somebody who is not root, what kind of
+host it is, and which other controllers and orphaned engines run there."""
 
 import ctypes
 import re
