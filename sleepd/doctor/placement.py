@@ -22,20 +22,20 @@ def judge_placement(world: World, gpus: GpusSeen) -> Iterator[Finding]:
     for name in sorted(world.models):
         record = world.models[name]
         yield from _judge_gpus(record, gpus, index)
-        shared = {uuid: names - {name} for uuid, names in on.items() if name in names and len(names) > 1}
-        if shared and record.facts is not None:
-            yield _judge_start(record, sorted(set().union(*shared.values())))
+        beside = set[str]().union(*(names for names in on.values() if name in names)) - {name}
+        if beside and record.facts is not None:
+            yield _judge_start(record, beside)
 
 
 def _judge_gpus(record: ModelRecord, gpus: GpusSeen, index: Mapping[str, str]) -> Iterator[Finding]:
     """What `gpus` says against the GPUs there are, and against those on which its processes hold memory; nothing where
     it says nothing, or nobody tells."""
     name = record.spec.name
-    if gpus and record.spec.gpus and not placement(record.spec, (), gpus):
+    said = set(placement(record.spec, (), gpus))
+    if gpus and record.spec.gpus and not said:
         yield fail("model.gpus", unplaced(record, gpus), name)
     pids = set(record.seen.value.pids) if isinstance(record.seen, Known) else set()
     held = {gpu.uuid for gpu in gpus if gpu.used_by_pid and pids & gpu.used_by_pid.keys()}
-    said = set(placement(record.spec, (), gpus))
     if not held or not said:
         return
     is_on = _list(index[uuid] for uuid in held)
