@@ -1,5 +1,4 @@
-"""The host as whoever asks may see it: its clock, whether units may be ordered by somebody who is not root, what kind of
-host it is, and which other controllers and orphaned engines run there."""
+"""The host as whoever asks may see it: its clock and kind, polkit, other controllers, engines without a server."""
 
 import ctypes
 import re
