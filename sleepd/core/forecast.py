@@ -1,7 +1,7 @@
 """When a model will be awake, and what others' turns have to do with it: seconds and sentences, nothing decided."""
 
 from sleepd.core.durations import expected_sleep, expected_wake
-from sleepd.core.life import ASLEEP, State
+from sleepd.core.life import OUT, State
 from sleepd.core.model import Known, Now
 from sleepd.core.record import Awaited, ModelRecord
 from sleepd.core.reports import NextAction
@@ -69,7 +69,7 @@ def turn_reason(world: World, record: ModelRecord, now: Now) -> str:
         count = f"{record.in_flight} requests" if record.in_flight != 1 else "a request"
         doing = f"finishes {count}, in {left} at most" if record.in_flight else "about to sleep"
         return f"its turn is over: {doing}, then {record.yields.to} is next"
-    if record.awaited is None or record.life.state not in (*ASLEEP, State.STOPPED) or name in world.tasks:
+    if record.awaited is None or record.life.state not in OUT or name in world.tasks:
         return ""
     after = " and ".join(record.awaited.after)
     if any(_yields_to(world, n, name) for n in record.awaited.after):

@@ -7,14 +7,13 @@ from sleepd.core.calendar import offset_at
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.habits import DAY_S
-from sleepd.core.life import ASLEEP, State
+from sleepd.core.life import OUT
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 
-OUT = ASLEEP | {State.STOPPED}
 AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
 """Rules of these kinds ask whether a request is expected soon; all others, whether none is for long."""
 

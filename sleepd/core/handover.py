@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sleepd.core.commands import AnswerKind, LookNow, OpenGate
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied
-from sleepd.core.life import ASLEEP, State
+from sleepd.core.life import OUT, State
 from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, wakes_asked
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
 from sleepd.core.sharing import is_awaited
@@ -126,7 +126,7 @@ def _in_vain(draft: Draft, record: ModelRecord) -> str:
     if first is None or not wakes_asked(first):
         return f"{to} is not waited for any more"
     makes_room = task is not None and not task.running and task.kind in (TaskKind.WAKE, TaskKind.START)
-    if task is None and first.life.state in (*ASLEEP, State.STOPPED):
+    if task is None and first.life.state in OUT:
         return "" if name in draft.waits_for.get(to, (name,)) else f"{to} does not wait for its turn any more"
     return "" if makes_room else f"{to} needs no room of it any more"
 
@@ -147,6 +147,6 @@ def _reopen(draft: Draft, name: str, why: str) -> None:
 def _still_waits(draft: Draft, record: ModelRecord) -> bool:
     """Whether what is remembered of its wait is still of use: to its callers, or to who asks when to come back."""
     assert record.awaited is not None
-    if record.spec.name in draft.tasks or record.life.state not in (*ASLEEP, State.STOPPED):
+    if record.spec.name in draft.tasks or record.life.state not in OUT:
         return False
     return is_awaited(record) or record.awaited.at_s > draft.mono_s

@@ -290,6 +290,8 @@ SETTLED = frozenset({_S.AWAKE, _S.ASLEEP_L1, _S.ASLEEP_L2, _S.FAILED, _S.LOST, _
 """States that need no task of ours to go on."""
 
 ASLEEP = frozenset({_S.ASLEEP_L1, _S.ASLEEP_L2})
+OUT = ASLEEP | {_S.STOPPED}
+"""Out of the GPUs by a decision, and waiting for the next one."""
 
 PUBLIC: dict[State, str] = {
     **{s: s.value for s in State},

@@ -4,8 +4,9 @@ from sleepd.core.break_even import Account, carry, charge
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
-from sleepd.core.foresight import OUT, open_account, price_of, silent_since
+from sleepd.core.foresight import open_account, price_of, silent_since
 from sleepd.core.habits import attend, watch
+from sleepd.core.life import OUT
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import ModelRecord
 from sleepd.core.units import Seconds

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from sleepd.core.life import ASLEEP, State
+from sleepd.core.life import OUT, State
 from sleepd.core.model import Known, MissingReason, ModelSpec
 from sleepd.core.record import ModelRecord
 from sleepd.core.units import Bytes
@@ -15,7 +15,6 @@ ASK_S = 2.0
 
 _HOLDING = frozenset({State.AWAKE, State.DRAINING, State.PROVING, State.RELOADING, State.PARTIALLY_AWAKE})
 _STARTING = frozenset({State.STARTING, State.STOPPING})
-_FREE = ASLEEP | {State.STOPPED}
 
 
 async def declared_bytes(world: World, server: Callable[[str], Vllm]) -> Mapping[str, Bytes] | None:
@@ -40,8 +39,8 @@ def _declared(spec: ModelSpec) -> tuple[tuple[str, Bytes], ...]:
 
 async def _holds(record: ModelRecord, server: Callable[[str], Vllm]) -> bool:
     state = record.life.state
-    if state in _HOLDING or state in _STARTING or state in _FREE:
-        return state not in _FREE
+    if state in _HOLDING or state in _STARTING or state in OUT:
+        return state not in OUT
     found = await server(record.spec.name).look(ask_sleeping=True, timeout_s=ASK_S)
     if isinstance(found, Known):
         return found.value.is_sleeping is not True
