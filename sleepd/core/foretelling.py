@@ -5,7 +5,7 @@ from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import DAY_S, LIKE_DAYS, SLOT_S, SLOTS, Habits, LocalS, is_working_day, visits
+from sleepd.core.habits import DAY_S, SLOT_S, SLOTS, Habits, LocalS, is_working_day, like_days, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule
@@ -51,14 +51,14 @@ def recall(habits: Habits, local_s: LocalS) -> str:
     """What was observed of the hours ahead: "on 4 of the last 5 weekdays a request came between 07:50 and 08:10"."""
     first = int(local_s // SLOT_S)
     day = first // SLOTS
-    alike = [d for d, _ in habits.days if d < day and is_working_day(d) == is_working_day(day)][-LIKE_DAYS:]
     bits_of = dict(habits.days)
+    alike = like_days((d for d in bits_of if d < day), day)
     days = "weekdays" if is_working_day(day) else "days of weekends"
     if not alike:
         return f"no {days} were observed yet"
     ahead = int(AHEAD_S / SLOT_S)
     windows = (
-        (sum(_came(bits_of, d - day, first + at, WINDOW_SLOTS) for d in alike), -at)
+        (sum(_came(bits_of, first + at - (day - d) * SLOTS) for d in alike), -at)
         for at in range(ahead - WINDOW_SLOTS + 1)
     )
     count, at = max(windows)
@@ -67,11 +67,11 @@ def recall(habits: Habits, local_s: LocalS) -> str:
     return f"{which} a request came between {_clock(begin)} and {_clock(end)}"
 
 
-def _came(bits_of: dict[int, int], days_ago: int, slot: int, slots: int) -> bool:
-    """Whether a request came in these slots so many days ago."""
+def _came(bits_of: dict[int, int], slot: int) -> bool:
+    """Whether a request came in the window that begins with this slot, counted since 1970."""
     day, at = divmod(slot, SLOTS)
-    bits = bits_of.get(day + days_ago, 0) | bits_of.get(day + days_ago + 1, 0) << SLOTS
-    return bits >> at & (1 << slots) - 1 > 0
+    bits = bits_of.get(day, 0) | bits_of.get(day + 1, 0) << SLOTS
+    return bits >> at & (1 << WINDOW_SLOTS) - 1 > 0
 
 
 def _clock(slot: int) -> str:

@@ -6,7 +6,7 @@ and what came against what was expected, by how long it had been silent and by h
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -22,6 +22,7 @@ LocalS: TypeAlias = float
 DAY_S: Seconds = 24 * HOUR_S
 SLOT_S: Seconds = 300.0
 SLOTS = int(DAY_S / SLOT_S)
+HOUR_SLOTS = int(HOUR_S / SLOT_S)
 DAYS_KEPT = 28
 SILENCES_S: tuple[Seconds, ...] = (
     *(60, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700),
@@ -35,6 +36,7 @@ BUSIEST = 6
 LIKE_DAYS = 5
 """What begins at a time of day is told by so many of the last days that are like it."""
 HALF_LIFE_D = 14.0
+"""A day that lies so far back tells half as much."""
 OTHER_KIND, SAME_WEEKDAY = 0.2, 2.0
 """How much a working day tells of a weekend's, and by how much more a Monday tells of a Monday."""
 BESIDE = 0.25
@@ -42,7 +44,6 @@ BESIDE = 0.25
 PRIOR_DAYS = 4.0
 """As if so many days had been observed too on which each slot was like the average of all, or where an hour before and
 after it is quieter, like that."""
-BESIDES = int(HOUR_S / SLOT_S)
 LEAST_DAYS, LEAST_SHARE = 0.25, 0.002
 """As if each hour had been like the average of all for a quarter of a day."""
 MOST_SURE = 0.98
@@ -96,11 +97,10 @@ def attend(habits: Habits, local_s: LocalS) -> Habits:
 
 
 def _busy(days: tuple[tuple[int, int], ...], day: int, slot: int) -> int:
-    hour = int(HOUR_S / SLOT_S)
     bits = days[-1][1] << SLOTS if days[-1][0] == day else 0
     if len(days) > 1 and days[-2][0] == day - 1:
         bits |= days[-2][1]
-    recent = bits >> (SLOTS + slot - hour + 1) & (1 << hour) - 1
+    recent = bits >> (SLOTS + slot - HOUR_SLOTS + 1) & (1 << HOUR_SLOTS) - 1
     return min(BUSIEST, (recent.bit_count() + 1) // 2)
 
 
@@ -188,7 +188,7 @@ def is_working_day(day: int) -> bool:
 
 def rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
     """Requests a second to expect in each slot of the day, by the days before today."""
-    return _rates(days[:-1] if days and days[-1][0] <= day else days, day)
+    return _rates(_before_today(days, day), day)
 
 
 @lru_cache(maxsize=1024)
@@ -218,19 +218,29 @@ def _rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
 def beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
     """Requests a second to expect in each slot of the day from what begins then, after an hour of silence, on most of
     the days like it."""
-    return _beginnings(days[:-1] if days and days[-1][0] <= day else days, day)
+    return _beginnings(_before_today(days, day), day)
+
+
+def like_days(observed: Iterable[int], day: int) -> list[int]:
+    """The last of the observed days that are like this one: working days, or days of weekends."""
+    return [d for d in observed if is_working_day(d) == is_working_day(day)][-LIKE_DAYS:]
+
+
+def _before_today(days: tuple[tuple[int, int], ...], day: int) -> tuple[tuple[int, int], ...]:
+    """Today, the last that was observed, is not over: nothing is expected by it of itself, nor of tomorrow."""
+    return days[:-1] if days and days[-1][0] <= day else days
 
 
 @lru_cache(maxsize=1024)
 def _beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
-    alike = [(observed, bits) for observed, bits in days if is_working_day(observed) == is_working_day(day)]
-    alike = alike[-LIKE_DAYS:]
     bits_of = dict(days)
+    alike = like_days(bits_of, day)
     begun = [0] * SLOTS
-    for observed, bits in alike:
+    for observed in alike:
+        bits = bits_of[observed]
         before = bits << SLOTS | bits_of.get(observed - 1, 0)
         for slot in _set_bits(bits):
-            if not before >> (SLOTS + slot - BESIDES) & (1 << BESIDES) - 1:
+            if not before >> (SLOTS + slot - HOUR_SLOTS) & (1 << HOUR_SLOTS) - 1:
                 begun[slot] += 1
     least = max(3, len(alike) // 2 + 1)
     return tuple(-log(1 - count / (len(alike) + 1)) / SLOT_S if count >= least else 0.0 for count in begun)
@@ -238,8 +248,8 @@ def _beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...
 
 def _means(hits: list[float]) -> list[float]:
     """The mean of the hour before, after and in each slot, around the clock."""
-    sums = [0.0, *accumulate((*hits[-BESIDES:], *hits, *hits[:BESIDES]))]
-    width = 2 * BESIDES + 1
+    sums = [0.0, *accumulate((*hits[-HOUR_SLOTS:], *hits, *hits[:HOUR_SLOTS]))]
+    width = 2 * HOUR_SLOTS + 1
     return [(sums[at + width] - sums[at]) / width for at in range(SLOTS)]
 
 
