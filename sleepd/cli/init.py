@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sleepd.adapters.clock import SystemClock
 from sleepd.adapters.nvml import NvmlGpus
-from sleepd.cli.put_file import misfit, put_file
+from sleepd.cli.put_file import fits, put_file
 from sleepd.cli.screen import clean
 from sleepd.config.load import DEFAULT_DIR, load_config
 from sleepd.config.values import is_gpu
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
     _tell(found, survey, target)
-    return _refuse(found_wrong) if (found_wrong := misfit(options.dir)) else DONE
+    return DONE if fits(options.dir, "sleepd init") else FAILED
 
 
 def _refuse(sentence: str) -> int:

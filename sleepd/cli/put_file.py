@@ -23,12 +23,14 @@ def put_file(target: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def misfit(folder: Path) -> str:
-    """Return a sentence where the configuration in the folder does not hold with the new file, which stays all the
-    same; what is wrong goes to stderr. Empty where it holds."""
+def fits(folder: Path, command: str) -> bool:
+    """Return whether the configuration in the folder holds with the new file; where not, say so on stderr, for this
+    command. The file stays all the same."""
     try:
         load_config(folder)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return "it does not go with the other files there: change one of them, then sleepd check"
-    return ""
+        wanted = "it does not go with the other files there: change one of them, then sleepd check"
+        print(f"{command}: {wanted}", file=sys.stderr)
+        return False
+    return True

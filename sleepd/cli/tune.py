@@ -12,7 +12,7 @@ from typing import Any
 
 from sleepd.adapters.history_file import read_minutes
 from sleepd.cli.columns import Columns
-from sleepd.cli.put_file import misfit, put_file
+from sleepd.cli.put_file import fits, put_file
 from sleepd.cli.screen import look_at
 from sleepd.cli.simulate import BEGIN, read_begin
 from sleepd.cli.trace import trace_of
@@ -194,6 +194,5 @@ def _write(options: argparse.Namespace, proposal: Proposal, source: str) -> int:
         return _refuse(f"{target}: cannot be written: {error.strerror}", FAILED)
     print(f"Wrote {target}. Look at it, then: sleepd check, sleepctl reload", file=sys.stderr)
     if target.resolve().parent == (options.config / "conf.d").resolve():
-        found_wrong = misfit(options.config)
-        return _refuse(found_wrong, FAILED) if found_wrong else DONE
+        return DONE if fits(options.config, "sleepd tune") else FAILED
     return DONE

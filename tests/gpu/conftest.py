@@ -6,12 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.gpu.gpu_host import GpuHost, GpuPair
 from tests.gpu.gpu_server import Gpu, GpuServer, Vllm
+from tests.realvllm.daemon_log import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +54,3 @@ def host(pair: GpuPair) -> Iterator[GpuHost]:
         yield host
     finally:
         host.close()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome: Any = yield
-    report = outcome.get_result()
-    host = getattr(item, "funcargs", {}).get("host")
-    if report.when == "call" and report.failed and isinstance(host, GpuHost):
-        report.sections.append(("log of sleepd", host.read_log()[-20_000:]))

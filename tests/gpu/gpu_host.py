@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.gpu.gpu_server import MIB, Gpu, GpuServer, Vllm, clean_environment
-from tests.realvllm.daemon_host import Daemon, wait_until
+from tests.realvllm.daemon_host import Daemon, DaemonFolder, wait_until
 from tests.realvllm.vllm_server import ServerFailed
 from tests.realvllm.wire import Listener, ask
 
@@ -155,14 +152,12 @@ def order(server: GpuServer, path: str, body: object = None) -> None:
         raise ServerFailed(f"POST {path} of {server.name}: {answer.status} {answer.body}")
 
 
-class GpuHost:
-    """The machine as one test's daemon finds it; `close` ends every daemon and leaves no file."""
+class GpuHost(DaemonFolder):
+    """The machine as one test's daemon finds it."""
 
     def __init__(self, pair: GpuPair) -> None:
+        super().__init__(clean_environment())
         self.pair = pair
-        self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the sockets' sake
-        self._daemons: list[Daemon] = []
-        (self.root / "etc").mkdir()
 
     def start(self, *, max_level: int = 1) -> Daemon:
         """A daemon that has looked at both models.
@@ -172,21 +167,8 @@ class GpuHost:
         lines = [CONFIGURATION.format(root=self.root, uuid=self.pair.gpu.uuid, max_level=max_level)]
         lines += [f'[models.{server.name}]\nurl = "{server.url}"' for server in self.pair.servers]
         (self.root / "etc" / "sleepd.toml").write_text("\n".join([*lines, ""]))
-        daemon = Daemon(self.root, clean_environment())
-        self._daemons.append(daemon)
-        for server in self.pair.servers:
-            wait_until(lambda name=server.name: daemon.model(name)["state"] != "unknown", f"{server.name} to be seen")
+        daemon = self.begin(server.name for server in self.pair.servers)
         first = self.pair.first
         if first.count_calls("/sleep"):
             wait_until(lambda: daemon.told("task_ended", first.name), f"{first.name} to be proved", CALL_LIMIT_S)
         return daemon
-
-    def read_log(self) -> str:
-        """What the daemons logged."""
-        log = self.root / "sleepd.log"
-        return log.read_text(errors="replace") if log.exists() else ""
-
-    def close(self) -> None:
-        for daemon in self._daemons:
-            daemon.end()
-        shutil.rmtree(self.root)

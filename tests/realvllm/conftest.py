@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.realvllm.daemon_host import DaemonHost
+from tests.realvllm.daemon_log import pytest_runtest_makereport
 from tests.realvllm.fixtures import RealPair
+
+__all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture
@@ -20,12 +22,3 @@ def host(real_servers: RealPair, fake_nvml: Path) -> Iterator[DaemonHost]:
         yield host
     finally:
         host.close()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome: Any = yield
-    report = outcome.get_result()
-    host = getattr(item, "funcargs", {}).get("host")
-    if report.when == "call" and report.failed and isinstance(host, DaemonHost):
-        report.sections.append(("log of sleepd", host.read_log()[-20_000:]))

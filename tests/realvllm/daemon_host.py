@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +125,41 @@ class Daemon:
             return self._process.wait()
 
 
-class DaemonHost:
-    """The machine as one test's daemon finds it; `close` ends every daemon and leaves no file."""
+class DaemonFolder:
+    """Where one test's daemons have their configuration, sockets and log; `close` ends them all and leaves no file."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the sockets' sake
+        self._environ = environ
+        self._daemons: list[Daemon] = []
+        (self.root / "etc").mkdir()
+
+    def begin(self, models: Iterable[str]) -> Daemon:
+        """A daemon that has looked at every model of its configuration, which has these."""
+        daemon = Daemon(self.root, self._environ)
+        self._daemons.append(daemon)
+        for model in models:
+            wait_until(lambda name=model: daemon.model(name)["state"] != "unknown", f"{model} to be seen")
+        return daemon
+
+    def read_log(self) -> str:
+        """What the daemons logged."""
+        log = self.root / "sleepd.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def close(self) -> None:
+        for daemon in self._daemons:
+            daemon.end()
+        shutil.rmtree(self.root)
+
+
+class DaemonHost(DaemonFolder):
+    """The machine as one test's daemon finds it."""
 
     def __init__(self, pair: RealPair, nvml: Path) -> None:
         self.pair = pair
-        self.root = Path(tempfile.mkdtemp(prefix="sleepd-", dir="/tmp"))  # short, for the socket's sake
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SLEEPD_")}
-        self._environ = kept | fool(pair.ledger.directory, nvml)
-        self._daemons: list[Daemon] = []
-        (self.root / "etc").mkdir()
+        super().__init__(kept | fool(pair.ledger.directory, nvml))
         self.set_available_ram(PLENTY_BYTES)
 
     def set_available_ram(self, available_bytes: int) -> None:
@@ -152,18 +177,4 @@ class DaemonHost:
 
     def start(self) -> Daemon:
         """A daemon that has looked at every model."""
-        daemon = Daemon(self.root, self._environ)
-        self._daemons.append(daemon)
-        for server in self.pair.servers:
-            wait_until(lambda name=server.name: daemon.model(name)["state"] != "unknown", f"{server.name} to be seen")
-        return daemon
-
-    def read_log(self) -> str:
-        """What the daemons logged."""
-        log = self.root / "sleepd.log"
-        return log.read_text(errors="replace") if log.exists() else ""
-
-    def close(self) -> None:
-        for daemon in self._daemons:
-            daemon.end()
-        shutil.rmtree(self.root)
+        return self.begin(server.name for server in self.pair.servers)
