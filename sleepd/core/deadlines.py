@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sleepd.core.conditions import is_busy, judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
-from sleepd.core.foresight import foreseen_moment
+from sleepd.core.foresight import foreseeing, foreseen_moment
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
@@ -122,7 +122,7 @@ def _rates(settings: Settings) -> tuple[tuple[Rule, int, str], ...]:
 
 
 def _foreseen(settings: Settings) -> tuple[str, ...]:
-    return tuple(name for name, rules in settings.rules_of.items() if any(r.enabled and r.foresees for r in rules))
+    return tuple(name for name in settings.rules_of if foreseeing(settings, name))
 
 
 def _changes_foreseen(world: World, names: tuple[str, ...], now: Now) -> Iterator[tuple[str, MonotonicS]]:
@@ -131,11 +131,8 @@ def _changes_foreseen(world: World, names: tuple[str, ...], now: Now) -> Iterato
         record = world.models.get(name)
         if record is None or record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds:
             continue
-        asleep = record.life.state in ASLEEP
-        rules = (r for r in world.settings.rules_of[name] if r.enabled and r.foresees)
-        if any(
-            (r.action.kind is not ActionKind.SLEEP) if asleep else (r.action.kind is not ActionKind.WAKE) for r in rules
-        ):
+        done = ActionKind.SLEEP if record.life.state in ASLEEP else ActionKind.WAKE
+        if any(rule.action.kind is not done for rule in foreseeing(world.settings, name)):
             moment_s = foreseen_moment(record, world, now)
             if moment_s is not None:
                 yield name, moment_s

@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import exp
 
 from sleepd.core.habits import (
+    GRAIN_S,
     SHORTEST_S,
     SILENCES_S,
     SLOT_S,
@@ -21,8 +22,6 @@ AHEAD_S: Seconds = 6 * HOUR_S
 """Nothing is expected from further on."""
 FEWEST_DAYS, FEWEST_VISITS = 2, 8
 """Fewer days watched, or fewer silences that ended, foretell nothing."""
-_GRAIN_S = 1e-3
-"""Wall time is a float: a moment this near has come."""
 
 
 def expected_idle(habits: Habits, local_s: LocalS) -> Seconds | None:
@@ -37,12 +36,12 @@ def expected_idle(habits: Habits, local_s: LocalS) -> Seconds | None:
         return 0.0
     if len(habits.days) <= FEWEST_DAYS or visits(habits) < FEWEST_VISITS:
         return None
-    return _least_awake(habits, _last_change(habits, local_s + _GRAIN_S) - habits.last_s)
+    return _least_awake(habits, _last_change(habits, local_s + GRAIN_S) - habits.last_s)
 
 
 def next_change(habits: Habits, local_s: LocalS) -> LocalS:
     """When the predicted idle time is another one, should no request come until then."""
-    local_s += _GRAIN_S
+    local_s += GRAIN_S
     slot_s = (local_s // SLOT_S + 1) * SLOT_S
     following = bisect_right(SILENCES_S, local_s - habits.last_s)
     return min(slot_s, habits.last_s + SILENCES_S[following]) if following < len(SILENCES_S) else slot_s

@@ -72,20 +72,24 @@ def silent_since(account: Account, now_s: MonotonicS) -> Seconds:
     return account.silent_s + max(0.0, now_s - account.at_s)
 
 
+def foreseeing(settings: Settings, name: str) -> list[Rule]:
+    """The rules that go by what is expected of the model, and are in force."""
+    return [r for r in settings.rules_of.get(name, ()) if r.enabled and r.foresees]
+
+
 def price_of(settings: Settings, record: ModelRecord) -> Seconds:
     """What one sleep and wake of the model are worth in seconds awake: the shortest idle time, predicted or passed,
-    after which a rule puts it to sleep, though never less than both take. 0: no rule foresees anything."""
-    rules = [r for r in settings.rules_of.get(record.spec.name, ()) if r.enabled and r.foresees]
+    after which a rule puts it to sleep, though never less than both take. Where no rule does so after a time, what the
+    rules that foresee ask for stands in. 0: no rule foresees anything."""
+    rules = foreseeing(settings, record.spec.name)
     if not rules:
         return 0.0
     naps = [r for r in settings.rules_of[record.spec.name] if r.enabled and r.action.kind not in AHEAD] or rules
     waits_s = [c.seconds for r in naps for c in r.conditions if isinstance(c, PredictedIdle | IdleFor)]
     takes_s = expected_sleep(record, 1).seconds + expected_wake(record, 1).seconds
-    return max(takes_s, min(waits_s)) if waits_s else max(takes_s, *_seconds(rules))
-
-
-def _seconds(rules: list[Rule]) -> list[Seconds]:
-    return [c.seconds for r in rules for c in r.conditions if isinstance(c, PredictedIdle)]
+    if waits_s:
+        return max(takes_s, min(waits_s))
+    return max(takes_s, *(c.seconds for r in rules for c in r.conditions if isinstance(c, PredictedIdle)))
 
 
 def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS | None:

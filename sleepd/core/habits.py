@@ -23,6 +23,8 @@ DAY_S: Seconds = 24 * HOUR_S
 SLOT_S: Seconds = 300.0
 SLOTS = int(DAY_S / SLOT_S)
 HOUR_SLOTS = int(HOUR_S / SLOT_S)
+GRAIN_S: Seconds = 1e-3
+"""Local time is a float: a moment so near a bound that it cannot tell belongs beyond it."""
 DAYS_KEPT = 28
 SILENCES_S: tuple[Seconds, ...] = (
     *(60, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700),
@@ -170,8 +172,7 @@ def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]
         local_s = habits.last_s + at_s
         day, slot = divmod(int(local_s // SLOT_S), SLOTS)
         end_s = min(following_s, at_s + SLOT_S - local_s % SLOT_S, until_s)
-        # A moment so near a bound that the float cannot tell belongs beyond it.
-        end_s = end_s if end_s > at_s + 1e-3 else at_s + 1e-3
+        end_s = max(end_s, at_s + GRAIN_S)
         if day != known:
             known, of_day, regular = day, rates(habits.days, day), beginnings(habits.days, day)
         yield Piece(at_s, end_s - at_s, silence, of_day[slot], regular[slot] if at_s >= HOUR_S else 0.0)
