@@ -101,20 +101,19 @@ class CgroupMemory:
         held = _held_bytes(group)
         if held is None:
             return None
-        used, kept = held
-        least: tuple[Bytes, Bytes, Bytes, str] | None = None
         # What a group holds is dear to read: only where something limits it.
         held_by: dict[str, tuple[Bytes, Bytes] | None] = {self._name(group): held}
+        found: list[tuple[MemoryLimit, Bytes]] = []
         for limit in self._limits_above(group):
             if limit.group not in held_by:
                 held_by[limit.group] = _held_bytes(self._root / limit.group.strip("/"))
-            of_group = held_by[limit.group]
-            if of_group is not None and (least is None or limit.limit_bytes - of_group[0] < least[0]):
-                left = limit.limit_bytes - of_group[0]
-                least = (left, limit.limit_bytes, of_group[0], f"{limit.file} of {limit.group}")
-        if least is None:
-            return UnitMemory(used, kept, own)
-        return UnitMemory(used, kept, own, limit_bytes=least[1], limit_used_bytes=least[2], limited_by=least[3])
+            if (of_group := held_by[limit.group]) is not None:
+                found.append((limit, of_group[0]))
+        if not found:
+            return UnitMemory(*held, own)
+        tightest, used = min(found, key=lambda one: one[0].limit_bytes - one[1])
+        by = f"{tightest.file} of {tightest.group}"
+        return UnitMemory(*held, own, limit_bytes=tightest.limit_bytes, limit_used_bytes=used, limited_by=by)
 
     def _limits_above(self, group: Path) -> Iterator[MemoryLimit]:
         """The root's own limits are the last: a host's root has no such files, a container's is the container."""
