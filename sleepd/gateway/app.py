@@ -149,8 +149,8 @@ class Gateway:
         return refusal
 
     async def hand_over(self, limit_s: Seconds, most: int) -> tuple[list[int], int, int]:
-        """Begin nothing new, let what runs finish and be read within `limit_s`, and return what the next process needs: the
-        descriptors of at most `most` connections, one of their state, and how many requests wait on them.
+        """Begin nothing new, let what runs finish and be read within `limit_s`, and return what the next process needs:
+        the descriptors of at most `most` connections, one of their state, and how many requests wait on them.
 
         `close` has to follow, for those that could not move.
         """
@@ -192,8 +192,7 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await front.settled.wait()
-                    while any(is_unread(c) for c in front.connections):
-                        await asyncio.sleep(LOOK_S)
+                    await self._read_whole()
         self._close_doors()
         for client in list(front.connections):
             client.transport.close() if client.now is None else client.transport.abort()
@@ -203,6 +202,13 @@ class Gateway:
             self._sweeping.cancel()
         for _ in range(ROUNDS):
             await asyncio.sleep(0)  # ends are told in the next rounds of the loop: client first, then its upstream
+
+    async def _read_whole(self) -> None:
+        """Every client has taken what was written for it."""
+        while True:
+            if not any(is_unread(c) for c in self._front.connections):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _leave_doors(self) -> None:
         self._close_doors()
