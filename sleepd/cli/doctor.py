@@ -180,7 +180,8 @@ def _judge_units(settings: Sequence[UnitSettings], models: Sequence[Any]) -> Ite
 
 def _judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
     if isinstance(gpus, Known):
-        return ok("gpu.caller", ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value))
+        free = ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value)
+        return ok("gpu.caller", free or "none is listed")
     return warn("gpu.caller", gpus.detail or gpus.reason.value)
 
 

@@ -82,6 +82,8 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
     if seen.exposed_port is not None:
         found = f"port {seen.exposed_port} listens for other hosts: who reaches it may put it to sleep, and worse"
         yield fail("server.exposed", found, about)
+    elif not seen.url:
+        yield warn("server.exposed", "no address of it was found: who reaches it is not known", about)
     else:
         yield ok("server.exposed", "only this host reaches it", about)
     if seen.locked and not seen.url.startswith("unix:"):
@@ -101,7 +103,9 @@ def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     if seen.environ is None:
         yield warn("server.allocator", "its environment cannot be read", about, AS_ROOT)
         return
-    asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in seen.environ.get(name, "").lower()]
+    # PyTorch reads over spaces.
+    said = {name: seen.environ.get(name, "").lower().replace(" ", "") for name in ALLOCATOR_VARIABLES}
+    asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in said[name]]
     if not asked:
         yield ok("server.allocator", "expandable_segments is not asked for", about)
         return

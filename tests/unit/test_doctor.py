@@ -83,7 +83,10 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
         ({"environ": None}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_ALLOC_CONF": "a:1,expandable_segments:True"}}, {"server.allocator": "fail"}),
+        ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "a:1, expandable_segments: True"}}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}}, {}),
+        # Where it listens is not known, so neither is who reaches it.
+        ({"url": "", "facts": None}, {"server.answers": "warn", "server.exposed": "warn"}),
     ],
 )
 def test_what_is_wrong_with_a_server(change: dict[str, Any], expected: dict[str, str]) -> None:

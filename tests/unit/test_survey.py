@@ -44,6 +44,7 @@ def facts(*names: str, version: str = "0.32.0", **more: Any) -> EngineFacts:
         ("/usr/bin/python3 /opt/vllm/bin/vllm serve Qwen/Qwen3-8B", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B", 8000),
         ("vllm serve m --served-model-name a b --port=8001", "m", "a", 8001),
         ("python3.12 -I -W ignore -m vllm.entrypoints.openai.api_server --model m --port 9", "m", "m", 9),
+        ("python3 -u -mvllm.entrypoints.openai.api_server --model m", "m", "m", 8000),
         ("python -m vllm.entrypoints.cli.main serve m --port 1 --port 2", "m", "m", 2),
         ("python /x/vllm/entrypoints/openai/api_server.py --model=m --served_model_name x", "m", "x", 8000),
         ("vllm serve --config server.yaml --enable-sleep-mode", "", "", 8000),
