@@ -18,19 +18,40 @@ from tests.integration.fake_server import PROMPT
 ANSWER_S = 150.0
 """Longer than any request may wait for its model and be answered."""
 MIB = 1 << 20
+CUT = "cut"
 
 
 class Kind(Enum):
     PLAIN = "plain"
     STREAM = "stream"
+    LONG_STREAM = "long stream"
     LEAVES = "leaves"
     SLOW_READER = "slow reader"
     SLOW_SENDER = "slow sender"
     HUGE = "huge body"
 
 
-WEIGHTS = {Kind.PLAIN: 40, Kind.STREAM: 30, Kind.LEAVES: 15, Kind.SLOW_READER: 6, Kind.SLOW_SENDER: 6, Kind.HUGE: 3}
-STREAMS = frozenset((Kind.STREAM, Kind.SLOW_READER))
+WEIGHTS = {
+    Kind.PLAIN: 45,
+    Kind.STREAM: 20,
+    Kind.LONG_STREAM: 8,
+    Kind.LEAVES: 15,
+    Kind.SLOW_READER: 3,
+    Kind.SLOW_SENDER: 6,
+    Kind.HUGE: 3,
+}
+"""Enough long answers that some run whatever happens; so few that a model falls idle now and then and turns change."""
+PLAIN = {"max_tokens": 8, "stream": False}
+ASKED = {
+    Kind.STREAM: {**PLAIN, "stream": True},
+    Kind.LONG_STREAM: {"max_tokens": 40, "stream": True, "vllm_xargs": {"pace_ms": 50}},
+    Kind.LEAVES: {"max_tokens": 40, "stream": True, "vllm_xargs": {"pace_ms": 10}},
+    Kind.SLOW_READER: {"max_tokens": 300, "stream": True, "logprobs": 100},
+}
+"""Two seconds of events; half a second of them; and, of 0.7 MB, more than all buffers on the way to a client hold."""
+LONGEST = max(int(asked["max_tokens"]) for asked in (PLAIN, *ASKED.values()))
+READ_PAUSE_S = 0.005
+"""Between two chunks of the large answer: longer than the server takes to write them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,11 @@ class Ended:
     begun_s: float
     ended_s: float
     end: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it was given up or broke off, rather than answered wrongly or not at all."""
+        return self.end.startswith((CUT, "502", "503"))
 
 
 class Connection:
@@ -69,7 +95,7 @@ class Connection:
 
 
 class Client:
-    """One client; `right` is what each model answers."""
+    """One client; `right` is what each model answers at its longest: a shorter answer is how it begins."""
 
     def __init__(self, path: Path, right: dict[str, str], seed: int, tell: Callable[[Ended], None]) -> None:
         self._connection, self._right, self._tell = Connection(path), right, tell
@@ -88,7 +114,7 @@ class Client:
             except TimeoutError:
                 end = f"no answer in {ANSWER_S:g} s"
             except (OSError, EOFError) as error:
-                end = f"cut: {type(error).__name__}"
+                end = f"{CUT}: {type(error).__name__}"
             if end != "right":
                 self._connection.close()
             self._tell(Ended(kind, model, begun_s, time(), end))
@@ -97,7 +123,7 @@ class Client:
 
     async def _ask(self, kind: Kind, model: str) -> str:
         reader, writer = await self._connection.open(small=kind is Kind.SLOW_READER)
-        asked = {"prompt": PROMPT, "temperature": 0, "max_tokens": 8, "stream": kind in STREAMS}
+        asked = {"prompt": PROMPT, "temperature": 0, **ASKED.get(kind, PLAIN)}
         if kind is Kind.HUGE:
             asked["user"] = "x" * self._random.randrange(MIB, 8 * MIB)
         body = json.dumps({**asked, "model": model}).encode()
@@ -113,13 +139,14 @@ class Client:
             await asyncio.sleep(self._random.uniform(0.0, 2.0))
             return "left"
         await writer.drain()
-        return await self._read(reader, model, slow=kind is Kind.SLOW_READER)
+        right = " ".join(self._right[model].split(" ")[: asked["max_tokens"]])
+        return await self._read(reader, right, READ_PAUSE_S if kind is Kind.SLOW_READER else 0.0)
 
-    async def _read(self, reader: asyncio.StreamReader, model: str, *, slow: bool) -> str:
+    async def _read(self, reader: asyncio.StreamReader, right: str, pause_s: float) -> str:
         head = await reader.readuntil(b"\r\n\r\n")
         status, low = int(head[9:12]), head.lower()
         if b"transfer-encoding: chunked" in low:
-            body = await _read_chunks(reader, 0.02 if slow else 0.0)
+            body = await _read_chunks(reader, pause_s)
         else:
             body = await reader.readexactly(int(low.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         if b"connection: close" in low:
@@ -128,7 +155,10 @@ class Client:
             error = json.loads(body).get("error", {})
             missing = "" if b"retry-after: " in low or status != 503 else " without Retry-After"
             return f"{status} {error.get('code')}{missing} ({error.get('message')})"
-        return "right" if text_of(body) == self._right[model] else f"wrong: {body[-200:]!r}"
+        text = text_of(body)
+        if text is None:
+            return f"{CUT}: no end: {body[-200:]!r}"
+        return "right" if text == right else f"wrong: {text!r}"
 
 
 async def _read_chunks(reader: asyncio.StreamReader, pause_s: float) -> bytes:
