@@ -237,8 +237,10 @@ def test_an_inherited_mistake_is_placed_where_it_was_written(folder: Path) -> No
 
 
 def test_a_remote_server_needs_a_word(folder: Path) -> None:
-    text = MODEL.replace("127.0.0.1", "10.1.1.1") + "allow_exposed = true\n"
-    assert load(folder, sleepd=text).settings.models["chat"].url == "http://10.1.1.1:8001"
+    text = MODEL.replace("127.0.0.1", "10.1.1.1")
+    with pytest.raises(ConfigError, match="or set allow_exposed = true"):
+        load(folder, sleepd=text)
+    assert load(folder, sleepd=text + "allow_exposed = true\n").settings.models["chat"].url == "http://10.1.1.1:8001"
 
 
 def test_patterns_choose_models(folder: Path) -> None:
