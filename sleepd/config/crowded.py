@@ -25,11 +25,12 @@ def warn_of_crowds(
     for path, sharing, places in (*_by_group(models, groups), *_by_gpu(models, capacity, margin_bytes)):
         if (worst := _worst_off(sharing, places)) is not None:
             spec, least_s = worst
+            least, most = format_duration(least_s), format_duration(spec.max_wait_s)
             findings.warn(
                 path,
                 f"of {len(sharing)} models only {places} at a time: were all wanted all the time, a request for "
-                f"{spec.name} would wait {format_duration(least_s)} or more for the turns of others, and gives up "
-                f"after max_wait = {format_duration(spec.max_wait_s)}; a shorter min_awake or a longer max_wait serves all",
+                f"{spec.name} would wait {least} or more for others' turns, and gives up after max_wait = {most}; "
+                "a shorter min_awake or a longer max_wait serves all",
             )
 
 
