@@ -18,7 +18,7 @@ from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.restarts import may_come_back
 from sleepd.core.seen import ModelSeen, SleepGauge
-from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
+from sleepd.core.strangers import hold_down, meet_counted, watch_asked
 from sleepd.core.units import Bytes
 
 LOST_AFTER_POLLS = 3
@@ -284,8 +284,7 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     if seen.control is not None and seen.control == record.control_before:
         seen = replace(seen, control=None)  # our own wake is not counted yet, and nothing else was
     if settled and seen.control is not None and record.control is not None and seen.control != record.control:
-        draft.change(name, control=seen.control)
-        meet_stranger(draft, name, what_they_did(record.control, seen.control))
+        meet_counted(draft, name, record.control, seen.control)
         return
     used = count_use(draft, name, seen)
     watch_connections(draft, name, seen.direct)

@@ -228,7 +228,11 @@ def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | 
         waiting=snap.num_requests_waiting,
         activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),
         control=ControlCounts(
-            _count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc"), _pauses(snap)
+            _count(snap, "/sleep"),
+            _count(snap, "/wake_up"),
+            _count(snap, "/collective_rpc"),
+            _pauses(snap),
+            check=_count(snap, "/weight_checker"),
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),
