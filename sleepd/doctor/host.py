@@ -3,20 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sleepd.doctor.findings import Finding, ok, warn
+from sleepd.doctor.findings import AS_ROOT, Finding, ok, warn
 
 
 @dataclass(frozen=True, slots=True)
 class HostKind:
     """`clock`: whether the kernel knows it to be right, None where it does not say. `unified`: what tells that GPUs
     share the host's memory, empty where nothing does. `controllers`: other programs that let servers sleep. `orphans`:
-    engines whose server is gone."""
+    engines whose server is gone. `hides`: the kernel does not show all processes to whoever looked for those two."""
 
     clock: bool | None = True
     wsl: bool = False
     unified: str = ""
     controllers: Sequence[str] = ()
     orphans: Sequence[str] = ()
+    hides: bool = False
 
 
 def judge_kind(kind: HostKind) -> Iterator[Finding]:
@@ -37,11 +38,16 @@ def judge_kind(kind: HostKind) -> Iterator[Finding]:
 
 
 def _judge_others(kind: HostKind) -> Iterator[Finding]:
+    unseen = "not known: the kernel hides processes of others from you (hidepid)"
     if kind.controllers:
         yield warn("host.controllers", ", ".join(kind.controllers))
+    elif kind.hides:
+        yield warn("host.controllers", unseen, advice=AS_ROOT)
     else:
         yield ok("host.controllers", "none that is known")
     for orphan in kind.orphans:
         yield warn("gpu.orphans", f"{orphan}: its server is gone")
-    if not kind.orphans:
-        yield ok("gpu.orphans", "none without one, as far as you can see")
+    if kind.hides:
+        yield warn("gpu.orphans", unseen, advice=AS_ROOT)
+    elif not kind.orphans:
+        yield ok("gpu.orphans", "none without one")

@@ -33,8 +33,13 @@ def is_at_rest(client: ClientConnection) -> bool:
 
 
 def is_answered(client: ClientConnection) -> bool:
-    """Whether a server works on what was asked, or its answer is not written whole yet."""
+    """Whether a server works on what was asked, or its answer has not come whole yet."""
     return client.now is not None and (client.now.inside or client.now.upstream is not None)
+
+
+def is_unread(client: ClientConnection) -> bool:
+    """Whether its client has not taken all that was written: the rest is in this process, and would end with it."""
+    return client.transport.get_write_buffer_size() > 0
 
 
 def requests_on(client: ClientConnection) -> list[Exchange]:
@@ -46,7 +51,7 @@ def give_away(client: ClientConnection, front: Front) -> tuple[int, list[Exchang
     """Leave the connection, as it is, to another process: return a descriptor of it, and what waits on it. None where
     it cannot move: it is not at rest, ends, or its client has not taken all that was written."""
     transport = client.transport
-    if client.deaf or not is_at_rest(client) or transport.is_closing() or transport.get_write_buffer_size():
+    if client.deaf or not is_at_rest(client) or transport.is_closing() or is_unread(client):
         return None
     waiting = requests_on(client)
     descriptor = os.dup(transport.get_extra_info("socket").fileno())

@@ -2,9 +2,12 @@
 
 import ctypes
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
+
+from sleepd.survey.table import ProcessRow, ProcessTable
 
 _TIMEX_BYTES = 512
 """More than `struct timex` has on any architecture (208 on 64 bits, <sys/timex.h>)."""
@@ -14,6 +17,7 @@ RULE = Path("usr/share/polkit-1/rules.d/sleepd.rules")
 _UNIFIED = re.compile(r"\bGB10\b|\b(Orin|Xavier|Thor|Tegra)\b", re.IGNORECASE)
 """NVIDIA's GPUs without memory of their own: DGX Spark and its kin, Jetson."""
 _CONTROLLERS = ("llama-swap",)
+_DAEMONS = ("sleepd", "sleepd.cli.daemon")
 _INITS = frozenset({"systemd", "init", "tini", "docker-init", "dumb-init"})
 """What takes in processes that lost their parent."""
 _ENGINE = "VLLM::"
@@ -56,42 +60,35 @@ def unified_memory(root: Path = Path("/")) -> str:
     return next((name for name in names if _UNIFIED.search(name)), "")
 
 
-def find_controllers() -> tuple[str, ...]:
+def find_controllers(table: ProcessTable) -> tuple[str, ...]:
     """Other programs that let vLLM servers sleep, and sleepd itself where it runs more than once."""
-    found, own = [], []
-    for process in psutil.process_iter(["name", "cmdline"]):
-        name, command = process.info["name"] or "", process.info["cmdline"] or []
-        if name in _CONTROLLERS:
-            found.append(f"{name} (pid {process.pid})")
-        # sudo and the like have these words too, and are no daemon.
-        elif name.startswith(("sleepd", "python")) and any(
-            is_daemon(command[at : at + 2]) for at in range(len(command) - 1)
-        ):
-            own.append(process.pid)
-    more = [f"sleepd runs {len(own)} times (pid {', '.join(map(str, own))})"] if len(own) > 1 else []
+    found = [f"{row.name} (pid {row.pid})" for row in table if row.name in _CONTROLLERS]
+    own = [str(row.pid) for row in table if _is_daemon(row)]
+    more = [f"sleepd runs {len(own)} times (pid {', '.join(own)})"] if len(own) > 1 else []
     return (*found, *more)
 
 
-def is_daemon(words: list[str]) -> bool:
-    """Whether these are the first words of `sleepd run`."""
-    return words[1:] == ["run"] and words[0].rpartition("/")[2] in ("sleepd", "sleepd.cli.daemon")
+def _is_daemon(row: ProcessRow) -> bool:
+    """Whether `sleepd run` is among its words; sudo and the like have them too, and are no daemon."""
+    pairs = pairwise(row.command) if row.name.startswith(("sleepd", "python")) else ()
+    return any(verb == "run" and word.rpartition("/")[2] in _DAEMONS for word, verb in pairs)
 
 
-def find_orphans() -> tuple[str, ...]:
+def find_orphans(table: ProcessTable) -> tuple[str, ...]:
     """Engines of vLLM whose server is gone: their parent is the manager that takes in what lost its own."""
-    found = []
-    for process in psutil.process_iter(["name", "cmdline", "ppid", "username"]):
-        title = (process.info["cmdline"] or [process.info["name"] or ""])[0]
-        if title.startswith(_ENGINE) and _took_in(process.info["ppid"]):
-            found.append(f"{title.split()[0]}, pid {process.pid} of {process.info['username']}")
-    return tuple(found)
+    titles = {row.pid: row.command[0] if row.command else row.name for row in table}
+    return tuple(
+        f"{titles[row.pid].split()[0]}, pid {row.pid}{_owner(row.pid)}"
+        for row in table
+        if titles[row.pid].startswith(_ENGINE) and row.parent in table.rows and table.rows[row.parent].name in _INITS
+    )
 
 
-def _took_in(pid: int) -> bool:
+def _owner(pid: int) -> str:
     try:
-        return psutil.Process(pid).name() in _INITS
+        return f" of {psutil.Process(pid).username()}"
     except psutil.Error:
-        return False
+        return ""  # it has ended meanwhile
 
 
 def _text(path: Path) -> str:

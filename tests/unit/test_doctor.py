@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from core_worlds import FACTS, NOW, gpus, host, record, seen
 
-from sleepd.cli.doctor import is_at_same_port, is_same, tell_findings
+from sleepd.cli.doctor import tell_findings
 from sleepd.cli.screen import Screen
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Failure, Known, Missing, MissingReason, Mode, Settings
@@ -25,9 +25,7 @@ from sleepd.doctor.models import judge_models
 from sleepd.doctor.servers import ServerSeen, judge_server
 from sleepd.doctor.trial import Free, judge_trial
 from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
-from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.host import POLKIT, RULE, polkit_on
-from sleepd.survey.processes import FoundProcess
 
 GOOD = ServerSeen("a", "unix:/run/vllm/a.sock", dev_mode=True, environ={}, facts=FACTS, managed=True)
 DISK = DiskSeen("/var/lib/sleepd", 100 * GIB)
@@ -66,24 +64,36 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
         ({"facts": None, "silent": "nobody listens there"}, {"server.answers": "warn"}),
         ({"dev_mode": False}, {"server.dev-mode": "fail"}),
         ({"dev_mode": None, "environ": {"HOME": "/"}}, {"server.dev-mode": "fail"}),
-        ({"dev_mode": None}, {"server.dev-mode": "warn"}),
-        ({"exposed_port": 8000}, {"server.exposed": "fail"}),
+        # As vLLM reads it: bool(int(value)).
+        ({"dev_mode": None, "environ": {"VLLM_SERVER_DEV_MODE": " 01"}}, {}),
+        ({"dev_mode": None, "environ": {"VLLM_SERVER_DEV_MODE": "2"}}, {}),
+        ({"dev_mode": None, "environ": {"VLLM_SERVER_DEV_MODE": "0"}}, {"server.dev-mode": "fail"}),
+        ({"dev_mode": None, "environ": {"VLLM_SERVER_DEV_MODE": "true"}}, {"server.dev-mode": "fail"}),
+        ({"dev_mode": None, "environ": None}, {"server.dev-mode": "warn", "server.allocator": "warn"}),
+        ({"exposed": True}, {"server.exposed": "fail"}),
+        ({"exposed": None}, {"server.exposed": "warn"}),
         # Without sleep endpoints an open port is vLLM's ordinary API.
-        ({"exposed_port": 8000, "dev_mode": False}, {"server.dev-mode": "fail"}),
+        ({"exposed": True, "dev_mode": False}, {"server.dev-mode": "fail"}),
         ({"locked": True, "url": "http://127.0.0.1:8000"}, {"server.key": "warn"}),
         ({"locked": True}, {}),
         ({"managed": False}, {"server.managed": "warn"}),
+        ({"wrong_unit": "vllm@b.service"}, {"server.managed": "warn"}),
         ({"managed": None}, {}),
         ({"encoder_stays": True}, {"server.encoder": "warn"}),
         ({"counts": False}, {"server.counts": "warn"}),
         ({"port_of": ["pid 8"]}, {"server.port": "warn"}),
         ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}}, {"server.environment": "warn"}),
+        ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "2"}}, {"server.environment": "warn"}),
         ({"environ": {"VLLM_USE_V1": "1"}}, {}),
+        ({"environ": {"VLLM_USE_V1": "00"}}, {"server.environment": "warn"}),
         ({"interposed": "/usr/local/vgpu/libvgpu.so"}, {"server.interposer": "warn"}),
         ({"environ": None}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_ALLOC_CONF": "a:1,expandable_segments:True"}}, {"server.allocator": "fail"}),
+        ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "a:1, expandable_segments: True"}}, {"server.allocator": "warn"}),
         ({"environ": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}}, {}),
+        # Where it listens is not known, so neither is who reaches it.
+        ({"url": "", "facts": None}, {"server.answers": "warn", "server.exposed": "warn"}),
     ],
 )
 def test_what_is_wrong_with_a_server(change: dict[str, Any], expected: dict[str, str]) -> None:
@@ -257,27 +267,6 @@ def test_gpus_as_the_daemon_reads_them() -> None:
 def test_what_a_tried_sleep_gave_back(after_bytes: int, held_bytes: int | None, expected: str) -> None:
     found = judge_trial("a", Free(10 * GIB, "by NVML"), Free(after_bytes, "by NVML"), held_bytes=held_bytes)
     assert found.verdict == expected
-
-
-def test_a_model_is_told_from_a_process_by_unit_socket_or_port() -> None:
-    found = FoundProcess(7, "vllm", ServerArguments(()), {}, "system.slice/v.service", urls=("http://127.0.0.1:8001",))
-    assert is_same({"unit": "v.service", "url": "unix:/x"}, found, "")
-    assert not is_same({"unit": "w.service", "url": "http://127.0.0.1:8001"}, found, "")
-    assert is_same({"unit": None, "url": "http://localhost:8001"}, found, "")
-    assert not is_same({"unit": None, "url": "http://localhost:8002"}, found, "")
-    assert is_same({"unit": None, "url": "unix:/tmp/../tmp/s"}, found, "unix:/tmp/s")
-
-
-def test_two_servers_at_one_port_of_this_host_are_told() -> None:
-    def server(pid: int, url: str, cgroup: str = "") -> FoundProcess:
-        return FoundProcess(pid, "vllm", ServerArguments(()), {}, cgroup, urls=(url,))
-
-    one, other = server(7, "http://127.0.0.1:8000"), server(8, "http://127.0.0.1:8000")
-    assert is_at_same_port(one, other)
-    assert not is_at_same_port(one, one)
-    assert not is_at_same_port(one, server(9, "http://127.0.0.1:8001"))
-    assert not is_at_same_port(one, server(9, "http://127.0.0.1:8000", f"system.slice/docker-{'a1' * 32}.scope"))
-    assert not is_at_same_port(server(7, "unix:/a"), server(8, "unix:/a"))
 
 
 def test_lines_stand_in_the_order_of_the_table_with_what_to_do_below() -> None:

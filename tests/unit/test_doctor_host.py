@@ -27,6 +27,7 @@ from sleepd.doctor.placement import judge_boot, judge_placement
 from sleepd.doctor.servers import interposer_of
 from sleepd.doctor.units import UnitSettings
 from sleepd.survey.host import find_controllers, find_orphans, is_wsl, unified_memory
+from sleepd.survey.table import read_table
 
 
 def unmarred(findings: Iterable[Finding]) -> dict[str, str]:
@@ -44,6 +45,7 @@ def unmarred(findings: Iterable[Finding]) -> dict[str, str]:
         ({"unified": "NVIDIA GB10"}, {"gpu.unified": "warn"}),
         ({"controllers": ["llama-swap (pid 7)"]}, {"host.controllers": "warn"}),
         ({"orphans": ["VLLM::EngineCore, pid 7 of vllm"]}, {"gpu.orphans": "warn"}),
+        ({"hides": True}, {"host.controllers": "warn", "gpu.orphans": "warn"}),
     ],
 )
 def test_kinds_of_hosts(change: dict[str, Any], expected: dict[str, str]) -> None:
@@ -82,17 +84,27 @@ def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: py
         (21, "VLLM::EngineCor", 20, ["VLLM::EngineCore"]),
         (22, "VLLM::EngineCor", 1, ["VLLM::EngineCore"]),
     ]
-    names = {pid: name for pid, name, _, _ in rows}
     found = [
-        SimpleNamespace(pid=pid, info={"name": name, "ppid": parent, "cmdline": words, "username": "vllm"})
+        SimpleNamespace(pid=pid, info={"name": name, "ppid": parent, "cmdline": words})
         for pid, name, parent, words in rows
     ]
     monkeypatch.setattr(psutil, "process_iter", lambda _: iter(found))
-    monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(name=lambda: names[pid]))
-    assert find_controllers() == ("llama-swap (pid 10)",)
-    assert find_orphans() == ("VLLM::EngineCore, pid 22 of vllm",)
+    monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(username=lambda: "vllm"))
+    table = read_table()
+    assert not table.hides
+    assert find_controllers(table) == ("llama-swap (pid 10)",)
+    assert find_orphans(table) == ("VLLM::EngineCore, pid 22 of vllm",)
     found.append(SimpleNamespace(pid=14, info=found[2].info))
-    assert find_controllers()[1] == "sleepd runs 2 times (pid 11, 14)"
+    assert find_controllers(read_table())[1] == "sleepd runs 2 times (pid 11, 14)"
+
+
+@pytest.mark.parametrize("first", [[], [SimpleNamespace(pid=1, info={"name": None, "ppid": None, "cmdline": None})]])
+def test_processes_that_the_kernel_hides_are_known_by_the_first(
+    first: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = SimpleNamespace(pid=9, info={"name": "bash", "ppid": 1, "cmdline": ["bash"]})
+    monkeypatch.setattr(psutil, "process_iter", lambda _: iter([*first, own]))
+    assert read_table().hides
 
 
 def test_a_library_before_the_drivers_is_known_by_the_environment() -> None:
@@ -225,11 +237,11 @@ class OtherRelease:
 
     socket_path = "/run/s"
 
-    def __init__(self, findings: Any, version: str = "9.0.0") -> None:
-        self.findings, self.version = findings, version
+    def __init__(self, findings: Any, version: str = "9.0.0", body: Any = None) -> None:
+        self.findings, self.version, self.body = findings, version, body
 
     def status(self) -> Any:
-        return SimpleNamespace(body={"version": self.version, "models": []})
+        return SimpleNamespace(body=self.body or {"version": self.version, "models": []})
 
     def doctor(self) -> Any:
         if isinstance(self.findings, Exception):
@@ -259,4 +271,29 @@ def test_a_daemon_that_examines_itself_otherwise_is_one_line(answer: Any) -> Non
     (failed,) = (one for one in found if one.verdict is Verdict.FAIL)
     assert failed.check == "daemon.answers"
     assert "does not examine itself as this sleepctl wants it" in failed.found
+    assert failed.remedy
+
+
+MODEL = {"name": "a", "url": "unix:/a", "unit": None, "gpus": []}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "hello",
+        ["hello"],
+        {"version": "9"},
+        {"version": "9", "models": None},
+        {"version": "9", "models": {"a": MODEL}},
+        {"version": "9", "models": [{"name": "a"}]},
+        {"version": "9", "models": [MODEL | {"url": 8000}]},
+        {"version": "9", "models": [MODEL | {"url": "nowhere"}]},
+        {"version": "9", "models": [MODEL | {"gpus": ["0"]}]},
+    ],
+)
+def test_a_daemon_whose_status_is_another_is_one_line(body: Any) -> None:
+    told = ask_daemon(OtherRelease([], body=body))  # type: ignore[arg-type]
+    (failed,) = told.findings
+    assert (failed.check, failed.verdict, told.models) == ("daemon.answers", Verdict.FAIL, None)
+    assert failed.found.startswith("it tells no status as this sleepctl wants it: ")
     assert failed.remedy
