@@ -30,6 +30,7 @@ _ADVICE = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "install the NVIDIA driver (libnvidia-ml.so.1)",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "load the NVIDIA driver (modprobe nvidia)",
     pynvml.NVML_ERROR_NO_PERMISSION: "allow the daemon's user to open /dev/nvidiactl and /dev/nvidia*",
+    pynvml.NVML_ERROR_NOT_SUPPORTED: 'it has no memory but the host\'s to tell of: [gpu] backend = "none"',
     pynvml.NVML_ERROR_GPU_IS_LOST: "the GPU fell off the bus: reboot",
     pynvml.NVML_ERROR_RESET_REQUIRED: "the GPU must be reset",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the driver was upgraded under us: reboot or reload its module",

@@ -205,6 +205,7 @@ async def test_no_graphics_processes_takes_the_compute_ones_along(driver: Driver
         ("nvmlDeviceGetCount", pynvml.NVML_ERROR_NO_PERMISSION, "/dev/nvidiactl"),
         ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_GPU_IS_LOST, "reboot"),
         ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_UNKNOWN, "nvidia-smi -L"),
+        ("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NOT_SUPPORTED, '[gpu] backend = "none"'),
         ("nvmlDeviceGetUUID", 12345, "nvidia-smi -L"),
     ],
 )
