@@ -43,7 +43,7 @@ class Rule:
 
     def _give_up(self, waiting: Waiting) -> None:
         self.line.remove(waiting)
-        self.outcome.in_vain_s.append(self._max_wait_s)
+        self.outcome.in_vain[waiting.model] += 1
         self._go_on()
 
     def _go_on(self) -> None:
@@ -66,7 +66,7 @@ class Rule:
     def _let_in(self, waiting: Waiting) -> None:
         waiting.timer.cancel()
         self.line.remove(waiting)
-        self.outcome.waits_s.append(self.time.now() - waiting.came_s)
+        self.outcome.waits_s[waiting.model].append(self.time.now() - waiting.came_s)
         self._running += 1
 
         def done() -> None:

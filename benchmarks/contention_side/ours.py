@@ -54,11 +54,13 @@ class Sleepd:
         return self.outcome
 
     def _come(self, model: str) -> None:
-        self._callers.send(Request(model, lambda done: _serve(self.time, done), self._ended))
+        def ended(fate: Fate, waited_s: float) -> None:
+            if fate is Fate.SERVED:
+                self.outcome.waits_s[model].append(waited_s)
+            else:
+                self.outcome.in_vain[model] += 1
 
-    def _ended(self, fate: Fate, waited_s: float) -> None:
-        into = self.outcome.waits_s if fate is Fate.SERVED else self.outcome.in_vain_s
-        into.append(waited_s)
+        self._callers.send(Request(model, lambda done: _serve(self.time, done), ended))
 
     def _bring_up(self, name: str) -> None:
         """The server is up; all but the last one sleep once, so that their backups are pinned."""

@@ -6,6 +6,7 @@ Sources: GET /version, /v1/models, /server_info?config_format=json (vLLM 0.11+, 
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,10 @@ def _share(table: Mapping[str, Any], key: str) -> float | None:
 
 def _seconds(table: Mapping[str, Any], key: str, default: float) -> float:
     value = table.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else default
+    # JSON's numbers may be larger than any float, and Python reads Infinity.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return float(value) if 0 < value <= sys.float_info.max else default
 
 
 def _flag(table: Mapping[str, Any], key: str) -> bool | None:

@@ -28,10 +28,12 @@ def show_history(client: Client, options: argparse.Namespace) -> int:
         return DONE
     if options.trace is not None:
         return _write_trace(pages, options.trace)
+    from sleepd.cli.columns import wall_s
     from sleepd.cli.history_table import render_history
 
     bodies = [page.body for page in pages]
-    print("\n".join(render_history(bodies, look_at(sys.stdout), time.time())))
+    now_wall_s = wall_s(client.status().body["now"])
+    print("\n".join(render_history(bodies, look_at(sys.stdout), now_wall_s)))
     return DONE
 
 
@@ -62,10 +64,11 @@ def _make_page(client: Client, models: list[str], report: HistoryReport) -> str:
 
 
 def _pages(client: Client, options: argparse.Namespace) -> Iterator[Reply[History]]:
-    since, until = _ago(options.since), _ago(-1.0)
+    """To the daemon's own now: its clock need not be ours (in `sleepd demo` it is faster)."""
+    since = _ago(options.since)
     after: str | None = None
     while True:
-        page = client.history(options.models, since=since, until=until, limit=PAGE_ROWS, after=after)
+        page = client.history(options.models, since=since, limit=PAGE_ROWS, after=after)
         yield page
         after = page.body["next"]
         if after is None:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import exp
 
 from sleepd.core.habits import (
+    DAY_S,
     GRAIN_S,
     SHORTEST_S,
     SILENCES_S,
@@ -15,6 +16,7 @@ from sleepd.core.habits import (
     likelier_following,
     pieces,
     visits,
+    whole_days,
 )
 from sleepd.core.units import HOUR_S, Seconds
 
@@ -32,11 +34,18 @@ def expected_idle(habits: Habits, local_s: LocalS) -> Seconds | None:
     within the first minute of a silence: the same visit may go on. It stands still within five minutes of the clock and
     within one length of silence: see `next_change`.
     """
-    if local_s - habits.last_s < SHORTEST_S:
+    silent_s = local_s - habits.last_s
+    if abs(silent_s) < SHORTEST_S:
         return 0.0
-    if len(habits.days) <= FEWEST_DAYS or visits(habits) < FEWEST_VISITS:
+    # A last request that lies ahead: the clock was set back, and how long it was silent is not known.
+    if silent_s < 0 or days_observed(habits, local_s) < FEWEST_DAYS or visits(habits) < FEWEST_VISITS:
         return None
     return _least_awake(habits, _last_change(habits, local_s + GRAIN_S) - habits.last_s)
+
+
+def days_observed(habits: Habits, local_s: LocalS) -> int:
+    """How many whole days are known that tell something of today."""
+    return len(whole_days(habits.days, int(local_s // DAY_S)))
 
 
 def next_change(habits: Habits, local_s: LocalS) -> LocalS:

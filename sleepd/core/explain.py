@@ -1,6 +1,6 @@
 """From verdicts to what an operator understands: why a model is as it is, and what comes next."""
 
-from sleepd.core.forecast import TURN, next_turn, turn_reason, waiting_for
+from sleepd.core.forecast import TURN, is_turn_told, next_turn, turn_reason, waiting_for
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known, Mode, Now
@@ -53,11 +53,13 @@ def reason(world: World, name: str, now: Now) -> str:
 
 
 def next_action(world: World, name: str, now: Now) -> NextAction | None:
-    """What happens to the model if nobody asks for anything; None where nothing would."""
+    """What happens to the model if nobody asks for anything; None where nothing would, or nobody can tell when."""
     record = world.models[name]
     if not isinstance(record.seen, Known) or name in world.tasks:
         return None
     by_rules, by_turn = _next_by_rules(world, record, now), next_turn(world, record, now)
+    if by_turn is None and is_turn_told(world, record):
+        return None  # it comes first, and nobody can say when
     return min((n for n in (by_turn, by_rules) if n is not None), key=lambda n: n.in_s, default=None)
 
 
@@ -113,6 +115,8 @@ def _verdict(
     coming = next_action(world, name, now)
     if coming is not None and coming.rule == TURN:
         return f"its turn ends in {format_duration(coming.in_s)}: {waiting_for(world, name)} waits for its room"
+    if coming is None and is_turn_told(world, record) and (others := waiting_for(world, name)):
+        return f"its turn is over: {others} waits for its room"
     if coming is not None:
         return f"rule {coming.rule} would {coming.action} in {format_duration(coming.in_s)}"
     if not found:

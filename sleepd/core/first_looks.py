@@ -35,12 +35,12 @@ def unread_beside(draft: Draft, name: str, missing: Iterable[str]) -> str:
         if other.spec.name == name or other.spec.name in draft.tasks:
             continue
         place = _lies(other, gpus)
-        if (_is_unread(other) or is_to_be_placed(other, gpus)) and not (place and wanted.isdisjoint(place)):
+        if (is_unread(other) or is_to_be_placed(other, gpus)) and not (place and wanted.isdisjoint(place)):
             return f"a first look at {other.spec.name}"
     return ""
 
 
-def _is_unread(record: ModelRecord) -> bool:
+def is_unread(record: ModelRecord) -> bool:
     """Whether nobody knows yet what the server is doing, and the next looks tell."""
     return record.life.state is State.UNKNOWN and record.failed_polls < LOST_AFTER_POLLS and record.failure is None
 

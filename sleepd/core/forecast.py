@@ -1,11 +1,14 @@
 """When a model will be awake, and what others' turns have to do with it: seconds and sentences, nothing decided."""
 
+from sleepd.core.conditions import is_busy
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.life import OUT, State
+from sleepd.core.memory import placement
 from sleepd.core.model import Known, Now
 from sleepd.core.record import Awaited, ModelRecord
 from sleepd.core.reports import NextAction
 from sleepd.core.sharing import LEAST_TURN_S, is_awaited
+from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
 
@@ -55,9 +58,7 @@ def _back_s(world: World, record: ModelRecord, now: Now) -> Seconds:
     there_s = expected_sleep(record, 1).seconds
     first = world.models.get(record.yields.to)
     if first is not None:
-        level = 2 if first.life.state is State.ASLEEP_L2 else 1
-        lasts_s = max(first.spec.min_awake_s, LEAST_TURN_S)
-        there_s += expected_wake(first, level).seconds + lasts_s + expected_sleep(first, 1).seconds
+        there_s += _lasts_s(first) + expected_sleep(first, 1).seconds
     return drain_s + there_s + expected_wake(record, 1).seconds
 
 
@@ -97,17 +98,84 @@ def _yields_to(world: World, holder: str, name: str) -> bool:
 
 
 def next_turn(world: World, record: ModelRecord, now: Now) -> NextAction | None:
-    """What the end of a turn will do to the model: wake it, or put it to sleep for somebody; None where nothing."""
+    """What the end of a turn will do to the model: wake it, or put it to sleep for somebody; None where nothing, or
+    where nobody can tell when."""
     name = record.spec.name
     if record.awaited is not None and is_awaited(record) and name not in world.tasks:
-        return NextAction(TURN, "wake", _turn_s(world, record.awaited, now))
-    if record.yields is not None:
-        left_s = record.last_drain_s - (now.mono_s - record.yields.since_s)
-        return NextAction(TURN, "sleep", max(0.0, left_s))
-    if record.life.state is not State.AWAKE:
+        action, in_s = "wake", _begins_s(world, record, record.awaited, now)
+    elif record.yields is not None:
+        action, in_s = "sleep", _drained_s(record, now)
+    elif record.life.state is State.AWAKE and (others := _waiting_for(world, name)):
+        first = min(others, key=lambda other: other.awaited.at_s if other.awaited is not None else now.mono_s)
+        assert first.awaited is not None
+        left_s = first.awaited.at_s - now.mono_s
+        action, in_s = "sleep", left_s if left_s > 0 else _kept_s(world, first, now)
+    else:
         return None
-    ends = [other.awaited.at_s for other in _waiting_for(world, name) if other.awaited is not None]
-    return NextAction(TURN, "sleep", max(0.0, min(ends) - now.mono_s)) if ends else None
+    return None if in_s is None else NextAction(TURN, action, in_s)
+
+
+def is_turn_told(world: World, record: ModelRecord) -> bool:
+    """Whether the end of a turn comes next for the model, known or not when."""
+    waits = record.awaited is not None and is_awaited(record) and record.spec.name not in world.tasks
+    awake = record.life.state is State.AWAKE
+    return waits or record.yields is not None or (awake and bool(_waiting_for(world, record.spec.name)))
+
+
+def _begins_s(
+    world: World, record: ModelRecord, awaited: Awaited, now: Now, after: frozenset[str] = frozenset()
+) -> Seconds | None:
+    """Until its wake: the turns before it, their drains and sleeps, and what keeps a turn that is due. `after`: whose
+    turn this is asked for; who waits for one of them waits for what nobody knows."""
+    holders = [world.models[n] for n in awaited.after if n in world.models]
+    if any(h.yields is not None and _drained_s(h, now) is None for h in holders):
+        return None
+    if awaited.at_s > now.mono_s or any(h.yields is not None for h in holders):
+        return _turn_s(world, awaited, now)
+    kept_s = _kept_s(world, record, now)
+    for first in holders:
+        if first.life.state not in OUT or first.awaited is None or kept_s is None:
+            continue
+        after |= {record.spec.name}
+        begins_s = None if first.spec.name in after else _begins_s(world, first, first.awaited, now, after)
+        kept_s = None if begins_s is None else max(kept_s, begins_s + _lasts_s(first))
+    return None if kept_s is None else kept_s + _turn_s(world, awaited, now)
+
+
+def _lasts_s(first: ModelRecord) -> Seconds:
+    """How long the wake of a sleeper and the turn after it take at least."""
+    level = 2 if first.life.state is State.ASLEEP_L2 else 1
+    return expected_wake(first, level).seconds + max(first.spec.min_awake_s, LEAST_TURN_S)
+
+
+def _drained_s(holder: ModelRecord, now: Now) -> Seconds | None:
+    """Until a model whose turn is over sleeps, by its last drain; None where this one takes longer already."""
+    assert holder.yields is not None
+    left_s = holder.last_drain_s - (now.mono_s - holder.yields.since_s)
+    return left_s if left_s > 0 else None if is_busy(holder) else 0.0
+
+
+def _kept_s(world: World, record: ModelRecord, now: Now) -> Seconds | None:
+    """For how long a turn that is due is kept from this model: by the transitions that hold what it takes, for as long
+    as they should take. None where that is not known, or is over and they still are not."""
+    if not isinstance(world.gpus, Known):
+        return None
+    wanted = {HOST_LOCK, *placement(record.spec, record.placed_on, world.gpus.value)}
+    left_s = [_left_s(world, task, now) for task in world.tasks.values() if wanted & task.claims]
+    known_s = [s for s in left_s if s is not None and s > 0]
+    return max(known_s, default=0.0) if len(known_s) == len(left_s) else None
+
+
+def _left_s(world: World, task: Task, now: Now) -> Seconds | None:
+    """Seconds until a sleep or a wake should end; None for what has no time of its own."""
+    record = world.models[task.model]
+    begun_s = task.called_s if task.called_s is not None else task.started_s
+    if task.kind is TaskKind.SLEEP:
+        return begun_s + expected_sleep(record, task.level).seconds - now.mono_s
+    if task.kind is not TaskKind.WAKE:
+        return None
+    level = 2 if record.life.state is State.ASLEEP_L2 else 1
+    return begun_s + expected_wake(record, level).seconds - now.mono_s
 
 
 def waiting_for(world: World, name: str) -> str:

@@ -6,7 +6,7 @@ from sleepd.core.break_even import Account, credit_at, may_sleep, may_wake, spen
 from sleepd.core.calendar import offset_at
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
-from sleepd.core.habits import DAY_S
+from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import ModelRecord
@@ -105,13 +105,27 @@ def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS |
 
 
 def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:
-    """How long the model was awake today, woken ahead, before a request came or without one."""
+    """How long the model was awake since midnight, woken ahead, before a request came or without one."""
     if record.ahead is None:
         return 0.0
-    spent_s = record.ahead.spent_s if record.ahead.day == local_day(world, now) else 0.0
-    return spent_s + (now.mono_s - record.ahead.since_s if record.ahead.since_s is not None else 0.0)
+    day, passed_s = divmod(_local_s(world, now), DAY_S)
+    spent_s = record.ahead.spent_s if record.ahead.day == day else 0.0
+    return spent_s + (min(passed_s, now.mono_s - record.ahead.since_s) if record.ahead.since_s is not None else 0.0)
+
+
+def left_of_budget(record: ModelRecord, world: World, now: Now) -> Seconds | None:
+    """How long the rule that woke it ahead may keep it awake today; None: as long as it likes, or nobody woke it so."""
+    if record.ahead is None or record.ahead.since_s is None:
+        return None
+    rules = (r for r in foreseeing(world.settings, record.spec.name) if r.name == record.ahead.rule)
+    budget_s = next((rule.budget_s for rule in rules), None)
+    return None if budget_s is None else budget_s - spent_today_s(record, world, now)
 
 
 def local_day(world: World, now: Now) -> int:
     """Today, by the clock on the wall."""
-    return int((now.wall_s + (offset_at(world.calendar, now.wall_s) or 0.0)) // DAY_S)
+    return int(_local_s(world, now) // DAY_S)
+
+
+def _local_s(world: World, now: Now) -> LocalS:
+    return now.wall_s + (offset_at(world.calendar, now.wall_s) or 0.0)

@@ -3,9 +3,19 @@
 from sleepd.core.break_even import is_spent
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
-from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS
+from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import DAY_S, SLOT_S, SLOTS, Habits, LocalS, is_working_day, like_days, visits
+from sleepd.core.habits import (
+    DAY_S,
+    SLOT_S,
+    SLOTS,
+    Habits,
+    LocalS,
+    is_working_day,
+    like_days,
+    visits,
+    whole_days,
+)
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule
@@ -33,8 +43,7 @@ def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: W
 
 def _found(found: Foresight, habits: Habits, local_s: LocalS, span: str, *, ahead: bool) -> str:
     if found.predicted_s is None:
-        days, came = max(0, len(habits.days) - 1), round(visits(habits))
-        seen = f"{days} whole days and {came} visits were observed, {FEWEST_DAYS} and {FEWEST_VISITS} are needed"
+        seen = _too_little(habits, local_s)
     elif is_spent(found.credit_s, found.price_s):
         seen = "forecasts cost too much lately"
     elif found.predicted_s >= AHEAD_S:
@@ -47,15 +56,24 @@ def _found(found: Foresight, habits: Habits, local_s: LocalS, span: str, *, ahea
     return f"{seen}: {'no wake ahead' if ahead else f'asleep after {span} of silence, {silent} so far'}"
 
 
+def _too_little(habits: Habits, local_s: LocalS) -> str:
+    if habits.last_s > local_s:
+        return "the clock was set back behind its last request"
+    days, came = days_observed(habits, local_s), round(visits(habits))
+    return f"{days} whole days and {came} visits were observed, {FEWEST_DAYS} and {FEWEST_VISITS} are needed"
+
+
 def recall(habits: Habits, local_s: LocalS) -> str:
     """What was observed of the hours ahead: "on 4 of the last 5 weekdays a request came between 07:50 and 08:10"."""
     first = int(local_s // SLOT_S)
     day = first // SLOTS
     bits_of = dict(habits.days)
-    alike = like_days((d for d in bits_of if d < day), day)
+    alike = like_days((d for d, _ in whole_days(habits.days, day)), day)
     days = "weekdays" if is_working_day(day) else "days of weekends"
     if not alike:
         return f"no {days} were observed yet"
+    if alike != like_days(range(alike[0], day), day):
+        days += " that were observed"
     ahead = int(AHEAD_S / SLOT_S)
     windows = (
         (sum(_came(bits_of, first + at - (day - d) * SLOTS) for d in alike), -at)

@@ -61,8 +61,8 @@ Tally: TypeAlias = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What was observed of one model's requests. `days`: (day since 1970, a bit for each slot), oldest first, those
-    alone on which the model was watched; today is the last."""
+    """What was observed of one model's requests. `days`: (day since 1970, a bit for each slot), those alone on which it
+    was watched, each once, in the order in which they were, of whatever the clock said: today is the last."""
 
     days: tuple[tuple[int, int], ...] = ()
     after: Tally = ()
@@ -76,26 +76,37 @@ class Habits:
 
 
 def watch(habits: Habits, local_s: LocalS) -> Habits:
-    """The habits after it was looked at: a day without requests was observed as well."""
+    """The habits after it was looked at: a day without requests was observed as well.
+
+    Where the clock was set back behind the last request, the silence counts from now: nobody knows how long it was."""
+    if habits.last_s - local_s >= SHORTEST_S:
+        habits = replace(habits, last_s=local_s - SHORTEST_S)
     day = int(local_s // DAY_S)
-    if habits.days and habits.days[-1][0] >= day:
+    if habits.days and habits.days[-1][0] == day:
         return habits
-    kept = tuple(d for d in habits.days if d[0] > day - DAYS_KEPT)
-    return replace(habits, days=(*kept, (day, 0)))
+    # Neither days far ahead nor far back are dropped: which clock was wrong, the one of then or of now, is not known.
+    others = [d for d in habits.days if d[0] != day][1 - DAYS_KEPT :]
+    return replace(habits, days=(*others, (day, dict(habits.days).get(day, 0))))
 
 
 def attend(habits: Habits, local_s: LocalS) -> Habits:
     """The habits after a request came, or was still running, at this moment."""
-    habits = watch(habits, local_s)
     silent_s = local_s - habits.last_s
-    if habits.last_s > 0 and silent_s >= SHORTEST_S:
+    habits = watch(habits, local_s)
+    if habits.last_s > 0 and silent_s >= SHORTEST_S and _was_watched(habits, silent_s):
         habits = _learn(habits, silent_s)
     day, slot = divmod(int(local_s // SLOT_S), SLOTS)
-    today, bits = habits.days[-1]
-    if today == day and not bits >> slot & 1:
+    bits = habits.days[-1][1]
+    if not bits >> slot & 1:
         habits = replace(habits, days=(*habits.days[:-1], (day, bits | 1 << slot)))
     busy = _busy(habits.days, day, slot) if silent_s >= 0 or not habits.last_s else habits.busy
     return replace(habits, last_s=local_s, busy=busy)
+
+
+def _was_watched(habits: Habits, silent_s: Seconds) -> bool:
+    """Whether it was watched on every day of this silence: else requests may have come that nobody saw."""
+    first, last = int(habits.last_s // DAY_S), int((habits.last_s + silent_s) // DAY_S)
+    return last - first < DAYS_KEPT and {day for day, _ in habits.days}.issuperset(range(first, last + 1))
 
 
 def _busy(days: tuple[tuple[int, int], ...], day: int, slot: int) -> int:
@@ -189,7 +200,7 @@ def is_working_day(day: int) -> bool:
 
 def rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
     """Requests a second to expect in each slot of the day, by the days before today."""
-    return _rates(_before_today(days, day), day)
+    return _rates(whole_days(days, day), day)
 
 
 @lru_cache(maxsize=1024)
@@ -219,17 +230,23 @@ def _rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
 def beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
     """Requests a second to expect in each slot of the day from what begins then, after an hour of silence, on most of
     the days like it."""
-    return _beginnings(_before_today(days, day), day)
+    return _beginnings(whole_days(days, day), day)
 
 
 def like_days(observed: Iterable[int], day: int) -> list[int]:
     """The last of the observed days that are like this one: working days, or days of weekends."""
-    return [d for d in observed if is_working_day(d) == is_working_day(day)][-LIKE_DAYS:]
+    return [d for d in sorted(observed) if is_working_day(d) == is_working_day(day)][-LIKE_DAYS:]
 
 
-def _before_today(days: tuple[tuple[int, int], ...], day: int) -> tuple[tuple[int, int], ...]:
-    """Today, the last that was observed, is not over: nothing is expected by it of itself, nor of tomorrow."""
-    return days[:-1] if days and days[-1][0] <= day else days
+def whole_days(days: tuple[tuple[int, int], ...], day: int) -> tuple[tuple[int, int], ...]:
+    """The days that tell something of this one, sorted. Today, the last that was observed, is not over: nothing is
+    expected by it of itself, nor of tomorrow. What lies more than four weeks away, or is yet to come, tells nothing: a
+    clock was wrong, or the daemon was away for long."""
+    if not days:
+        return days
+    today = days[-1][0]
+    over = days[:-1] if today <= day else days
+    return tuple(sorted(d for d in over if d[0] <= today and abs(day - d[0]) <= DAYS_KEPT))
 
 
 @lru_cache(maxsize=1024)

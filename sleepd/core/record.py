@@ -114,12 +114,13 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Awake since `since_s`, woken ahead, and no request came yet; None: that is over. On `day` (local, since 1970) it
-    was so for `spent_s` before."""
+    """Awake since `since_s`, woken ahead by `rule`, and no request came yet; None: that is over. On `day` (local, since
+    1970) it was so for `spent_s` before."""
 
     since_s: MonotonicS | None
     day: int = 0
     spent_s: Seconds = 0.0
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,10 +123,12 @@ def _repair_wake(draft: Draft, task: Task, verb: Verb, event: StepEnded) -> None
         # It runs: to send a wake again or to put its memory back would pull it from under whatever it computes.
         needs_restart(draft, task)
         return
-    untouched = asleep and verb is Verb.WAKE and _still(draft, record, event.evidence)
-    if task.refusals:
-        # The last try moved nothing: an earlier one may have.
-        untouched = untouched and holds_as_asleep(record, event.evidence.gpus_after, pids_of(record))
+    # Polls leave process lists out, so what it held before may not be known: what it was learned to hold asleep is. And
+    # where the last try moved nothing, an earlier one may have.
+    still = holds_as_asleep(record, event.evidence.gpus_after, pids_of(record)) or (
+        not task.refusals and _still(draft, record, event.evidence)
+    )
+    untouched = asleep and verb is Verb.WAKE and still
     ignored = untouched and event.end is StepEnd.UNPROVEN and task.refusals == 0
     if task.refusals < _tries(allowed, draft.settings.retries) or (ignored and draft.settings.retries):
         _pause(draft, task)

@@ -66,8 +66,9 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
-    """Nothing is wrong that time does not change; `reason` is a sentence, `claims` what younger wishes must leave alone
-    once this one has waited long: its GPUs, and where a lock is all that is missing, everything it would take."""
+    """Nothing is wrong that time does not change. `reason` follows "waits for". `claims` is what younger wishes must
+    leave alone once this one has waited long: its GPUs, and where a lock is all that is missing, everything it would
+    take."""
 
     reason: str
     claims: frozenset[str] = frozenset()
@@ -119,7 +120,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     if uuids and (stale or draft.gpus.asked_at_s < last_moved_s(draft, uuids)):
         return WaitFor("a fresh reading of GPU memory", _reach(draft, uuids), look=True, briefly=True)
     if claims & held:
-        why = f"another transition is under way on its {'GPU' if uuids & held else 'host'}"
+        why = f"another transition on its {'GPU' if uuids & held else 'host'}"
         return WaitFor(why, claims, briefly=True)
     if ahead := sorted({barred[claim] for claim in claims & barred.keys()}):
         return _behind(draft, ahead[0], claims)
@@ -138,7 +139,7 @@ def room_for(draft: Draft, name: str, *, task_id: int | None, force: bool, barre
     promised = promised_bytes(draft.models, draft.tasks, draft.reservations, gpus, but=name)
     verdict = preflight(needs, gpus, draft.settings.gpu_margin_bytes, promised)
     if isinstance(verdict, Blind):
-        return WaitFor(f"{verdict.wanted} is missing", uuids, look=True, briefly=True)
+        return WaitFor(verdict.wanted, uuids, look=True, briefly=True)
     old = draft.gpus.asked_at_s < _first_wished_s(record)
     if isinstance(verdict, Admitted) and not places:
         if old and only_a_restart_helps(record.facts):
@@ -223,7 +224,7 @@ def room_by_victims(
     if choice is not None:
         whole = _with_claims_of(choice, around, claims)
         if whole & taken:
-            return WaitFor("another transition is under way on the host", whole, problem=problem, briefly=True)
+            return WaitFor("another transition on the host", whole, problem=problem, briefly=True)
         return MakeRoom(choice, whole, around)
     reasons = [f"{n.name}: {n.hindrance}" for n in around if n.hindrance] + _beside_others(missing, around, left)
     why = _why_full(draft, places, around) if places else f"room: {'; '.join(reasons)}"

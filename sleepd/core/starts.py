@@ -18,7 +18,7 @@ from sleepd.core.restarts import count_restart, is_unit_unread, restart_refusal,
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, claimed, room_for, wished_s
 from sleepd.core.task import LIFTS, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import carry_on
-from sleepd.core.unit_asks import kept_running
+from sleepd.core.unit_asks import is_to_be_read, stop_told
 from sleepd.core.unit_tasks import (
     begin_restart,
     begin_start,
@@ -166,13 +166,16 @@ def begin_asked_stops(draft: Draft) -> None:
             continue
         wishes = [w for w in record.waiters if w.ask is AskKind.STOP]
         task = draft.tasks.get(name)
-        if not wishes or draft.stopping or record.life.state not in STOPPABLE:
+        if not wishes or draft.stopping:
             continue
-        if kept := kept_running(record):
-            # A hold or a pin that came while it waited for its turn, or for its requests to end.
+        if told := stop_told(draft, name, wishes[0].cause) if task is None or record.life.state in STOPPABLE else None:
+            # A first look that told, or a hold or a pin that came while it waited for that or for its turn.
             for waiter in wishes:
-                told = {"problem": kept.problem, "detail": kept.detail, "hint": kept.hint}
-                draft.answer(name, waiter, AnswerKind.REFUSED, **told)
+                draft.answer(name, waiter, told.kind, problem=told.problem, detail=told.detail, hint=told.hint)
+            continue
+        if is_unit_unread(record):
+            draft.command(LookNow(unit=name))
+        if is_to_be_read(record) or record.life.state not in STOPPABLE:
             continue
         if task is not None:
             if record.life.state is not State.STARTING or task.victim is not None:

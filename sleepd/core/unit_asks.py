@@ -3,6 +3,7 @@
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
+from sleepd.core.first_looks import is_unread
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
@@ -10,22 +11,23 @@ from sleepd.core.policy import held_by
 from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned
 from sleepd.core.restarts import is_unit_unread, unit_refusal
 from sleepd.core.wishes import StartAsked, StopAsked
+from sleepd.core.wording import describe
 
 _RUNS = (State.AWAKE, State.DRAINING)
 
 
 def ask_stop(draft: Draft, ask: StopAsked) -> None:
-    """Queue the wish, or answer at once where it is stopped already or may not be."""
+    """Queue the wish until it can be begun, or answer at once where it is stopped already or may not be."""
     record = draft.models[ask.model]
-    refused = _refuse_stop(record, ask)
-    if refused is None and record.life.state is State.STOPPED:
-        # It stays stopped now, whoever wants it awake.
-        draft.change(ask.model, stopped=None, start_wanted=None, reason=f"stopped: asked for by {ask.who}")
-        refused = Answer(ask.waiter, AnswerKind.DONE)
-    if refused is not None:
-        draft.command(refused)
-        return
     cause = Cause(CauseKind.OPERATOR, ask.who)
+    told = stop_told(draft, ask.model, cause)
+    if told is None and record.life.state in _RUNS and is_busy(record):
+        told = _no("busy", f"{ask.model} is in use", "wait until its requests end")
+    if told is None and len(record.waiters) >= WAITERS_LIMIT:
+        told = _no("busy", f"{WAITERS_LIMIT} callers wait for {ask.model} already")
+    if told is not None:
+        draft.command(replace(told, waiter=ask.waiter))
+        return
     deadline_s = draft.mono_s + ask.timeout_s
     waiter = Waiter(ask.waiter, AskKind.STOP, cause, draft.mono_s, deadline_s, silent=not ask.wait)
     draft.change(ask.model, waiters=(*record.waiters, waiter), restart_due="")
@@ -33,35 +35,41 @@ def ask_stop(draft: Draft, ask: StopAsked) -> None:
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED))
 
 
-def _refuse_stop(record: ModelRecord, ask: StopAsked) -> Answer | None:
-    name = record.spec.name
-
-    def no(problem: str, detail: str, hint: str = "") -> Answer:
-        return Answer(ask.waiter, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
-
-    if refusal := unit_refusal(record):
-        return no("engine_failed", f"{name} cannot be stopped: {refusal}")
-    if len(record.waiters) >= WAITERS_LIMIT:
-        return no("busy", f"{WAITERS_LIMIT} callers wait for {name} already")
-    if kept := kept_running(record):
-        return replace(kept, waiter=ask.waiter)
-    if record.life.state in _RUNS and is_busy(record):
-        return no("busy", f"{name} is in use", "wait until its requests end")
+def stop_told(draft: Draft, name: str, cause: Cause) -> Answer | None:
+    """The answer to a person's stop that needs no task, its waiter still to be named: it is stopped already, or may not
+    be stopped. None where it may, or where that is not read yet."""
+    record = draft.models[name]
+    if (refusal := unit_refusal(record)) and not is_unit_unread(record):
+        return _no("engine_failed", f"{name} cannot be stopped: {refusal}")
+    if kept := _kept_running(record):
+        return kept
+    if is_to_be_read(record):
+        return None
+    if record.life.state is State.STOPPED:
+        # It stays stopped now, whoever wants it awake.
+        draft.change(name, stopped=None, start_wanted=None, reason=f"stopped: {describe(cause)}")
+        return Answer(0, AnswerKind.DONE)
     if record.life.state in (State.UNKNOWN, State.FOREIGN):
         detail = f"{name} is {record.life.state}: {record.reason}; whether it is in use is not known"
-        return no("engine_failed", detail, f"systemctl stop {record.spec.unit}")
+        return _no("engine_failed", detail, f"systemctl stop {record.spec.unit}")
     return None
 
 
-def kept_running(record: ModelRecord) -> Answer | None:
-    """The answer to a person's stop where somebody keeps the model; its waiter is still to be named."""
-    name, refused = record.spec.name, Answer(0, AnswerKind.REFUSED)
+def is_to_be_read(record: ModelRecord) -> bool:
+    """Whether the first look at its unit or at its server is still to come: a stop waits for both."""
+    return is_unit_unread(record) or is_unread(record)
+
+
+def _no(problem: str, detail: str, hint: str = "") -> Answer:
+    return Answer(0, AnswerKind.REFUSED, problem=problem, detail=detail, hint=hint)
+
+
+def _kept_running(record: ModelRecord) -> Answer | None:
+    name = record.spec.name
     if is_pinned(record):
-        hint = f"sleepctl unpin {name}, or systemctl stop {record.spec.unit}"
-        return replace(refused, problem="pinned", detail=f"{name} is pinned", hint=hint)
+        return _no("pinned", f"{name} is pinned", f"sleepctl unpin {name}, or systemctl stop {record.spec.unit}")
     if record.holds:
-        hint = f"wait, or systemctl stop {record.spec.unit}"
-        return replace(refused, problem="held", detail=f"{name} stays: {held_by(record)}", hint=hint)
+        return _no("held", f"{name} stays: {held_by(record)}", f"wait, or systemctl stop {record.spec.unit}")
     return None
 
 

@@ -17,20 +17,20 @@ from sleepd.core.world import World
 def note_requests(draft: Draft, before: World) -> None:
     """Let the habits of models with news, and what may be risked on them, know of their requests."""
     offset_s = offset_at(draft.calendar, draft.now.wall_s)
-    if offset_s is None:
-        return
-    local_s = draft.now.wall_s + offset_s
     for name in sorted(draft.touched):
         record, old = draft.models.get(name), before.models.get(name)
-        if record is None or old is None or record is old or not isinstance(record.seen, Known):
+        if record is None or old is None or record is old:
             continue
         came = _came(draft, record, old)
+        note_wake_ahead(draft, before, record, came=came)
+        if offset_s is None or not isinstance(record.seen, Known):
+            continue
+        local_s = draft.now.wall_s + offset_s
         # A look tells what was when it was asked; whoever waits asked just now.
         at_s = record.seen.at_s if record.seen is not old.seen and record.in_flight == 0 else draft.mono_s
         ago_s = draft.mono_s - at_s if came else 0.0
         habits = attend(record.habits, local_s - ago_s) if came else watch(record.habits, local_s)
         account = _account(draft, before, record, came=came, ago_s=ago_s)
-        note_wake_ahead(draft, before, record, came=came)
         if habits is not record.habits or account is not record.account:
             draft.change(name, habits=habits, account=account)
 

@@ -27,7 +27,9 @@ from sleepd.gateway.handover import (
     give_away,
     is_answered,
     is_at_rest,
+    is_unread,
     pack,
+    read_ids,
     read_state,
     take_up,
     write_state,
@@ -74,10 +76,13 @@ class Gateway:
         self._furnish(settings)
 
     async def inherit(self, descriptors: Sequence[int], state: int) -> int:
-        """Take up the connections that an earlier process left, and return how many came through. Owns them from now
-        on. Raises UnknownState, leaving them closed. To be called before `start`: who came first is served first."""
+        """Take up the connections that an earlier process left, and return how many came through; whose responses it
+        knew is known here too. Owns the descriptors of connections from now on. Raises UnknownState, leaving them
+        closed. To be called before `start`: who came first is served first."""
         loop, front, kept, taken = asyncio.get_running_loop(), self._front, by_inode(descriptors), 0
         try:
+            for id_, model, until_s in read_ids(state):
+                front.ids.remember(id_, model, until_s)
             for moved in read_state(state):
                 left = kept.pop(moved.inode, None)
                 if left is None:
@@ -148,8 +153,8 @@ class Gateway:
         return refusal
 
     async def hand_over(self, limit_s: Seconds, most: int) -> tuple[list[int], int, int]:
-        """Begin nothing new, let what runs finish within `limit_s`, and return what the next process needs: the
-        descriptors of at most `most` connections, one of their state, and how many requests wait on them.
+        """Begin nothing new, let what runs finish and be read within `limit_s`, and return what the next process needs:
+        the descriptors of at most `most` connections, one of their state, and how many requests wait on them.
 
         `close` has to follow, for those that could not move.
         """
@@ -158,7 +163,7 @@ class Gateway:
         front.handing_over = True
         while (spent_s := front.time() - begun_s) < limit_s:
             halves = spent_s < UNSENT_S
-            if all(is_at_rest(c) or not (halves or is_answered(c)) for c in front.connections):
+            if not any(_keeps_here(c, halves) for c in front.connections):
                 break
             await asyncio.sleep(LOOK_S)
         descriptors: list[int] = []
@@ -169,10 +174,10 @@ class Gateway:
                 descriptors.append(given[0])
                 moved.append(Moved(os.fstat(given[0]).st_ino, [pack(x) for x in given[1]]))
         moved.sort(key=lambda one: one.waits_since_s)
-        return descriptors, write_state(moved), sum(len(one.requests) for one in moved)
+        return descriptors, write_state(moved, front.ids.kept()), sum(len(one.requests) for one in moved)
 
     async def close(self) -> None:
-        """Refuse what is new and what waits, let what runs finish within STOP_S, and listen no more."""
+        """Refuse what is new and what waits, let what runs finish and be read within STOP_S, and listen no more."""
         front = self._front
         if self._passed and not front.handing_over:
             # Who connects from now on waits in the kernel for the next daemon, and is not refused by this one. Who was
@@ -191,6 +196,7 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await front.settled.wait()
+                    await self._read_whole()
         self._close_doors()
         for client in list(front.connections):
             client.transport.close() if client.now is None else client.transport.abort()
@@ -200,6 +206,13 @@ class Gateway:
             self._sweeping.cancel()
         for _ in range(ROUNDS):
             await asyncio.sleep(0)  # ends are told in the next rounds of the loop: client first, then its upstream
+
+    async def _read_whole(self) -> None:
+        """Every client has taken what was written for it."""
+        while True:
+            if not any(is_unread(c) for c in self._front.connections):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _leave_doors(self) -> None:
         self._close_doors()
@@ -227,6 +240,12 @@ class Gateway:
             lane.drop_idle(self._front.time())
         self._front.ids.forget_old()
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def _keeps_here(client: ClientConnection, halves: bool) -> bool:
+    """Whether the connection is waited for when another process takes over: for an answer that runs or is not read yet,
+    and as long as `halves` count, for the rest of a request."""
+    return is_unread(client) or (not is_at_rest(client) and (halves or is_answered(client)))
 
 
 def _make_connection(front: Front, door: Door) -> ClientConnection:

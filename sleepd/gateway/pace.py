@@ -22,6 +22,8 @@ def sweep(client: ClientConnection) -> None:
     client.sweeps += 1
     x = client.reading
     if client.deaf:
+        if client.sweeps > UNREAD_S and (client.now is None or not client.is_writable):
+            client.transport.abort()  # its last answer is not read, and nothing else keeps it
         return
     if client.now is not None and not client.transport.is_reading() and has_hung_up(client.transport):
         client.transport.abort()

@@ -66,6 +66,16 @@ def run(args: argparse.Namespace) -> int:
         return FAILED
 
 
+def hear_ends() -> asyncio.Event:
+    """Return what is set once somebody ends it: by a signal, or by closing its terminal, unless that is to be ignored
+    (nohup)."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, told.set)
+    return told
+
+
 class Demo:
     """One run, in `root`, for `seconds` of real time at most."""
 
@@ -79,9 +89,7 @@ class Demo:
 
     async def play(self) -> int:
         """Everything has happened and was told, and the value is the exit status."""
-        told = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        told = hear_ends()
         stage = Stage(self._root, self._speed, find_port() if self._kept else None)
         if self._kept:
             print(f"meanwhile, elsewhere: sleepctl --socket {stage.socket_path} top", flush=True)

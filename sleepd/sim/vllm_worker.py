@@ -56,6 +56,7 @@ class Worker:
         self._sticky: str | None = None  # a CUDA context does not survive an illegal access
         self.weights_id = spec.weights_id or spec.name
         self.adapters_right = True
+        self._pool_is_empty = False  # what it holds was never put into a pool: a sleep frees nothing
         self.desynced = False  # a reply nobody read is still in the queue; the next step reads it
         self._claim()
 
@@ -95,6 +96,8 @@ class Worker:
         self._check_sticky()
         fault = self._faults.take("fail_sleep")
         if self._faults.take("free_nothing"):
+            # As with expandable segments, whose memory is in no pool (vLLM #11743): a wake finds nothing to map either.
+            self._pool_is_empty = True
             yield self._spec.timing.sleep_s or 0.0
             return
         free_before = self._gpu.free_bytes()
@@ -137,7 +140,7 @@ class Worker:
         for block in self._blocks:
             if tags is not None and block.tag not in tags:
                 continue
-            if block.mapped and self._dialect.reentrant_blocks:
+            if block.mapped and (self._dialect.reentrant_blocks or self._pool_is_empty):
                 continue
             if fault and mapped >= fault.blocks:
                 raise WorkerFailure(OUT_OF_MEMORY)
@@ -146,6 +149,7 @@ class Worker:
             mapped += 1
         if fault:
             raise WorkerFailure(OUT_OF_MEMORY)
+        self._pool_is_empty = False
         self._restore_buffers(tags)
         if mapped and self._faults.take("corrupt_wake"):
             self._weights_loaded = False
@@ -164,6 +168,14 @@ class Worker:
         ranks = range(self._spec.tensor_parallel_size)
         names = ("model.embed_tokens.weight", "lm_head.weight")
         return {f"dp0:pp0:pcp0:tp{n}:{name}": _sha256(f"{held} {n} {name}") for n in ranks for name in names}
+
+    def zero_weights(self) -> Steps:
+        """Every parameter is zero (`/weight_checker`'s reset); writing to weights that sleep is an illegal access."""
+        self._check_sticky()
+        if not self._all_mapped(WEIGHTS):
+            self._poison()
+        yield 0.0
+        self._weights_loaded = False
 
     def discard_kv_cache(self) -> Steps:
         """The KV pool is unmapped, the weights stay (`/release_kv_cache_memory`, 0.31+)."""

@@ -80,8 +80,8 @@ def read_command(command: Sequence[str]) -> ServerArguments | None:
 def _behind_python(words: list[str]) -> list[str]:
     """The script or the module that an interpreter runs, and its arguments; nothing where it runs neither."""
     while words and words[0].startswith("-"):
-        if words[0] == "-m":
-            return words[1:]
+        if words[0].startswith("-m"):
+            return words[1:] if words[0] == "-m" else [words[0].removeprefix("-m"), *words[1:]]
         if words[0] in ("-c", "-"):
             return []
         words = words[2:] if words[0] in ("-W", "-X") else words[1:]

@@ -13,6 +13,7 @@ from pathlib import Path
 from sleepd import wire
 from sleepd.api.daemon import ReloadOutcome
 from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.units import format_duration
 from sleepd.core.wishes import SleepAsked, WakeAsked
 from tests.unit.api_rig import WALL_S, FakeDaemon
 
@@ -85,6 +86,17 @@ async def test_history_and_report_fit_80_columns(daemon: FakeDaemon, tmp_path: P
     assert ["embed", "0.0", "0s", "0", "-", "-", "0", "0", "-"] in rows
     assert all(len(line) <= 80 for line in (listed.out + report.out).splitlines())
     assert len(daemon.history.asked) == 3, "a page that says there is more is not the last one"
+
+
+async def test_history_ends_at_the_daemons_now(daemon: FakeDaemon) -> None:
+    """`sleepd demo` has a clock of its own, faster than the caller's."""
+    ahead_s = 7200.0
+    daemon.wall_offset_s = time.time() - WALL_S + ahead_s
+    listed, traced = await asyncio.gather(run("history", "chat"), run("history", "--trace"))
+    assert (listed.code, traced.code) == (0, 0)
+    assert all(span.to_wall_s >= WALL_S + daemon.wall_offset_s for span in daemon.history.asked)
+    asleep = next(line for line in listed.out.splitlines() if "asleep L1" in line)
+    assert format_duration(float(int(900.0 + daemon.wall_offset_s))) in asleep
 
 
 async def test_history_becomes_a_trace(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ class FakeServer:
         """As a person with curl would: past the daemon."""
         return send(self.path, method, target, body)
 
-    def complete(self, prompt: str = PROMPT) -> str:
+    def complete(self, prompt: str = PROMPT, tokens: int = 8) -> str:
         """Return the greedy answer of whoever uses the server directly."""
-        body = {"model": self.name, "prompt": prompt, "max_tokens": 8, "temperature": 0}
+        body = {"model": self.name, "prompt": prompt, "max_tokens": tokens, "temperature": 0}
         answer = self.ask("POST", "/v1/completions", body)
         assert answer.status == 200, answer
         return str(answer.data["choices"][0]["text"])

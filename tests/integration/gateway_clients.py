@@ -12,25 +12,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from tests.integration.fake_server import PROMPT
 
 ANSWER_S = 150.0
 """Longer than any request may wait for its model and be answered."""
 MIB = 1 << 20
+CUT = "cut"
 
 
 class Kind(Enum):
     PLAIN = "plain"
     STREAM = "stream"
+    LONG_STREAM = "long stream"
     LEAVES = "leaves"
     SLOW_READER = "slow reader"
     SLOW_SENDER = "slow sender"
     HUGE = "huge body"
 
 
-WEIGHTS = {Kind.PLAIN: 40, Kind.STREAM: 30, Kind.LEAVES: 15, Kind.SLOW_READER: 6, Kind.SLOW_SENDER: 6, Kind.HUGE: 3}
-STREAMS = frozenset((Kind.STREAM, Kind.SLOW_READER))
+WEIGHTS = {
+    Kind.PLAIN: 45,
+    Kind.STREAM: 20,
+    Kind.LONG_STREAM: 8,
+    Kind.LEAVES: 15,
+    Kind.SLOW_READER: 3,
+    Kind.SLOW_SENDER: 6,
+    Kind.HUGE: 3,
+}
+"""Enough long answers that some run whatever happens; so few that a model falls idle now and then and turns change."""
+PLAIN = {"max_tokens": 8, "stream": False}
+ASKED = {
+    Kind.STREAM: {**PLAIN, "stream": True},
+    Kind.LONG_STREAM: {"max_tokens": 40, "stream": True, "vllm_xargs": {"pace_ms": 50}},
+    Kind.LEAVES: {"max_tokens": 40, "stream": True, "vllm_xargs": {"pace_ms": 10}},
+    Kind.SLOW_READER: {"max_tokens": 300, "stream": True, "logprobs": 100},
+}
+"""Two seconds of events; half a second of them; and, of 0.7 MB, more than all buffers on the way to a client hold."""
+LONGEST = max(int(asked["max_tokens"]) for asked in (PLAIN, *ASKED.values()))
+READ_PAUSE_S = 0.005
+"""Between two chunks of the large answer: longer than the server takes to write them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,11 @@ class Ended:
     begun_s: float
     ended_s: float
     end: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it was given up or broke off, rather than answered wrongly or not at all."""
+        return self.end.startswith((CUT, "502", "503"))
 
 
 class Connection:
@@ -62,6 +89,11 @@ class Connection:
             )
         return self._reader, self.writer
 
+    def close_if_ended(self) -> None:
+        """Have a new one next time, where the other side is known to have closed this one."""
+        if self._reader is not None and self._reader.at_eof():
+            self.close()
+
     def close(self) -> None:
         if self.writer is not None:
             self.writer.transport.abort()
@@ -69,7 +101,7 @@ class Connection:
 
 
 class Client:
-    """One client; `right` is what each model answers."""
+    """One client; `right` is what each model answers at its longest: a shorter answer is how it begins."""
 
     def __init__(self, path: Path, right: dict[str, str], seed: int, tell: Callable[[Ended], None]) -> None:
         self._connection, self._right, self._tell = Connection(path), right, tell
@@ -88,7 +120,7 @@ class Client:
             except TimeoutError:
                 end = f"no answer in {ANSWER_S:g} s"
             except (OSError, EOFError) as error:
-                end = f"cut: {type(error).__name__}"
+                end = f"{CUT}: {type(error).__name__}"
             if end != "right":
                 self._connection.close()
             self._tell(Ended(kind, model, begun_s, time(), end))
@@ -97,12 +129,11 @@ class Client:
 
     async def _ask(self, kind: Kind, model: str) -> str:
         reader, writer = await self._connection.open(small=kind is Kind.SLOW_READER)
-        asked = {"prompt": PROMPT, "temperature": 0, "max_tokens": 8, "stream": kind in STREAMS}
+        asked = {"prompt": PROMPT, "temperature": 0, **ASKED.get(kind, PLAIN)}
         if kind is Kind.HUGE:
             asked["user"] = "x" * self._random.randrange(MIB, 8 * MIB)
-        body = json.dumps({**asked, "model": model}).encode()
-        head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        head, body = as_post({**asked, "model": model})
+        writer.write(head)
         if kind is Kind.SLOW_SENDER:
             for at in range(0, len(body), len(body) // 4 + 1):
                 writer.write(body[at : at + len(body) // 4 + 1])
@@ -113,22 +144,43 @@ class Client:
             await asyncio.sleep(self._random.uniform(0.0, 2.0))
             return "left"
         await writer.drain()
-        return await self._read(reader, model, slow=kind is Kind.SLOW_READER)
+        right = " ".join(self._right[model].split(" ")[: asked["max_tokens"]])
+        return await self._read(reader, right, READ_PAUSE_S if kind is Kind.SLOW_READER else 0.0)
 
-    async def _read(self, reader: asyncio.StreamReader, model: str, *, slow: bool) -> str:
-        head = await reader.readuntil(b"\r\n\r\n")
-        status, low = int(head[9:12]), head.lower()
-        if b"transfer-encoding: chunked" in low:
-            body = await _read_chunks(reader, 0.02 if slow else 0.0)
-        else:
-            body = await reader.readexactly(int(low.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-        if b"connection: close" in low:
+    async def _read(self, reader: asyncio.StreamReader, right: str, pause_s: float) -> str:
+        status, head = await read_head(reader)
+        body = await read_body(reader, head, pause_s)
+        if b"connection: close" in head:
             self._connection.close()
         if status != 200:
             error = json.loads(body).get("error", {})
-            missing = "" if b"retry-after: " in low or status != 503 else " without Retry-After"
+            missing = "" if b"retry-after: " in head or status != 503 else " without Retry-After"
             return f"{status} {error.get('code')}{missing} ({error.get('message')})"
-        return "right" if text_of(body) == self._right[model] else f"wrong: {body[-200:]!r}"
+        text = text_of(body)
+        if text is None:
+            return f"{CUT}: no end: {body[-200:]!r}"
+        return "right" if text == right else f"wrong: {text!r}"
+
+
+def as_post(asked: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return head and body of a request for a completion."""
+    body = json.dumps(asked).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode(), body
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return status and head of an answer, in small letters. Raises EOFError or OSError where none comes."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head[9:12]), head
+
+
+async def read_body(reader: asyncio.StreamReader, head: bytes, pause_s: float = 0.0) -> bytes:
+    """Return what follows the head, of which chunks are read with a pause between two. Raises EOFError or OSError where
+    it breaks off."""
+    if b"transfer-encoding: chunked" in head:
+        return await _read_chunks(reader, pause_s)
+    return await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
 
 
 async def _read_chunks(reader: asyncio.StreamReader, pause_s: float) -> bytes:

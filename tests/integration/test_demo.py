@@ -1,5 +1,6 @@
 """`sleepd demo` as its users run it: a process of its own, into a pipe and on a terminal."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sleepd.sim.demo import hear_ends
 from sleepd.sim.demo_summary import quantile
 from sleepd.sim.demo_traffic import plan_visits, right_answer
 from sleepd.sim.demo_watch import Board
@@ -111,6 +113,23 @@ def test_wrong_numbers_are_refused_with_what_was_wanted(tmp_path: Path, wrong: t
     assert ended.returncode == 2
     assert "wanted a number from " in ended.stderr
     assert wrong[1] in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_and_a_terminal_that_is_closed_end_it_in_order(number: signal.Signals) -> None:
+    told = hear_ends()
+    assert signal.getsignal(number) is not signal.SIG_DFL
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(told.wait(), 20.0)
+
+
+async def test_under_nohup_it_outlives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hear_ends()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_a_reader_that_leaves_ends_it_without_a_word(tmp_path: Path) -> None:

@@ -139,3 +139,10 @@ def test_no_json_raises(models: Any, info: Any) -> None:
     assert facts.tensor_parallel >= 1
     assert facts.gpu_memory_utilization is None or 0 < facts.gpu_memory_utilization <= 1
     assert facts.arguments_hash
+
+
+@pytest.mark.parametrize(
+    "told", [pytest.param(10**400, id="no-float"), float("inf"), float("nan"), -1, 0, True, "5", None]
+)
+def test_a_keep_alive_that_there_cannot_be_is_the_default(told: Any) -> None:
+    assert facts_of("0.32.0", None, None, {"vllm_env": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": told}}).keep_alive_s == 5.0

@@ -7,13 +7,19 @@ from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
 from rule_worlds import begun, calendar, looked, play, report, rule
 
 from sleepd.core.break_even import Account
+from sleepd.core.events import ModelLooked
 from sleepd.core.foresight import paying_level, price_of
 from sleepd.core.habits import SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.life import State
+from sleepd.core.model import Missing, MissingReason
+from sleepd.core.record import Ahead
 from sleepd.core.rules import SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
+from sleepd.core.sightings import LOST_AFTER_POLLS
 
 TODAY, SLOT = divmod(int((NOW.wall_s + 3600.0) // SLOT_S), SLOTS)
 """By the clock of the calendar's zone, an hour ahead of UTC: a Tuesday, 23:10."""
 OBSERVED = ((10.0, 10.0),) * len(SILENCES_S)
+GONE = Missing(MissingReason.REFUSED)
 NAP, AHEAD = rule("nap", SLEEP_1, PredictedIdle(300.0)), rule("ahead", WAKE, PredictedIdle(300.0))
 RICH = Account(2000.0, NOW.mono_s, 4000.0, awake=True)
 
@@ -92,3 +98,13 @@ def test_a_request_ends_the_silence_and_pays_into_the_account():
 def test_the_price_is_the_shortest_time_after_which_a_rule_acts(rules, price_s):
     of = made(model(), *rules)
     assert price_of(of.settings, of.models["a"]) == price_s
+
+
+def test_a_model_that_is_lost_while_awake_ahead_is_told_as_a_miss():
+    awake = replace(model(0, 1), ahead=Ahead(NOW.mono_s - 60.0, rule="ahead"))
+    turn = play(made(awake, NAP, AHEAD))
+    for poll in range(LOST_AFTER_POLLS):
+        turn = play(turn.world, ModelLooked("a", GONE), at_s=2.0 * poll)
+    assert turn.world.models["a"].life.state is State.LOST
+    assert [n.data["outcome"] for n in turn.notes if n.kind == "wake_ahead"] == ["miss"]
+    assert turn.world.models["a"].ahead.since_s is None

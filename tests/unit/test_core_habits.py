@@ -115,7 +115,7 @@ def test_the_same_requests_make_the_same_habits_of_bounded_size():
 def test_a_clock_that_was_set_back_teaches_nothing():
     habits = asked(job(14))
     after = attend(habits, habits.last_s - 2 * DAY_S)
-    assert (after.days, after.after) == (habits.days, habits.after)
+    assert (sorted(after.days), after.after) == (sorted(habits.days), habits.after)
 
 
 def test_the_calendar_of_a_day_knows_the_slots_that_were_asked_in():

@@ -191,7 +191,7 @@ def test_a_silent_server_is_waited_for():
 
 def test_a_claimed_gpu_is_waited_for_and_a_claim_of_ones_own_is_none():
     made = replace(world(sleeper(), neighbour()), tasks={"b": task_of("b", "GPU-0")})
-    assert ask(made).reason == "another transition is under way on its GPU"
+    assert ask(made).reason == "another transition on its GPU"
     assert ask(made, task_id=7) == Go(GPU)
 
 
@@ -202,7 +202,7 @@ def test_a_barred_gpu_is_left_to_whoever_is_next_there():
 
 def test_a_victims_sleep_needs_the_host_lock():
     made = replace(world(sleeper(), neighbour(), free=SHORT_OF_ONE), tasks={"c": task_of("c", HOST_LOCK)})
-    assert ask(made).reason == "another transition is under way on the host"
+    assert ask(made).reason == "another transition on the host"
 
 
 @pytest.mark.parametrize(

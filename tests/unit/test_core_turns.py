@@ -14,11 +14,12 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
-from sleepd.core.record import AskKind, Hold, Stopped, Waiter
+from sleepd.core.plan import plan_prove
+from sleepd.core.record import AskKind, Awaited, Hold, Stopped, Waiter
 from sleepd.core.reservation import Reservation
 from sleepd.core.room import WaitFor, room_for, wakes_waiting
 from sleepd.core.sharing import lull_ends_s, turn_due_s, turn_over_s
-from sleepd.core.task import TaskKind
+from sleepd.core.task import Task, TaskKind
 from sleepd.core.unit import UnitSeen
 from sleepd.core.units import GIB
 from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
@@ -419,15 +420,58 @@ def test_when_it_is_next_and_after_whom_is_told():
     assert eta_of(made, "qwen") > 12.0 + 2.0
 
 
+def test_when_a_turn_comes_that_is_due_and_kept_is_told_as_far_as_it_is_known():
+    """ "wake in 0s" was said of it for as long as a transition of others took, or GPU memory could not be read."""
+    made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
+    late, blind = at(20.0), Missing(MissingReason.TIMED_OUT)
+    assert next_action(replace(made, gpus=blind), "qwen", at(2.0)).in_s > 10.0, "by then it may be read again"
+    assert next_action(replace(made, gpus=blind), "qwen", late) is None
+    assert next_action(replace(made, gpus=blind), "chat", late) is None
+    assert explain(replace(made, gpus=blind), "chat", late).verdict == "its turn is over: qwen waits for its room"
+    other = record("b", ASLEEP, footprint=Footprint(durations={"wake1": (9.0,)}))
+    task = Task(
+        7, "b", TaskKind.WAKE, 0, REQUEST, plan_prove(reload=False), late.mono_s - 4.0, claims=frozenset({"GPU-0"})
+    )
+    wakes = replace(task, running=True, called_s=late.mono_s - 4.0)
+    moving = replace(made, models={**made.models, "b": other}, tasks={"b": wakes})
+    assert next_action(moving, "chat", late).in_s == pytest.approx(5.0)
+    assert next_action(moving, "qwen", late).in_s > 5.0, "and then it has still to fall asleep"
+    overdue = replace(moving, tasks={"b": replace(wakes, called_s=late.mono_s - 30.0)})
+    assert (next_action(overdue, "chat", late), next_action(overdue, "qwen", late)) == (None, None)
+    elsewhere = replace(moving, tasks={"b": replace(wakes, claims=frozenset({"GPU-1"}))})
+    assert next_action(elsewhere, "chat", late).in_s == 0.0
+
+
+def test_who_comes_after_one_whose_turn_is_still_to_come_waits_for_that_turn_too():
+    made = turn(world(waiting(age_s=PATIENCE_S), used(last_drain_s=200.0), waiting("third", 10.0), free=TIGHT)).world
+    assert made.models["third"].awaited.after == ("qwen",)
+    late = at(100.0)
+    assert made.models["third"].awaited.at_s < late.mono_s
+    assert next_action(made, "qwen", late).in_s > 100.0
+    assert next_action(made, "third", late).in_s > next_action(made, "qwen", late).in_s + 60.0
+    circle = {n: replace(made.models[n], awaited=Awaited((o,), 0.0)) for n, o in (("qwen", "third"), ("third", "qwen"))}
+    assert next_action(replace(made, models={**made.models, **circle}), "third", late) is None
+
+
+def test_when_a_drain_ends_that_takes_longer_than_the_last_is_not_known():
+    made = turn(world(waiting(age_s=PATIENCE_S), used(last_drain_s=8.0), free=TIGHT)).world
+    assert made.models["chat"].yields is not None
+    assert next_action(made, "chat", at(3.0)).in_s == 5.0
+    assert next_action(made, "qwen", at(3.0)).in_s > 5.0
+    assert (next_action(made, "chat", at(9.0)), next_action(made, "qwen", at(9.0))) == (None, None)
+    idle = replace(made.models["chat"], in_flight=0)
+    assert next_action(replace(made, models={**made.models, "chat": idle}), "chat", at(9.0)).in_s == 0.0
+
+
 def test_what_keeps_a_turn_that_is_due_is_told():
     """A reading or a transition: "next in 0s" was said of it for many seconds."""
     made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
     late = at(20.0)
     blind = replace(made, gpus=Missing(MissingReason.TIMED_OUT))
     assert reason(blind, "qwen", late) == "waits for its turn, which is due: GPU memory cannot be read"
-    stuck = replace(made.models["qwen"], reason="waits for another transition is under way on its GPU")
+    stuck = replace(made.models["qwen"], reason="waits for another transition on its GPU")
     moving = replace(made, models={**made.models, "qwen": stuck})
-    assert reason(moving, "qwen", late).endswith("which is due: another transition is under way on its GPU")
+    assert reason(moving, "qwen", late).endswith("which is due: another transition on its GPU")
     third = replace(stuck, reason="waits for its turn: b is next")
     assert reason(replace(made, models={**made.models, "qwen": third}), "qwen", late) == third.reason
 

@@ -8,7 +8,7 @@ from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, seen, world
 from rule_worlds import begun, fresh, kinds, later, play, rule
 
 from sleepd.core.beginning import begin
-from sleepd.core.commands import Answer, AnswerKind, RunStep
+from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
 from sleepd.core.events import Evidence, HostLooked, ModelLooked, StepEnd, StepEnded, UnitLooked
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
@@ -635,3 +635,51 @@ def test_a_start_that_nobody_waits_for_any_more_ends_no_turn_of_a_model_in_use()
     assert waited.world.models["a"].reason.startswith("waits for room")
     idle = replace(used, in_flight=0, last_active_s=NOW.mono_s - 600.0)
     assert state(play(world(wanted, idle, free=20 * GIB), at_s=0.0)) is State.STARTING
+
+
+def test_a_stop_in_the_daemons_first_moment_waits_for_the_first_look_at_the_unit():
+    """sleepctl stop right after a start of the daemon: "cannot be read: not read yet", with nothing wrong."""
+    turn = asked(world(record(spec=UNIT, unit=Missing(MissingReason.NOT_YET))), StopAsked(7, "a", "root", 60.0))
+    assert (answers(turn), [c.unit for c in turn.commands if isinstance(c, LookNow)]) == ({}, ["a"])
+    assert begun(turn) == "", "what cannot be read is not ordered about"
+    turn = play(turn.world, looked(RUNS, 0.1), at_s=0.1)
+    assert (begun(turn), answers(turn)) == ("stop 0", {})
+
+
+def test_a_stop_before_the_first_look_at_the_server_waits_for_it_too():
+    turn = asked(world(record(**UNSEEN, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    for at_s in (0.1, 0.2, 0.3):
+        assert (begun(turn), answers(turn)) == ("", {})
+        turn = play(turn.world, ModelLooked("a", GONE), at_s=at_s)
+    assert (state(turn), begun(turn)) == (State.STOPPING, "stop 0")
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        (Missing(MissingReason.NO_MANAGER, "no system bus"), (AnswerKind.REFUSED, "engine_failed")),
+        (unit(replace(INACTIVE, load="not-found"), 0.1), (AnswerKind.REFUSED, "engine_failed")),
+        (unit(INACTIVE, 0.1), (AnswerKind.DONE, "")),
+    ],
+)
+def test_a_stop_that_waited_for_the_first_look_is_answered_by_what_it_shows(found, answer):
+    """What a rule had stopped is a person's stop from then on: nobody's request starts it any more."""
+    made = stopped(stopped=BY_RULE)
+    turn = asked(world(replace(made, unit=Missing(MissingReason.NOT_YET))), StopAsked(7, "a", "root", 60.0))
+    assert answers(turn) == {}
+    turn = play(turn.world, UnitLooked("a", found), at_s=0.1)
+    assert (answers(turn), begun(turn)) == ({7: answer}, "")
+    assert (turn.world.models["a"].stopped is None) is (answer[0] is AnswerKind.DONE)
+
+
+def test_a_stop_of_what_was_not_read_yet_is_refused_at_once_where_somebody_keeps_the_model():
+    made = record(spec=UNIT, unit=Missing(MissingReason.NOT_YET), pin=True)
+    assert answers(asked(world(made), StopAsked(7, "a", "root", 60.0))) == {7: (AnswerKind.REFUSED, "pinned")}
+
+
+def test_a_stop_of_a_server_that_turns_out_to_answer_nobody_is_refused():
+    """Whether it is in use can never be told: it is stopped by hand."""
+    turn = asked(world(record(**UNSEEN, unit=unit())), StopAsked(7, "a", "root", 60.0))
+    assert answers(turn) == {}
+    turn = play(turn.world, ModelLooked("a", Missing(MissingReason.NO_DEV_MODE, "404")), at_s=0.1)
+    assert answers(turn) == {7: (AnswerKind.REFUSED, "engine_failed")}
