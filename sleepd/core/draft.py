@@ -10,14 +10,17 @@ from math import ceil
 from operator import attrgetter, is_
 from typing import Any
 
+from sleepd.core.break_even import Account
 from sleepd.core.calendar import Calendar
 from sleepd.core.commands import Answer, AnswerKind, Command, OpenGate, RunStep
 from sleepd.core.detector import Evaluated
 from sleepd.core.frozen import replace
 from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, Now, Reading
-from sleepd.core.record import ModelRecord, Waiter, serves
+from sleepd.core.record import Ahead, ModelRecord, Waiter, serves
 from sleepd.core.records import (
+    AccountSaved,
+    AheadSaved,
     EngineProven,
     HoldSaved,
     ModelSaved,
@@ -251,8 +254,19 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         cooldown_until_wall_s=_wall_of(record.cooldown_until_s, now),
         hold_down_until_wall_s=_wall_of(record.hold_down_until_s, now),
         habits=record.habits,
-        credit_s=round(record.account.credit_s, 3) if record.account is not None else record.credit_s,
+        account=_account_saved(record.account, now) if record.account is not None else None,
+        ahead=_ahead_saved(record.ahead, now) if record.ahead is not None else None,
     )
+
+
+def _account_saved(account: Account, now: Now) -> AccountSaved:
+    at_wall_s = round(now.wall_s - (now.mono_s - account.at_s), 3)
+    return AccountSaved(round(account.credit_s, 3), round(account.silent_s, 3), at_wall_s, account.awake)
+
+
+def _ahead_saved(ahead: Ahead, now: Now) -> AheadSaved:
+    since_wall_s = None if ahead.since_s is None else round(now.wall_s - (now.mono_s - ahead.since_s), 3)
+    return AheadSaved(since_wall_s, ahead.day, ahead.spent_s, ahead.rule)
 
 
 def _wall_of(moment_s: MonotonicS, now: Now) -> WallS:
@@ -295,7 +309,7 @@ def _reservation_records(old: Mapping[str, Reservation], new: Mapping[str, Reser
 
 _WORKED_OUT = (
     *("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s"),
-    *("habits", "credit_s"),
+    *("habits", "account"),
 )
 _SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
 """What is saved of a record as it is, or worked out from nothing but the field of that name."""
@@ -324,7 +338,7 @@ def _differs(old: ModelSaved, new: ModelSaved) -> bool:
         new = replace(new, last_active_wall_s=old.last_active_wall_s)
     if old.habits.days == new.habits.days:
         # What else is learned goes with the next request that is the first in its five minutes.
-        new = replace(new, habits=old.habits, credit_s=old.credit_s)
+        new = replace(new, habits=old.habits, account=old.account)
     if abs(max(old.restarts_wall_s, default=0.0) - max(new.restarts_wall_s, default=0.0)) <= 1.0:
         new = replace(new, restarts_wall_s=old.restarts_wall_s)
     return old != new

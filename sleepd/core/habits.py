@@ -55,6 +55,9 @@ MOST_DUE = 3.0
 PRIOR_CAME = 1.0
 """As if so many requests had come as expected, until more was observed."""
 
+LATEST_S: LocalS = 1e11
+"""No clock shows what lies so far ahead, in the year 5138."""
+
 Tally: TypeAlias = tuple[tuple[float, float], ...]
 """How many requests came, and how many were expected by everything else that is known; faded."""
 
@@ -73,6 +76,23 @@ class Habits:
     """When it was last in use; 0: not known."""
     busy: int = 0
     """How busy the hour before that was, 0 to BUSIEST."""
+
+
+def restore(kept: Habits) -> Habits:
+    """What can be used of habits from a database: another release may have counted by other lengths of silence, or
+    kept more days. What does not fit is learned anew."""
+    days = {day: bits for day, bits in kept.days if 0 <= bits < 1 << SLOTS}
+    return Habits(
+        tuple(days.items())[-DAYS_KEPT:],
+        kept.after if _fits(kept.after, len(SILENCES_S)) else (),
+        kept.following if _fits(kept.following, BUSIEST + 1) else (),
+        kept.last_s if abs(kept.last_s) < LATEST_S else 0.0,
+        min(max(kept.busy, 0), BUSIEST),
+    )
+
+
+def _fits(tally: Tally, length: int) -> bool:
+    return len(tally) in (0, length) and all(0 <= value <= MOST_DUE / (1 - FADES) for pair in tally for value in pair)
 
 
 def watch(habits: Habits, local_s: LocalS) -> Habits:

@@ -97,7 +97,7 @@ def test_only_a_look_that_changes_nothing_durable_is_passed_over(recorded):
                 was, saved = durable(old, now), durable(record, now)
                 # What habits learn goes with the first request of each five minutes.
                 assert was.habits.days == saved.habits.days
-                assert was == replace(saved, habits=was.habits, credit_s=was.credit_s)
+                assert was == replace(saved, habits=was.habits, account=was.account)
                 passed_over += 1
     assert passed_over > 1000
 
