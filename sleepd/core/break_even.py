@@ -37,10 +37,10 @@ def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
 
 
 def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS, *, beyond_s: Seconds = 0.0) -> MonotonicS:
-    """When no more is left than one sleep costs, and `beyond_s`, if it stays awake and silent."""
+    """When no more is left than one sleep costs, and `beyond_s`, if it stays awake and silent; past, where it is."""
     # It grows until the silence lasted for the price, and falls from then on.
     turns_s = max(now_s, account.at_s + max(0.0, price_s - account.silent_s))
-    return turns_s + max(0.0, credit_at(account, price_s, turns_s) - price_s - beyond_s)
+    return turns_s + credit_at(account, price_s, turns_s) - price_s - beyond_s
 
 
 def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:

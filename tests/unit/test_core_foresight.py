@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
-from rule_worlds import begun, calendar, fresh, looked, play, report, rule
+from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
 
 from sleepd.core.break_even import Account
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
-from sleepd.core.foresight import cost_of_sleep, paying_level, price_of
+from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
 from sleepd.core.habits import SILENCES_S, SLOT_S, SLOTS, Habits
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
@@ -195,3 +195,16 @@ def test_a_model_that_is_lost_while_awake_ahead_is_told_as_a_miss():
     assert turn.world.models["a"].life.state is State.LOST
     assert [n.data["outcome"] for n in turn.notes if n.kind == "wake_ahead"] == ["miss"]
     assert turn.world.models["a"].ahead.since_s is None
+
+
+@pytest.mark.parametrize("credit_s", [0.0, 300.0, 500.0, 600.9, 700.0, 2000.0])
+@pytest.mark.parametrize("silent_s", [0.0, 70.0, 299.0, 4000.0])
+def test_moments_that_are_past_come_not_again(credit_s, silent_s):
+    """From one deadline to the next: a few an hour, whatever may be risked, and none of them now."""
+    of = model(0, 1, account=Account(credit_s, NOW.mono_s, silent_s, awake=True))
+    kept = rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    before, at_s, moments = made(of, rule("nap", SLEEP_1, PredictedIdle(300.0)), kept), 0.0, 0
+    while at_s < 3600.0:
+        at_s, was_s, moments = foreseen_moment(of, before, later(at_s)) - NOW.mono_s, at_s, moments + 1
+        assert at_s > was_s
+    assert moments < 40
