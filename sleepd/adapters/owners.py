@@ -53,8 +53,11 @@ class Owners:
         return found
 
 
-def look_around() -> Owners:
-    """Return who owns what now; empty where nothing can be seen. Takes milliseconds for every hundred descriptors."""
+def look_around(parents: Mapping[int, int] | None = None) -> Owners:
+    """Return who owns what now; empty where nothing can be seen. Takes milliseconds for every hundred descriptors.
+
+    `parents`: by pid, of whoever has looked at all processes already.
+    """
     paths: dict[str, set[int]] = defaultdict(set)
     ports: dict[int, set[int]] = defaultdict(set)
     children: dict[int, set[int]] = defaultdict(set)
@@ -69,11 +72,15 @@ def look_around() -> Owners:
             elif found.status == psutil.CONN_LISTEN:
                 ports[found.laddr.port].add(found.pid)
         if paths or ports:
-            for process in psutil.process_iter(["ppid"]):
-                children[process.info["ppid"]].add(process.pid)
+            for pid, parent in (_read_parents() if parents is None else parents).items():
+                children[parent].add(pid)
     except (psutil.Error, OSError, ValueError, RuntimeError):
         return Owners()
     return Owners(paths, ports, children)
+
+
+def _read_parents() -> Mapping[int, int]:
+    return {process.pid: process.info["ppid"] for process in psutil.process_iter(["ppid"])}
 
 
 class SharedLook:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sleepd import __version__
 from sleepd.adapters.clock import SystemClock
@@ -18,11 +16,11 @@ from sleepd.cli.codes import DONE, REFUSED
 from sleepd.cli.screen import Screen, clean, look_at
 from sleepd.cli.trial import try_sleep
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
-from sleepd.core.model import Known, Reading
+from sleepd.core.model import Missing, Reading
 from sleepd.core.seen import GpusSeen
-from sleepd.core.units import format_size
+from sleepd.doctor.daemon import tell_free
 from sleepd.doctor.engines import judge_engine
-from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
+from sleepd.doctor.findings import AS_ROOT, Finding, Verdict, by_check, fail, ok, warn, worst
 from sleepd.doctor.host import HostKind, judge_kind
 from sleepd.doctor.placement import judge_boot
 from sleepd.doctor.servers import ServerSeen, interposer_of, judge_server
@@ -37,7 +35,9 @@ from sleepd.survey.host import (
     polkit_on,
     unified_memory,
 )
-from sleepd.survey.processes import FoundProcess, is_fenced, survey_processes
+from sleepd.survey.identity import ModelTold, find_places, match_models, read_model, share_a_port
+from sleepd.survey.processes import FoundProcess, is_exposed, is_fenced, survey_processes
+from sleepd.survey.table import ProcessTable, read_table
 from sleepd.survey.unit_settings import read_units
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ _COLOUR = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the daemon said; `models` None where it did not answer."""
+    """What the daemon said; `models` None where it did not tell any as this sleepctl knows them."""
 
     findings: tuple[Finding, ...]
-    models: tuple[Any, ...] | None = None
+    models: tuple[ModelTold, ...] | None = None
 
 
 def run_doctor(client: Client, options: argparse.Namespace) -> int:
@@ -77,15 +77,23 @@ def ask_daemon(client: Client) -> Asked:
         status = client.status().body
     except (DaemonUnreachable, ApiProblem) as error:
         return Asked((fail("daemon.answers", str(error)),))
+    try:
+        theirs, models = str(status["version"]), tuple(read_model(model) for model in status["models"])
+    except (KeyError, TypeError, ValueError) as error:
+        return Asked((fail("daemon.answers", f"it tells no status as this sleepctl wants it: {cause(error)}"),))
     answers = ok("daemon.answers", f"at {client.socket_path}")
-    theirs = status.get("version", "unknown")
     version = (ok if theirs == __version__ else warn)("daemon.version", f"sleepctl {__version__}, sleepd {theirs}")
     try:
         told = client.doctor().body["findings"]
         own = [_understand(one) for one in told]
     except (DaemonUnreachable, ApiProblem, KeyError, TypeError) as error:
-        own = [fail("daemon.answers", f"it does not examine itself as this sleepctl wants it: {error}")]
-    return Asked((answers, version, *own), tuple(status["models"]))
+        own = [fail("daemon.answers", f"it does not examine itself as this sleepctl wants it: {cause(error)}")]
+    return Asked((answers, version, *own), models)
+
+
+def cause(error: Exception) -> str:
+    """A KeyError says the key alone."""
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _understand(told: Any) -> Finding:
@@ -100,35 +108,57 @@ def _untried(name: str) -> Finding:
     return fail("try.sleep", "not tried: the daemon does not answer", name)
 
 
-async def _look_around(models: Sequence[Any] | None) -> list[Finding]:
+async def _look_around(models: Sequence[ModelTold] | None) -> list[Finding]:
     """Everything that the caller sees without the daemon."""
-    processes = (await asyncio.to_thread(survey_processes)).servers
-    units = sorted({model["unit"] for model in models or () if model["unit"]} | {p.unit for p in processes if p.unit})
-    told, settings, gpus, kind = await asyncio.gather(
-        ask_all(processes),
-        read_units(units),
-        NvmlGpus(SystemClock()).read(processes=False),
-        asyncio.to_thread(look_at_host),
+    table = await asyncio.to_thread(read_table)
+    processes = (await asyncio.to_thread(survey_processes, table)).servers
+    units = sorted({model.unit for model in models or () if model.unit} | {p.unit for p in processes if p.unit})
+    told, settings, (gpus, names), places = await asyncio.gather(
+        ask_all(processes), read_units(units), read_gpus(), find_places(models or ())
     )
+    kind = await asyncio.to_thread(look_at_host, table, names)
     pairs = list(zip(processes, told, strict=True))
+    matched = match_models(models or (), pairs, places)
+    if not pairs:
+        return [tell_none(table), *_judge_units(settings, models or ()), judge_nvml(gpus), *judge_kind(kind)]
     return [
-        *_judge_servers(pairs, models),
+        *_judge_servers(pairs, matched, asked=models is not None),
         *_judge_units(settings, models or ()),
-        _judge_nvml(gpus),
+        judge_nvml(gpus),
         *judge_kind(kind),
     ]
 
 
-def look_at_host() -> HostKind:
-    """Read what tells the kind of host; all processes are looked at for it."""
-    return HostKind(is_clock_synchronized(), is_wsl(), unified_memory(), find_controllers(), find_orphans())
+async def read_gpus() -> tuple[Reading[GpusSeen], tuple[str, ...]]:
+    """Return the GPUs as NVML tells them to whoever runs this, and what they are called."""
+    nvml = NvmlGpus(SystemClock())
+    return await nvml.read(processes=False), await nvml.read_names()
 
 
-def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[Any] | None) -> Iterator[Finding]:
+def look_at_host(table: ProcessTable, gpu_names: Sequence[str]) -> HostKind:
+    """Read what tells the kind of host, beside its processes and its GPUs."""
+    unified = unified_memory(gpu_names)
+    others = find_controllers(table), find_orphans(table)
+    return HostKind(is_clock_synchronized(), is_wsl(), unified, *others, hides=table.hides)
+
+
+def tell_none(table: ProcessTable) -> Finding:
+    """No server was found."""
+    if table.hides:
+        return warn(
+            "server.answers", "not known: the kernel hides processes of others from you (hidepid)", advice=AS_ROOT
+        )
+    return ok("server.answers", f"none runs here, of {len(table)} processes")
+
+
+def _judge_servers(
+    pairs: Sequence[tuple[FoundProcess, Told]], matched: Sequence[ModelTold | None], *, asked: bool
+) -> Iterator[Finding]:
+    """`matched`: by server, the model it is; `asked`: whether a daemon told its models."""
     processes = [process for process, _ in pairs]
-    for guess, (process, told) in zip(name_servers(pairs), pairs, strict=True):
-        model = next((model for model in models or () if is_same(model, process, told.url)), None)
-        name = model["name"] if model is not None else guess
+    for guess, (process, told), model in zip(name_servers(pairs), pairs, matched, strict=True):
+        name = model.name if model is not None else guess
+        unit = model.unit if model is not None else ""
         yield from judge_server(
             ServerSeen(
                 name=name,
@@ -136,53 +166,34 @@ def _judge_servers(pairs: Sequence[tuple[FoundProcess, Told]], models: Sequence[
                 silent=told.silent,
                 dev_mode=told.dev_mode,
                 locked=told.locked,
-                exposed_port=min(process.exposed_ports, default=None),
+                exposed=is_exposed(process, told.url),
                 environ=process.environ,
                 encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
-                counts=not process.arguments.has("--disable-log-stats"),
+                counts=False if process.arguments.has("--disable-log-stats") else told.counts,
                 interposed=interposer_of(process.environ or {}),
-                port_of=[f"pid {other.pid}" for other in processes if is_at_same_port(process, other)],
+                port_of=[f"pid {other.pid}" for other in processes if share_a_port(process, other)],
                 facts=told.facts,
-                managed=None if models is None else model is not None,
+                managed=model is not None if asked else None,
+                wrong_unit=unit if process.unit and unit != process.unit else "",
             )
         )
         if model is None and told.facts is not None:  # else the daemon judges it, which knows its configuration
             yield from judge_engine(name, told.facts, fenced=is_fenced(told.url))
 
 
-def is_at_same_port(one: FoundProcess, other: FoundProcess) -> bool:
-    """Whether both were told to listen at one port of this host (SO_REUSEPORT lets them)."""
-    if one is other or one.in_container or other.in_container or not one.urls or not other.urls:
-        return False
-    return one.urls[0] == other.urls[0] and not one.urls[0].startswith("unix:")
-
-
-def is_same(model: Any, process: FoundProcess, url: str) -> bool:
-    """Whether a model of the daemon's is this server: the same unit, socket, or port of this host."""
-    if model["unit"]:
-        return bool(model["unit"] == process.unit)
-    configured = model["url"]
-    known = (*process.urls, url)
-    if configured.startswith("unix:"):
-        sockets = (one.removeprefix("unix:") for one in known if one.startswith("unix:"))
-        return any(os.path.realpath(path) == os.path.realpath(configured.removeprefix("unix:")) for path in sockets)
-    ports = {urlsplit(one).port for one in known if one and not one.startswith("unix:")}
-    return urlsplit(configured).port in ports
-
-
-def _judge_units(settings: Sequence[UnitSettings], models: Sequence[Any]) -> Iterator[Finding]:
+def _judge_units(settings: Sequence[UnitSettings], models: Sequence[ModelTold]) -> Iterator[Finding]:
     for one in settings:
         yield from judge_unit(one)
-    yield from judge_boot(settings, {m["unit"]: [gpu["uuid"] for gpu in m["gpus"]] for m in models if m["unit"]})
-    polkit, rule = polkit_on()
-    yield from judge_rights(units=len(settings), polkit=polkit, rule=rule)
+    yield from judge_boot(settings, {model.unit: model.gpus for model in models if model.unit})
+    units = [one.unit for one in settings]
+    polkit, ruleless = polkit_on(units)
+    yield from judge_rights(units, polkit=polkit, ruleless=ruleless)
 
 
-def _judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
-    if isinstance(gpus, Known):
-        free = ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value)
-        return ok("gpu.caller", free or "none is listed")
-    return warn("gpu.caller", gpus.detail or gpus.reason.value)
+def judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
+    if isinstance(gpus, Missing):
+        return warn("gpu.caller", gpus.detail or gpus.reason.value)
+    return ok("gpu.caller", tell_free(gpus.value)) if gpus.value else warn("gpu.caller", "no GPU is listed")
 
 
 def tell_findings(findings: Sequence[Finding], screen: Screen) -> Iterator[str]:

@@ -22,6 +22,7 @@ from sleepd.core.seen import GpusSeen
 from sleepd.survey.asking import Told, ask_all
 from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
 from sleepd.survey.processes import FoundProcess, Survey, survey_processes
+from sleepd.survey.table import read_table
 
 DONE, FAILED = 0, 1
 FILE = Path("conf.d") / "models.toml"
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     target: Path = options.dir / FILE
     if os.path.lexists(target) and not options.force:
         return _refuse(f"{target} is there already and was left as it is; --force replaces it")
-    survey = survey_processes()
+    survey = survey_processes(read_table())
     if not survey.servers:
         return _refuse(_nothing(survey))
     found = asyncio.run(_look(survey.servers))

@@ -9,7 +9,8 @@ from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT, State
 from sleepd.core.model import Now, Settings
-from sleepd.core.record import ModelRecord
+from sleepd.core.record import Ahead, ModelRecord
+from sleepd.core.records import AccountSaved, AheadSaved
 from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
@@ -168,3 +169,15 @@ def local_day(world: World, now: Now) -> int:
 
 def _local_s(world: World, now: Now) -> LocalS:
     return now.wall_s + (offset_at(world.calendar, now.wall_s) or 0.0)
+
+
+def account_saved(account: Account, now: Now) -> AccountSaved:
+    """The account as a restarted daemon finds it."""
+    at_wall_s = round(now.wall_s - (now.mono_s - account.at_s), 3)
+    return AccountSaved(round(account.credit_s, 3), round(account.silent_s, 3), at_wall_s, account.awake)
+
+
+def ahead_saved(ahead: Ahead, now: Now) -> AheadSaved:
+    """What wakes ahead took of the day, as a restarted daemon finds it."""
+    since_wall_s = None if ahead.since_s is None else round(now.wall_s - (now.mono_s - ahead.since_s), 3)
+    return AheadSaved(since_wall_s, ahead.day, ahead.spent_s, ahead.rule)

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from sleepd.doctor.checks import CHECKS
 
+AS_ROOT = "run sleepctl doctor as root: it sees what belongs to others"
+
 
 class Verdict(StrEnum):
     """FAIL: something that is wanted cannot work, or is not safe. WARN: it may not, sooner or later."""

@@ -4,41 +4,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleepd.core.seen import EngineFacts
-from sleepd.doctor.findings import Finding, fail, ok, warn
+from sleepd.doctor.findings import AS_ROOT, Finding, fail, ok, warn
 
 ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 TOGGLES_SINCE = (0, 20)
 """vLLM switches expandable segments off around its pool from here on, but not by their newer name (#40812)."""
-
-
-AS_ROOT = "run sleepctl doctor as root: it sees what belongs to others"
-HINDERS: Mapping[tuple[str, str], str] = {
-    ("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH", "1"): "it stays up without its engine, so that nothing restarts it",
-    ("VLLM_USE_V1", "0"): "the old engine answers a sleep before it has slept",
+HINDERS: Mapping[tuple[str, bool], str] = {
+    ("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH", True): "it stays up without its engine, so that nothing restarts it",
+    ("VLLM_USE_V1", False): "the old engine answers a sleep before it has slept",
 }
-"""Variables that stand in the way, by their value (vllm/envs.py)."""
+"""Switches that stand in the way, by how they are set."""
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed_port`:
-    one on which other hosts may reach it; `counts` False with --disable-log-stats; `interposed`: the library
-    between it and the driver; `port_of`: other servers that were told to listen at its port; `managed` None where no
-    daemon could be asked."""
+    """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed`: whether
+    other hosts may reach its `url`, and `counts`: whether its metrics count requests, None where that is not known;
+    `interposed`: the library between it and the driver; `port_of`: other servers that were told to listen at its port;
+    `managed` None where no daemon could be asked; `wrong_unit`: what the configuration calls its unit, where it runs in
+    another."""
 
     name: str
     url: str
     silent: str = ""
     dev_mode: bool | None = None
     locked: bool = False
-    exposed_port: int | None = None
+    exposed: bool | None = False
     environ: Mapping[str, str] | None = None
     encoder_stays: bool = False
-    counts: bool = True
+    counts: bool | None = True
     interposed: str = ""
     port_of: Sequence[str] = ()
     facts: EngineFacts | None = None
     managed: bool | None = None
+    wrong_unit: str = ""
+
+
+def read_switch(environ: Mapping[str, str], name: str) -> bool | None:
+    """How a switch of vLLM's is set, as vLLM reads it: bool(int(value)) (vllm/envs.py, 0.8.5 to 0.33); None where it is
+    not set. What is no number lets no server start, and is none that is on."""
+    if name not in environ:
+        return None
+    try:
+        return bool(int(environ[name]))
+    except ValueError:
+        return False
 
 
 def interposer_of(environ: Mapping[str, str]) -> str:
@@ -56,21 +67,31 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     else:
         yield ok("server.answers", seen.url, about)
     if seen.managed is not None:
-        found = "it is in the configuration" if seen.managed else f"{seen.url} is no model of sleepd's"
-        yield (ok if seen.managed else warn)("server.managed", found, about)
+        yield _judge_managed(seen)
     yield from _judge_reach(seen)
     if seen.port_of:
         yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
-    counts = "it does" if seen.counts else "--disable-log-stats: it does not"
-    yield (ok if seen.counts else warn)("server.counts", counts, about)
+    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
+    yield (ok if seen.counts else warn)("server.counts", counts[seen.counts], about)
     yield from _judge_memory(seen)
+
+
+def _judge_managed(seen: ServerSeen) -> Finding:
+    if not seen.managed:
+        return warn("server.managed", f"{seen.url or 'it'} is no model of sleepd's", seen.name)
+    if seen.wrong_unit:
+        advice = "correct its unit in the configuration, then sleepctl reload: sleepd would restart another server"
+        return warn(
+            "server.managed", f"it does not run in {seen.wrong_unit}, as the configuration says", seen.name, advice
+        )
+    return ok("server.managed", "it is in the configuration", seen.name)
 
 
 def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
     about = seen.name
     dev_mode = seen.dev_mode
-    if dev_mode is None and seen.environ:
-        dev_mode = seen.environ.get("VLLM_SERVER_DEV_MODE") == "1"
+    if dev_mode is None and seen.environ is not None:
+        dev_mode = bool(read_switch(seen.environ, DEV_MODE))
     if dev_mode is False:
         yield fail("server.dev-mode", "it has no sleep endpoints", about)
         return
@@ -79,11 +100,15 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
         yield warn("server.dev-mode", "whether it has sleep endpoints was not found out", about, advice)
     else:
         yield ok("server.dev-mode", "it has sleep endpoints", about)
-    if seen.exposed_port is not None:
-        found = f"port {seen.exposed_port} listens for other hosts: who reaches it may put it to sleep, and worse"
-        yield fail("server.exposed", found, about)
-    elif not seen.url:
+    if not seen.url:
         yield warn("server.exposed", "no address of it was found: who reaches it is not known", about)
+    elif seen.exposed is None:
+        yield warn(
+            "server.exposed", f"{seen.url}: nobody is seen to listen there, so who reaches it is not known", about
+        )
+    elif seen.exposed:
+        found = f"{seen.url} listens for other hosts: who reaches it may put it to sleep, and worse"
+        yield fail("server.exposed", found, about)
     else:
         yield ok("server.exposed", "only this host reaches it", about)
     if seen.locked and not seen.url.startswith("unix:"):
@@ -95,9 +120,9 @@ def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
     about = seen.name
     if seen.interposed:
         yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
-    for (name, value), why in HINDERS.items():
-        if seen.environ is not None and seen.environ.get(name) == value:
-            yield warn("server.environment", f"{name}={value}: {why}", about)
+    for (name, way), why in HINDERS.items():
+        if seen.environ is not None and read_switch(seen.environ, name) is way:
+            yield warn("server.environment", f"{name}={seen.environ[name]}: {why}", about)
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     if seen.environ is None:

@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sleepd.config.toml_text import write_comment, write_key, write_value
 from sleepd.config.urls import UrlError, parse_url
 from sleepd.core.dialect import level1_unsafe, level2_unsafe
+from sleepd.doctor.servers import DEV_MODE, read_switch
 from sleepd.survey.asking import Told
-from sleepd.survey.processes import FoundProcess, is_fenced
+from sleepd.survey.processes import FoundProcess, is_exposed, is_fenced
 
 _HEAD = """\
 # Written by sleepd init, {when}, from the servers that ran then. It is yours to change.
@@ -146,7 +146,7 @@ def missing(one: Found, shared: frozenset[str]) -> Iterator[str]:
     environ = process.environ or {}
     if told.silent:
         yield f"{told.url or 'its address'}: {told.silent}." + _reach(one)
-    if told.dev_mode is False or (told.dev_mode is None and environ and environ.get("VLLM_SERVER_DEV_MODE") != "1"):
+    if told.dev_mode is False or (told.dev_mode is None and environ and not read_switch(environ, DEV_MODE)):
         yield "it has no sleep endpoints. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
     told_so = facts.sleep_mode if facts is not None else None
     if not (process.arguments.has("--enable-sleep-mode") if told_so is None else told_so):
@@ -156,10 +156,14 @@ def missing(one: Found, shared: frozenset[str]) -> Iterator[str]:
             "it wants its --api-key for /v1. Put the key into a file of mode 0600 that belongs to the user sleepd, and "
             "set api_key_file."
         )
-    for port in sorted(process.exposed_ports & {_port(told.url)}):
+    exposed = is_exposed(process, told.url)
+    if exposed is not False:
+        reach = (
+            "may be reached from other hosts" if exposed else "may be within reach of other hosts, which is not known"
+        )
         yield (
-            f"port {port} may be reached from other hosts, and the sleep endpoints have no password "
-            "(--api-key does not cover them). Start it with --uds PATH or --host 127.0.0.1."
+            f"{told.url} {reach}, and the sleep endpoints have no password (--api-key does not cover them). "
+            "Start it with --uds PATH or --host 127.0.0.1."
         )
     if not process.unit:
         yield "it is no unit of systemd, so sleepd cannot restart it when nothing else helps. See vllm@.service."
@@ -168,10 +172,6 @@ def missing(one: Found, shared: frozenset[str]) -> Iterator[str]:
             f"others serve {name} too: a request that says so goes to one of them; its own name {one.name} always "
             "means this one. Give each a --served-model-name of its own."
         )
-
-
-def _port(url: str) -> int:
-    return 0 if url.startswith("unix:") else urlsplit(url).port or 0
 
 
 def _reach(one: Found) -> str:

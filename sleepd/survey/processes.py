@@ -1,7 +1,7 @@
 """vLLM servers among the processes of this host, as far as the caller may see them.
 
-Command lines and cgroups anybody may read; environments and sockets only the same user or root (proc(5)). A server in a
-container has ports and paths of its own: containers.py.
+Command lines and cgroups anybody may read; environments, sockets and namespaces only the same user or root (proc(5)). A
+server in a container has ports and paths of its own: containers.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sleepd.adapters.sock_diag import tcp_sockets
 from sleepd.config.urls import UrlError, parse_url
 from sleepd.survey.arguments import ServerArguments, read_command
 from sleepd.survey.containers import Forward, find_forwards, is_in_container, path_here, ports_into, unit_of
+from sleepd.survey.table import ProcessTable
 
 PROC = Path("/proc")
 _EVERYWHERE = ("", "0.0.0.0", "::", "*")  # noqa: S104 - compared with, not bound to
@@ -31,8 +32,9 @@ DAEMON_GROUP = "sleepd"
 @dataclass(frozen=True, slots=True)
 class FoundProcess:
     """One API server as a process. `environ` is None where the caller may not read it; `urls` are addresses to try, the
-    likeliest first; `exposed_ports` are those of them that listen on more than loopback; `cgroup` is its path below the
-    root of cgroup v2, empty where it is not known."""
+    likeliest first; `open_ports`: their ports at which somebody is seen to listen, and whether other hosts may reach
+    them; `cgroup` is its path below the root of cgroup v2, empty where it is not known; `apart`: it is known to have a
+    network namespace of its own."""
 
     pid: int
     user: str
@@ -41,7 +43,8 @@ class FoundProcess:
     cgroup: str = ""
     urls: tuple[str, ...] = ()
     pids: frozenset[int] = frozenset()
-    exposed_ports: frozenset[int] = frozenset()
+    open_ports: Mapping[int, bool] = field(default_factory=dict)
+    apart: bool = False
 
     @property
     def unit(self) -> str:
@@ -74,35 +77,41 @@ class _Around:
 
     owners: Owners = field(default_factory=Owners)
     forwards: Sequence[Forward] = ()
-    exposed: frozenset[int] = frozenset()
+    open_ports: Mapping[int, bool] = field(default_factory=dict)
 
 
-def _exposed_ports() -> frozenset[int]:
-    """Ports on which somebody listens where more than this host may reach it; none where the kernel does not say."""
+def find_open_ports() -> Mapping[int, bool]:
+    """Ports at which somebody listens here, and whether more than this host may reach them; none where the kernel does
+    not list its sockets."""
+    found: dict[int, bool] = {}
     try:
-        return frozenset(s.local[1] for s in tcp_sockets() if s.listens and not ip_address(s.local[0]).is_loopback)
+        for socket in tcp_sockets():
+            if socket.listens:
+                address, port = socket.local
+                found[port] = found.get(port, False) or not ip_address(address).is_loopback
     except OSError:
-        return frozenset()
+        return {}
+    return found
 
 
-def survey_processes() -> Survey:
-    """Return every vLLM server among the processes. Reads all of /proc, some hundred milliseconds on a busy host."""
+def survey_processes(table: ProcessTable) -> Survey:
+    """Return every vLLM server among the processes. Reads who owns which socket, where there is a server: some hundred
+    milliseconds on a busy host."""
     commands: dict[int, tuple[int, ServerArguments]] = {}
-    rows = {process.pid: process.info for process in psutil.process_iter(["ppid", "cmdline"])}
-    for pid, info in rows.items():
-        arguments = read_command(info["cmdline"] or [])
+    for row in table:
+        arguments = read_command(row.command)
         if arguments is not None:
-            commands[pid] = (info["ppid"], arguments)
+            commands[row.pid] = (row.parent, arguments)
     # A process that was forked off and not named yet has its parent's words: it is a part of that server.
     first = {pid: said for pid, (parent, said) in commands.items() if commands.get(parent, (0, None))[1] != said}
     around = _Around()
     if first:
-        owners = look_around()
-        forwards = find_forwards({pid: info["cmdline"] or [] for pid, info in rows.items()}, owners)
-        around = _Around(owners, forwards, _exposed_ports())
+        owners = look_around({row.pid: row.parent for row in table})
+        forwards = find_forwards({row.pid: row.command for row in table}, owners)
+        around = _Around(owners, forwards, find_open_ports())
     found = (_read(pid, arguments, around) for pid, arguments in sorted(first.items()))
     servers = tuple(one for one in found if one is not None)
-    return Survey(_without_others(servers, around.owners), len(rows), os.geteuid() == 0)
+    return Survey(_without_others(servers, around.owners), len(table), os.geteuid() == 0)
 
 
 def _without_others(servers: Sequence[FoundProcess], owners: Owners) -> tuple[FoundProcess, ...]:
@@ -124,11 +133,11 @@ def _read(pid: int, arguments: ServerArguments, around: _Around) -> FoundProcess
         return None  # it has ended meanwhile
     cgroup = _cgroup(pid)
     pids = frozenset(around.owners.descending({pid}))
-    found = FoundProcess(pid, user, arguments, _environ(process), cgroup, pids=pids)
+    found = FoundProcess(pid, user, arguments, _environ(process), cgroup, pids=pids, apart=_is_apart(pid))
     told = (url for url in _told(found, folder, around.forwards) if _is_address(url))
     urls = dict.fromkeys([*told, *around.owners.listening(pids)])
-    exposed = {urlsplit(url).port or 0 for url in urls if not url.startswith("unix:")} & around.exposed
-    return replace(found, urls=tuple(urls), exposed_ports=frozenset(exposed))
+    ports = {urlsplit(url).port for url in urls if not url.startswith("unix:")}
+    return replace(found, urls=tuple(urls), open_ports={p: o for p, o in around.open_ports.items() if p in ports})
 
 
 def _is_address(url: str) -> bool:
@@ -152,8 +161,23 @@ def _told(found: FoundProcess, folder: Path | None, forwards: Sequence[Forward])
         ports = ports_into(found.pid, found.cgroup, arguments.port, forwards)
         yield from (f"{scheme}://127.0.0.1:{port}" for port in ports)
     host = arguments.value("--host")
+    if found.apart and not found.in_container and host in (*_EVERYWHERE, *_LOOPBACK):
+        return  # our port of this number is another one
     shown = "127.0.0.1" if host in (*_EVERYWHERE, *_LOOPBACK) else f"[{host}]" if ":" in host else host
     yield f"{scheme}://{shown}:{arguments.port}"
+
+
+def is_exposed(process: FoundProcess, url: str) -> bool | None:
+    """Whether other hosts may reach this address of the server's; None where nobody is seen to listen there: the kernel
+    does not list its sockets, or forwards the port, or the server still loads."""
+    if not url or url.startswith("unix:"):
+        return False
+    if not parse_url(url).local:
+        return True
+    # What was told to listen at loopback does; in a container that is another one.
+    if process.arguments.value("--host") not in _EVERYWHERE and not process.in_container:
+        return False
+    return process.open_ports.get(urlsplit(url).port or 0)
 
 
 def is_fenced(url: str) -> bool:
@@ -176,10 +200,18 @@ def _folder(process: psutil.Process) -> Path | None:
 
 
 def _environ(process: psutil.Process) -> Mapping[str, str] | None:
+    """None too of a process that wrote its title over it: then nothing is left to read."""
     try:
-        return process.environ()
+        return process.environ() or None
     except (psutil.Error, OSError):
         return None
+
+
+def _is_apart(pid: int) -> bool:
+    try:
+        return (PROC / str(pid) / "ns/net").readlink() != (PROC / "self/ns/net").readlink()
+    except OSError:
+        return False
 
 
 def _cgroup(pid: int) -> str:

@@ -85,7 +85,7 @@ def test_what_servers_say_is_printed_harmless(
     words = ServerArguments(("evil\x1b]0;owned\x07\udcff",))
     environ = {"CUDA_VISIBLE_DEVICES": '0,0,1,GPU-" ]\n[models.evil],99999999999,MIG-é'}
     process = FoundProcess(7, "me\x1b[2J\udcff", words, environ, urls=(f"unix:{tmp_path}/nobody",))
-    monkeypatch.setattr("sleepd.cli.init.survey_processes", lambda: Survey((process,), 12, whole=True))
+    monkeypatch.setattr("sleepd.cli.init.survey_processes", lambda table: Survey((process,), 12, whole=True))
     assert main(["init", "--dir", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "pid 7 of me [2J" in told
@@ -96,7 +96,7 @@ def test_what_servers_say_is_printed_harmless(
 def test_where_nothing_runs_it_says_how_to_start_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sleepd.cli.init.survey_processes", lambda: Survey((), 12, whole=False))
+    monkeypatch.setattr("sleepd.cli.init.survey_processes", lambda table: Survey((), 12, whole=False))
     assert main(["init", "--dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "found none among 12 processes. Not all can be seen without root. Start one" in error

@@ -24,10 +24,11 @@ AWAKE_GIB = 47
 class Host:
     """A stage without acts: models of 47 GiB awake and 1 asleep, looked at every 2 s, that nobody naps."""
 
-    def __init__(self, *versions: str, gpus: int = 1, wide: bool = False, **of_all: Any) -> None:
-        places = tuple(range(gpus)) if wide else (0,)
+    def __init__(self, *versions: str, gpus: int = 1, wide: bool = False, apart: bool = False, **of_all: Any) -> None:
+        """`wide`: each model on all GPUs; `apart`: each on one of its own."""
         of_each = {"weights_gib": 16, "kv_gib": 30, "fenced": True, **of_all}
-        models = tuple(CastModel(f"m{i}", version, places, **of_each) for i, version in enumerate(versions))
+        places = [tuple(range(gpus)) if wide else (i if apart else 0,) for i in range(len(versions))]
+        models = tuple(CastModel(f"m{i}", v, places[i], **of_each) for i, v in enumerate(versions))
         cast = Cast(gpus, 512, models, nap_idle_s=10_000.0)
         self.told: list[str] = []
         self.stage = Stage(

@@ -8,6 +8,8 @@ import pytest
 
 from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
+from sleepd.core.units import GIB
+from sleepd.sim.host import SimHost
 from tests.simulation.quiet_host import Host
 
 
@@ -64,16 +66,27 @@ def test_f24_a_neighbour_sleeps_only_when_a_server_that_starts_beside_it_answers
     assert asleep[0].kind is AnswerKind.DONE
 
 
-def test_f24_what_an_incarnation_gives_back_is_measured_anew() -> None:
+@pytest.mark.parametrize("kv_gib", [4, 50])
+def test_f24_what_an_incarnation_gives_back_is_measured_anew(kv_gib: int) -> None:
+    """It came up beside other neighbours, and sized its cache by what they left; nor is its backup pinned yet."""
     host = Host("0.32.0")
     assert host.sleep().kind is AnswerKind.DONE
-    host.stage.models["m0"] = replace(host.stage.models["m0"], kv_gib=40)
+    host.stage.models["m0"] = replace(host.stage.models["m0"], kv_gib=kv_gib)
     host.engine().kill()
     host.run(30.0)
-    assert host.state() is State.AWAKE
+    ram = host.stage.host
+    ram.others_bytes, others_bytes = ram.ram_bytes - 4 * GIB, ram.others_bytes
+    host.run(4.0)
+    assert host.sleep().problem == "level_unsafe"
+    ram.others_bytes = others_bytes
+    host.run(4.0)
     assert host.sleep().kind is AnswerKind.DONE
-    host.take(80 - 1 - 50)
+    gives_gib = 16 + kv_gib
+    host.take(host.free_gib() - gives_gib + 1)
     assert host.wake().problem == "no_room"
+    host.take(0)
+    host.take(host.free_gib() - gives_gib - 4)
+    assert host.wake().kind is AnswerKind.DONE
     assert host.stage.host.refused == 0
 
 
@@ -97,7 +110,34 @@ def test_f26_memory_that_an_orphan_keeps_admits_nobody() -> None:
     host.take(60)
     answer = host.wake()
     assert (answer.kind, answer.problem) == (AnswerKind.REFUSED, "no_room")
+    assert (answer.wanted, answer.found.partition(",")[0]) == ("46GiB", "18GiB free beside the margin")
     assert host.stage.host.refused == 0
     host.take(0)
     host.run(4.0)
     assert host.wake().kind is AnswerKind.DONE
+
+
+def test_f29_models_of_a_gpu_that_cannot_be_read_are_not_moved_and_those_of_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = Host("0.32.0", "0.32.0", gpus=2, apart=True)
+    real = SimHost.see_gpus
+
+    def lose_one() -> None:
+        monkeypatch.setattr(SimHost, "see_gpus", lambda *a, **how: tuple(g for g in real(*a, **how) if g.index != 1))
+        host.run(4.0)
+
+    lose_one()
+    assert host.sleep("m1").problem == "blind"
+    assert host.sleep("m0").kind is AnswerKind.DONE
+    monkeypatch.undo()
+    host.run(4.0)
+    assert host.sleep("m1").kind is AnswerKind.DONE
+    lose_one()
+    waiting = host.begin("wake", "m1")
+    assert host.wake("m0").kind is AnswerKind.DONE
+    assert (host.calls("/wake_up", "m1"), host.state("m1")) == ({}, State.ASLEEP_L1)
+    assert [answer.problem for answer in waiting] == ["blind"]
+    monkeypatch.undo()
+    host.run(4.0)
+    assert host.wake("m1").kind is AnswerKind.DONE

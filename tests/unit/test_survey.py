@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepd.adapters.owners import Owners
+from sleepd.adapters.sock_diag import TcpSocket
 from sleepd.config.load import load_config, parse_layer
 from sleepd.core.seen import EngineFacts
 from sleepd.sim.fake_server import FakeVllm
@@ -22,7 +22,8 @@ from sleepd.sim.vllm_types import EngineSpec
 from sleepd.survey.arguments import ServerArguments, read_command
 from sleepd.survey.asking import Told, ask_all, ask_server
 from sleepd.survey.first_config import Found, missing, name_servers, shared_names, write_config
-from sleepd.survey.processes import FoundProcess, Survey, survey_processes
+from sleepd.survey.processes import FoundProcess, Survey, find_open_ports, survey_processes
+from sleepd.survey.table import ProcessRow, ProcessTable
 
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}
 NOBODY = Owners()
@@ -117,13 +118,34 @@ def test_an_address_of_another_server_is_not_asked_for_this_one(monkeypatch: pyt
         assert [one.urls for one in survey_of(commands, monkeypatch, unknown).servers] == [(here,)] * 3
 
 
+def test_who_may_reach_a_port_is_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(address: str, port: int, *, listens: bool = True) -> TcpSocket:
+        return TcpSocket((address, port), ("::", 0), listens, 1, 0.0)
+
+    sockets = [at("127.0.0.1", 1), at("0.0.0.0", 2), at("::1", 1), at("::1", 2), at("192.0.2.5", 3, listens=False)]
+    monkeypatch.setattr("sleepd.survey.processes.tcp_sockets", lambda: iter(sockets))
+    assert find_open_ports() == {1: False, 2: True}
+
+    def refuse() -> Iterator[TcpSocket]:
+        raise OSError(1, "no netlink here")
+
+    monkeypatch.setattr("sleepd.survey.processes.tcp_sockets", refuse)
+    assert find_open_ports() == {}
+
+
+def test_a_server_in_another_network_is_not_looked_for_at_our_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepd.survey.processes._is_apart", lambda pid: pid == 7)
+    commands = {7: ["vllm", "serve", "m"], 8: ["vllm", "serve", "m"], 9: ["vllm", "serve", "m", "--host", "10.0.0.2"]}
+    apart, here, named = survey_of(commands, monkeypatch).servers
+    assert (apart.urls, here.urls, named.urls) == ((), ("http://127.0.0.1:8000",), ("http://10.0.0.2:8000",))
+    assert (apart.apart, here.apart) == (True, False)
+
+
 def survey_of(commands: dict[int, list[str]], monkeypatch: pytest.MonkeyPatch, owners: Owners = NOBODY) -> Survey:
     """What is found where these processes run, and these listen."""
-    rows = [SimpleNamespace(pid=pid, info={"ppid": 1, "cmdline": words}) for pid, words in commands.items()]
-    monkeypatch.setattr("sleepd.survey.processes.psutil.process_iter", lambda _: iter(rows))
     monkeypatch.setattr("sleepd.survey.processes.psutil.Process", lambda _: THIS)
-    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda: owners)
-    return survey_processes()
+    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda parents: owners)
+    return survey_processes(ProcessTable({pid: ProcessRow(pid, 1, "vllm", words) for pid, words in commands.items()}))
 
 
 @asynccontextmanager
@@ -140,6 +162,7 @@ async def test_a_server_tells_its_release_its_models_and_whether_it_sleeps(tmp_p
     assert told.facts is not None
     assert (told.facts.version, told.facts.served_names, told.facts.sleep_mode) == ("0.28.0", ("tiny",), True)
     assert (told.dev_mode, told.is_sleeping, told.locked, told.silent) == (True, False, False, "")
+    assert told.counts
 
 
 async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:
@@ -258,10 +281,20 @@ def test_levels_are_told_from_the_recipe_of_the_release() -> None:
 
 def test_an_address_that_other_hosts_reach_is_told() -> None:
     told = Told("http://127.0.0.1:8000", facts("a"))
-    safe = Found("a", process(exposed_ports=frozenset({9})), told)
-    open_one = Found("a", process(exposed_ports=frozenset({8000})), told)
-    assert "port 8000 may be reached from other hosts" in " ".join(missing(open_one, frozenset()))
-    assert "other hosts" not in " ".join(missing(safe, frozenset()))
+
+    def reach(*words: str, at: Told = told, **more: Any) -> tuple[str, ...]:
+        sentences = missing(Found("a", process(*words, **more), at), frozenset())
+        return tuple(one.partition(",")[0] for one in sentences if "other hosts" in one)
+
+    here = "http://127.0.0.1:8000"
+    assert reach(open_ports={8000: True, 9: False}) == (f"{here} may be reached from other hosts",)
+    assert reach(open_ports={8000: False, 9: True}) == ()
+    assert reach() == (f"{here} may be within reach of other hosts",), "the kernel does not list its sockets"
+    # Another program may have this port at another address.
+    assert reach("--host", "127.0.0.1", open_ports={8000: True}) == ()
+    in_container = f"system.slice/docker-{'a1' * 32}.scope"
+    assert reach("--host", "127.0.0.1", cgroup=in_container) == (f"{here} may be within reach of other hosts",)
+    assert reach("--uds", "/s", at=Told("unix:/s", facts("a"))) == ()
     beyond = write_config([Found("a", process(), Told("http://10.0.0.5:8000", facts("a")), ("0",), True)], when="now")
     assert "allow_exposed = true" in beyond
 

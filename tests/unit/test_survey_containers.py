@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -16,6 +15,7 @@ from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.asking import ask_all
 from sleepd.survey.containers import Forward, addresses_of, find_forwards, path_here, ports_into
 from sleepd.survey.processes import FoundProcess, survey_processes
+from sleepd.survey.table import ProcessRow, ProcessTable
 
 ONE, OTHER = "a1" * 32, "b2" * 32
 DOCKER = "system.slice/docker-{}.scope"
@@ -126,12 +126,11 @@ def test_the_survey_puts_it_together(proc: Path, monkeypatch: pytest.MonkeyPatch
     add(proc, 13, cgroup=f"0::/system.slice/three.service/libpod-payload-{ONE}\n")
     add(proc, 13, mountinfo="91 90 8:1 /srv/s /sockets rw - ext4 /dev/sda1 rw\n")
     add(proc, "self", mountinfo="22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
-    found = [SimpleNamespace(pid=pid, info={"ppid": 0, "cmdline": words}) for pid, words in rows.items()]
     this = psutil.Process()
-    monkeypatch.setattr(psutil, "process_iter", lambda _: iter(found))
     monkeypatch.setattr(psutil, "Process", lambda _: this)
-    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda: Owners())
-    one, two, three = survey_processes().servers
+    monkeypatch.setattr("sleepd.survey.processes.look_around", lambda parents: Owners())
+    table = ProcessTable({pid: ProcessRow(pid, 0, words[0], words) for pid, words in rows.items()})
+    one, two, three = survey_processes(table).servers
     assert (one.urls[0], two.urls[0]) == ("http://127.0.0.1:8001", "http://127.0.0.1:8002")
     assert (three.urls, three.unit) == (("unix:/srv/s/three.sock",), "three.service")
 

@@ -1,0 +1,97 @@
+"""Which server is which model of the daemon's: by address, by unit, on this host and on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepd.core.seen import EngineFacts
+from sleepd.survey.arguments import ServerArguments
+from sleepd.survey.asking import Told
+from sleepd.survey.identity import ModelTold, Places, find_places, match_models, share_a_port
+from sleepd.survey.processes import FoundProcess
+
+HERE = "http://127.0.0.1:8000"
+FACTS = EngineFacts("0.32.0", (0, 32, 0), "pst:1")
+OURS = "192.0.2.5"
+
+
+def server(url: str, unit: str = "", *, answers: bool = True, **more: Any) -> tuple[FoundProcess, Told]:
+    cgroup = f"system.slice/{unit}" if unit else more.pop("cgroup", "")
+    process = FoundProcess(7, "vllm", ServerArguments(()), {}, cgroup, urls=(url,), **more)
+    return process, Told(url, FACTS if answers else None)
+
+
+async def matched(models: Mapping[str, str], *servers: tuple[FoundProcess, Told]) -> tuple[str, ...]:
+    """The names of the models that the servers are, on a host of the address OURS. `models`: "URL UNIT" by name."""
+    told = [ModelTold(name, said.partition(" ")[0], said.partition(" ")[2]) for name, said in models.items()]
+    places = Places((await find_places(told)).of, frozenset({OURS}))
+    return tuple(model.name if model else "" for model in match_models(told, servers, places))
+
+
+@pytest.mark.parametrize(
+    ("configured", "is_it"),
+    [
+        (HERE, True),
+        ("http://localhost:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://0.0.0.0:8000", True),
+        (f"http://{OURS}:8000", True),
+        ("http://127.0.1.1:8000", True),
+        ("http://127.0.0.1:8001", False),
+        ("http://192.0.2.6:8000", False),
+        ("http://no-such-host.invalid:8000", False),
+        ("unix:/run/vllm/a.sock", False),
+        (f"{HERE} v.service", True),
+    ],
+)
+async def test_a_server_at_every_address_is_the_model_at_one_of_them(configured: str, is_it: bool) -> None:
+    assert await matched({"a": configured}, server(HERE, open_ports={8000: True})) == ("a" if is_it else "",)
+
+
+@pytest.mark.parametrize("configured", [f"http://{OURS}:8000", "http://127.0.1.1:8000"])
+async def test_a_server_at_loopback_alone_is_not_at_the_hosts_other_addresses(configured: str) -> None:
+    assert await matched({"a": configured}, server(HERE, open_ports={8000: False})) == ("",)
+    assert await matched({"a": HERE}, server(f"http://{OURS}:8000", open_ports={8000: True})) == ("",)
+
+
+async def test_a_socket_is_the_same_by_whatever_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert await matched({"a": f"unix:{tmp_path}/link/s"}, server(f"unix:{tmp_path}/s")) == ("a",)
+    assert await matched({"a": f"unix:{tmp_path}/t"}, server(f"unix:{tmp_path}/s")) == ("",)
+
+
+async def test_one_model_is_one_server() -> None:
+    """Two servers that one unit starts, and two that were told one port."""
+    two = (server("http://127.0.0.1:8001", "v.service"), server(HERE, "v.service"))
+    assert await matched({"a": f"{HERE} v.service"}, *two) == ("", "a")
+    silent = [(process, Told("")) for process, _ in (server(HERE), server(HERE))]
+    assert await matched({"a": HERE}, *silent) == ("a", "")
+    # Who answers there is it, whoever else was told to listen there.
+    assert await matched({"a": HERE}, silent[0], server(HERE)) == ("", "a")
+
+
+async def test_a_unit_tells_which_server_it_is_until_one_answers() -> None:
+    nowhere = FoundProcess(7, "vllm", ServerArguments(()), {}, "system.slice/v.service")
+    models = {"a": "http://no-such-host.invalid:8000 v.service"}
+    assert await matched(models, (nowhere, Told(""))) == ("a",)
+    assert await matched(models, (nowhere, Told("")), (nowhere, Told(""))) == ("", ""), "which of them is not known"
+    assert await matched(models, server(HERE, "v.service")) == ("",), "it answers elsewhere than sleepd asks"
+    assert await matched(models, server(HERE, "w.service", answers=False)) == ("",)
+
+
+def test_two_servers_at_one_port_of_this_host_are_told() -> None:
+    one, other = server(HERE)[0], server("http://localhost:8000")[0]
+    assert share_a_port(one, other)
+    assert not share_a_port(one, one)
+    for apart in (
+        server("http://127.0.0.1:8001"),
+        server(f"http://{OURS}:8000"),
+        server(HERE, cgroup=f"system.slice/docker-{'a1' * 32}.scope"),
+        server(HERE, apart=True),
+    ):
+        assert not share_a_port(one, apart[0])
+    assert not share_a_port(server("unix:/a")[0], server("unix:/a")[0])
