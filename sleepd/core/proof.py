@@ -9,6 +9,7 @@ from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise
 from sleepd.core.life import Fact, State
+from sleepd.core.model import Missing, MissingReason
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
 from sleepd.core.seen import Fingerprint, KnownAnswer
@@ -105,12 +106,19 @@ def _whose(wrong: tuple[str, ...]) -> str:
 
 
 def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A question to an engine that serves already got no answer: ask again a few times, then say so and let it be."""
+    """A question to an engine that serves already got no answer: ask again a few times. Then one that answers nothing
+    else either hangs, whatever its /health says, and is given up; any other is let be, and that is said."""
     name = task.model
     if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
     detail = event.evidence.detail or event.end.value
+    seen = event.evidence.seen
+    if event.end is StepEnd.UNANSWERED and isinstance(seen, Missing) and seen.reason is MissingReason.TIMED_OUT:
+        draft.state(name, Fact.GAVE_UP)
+        told = f"it is awake, and answers neither a question nor anything else ({seen.detail}): restart the server"
+        give_up(draft, task, "wedged", told)
+        return
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")
     draft.note("not_provable", name, f"{name} serves, but its answer could not be compared: {detail}")
