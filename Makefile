@@ -126,7 +126,7 @@ test-browser: $(READY)
 demo: $(READY)
 	@$(BIN)/sleepd demo
 
-# About eleven minutes, most of them waiting between wakes. All print whether their goal was met; only a failure to
+# About a quarter of an hour, much of it waiting for wakes. All print whether their goal was met; only a failure to
 # measure fails the target.
 bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/turn.py || test $$? -eq 1; }
@@ -137,6 +137,7 @@ bench: $(READY)
 	@cd $(ROOT) && { $(BIN)/python benchmarks/footprint.py || test $$? -eq 1; }
 	@cd $(ROOT) && $(BIN)/python benchmarks/switch.py
 	@cd $(ROOT) && $(BIN)/python benchmarks/contention.py
+	@cd $(ROOT) && $(BIN)/python -m benchmarks.restart
 
 clean:
 	@rm -rf $(VENV) $(ROOT).cache $(ROOT)build $(ROOT)dist $(ROOT).mypy_cache $(ROOT).ruff_cache $(ROOT).pytest_cache $(ROOT).hypothesis

@@ -72,6 +72,7 @@ class VllmServer:
         self._facts: EngineFacts | None = None
         self._pids: tuple[int, ...] = ()
         self._process: Process | None = None
+        self._killed = ""
         self._filtered = True
         self._scanning: asyncio.Future[int | None] | None = None
 
@@ -114,15 +115,16 @@ class VllmServer:
         except TimeoutError:
             if ended and self._process is not None:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
-                return Missing(MissingReason.REFUSED, detail, asked_s)
+                return Missing(MissingReason.REFUSED, detail, asked_s, await self._tell_killed())
             return Missing(MissingReason.TIMED_OUT, f"no answer within {limit_s:g} s", asked_s)
         except Refusal as refusal:
             return Missing(refusal.reason, refusal.detail, asked_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if not is_refusal(error):
                 return Missing(MissingReason.UNREACHABLE, cause_of(error), asked_s)
+            killed = await self._tell_killed()
             self._facts, self._filtered = None, True  # whoever listens here next was started anew
-            return Missing(MissingReason.REFUSED, cause_of(error), asked_s)
+            return Missing(MissingReason.REFUSED, cause_of(error), asked_s, killed)
 
     async def _look(self, ask_sleeping: bool, fence: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
         # Both at once: what a wake waits for is the slower of the two, not their sum. A fence is their sum.
@@ -148,6 +150,7 @@ class VllmServer:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
         first = facts is not self._facts
+        self._killed = "" if first else self._killed
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -168,6 +171,12 @@ class VllmServer:
         if self._units is None or not self._units.is_there or not (self._spec.unit or self._spec.cgroup or self._pids):
             return None
         return await self._units.look(self._spec, self._pids)
+
+    async def _tell_killed(self) -> str:
+        """What the kernel's OOM killer did to the process that is gone: found out once, told until another answers."""
+        if self._facts is not None and self._units is not None and self._units.is_there:
+            self._killed = await self._units.killed(self._spec)
+        return self._killed
 
     def _ended(self) -> bool:
         return self._process is not None and not self._process.is_running()

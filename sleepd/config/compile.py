@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sleepd.config.compile_models import Written, compile_models, read_models
+from sleepd.config.crowded import warn_of_crowds
 from sleepd.config.effective import list_effective
 from sleepd.config.errors import ConfigError, KeyPath, Place, Problem, did_you_mean, show
 from sleepd.config.listen import Listen, ListenError, parse_listen
@@ -68,6 +69,7 @@ def compile_config(
         raise ConfigError(findings.problems)
     if not models:
         findings.warn((), "no model is configured: nothing is managed; add a [models.NAME] with its url")
+    warn_of_crowds(models, groups, declared or {}, gpu.margin, findings)
     settings = Settings(
         models=models,
         rules=rules,

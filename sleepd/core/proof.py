@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from sleepd.core.budget import clear_failures
+from sleepd.core.commands import LookNow
 from sleepd.core.dialect import level2_unsafe
 from sleepd.core.draft import Draft
 from sleepd.core.ends import give_up
@@ -19,6 +21,8 @@ from sleepd.core.tasks import carry_on, step_on
 PROVE_AGAIN_S = 2.0
 PROBE_RUNS = 3
 """A wrong answer is believed only when it came this often in a row with the gate shut."""
+GONE_RUNS = 9
+"""Where connections break, looks tell first whether the server is gone: a wake that it died of was no success."""
 
 
 def has_reloaded(task: Task) -> bool:
@@ -57,6 +61,7 @@ def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer])
     wrong = differing(answers, record.fingerprint)
     if not wrong and serves:
         draft.change(name, unverified=False)
+        clear_failures(draft, name)
         draft.end_task(task, "its answer is right", done=True)
     elif not wrong:
         draft.state(name, Fact.ANSWER_RIGHT)
@@ -109,7 +114,10 @@ def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
     """A question to an engine that serves already got no answer: ask again a few times. Then one that answers nothing
     else either hangs, whatever its /health says, and is given up; any other is let be, and that is said."""
     name = task.model
-    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
+    nobody = event.end is StepEnd.BROKEN_OFF
+    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < (GONE_RUNS if nobody else PROBE_RUNS):
+        if nobody:
+            draft.command(LookNow(model=name))
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
     detail = event.evidence.detail or event.end.value
@@ -119,6 +127,7 @@ def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
         told = f"it is awake, and answers neither a question nor anything else ({seen.detail}): restart the server"
         give_up(draft, task, "wedged", told)
         return
+    clear_failures(draft, name)
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")
     draft.note("not_provable", name, f"{name} serves, but its answer could not be compared: {detail}")

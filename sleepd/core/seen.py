@@ -70,6 +70,7 @@ class ControlCounts:
     """`http_requests_total` of the control handlers: who moved them but us is somebody else.
 
     `pause` counts /pause and /resume, `update` the routes that give an engine other weights (0.16+): sleepd sends none.
+    `check` counts /weight_checker (0.32+), which tells checksums of the weights, or zeroes them: a body decides which.
     """
 
     sleep: CallCount = CallCount()
@@ -77,6 +78,7 @@ class ControlCounts:
     rpc: CallCount = CallCount()
     pause: CallCount = CallCount()
     update: CallCount = CallCount()
+    check: CallCount = CallCount()
 
     def any(self) -> bool:
         """Whether anything was called that may have changed the engine's memory."""

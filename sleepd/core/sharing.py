@@ -6,8 +6,10 @@ is settled here (docs/turns.md); who has to give theirs up is a question of cost
 about it is in core/handover.py.
 """
 
+from collections.abc import Iterable
+
 from sleepd.core.conditions import is_busy
-from sleepd.core.model import Settings
+from sleepd.core.model import ModelSpec, Settings
 from sleepd.core.record import AskKind, ModelRecord, wakes_asked
 from sleepd.core.units import MonotonicS, Seconds
 
@@ -66,6 +68,16 @@ def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) ->
         default=float("inf"),
     )
     return max(used_s, aged_s) if is_busy(holder) or holder.holds else min(idle_s, max(used_s, aged_s))
+
+
+def least_wait_s(spec: ModelSpec, others: Iterable[ModelSpec], places: int) -> Seconds:
+    """The least that a request waits which comes as its model's turn has just ended, where all of these models are
+    wanted all the time and only `places` of them are awake at once. Only the turns are counted that certainly come
+    before its own, each at its shortest: of models that are no less important and have no longer to wait. How long
+    switches take is not known here; they come on top."""
+    ahead = [o for o in others if o.priority >= spec.priority and o.max_wait_s <= spec.max_wait_s]
+    rounds = max(0, len(ahead) + 1 - places) // places
+    return sum(sorted(max(o.min_awake_s, LEAST_TURN_S) for o in ahead)[:rounds])
 
 
 def lull_ends_s(record: ModelRecord) -> MonotonicS:

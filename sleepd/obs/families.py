@@ -29,6 +29,7 @@ class Family:
 TRANSITION_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """From a small model's wake to a first level 1 sleep of a large one."""
 WAIT_S = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+TURN_S = (1.0, 5.0, 10.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0)
 COST_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 LOOK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
 
@@ -102,6 +103,24 @@ FAMILIES: tuple[Family, ...] = (
             "Answers to wishes, the gateway's too: `done` …, or the kind of the refusal",
         ),
         ("wish_wait_seconds", _H, "", "How long who made a wish waited for the answer", WAIT_S),
+    ),
+    *_in(
+        "Turns",
+        (
+            *("model_turns_total", _C, "model outcome"),
+            "Turns that ended for another model: `idle` it was not in use, `finished` its gate shut and its requests "
+            "ended; and gates that opened again: `kept` they did not end within `drain`, `in_vain` nobody waited on",
+        ),
+        (
+            *("model_turn_seconds", _H, "model"),
+            "How long the model had been awake when it was put to sleep for another one",
+            TURN_S,
+        ),
+        (
+            *("model_turn_wait_seconds", _H, "model"),
+            "How long the model was waited for, where others' turns came first, until its own wake was begun",
+            TURN_S,
+        ),
     ),
     *_in(
         "Memory",

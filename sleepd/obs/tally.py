@@ -19,6 +19,7 @@ from sleepd.engine.published import Published
 from sleepd.gateway.daemon import Held
 from sleepd.obs.beginnings import REQUEST_FAILURES, failures_of
 from sleepd.obs.counts import Counts
+from sleepd.obs.turns import TurnCounts
 
 _MISMATCHES = frozenset({"answer_wrong", "answer_doubted"})
 _PROVES = {StepEnd.DONE: "proven", StepEnd.UNPROVEN: "unproven", StepEnd.NOT_PROVABLE: "not_provable"}
@@ -31,6 +32,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self._turns = TurnCounts(self.counts)
         self.counts.begin("sleepd_commit_failures_total")
         self._models: frozenset[str] = frozenset()
         self._settings: object = None
@@ -49,12 +51,16 @@ class Tally:
             old = before.models.get(name)
             if old is not record:
                 self._compare(name, old, record, published.now.mono_s)
+                self._turns.compare(name, old, record, published.now.mono_s)
+        if world.tasks is not before.tasks:
+            self._turns.begun(before, world, published.now.mono_s)
         for event in published.events:
             if isinstance(event, StepEnded):
                 self._count_step(before, event)
         for task_end in turn.records:
             if isinstance(task_end, TaskEnded):
                 self._count_end(world, task_end)
+                self._turns.ended(world, task_end)
             elif isinstance(task_end, RuleSaved):
                 self._count_acts(before, world, task_end)
         if world.memory.told is not before.memory.told:
@@ -105,6 +111,7 @@ class Tally:
         self.counts.keep("model", lambda name: not name or name in self._models)
         self.counts.keep("rule", rules.__contains__)
         self._saving = {name: saving for name, saving in self._saving.items() if name in self._models}
+        self._turns.begin(self._models)
         for name, record in world.models.items():
             for family in _FROM_THE_START:
                 self.counts.begin(family, name)

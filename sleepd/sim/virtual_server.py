@@ -44,6 +44,8 @@ class VirtualServer:
         self._next_direct = 0
         self._hung_page_of: SimEngine | None = None
         self._waiting_for_page: list[Callable[[], None]] = []
+        self.killed = ""
+        """What the kernel's OOM killer did to the process that is gone, as the adapter would tell it."""
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -135,7 +137,8 @@ class VirtualServer:
         engine = self.engine
         if engine is None or not engine.listening:
             detail = "connection refused"
-            self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
+            gone = Missing(MissingReason.REFUSED, detail, asked_s, self.killed)
+            self._time.call_later(0.0005, lambda: then(gone))
             return
         if counters and self._hung_page_of is engine:
             self._wait_for_page(timeout_s, then, ask_sleeping, ask_connections)
@@ -228,7 +231,11 @@ def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | 
         waiting=snap.num_requests_waiting,
         activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),
         control=ControlCounts(
-            _count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc"), _pauses(snap)
+            _count(snap, "/sleep"),
+            _count(snap, "/wake_up"),
+            _count(snap, "/collective_rpc"),
+            _pauses(snap),
+            check=_count(snap, "/weight_checker"),
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),

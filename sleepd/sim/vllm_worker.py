@@ -169,6 +169,14 @@ class Worker:
         names = ("model.embed_tokens.weight", "lm_head.weight")
         return {f"dp0:pp0:pcp0:tp{n}:{name}": _sha256(f"{held} {n} {name}") for n in ranks for name in names}
 
+    def zero_weights(self) -> Steps:
+        """Every parameter is zero (`/weight_checker`'s reset); writing to weights that sleep is an illegal access."""
+        self._check_sticky()
+        if not self._all_mapped(WEIGHTS):
+            self._poison()
+        yield 0.0
+        self._weights_loaded = False
+
     def discard_kv_cache(self) -> Steps:
         """The KV pool is unmapped, the weights stay (`/release_kv_cache_memory`, 0.31+)."""
         self._check_sticky()

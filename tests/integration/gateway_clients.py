@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from tests.integration.fake_server import PROMPT
 
@@ -88,6 +89,11 @@ class Connection:
             )
         return self._reader, self.writer
 
+    def close_if_ended(self) -> None:
+        """Have a new one next time, where the other side is known to have closed this one."""
+        if self._reader is not None and self._reader.at_eof():
+            self.close()
+
     def close(self) -> None:
         if self.writer is not None:
             self.writer.transport.abort()
@@ -126,9 +132,8 @@ class Client:
         asked = {"prompt": PROMPT, "temperature": 0, **ASKED.get(kind, PLAIN)}
         if kind is Kind.HUGE:
             asked["user"] = "x" * self._random.randrange(MIB, 8 * MIB)
-        body = json.dumps({**asked, "model": model}).encode()
-        head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        head, body = as_post({**asked, "model": model})
+        writer.write(head)
         if kind is Kind.SLOW_SENDER:
             for at in range(0, len(body), len(body) // 4 + 1):
                 writer.write(body[at : at + len(body) // 4 + 1])
@@ -143,22 +148,39 @@ class Client:
         return await self._read(reader, right, READ_PAUSE_S if kind is Kind.SLOW_READER else 0.0)
 
     async def _read(self, reader: asyncio.StreamReader, right: str, pause_s: float) -> str:
-        head = await reader.readuntil(b"\r\n\r\n")
-        status, low = int(head[9:12]), head.lower()
-        if b"transfer-encoding: chunked" in low:
-            body = await _read_chunks(reader, pause_s)
-        else:
-            body = await reader.readexactly(int(low.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-        if b"connection: close" in low:
+        status, head = await read_head(reader)
+        body = await read_body(reader, head, pause_s)
+        if b"connection: close" in head:
             self._connection.close()
         if status != 200:
             error = json.loads(body).get("error", {})
-            missing = "" if b"retry-after: " in low or status != 503 else " without Retry-After"
+            missing = "" if b"retry-after: " in head or status != 503 else " without Retry-After"
             return f"{status} {error.get('code')}{missing} ({error.get('message')})"
         text = text_of(body)
         if text is None:
             return f"{CUT}: no end: {body[-200:]!r}"
         return "right" if text == right else f"wrong: {text!r}"
+
+
+def as_post(asked: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return head and body of a request for a completion."""
+    body = json.dumps(asked).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode(), body
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return status and head of an answer, in small letters. Raises EOFError or OSError where none comes."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head[9:12]), head
+
+
+async def read_body(reader: asyncio.StreamReader, head: bytes, pause_s: float = 0.0) -> bytes:
+    """Return what follows the head, of which chunks are read with a pause between two. Raises EOFError or OSError where
+    it breaks off."""
+    if b"transfer-encoding: chunked" in head:
+        return await _read_chunks(reader, pause_s)
+    return await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
 
 
 async def _read_chunks(reader: asyncio.StreamReader, pause_s: float) -> bytes:

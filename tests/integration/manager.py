@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sleepd.client import Client
 from tests.fakesystemd.systemd import FakeSystemd
-from tests.integration.harness import Host
+from tests.integration.harness import SLEEPD, Host
 from tests.integration.waiting import WAIT_LIMIT_S, wait_until
 from tests.integration.wire import send
 
@@ -42,9 +42,9 @@ START_LIMIT_S = 90.0
 class ServiceManager:
     """Runs one daemon over a host's configuration, on sockets of its own."""
 
-    def __init__(self, host: Host, *, stop_s: float = 60.0) -> None:
+    def __init__(self, host: Host, *, stop_s: float = 60.0, program: str = SLEEPD) -> None:
         self.gateway, self.api = host.root / "g.sock", host.socket
-        self._host = host
+        self._host, self._program = host, program
         self._sockets = {"gateway": _listen(self.gateway), "api": _listen(self.api)}
         self.stored: list[tuple[str, int]] = []
         """What the running daemon lets us keep, by name."""
@@ -129,7 +129,7 @@ class ServiceManager:
             "LISTEN_FDNAMES": ":".join(name for name, _ in passed),
         }
         descriptors = [descriptor for _, descriptor in passed]
-        words = ["sleepd.cli.daemon", "run", "--config", str(self._host.etc)]
+        words = [self._program, "run", "--config", str(self._host.etc)]
         command = [sys.executable, "-S", "-c", _ACTIVATE, ",".join(map(str, descriptors)), *words]
         with (self._host.root / "sleepd.log").open("ab") as sink:
             child = subprocess.Popen(

@@ -28,8 +28,9 @@ CLIENTS, THINK_S = 200, 3.0
 MODELS = ("m0", "m1", "m2", "m3")
 RELOAD_EVERY_S, KILL_EVERY_S, RESTART_EVERY_S = 6.0, 14.0, 15.0
 SETTLE_S = START_S = 60.0
-NOTICED_S = 5.0
-"""A dead engine is noticed in three polls, and whoever was in it has heard of it by then, on a busy machine too."""
+DYING_S, HEARD_S = 1.0, 5.0
+"""How long after it was killed an engine may be sent something, and within which time whoever was in it has heard of
+its end, on a busy machine too."""
 RSS_LIMIT_BYTES = 400 << 20
 """The daemon, 256 MiB of bodies that wait, and what is allocated around them."""
 LEFT_LIMIT_BYTES, DESCRIPTORS_LIMIT = 200 << 20, 100
@@ -66,6 +67,8 @@ class Scene:
     asked_asleep: int = 0
     restarted_s: list[float] = field(default_factory=list)
     reloads: int = 0
+    failed: list[str] = field(default_factory=list)
+    """What did not go as it should while it went wrong: an engine that did not come back, a run that did not start."""
     rss_bytes: list[int] = field(default_factory=list)
 
     def add_models(self) -> dict[str, str]:
@@ -133,6 +136,10 @@ class Scene:
             return  # between two runs
         self.rss_bytes.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
+    def left(self) -> int:
+        """How many requests the daemon believes to be there."""
+        return sum(int(m["in_flight"]) + int(m["queued"]) for m in self.manager.client.models().body["models"])
+
     def descriptors(self) -> int:
         """How many the daemon has open."""
         return len(os.listdir(f"/proc/{self.manager.pid}/fd"))
@@ -169,7 +176,10 @@ async def trouble(scene: Scene, over: asyncio.Event) -> None:
             await asyncio.sleep(chance.uniform(0.7, 1.3) * period_s)
             if over.is_set() or time.monotonic() > until_s:
                 return
-            await asyncio.to_thread(do)
+            try:
+                await asyncio.to_thread(do)
+            except (AssertionError, OSError, DaemonUnreachable) as error:
+                scene.failed.append(f"{type(error).__name__}: {error}")
 
     async with asyncio.TaskGroup() as group:
         group.create_task(every(RELOAD_EVERY_S, scene.reload))
@@ -195,7 +205,8 @@ def is_excused(one: Ended, deaths: list[Death]) -> bool:
     """Whether it broke as its own engine was killed: what was in it cannot be answered by anybody else. Whoever comes
     later, or waits already, has to be held until it is back, and nothing excuses a wrong answer."""
     return one.is_broken and any(
-        d.model == one.model and d.begun_s <= one.ended_s <= d.begun_s + NOTICED_S for d in deaths
+        d.model == one.model and one.begun_s <= d.begun_s + DYING_S and d.begun_s <= one.ended_s <= d.begun_s + HEARD_S
+        for d in deaths
     )
 
 
@@ -223,7 +234,8 @@ def tally(scene: Scene, ended: list[Ended]) -> tuple[str, list[Ended]]:
     lines.append(f"seen by sleeping engines: {scene.asked_asleep}")
     most, last = max(scene.rss_bytes) >> 20, scene.rss_bytes[-1] >> 20
     lines.append(f"resident memory of the daemon: at most {most} MiB, at the end {last} MiB")
-    lines.append(f"descriptors that it has open at the end: {scene.descriptors()}")
+    lines.append(f"at the end it has {scene.descriptors()} descriptors open, and counts {scene.left()} requests")
+    lines += [f"WENT WRONG: {what}" for what in scene.failed]
     return "\n".join(lines), lost
 
 
@@ -231,14 +243,16 @@ def test_nothing_is_lost_under_abuse(scene: Scene) -> None:
     right = scene.add_models()
     ended = asyncio.run(play(scene, right))
     for name in MODELS:
-        scene.count_asked_asleep(name)
-    wait_until(lambda: all(m["in_flight"] + m["queued"] == 0 for m in models(scene)), "nothing to be left", SETTLE_S)
+        with contextlib.suppress(OSError):  # one that did not come back, which is told
+            scene.count_asked_asleep(name)
     with contextlib.suppress(AssertionError):  # the tally is told all the same, and says how many there are
-        wait_until(lambda: scene.descriptors() < DESCRIPTORS_LIMIT, "connections to be closed", SETTLE_S)
+        wait_until(lambda: scene.left() == 0 and scene.descriptors() < DESCRIPTORS_LIMIT, "all to have left", SETTLE_S)
     scene.look_at_memory()
     told, lost = tally(scene, ended)
     print(told)
     assert not lost, told
+    assert not scene.failed, told
+    assert scene.left() == 0, told
     assert scene.asked_asleep == 0, told
     assert max(scene.rss_bytes) < RSS_LIMIT_BYTES, told
     assert scene.rss_bytes[-1] < LEFT_LIMIT_BYTES, told
@@ -246,7 +260,3 @@ def test_nothing_is_lost_under_abuse(scene: Scene) -> None:
     assert scene.restarted_s, told
     assert scene.deaths, told
     assert {one.kind for one in ended if one.end in WANTED} == set(Kind), told
-
-
-def models(scene: Scene) -> list[dict[str, int]]:
-    return list(scene.manager.client.models().body["models"])

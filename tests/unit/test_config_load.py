@@ -320,3 +320,47 @@ def test_a_byte_order_mark_and_hidden_files_change_nothing(folder: Path) -> None
     (folder / "sleepd.toml").write_text("\ufeff" + MODEL)
     (folder / "conf.d" / ".#half.toml").write_text("half [")  # an editor's lock
     assert list(load_config(folder, environ={}).settings.models) == ["chat"]
+
+
+def _crowd(count: int, more: str, *, each: str = "") -> str:
+    models = [
+        f'[models.m{n}]\nurl = "http://127.0.0.1:{8000 + n}"\ngpus = ["0"]\n{each.format(n=n)}' for n in range(count)
+    ]
+    return more + "".join(models)
+
+
+GROUP = '[groups.big]\nmodels = ["m0", "m1", "m2", "m3"]\nmax_awake = {places}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (_crowd(4, GROUP.format(places=1)), "would wait 3m or more"),
+        (_crowd(4, '[model_defaults]\nmin_awake = "30s"\n' + GROUP.format(places=1)), ""),
+        (_crowd(4, '[model_defaults]\nmin_awake = "40s"\n' + GROUP.format(places=1)), "would wait 2m or more"),
+        (_crowd(4, '[model_defaults]\nmax_wait = "5m"\n' + GROUP.format(places=1)), ""),
+        (_crowd(4, GROUP.format(places=2)), ""),
+        (_crowd(4, '[model_defaults]\nmin_awake = "2m"\n' + GROUP.format(places=2)), "would wait 2m or more"),
+        (_crowd(4, GROUP.format(places=1), each="priority = {n}\n"), "a request for m0 would wait 3m"),
+        (_crowd(4, GROUP.format(places=1), each='max_wait = "{n}h"\n').replace('"0h"', '"1s"'), ""),
+        (_crowd(4, ""), ""),
+    ],
+    ids=["four", "short turns", "just too long", "patience", "two places", "long turns", "ranks", "patient", "unknown"],
+)
+def test_models_whose_turns_are_too_long_for_all_to_be_served_are_warned_of(folder: Path, text: str, told: str) -> None:
+    """Three others' turns of a minute each, and nobody waits for more than two. How many fit on a GPU by the bytes that
+    are learned later is nobody's guess here."""
+    warnings = [w.message for w in load(folder, sleepd=text).warnings]
+    assert len(warnings) == bool(told), warnings
+    assert all(told in w and w.startswith("[groups.big] max_awake: of 4 models only") for w in warnings)
+
+
+@pytest.mark.parametrize(("vram", "told"), [("40GiB", "only 1 at a time"), ("39GiB", ""), ("90GiB", "")])
+def test_a_declared_gpu_that_holds_too_few_of_its_models_at_once_is_warned_of(
+    folder: Path, vram: str, told: str
+) -> None:
+    gpu = '[gpu]\nbackend = "none"\ncapacity = { "0" = "80GiB" }\nmargin = "1GiB"\n'
+    config = load(folder, sleepd=_crowd(4, gpu, each=f'vram = "{vram}"\n'))
+    assert [told in w.message and w.message.startswith("[gpu.capacity] 0: ") for w in config.warnings] == [True] * bool(
+        told
+    )

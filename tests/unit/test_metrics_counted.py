@@ -15,6 +15,7 @@ from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure, Known, Missing, MissingReason, Now
 from sleepd.core.plan import Plan, Verb, step_of
+from sleepd.core.record import AskKind, Awaited, Waiter, Yielding
 from sleepd.core.records import TaskEnded
 from sleepd.core.seen import GpuSeen
 from sleepd.core.task import Task, TaskKind
@@ -32,6 +33,7 @@ from tests.unit.api_rig import GPU, MONO_S, WALL_S, make_world, record
 
 NOW = Now(MONO_S, WALL_S)
 NAP, FALL_ASLEEP = Cause(CauseKind.RULE, "nap"), Plan((step_of(Verb.SLEEP_L1),))
+AWAKE = Life(State.AWAKE, Weights.LOADED)
 SLEPT = Task(9, "chat", TaskKind.SLEEP, 1, NAP, FALL_ASLEEP, MONO_S - 2, running=True)
 
 
@@ -116,8 +118,8 @@ def test_what_may_fail_is_counted_from_zero_on_and_not_without_bound() -> None:
     world = changed(world, "chat", spec=wide)
     world = changed(world, "embed", spec=replace(specs["embed"], unit="", max_level=1))
     tally = tally_of(world)
-    transitions, requests = (
-        tally.counts.counters[f"sleepd_{name}_total"] for name in ("transitions", "gateway_requests")
+    transitions, requests, turns = (
+        tally.counts.counters[f"sleepd_{name}_total"] for name in ("transitions", "gateway_requests", "model_turns")
     )
     for cause in ("request", "operator", "rule", "recovery"):
         assert transitions["embed", "wake", "1", cause, "failed"] == 0.0
@@ -125,8 +127,8 @@ def test_what_may_fail_is_counted_from_zero_on_and_not_without_bound() -> None:
     assert ("embed", "restart", "0", "recovery", "failed") not in transitions
     for outcome in ("5xx", "timeout", "queue_full"):
         assert requests["embed", outcome] == 0.0
-    for name, most in (("embed", 20), ("chat", 41)):
-        assert sum(labels[0] == name for counters in (transitions, requests) for labels in counters) == most
+    for name, most in (("embed", 24), ("chat", 45)):
+        assert sum(labels[0] == name for counters in (transitions, requests, turns) for labels in counters) == most
 
 
 async def test_an_index_is_whose_it_is_now() -> None:
@@ -276,3 +278,55 @@ def test_buckets_say_how_many_are_at_most_their_bound(values: list[float]) -> No
         assert found["sleepd_turn_duration_seconds_bucket", "+Inf"] == len(values)
         assert found["sleepd_turn_duration_seconds_count", None] == len(values)
         assert found["sleepd_turn_duration_seconds_sum", None] == pytest.approx(sum(values))
+
+
+# --- turns -------------------------------------------------------------------------------------------------------
+
+FOR_CHAT = Cause(CauseKind.VICTIM, "chat")
+GIVES_UP = replace(SLEPT, model="qwen3-32b", cause=FOR_CHAT, started_s=MONO_S - 2.0)
+SHUT = Yielding("chat", MONO_S - 30.0, MONO_S + 270.0)
+
+
+def shared(**fields: Any) -> World:
+    """qwen3-32b is awake since 90 s, as `fields` say."""
+    return changed(make_world(), "qwen3-32b", life=AWAKE, awake_since_s=MONO_S - 90.0, **fields)
+
+
+def slept(tally: Tally, world: World, task: Task = GIVES_UP, *, done: bool = True) -> None:
+    after = changed(shared(), "qwen3-32b", life=Life(State.ASLEEP_L1, Weights.OFFLOADED)) if done else shared()
+    tally.turned(published(world, after, records=(TaskEnded(task, "asleep", WALL_S, 2.0, done),)))
+
+
+def test_a_turn_that_ends_for_another_model_is_counted_with_how_it_ended_and_how_long_it_lasted() -> None:
+    tally = tally_of(shared())
+    slept(tally, shared())
+    assert of(tally, "model_turns_total") == {("qwen3-32b", "idle"): 1}
+    assert tally.counts.histograms["sleepd_model_turn_seconds"][("qwen3-32b",)].sum == 88.0
+    tally.turned(published(shared(), shared(yields=SHUT)))
+    slept(tally, shared(yields=SHUT))
+    assert of(tally, "model_turns_total") == {("qwen3-32b", "idle"): 1, ("qwen3-32b", "finished"): 1}
+    slept(tally, shared(), replace(GIVES_UP, cause=NAP))
+    slept(tally, shared(), done=False)
+    assert sum(of(tally, "model_turns_total").values()) == 2, "a nap is nobody's turn, and who stays awake gave none up"
+
+
+@pytest.mark.parametrize(("after_s", "outcome"), [(0.0, "in_vain"), (270.0, "kept")])
+def test_a_gate_that_opens_again_is_counted_as_a_turn_that_was_kept(after_s: float, outcome: str) -> None:
+    tally = tally_of(shared())
+    tally.turned(published(shared(), shared(yields=SHUT)))
+    tally.turned(published(shared(yields=SHUT), shared(), at_s=MONO_S + after_s))
+    assert of(tally, "model_turns_total") == {("qwen3-32b", outcome): 1}
+    slept(tally, shared())
+    assert of(tally, "model_turns_total")["qwen3-32b", "idle"] == 1, "the gate that was shut before is over"
+
+
+def test_how_long_a_turn_was_waited_for_is_counted_where_others_came_first() -> None:
+    waiter = Waiter(4, AskKind.WAKE, Cause(CauseKind.REQUEST, "web"), MONO_S - 61.0, MONO_S + 59.0)
+    waits = changed(make_world(), "embed", waiters=(waiter,), awaited=Awaited(("chat",), MONO_S))
+    wake = replace(SLEPT, model="embed", kind=TaskKind.WAKE)
+    tally = tally_of(waits)
+    tally.turned(published(waits, replace(waits, tasks={"embed": wake})))
+    assert tally.counts.histograms["sleepd_model_turn_wait_seconds"][("embed",)].sum == 61.0
+    at_once = changed(waits, "embed", awaited=None)
+    tally.turned(published(at_once, replace(at_once, tasks={"embed": wake})))
+    assert sum(tally.counts.histograms["sleepd_model_turn_wait_seconds"][("embed",)].counts) == 1
