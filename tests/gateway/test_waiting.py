@@ -343,7 +343,8 @@ async def test_a_model_with_another_address_is_met_there(root: Path) -> None:
         assert len(other.seen) == 1
 
 
-async def test_a_server_that_is_not_there_is_503(root: Path) -> None:
+async def test_a_server_that_is_not_there_is_503(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepd.gateway.lane.UNNOTICED_S", 0.0)
     async with Rig(root) as rig:
         rig.daemon.add("m", f"unix:{root}/nothing.s")
         client = await rig.client()
@@ -351,3 +352,32 @@ async def test_a_server_that_is_not_there_is_503(root: Path) -> None:
         status, _, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "unreachable")
         assert rig.daemon.gates.of("m").in_flight == 0
+
+
+async def test_a_server_that_has_just_died_is_waited_for_as_one_that_sleeps(root: Path) -> None:
+    async with Rig(root) as rig:
+        rig.daemon.add("m", f"unix:{root}/m.s")
+        client = await rig.client()
+        client.send(post(CHAT))
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 1, "it to be let in")
+        rig.daemon.gates.of("m").open = False  # it was noticed
+        await rig.until(lambda: rig.gateway.queued("m") == 1, "it to be held")
+        assert rig.daemon.gates.of("m").in_flight == 0
+        server = await rig.server("m", awake=False)
+        rig.daemon.wake("m")
+        assert (await client.answer())[0] == 200
+        assert [seen.body for seen in server.seen] == [CHAT]
+
+
+async def test_a_server_that_is_back_before_it_was_missed_gets_its_requests(root: Path) -> None:
+    async with Rig(root) as rig:
+        rig.daemon.add("m", f"unix:{root}/m.s")
+        gone, client = await rig.client(), await rig.client()
+        for each in (gone, client):
+            each.send(post(CHAT))
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 2, "both to be let in")
+        gone.close()
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 1, "one to have left")
+        server = await rig.server("m")
+        assert (await client.answer())[0] == 200
+        assert len(server.seen) == 1
