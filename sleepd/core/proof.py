@@ -9,7 +9,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.ends import give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import BASE, differing, is_noise
+from sleepd.core.known_answer import BASE, differing, is_noise, roots_of
 from sleepd.core.life import Fact, State
 from sleepd.core.model import Missing, MissingReason
 from sleepd.core.orders import PROBE_PROMPT
@@ -31,6 +31,14 @@ def has_reloaded(task: Task) -> bool:
 
 def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what it says as the known answer, and go on."""
+    record = draft.models[task.model]
+    assert record.facts is not None
+    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
+    roots = {name: root for name, root in roots_of(record.facts).items() if name in adapters}
+    if record.fingerprint is not None:
+        draft.change(task.model, fingerprint=replace(record.fingerprint, adapters=adapters, roots=roots))
+        step_on(draft, task)
+        return
     base = evidence.answers[BASE]
     if draft.models[task.model].life.state is State.PROVING and is_noise(base):
         # Weights were read anew, and yet it says one token over and over: something else is lost that no reload brings
@@ -39,12 +47,11 @@ def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
         draft.state(task.model, Fact.ANSWER_WRONG)
         give_up(draft, task, "answer_wrong", "it says one token over and over after a reload; restart the server")
         return
-    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
     # Every question of one server is as long, but for what its adapters' templates add: the base model's counts.
     asked = evidence.spent.requests_done
     told = evidence.spent.prompt_tokens
     length = told // asked if asked and told % asked == 0 else None
-    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length)
+    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length, roots)
     draft.change(task.model, fingerprint=known, not_provable="")
     if draft.models[task.model].life.state is State.PROVING:
         # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
