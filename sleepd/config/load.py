@@ -58,8 +58,8 @@ def load_config(
 ) -> Config:
     """Return the settings that the files of `config_dir`, the shipped ones and the environment amount to.
 
-    `below`: keys that hold where nobody writes them otherwise. `without`: a file that is passed over. Raises ConfigError
-    with everything that is wrong; never anything else for what stands in a file. Reads files.
+    `below`: keys that hold where nobody writes them otherwise. `without`: a file that is passed over. Raises
+    ConfigError with everything that is wrong; never anything else for what stands in a file. Reads files.
     """
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
