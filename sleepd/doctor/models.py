@@ -40,7 +40,8 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
     if record.frees_nothing:
         yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
     yield from _judge_growth(record)
-    yield _judge_strangers(record, now_s, strangers)
+    if record.facts is not None or strangers:
+        yield _judge_strangers(record, now_s, strangers)
     yield from _judge_backup(world, record)
 
 
