@@ -36,11 +36,11 @@ def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
     return min(credit_s, MOST_PRICES * price_s)
 
 
-def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS) -> MonotonicS:
-    """When no more is left than one sleep costs, if it stays awake and silent."""
+def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS, *, beyond_s: Seconds = 0.0) -> MonotonicS:
+    """When no more is left than one sleep costs, and `beyond_s`, if it stays awake and silent; past, where it is."""
     # It grows until the silence lasted for the price, and falls from then on.
     turns_s = max(now_s, account.at_s + max(0.0, price_s - account.silent_s))
-    return turns_s + max(0.0, credit_at(account, price_s, turns_s) - price_s)
+    return turns_s + credit_at(account, price_s, turns_s) - price_s - beyond_s
 
 
 def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:
@@ -53,9 +53,9 @@ def carry(account: Account, price_s: Seconds, now_s: MonotonicS, *, silent_s: Se
     return Account(max(0.0, credit_at(account, price_s, now_s)), now_s, silent_s, awake)
 
 
-def charge(account: Account, price_s: Seconds) -> Account:
-    """The account after a rule put the model to sleep."""
-    return replace(account, credit_s=max(0.0, account.credit_s - price_s))
+def charge(account: Account, cost_s: Seconds) -> Account:
+    """The account after a rule put the model to sleep, at this cost: the price, more at level 2."""
+    return replace(account, credit_s=max(0.0, account.credit_s - cost_s))
 
 
 def may_sleep(
@@ -66,6 +66,12 @@ def may_sleep(
     if predicted_s is None or is_spent(credit_s, price_s):
         return silent_s >= least_s - GRAIN_S
     return predicted_s >= least_s
+
+
+def may_sleep_deeper(predicted_s: Seconds | None, credit_s: Seconds, cost_s: Seconds) -> bool:
+    """Whether to sleep at a level whose sleep and wake cost more: only where no request is expected for so long, and
+    being wrong can be paid."""
+    return predicted_s is not None and min(predicted_s, credit_s) >= cost_s
 
 
 def may_wake(predicted_s: Seconds | None, within_s: Seconds, credit_s: Seconds, price_s: Seconds) -> bool:

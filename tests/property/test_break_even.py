@@ -3,9 +3,20 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sleepd.core.break_even import Account, carry, charge, credit_at, may_sleep, may_wake, spent_s
+from sleepd.core.break_even import (
+    Account,
+    carry,
+    charge,
+    credit_at,
+    may_sleep,
+    may_sleep_deeper,
+    may_wake,
+    spent_s,
+)
 
 PRICE_S = 300.0
+DEEPER_S = 700.0
+"""What a sleep and wake at level 2 cost."""
 WITHIN_S = 120.0
 forecasts = st.lists(
     st.tuples(st.floats(1.0, 900.0), st.one_of(st.none(), st.floats(0.0, 4000.0))), min_size=1, max_size=8
@@ -16,7 +27,8 @@ silences = st.one_of(st.floats(0.0, 1200.0), st.floats(0.0, 90_000.0))
 class Host:
     """One model whose rules decide alone: asked whenever a forecast or the account says something new."""
 
-    def __init__(self):
+    def __init__(self, *, deeper=False):
+        self.deeper = deeper
         self.now_s, self.paid_s, self.least_s, self.slept = 0.0, 0.0, 0.0, 0
         self.account = Account(PRICE_S, 0.0, 0.0, awake=True)
 
@@ -32,8 +44,9 @@ class Host:
         credit_s, awake = credit_at(self.account, PRICE_S, self.now_s), self.account.awake
         if awake and may_sleep(predicted_s, self.silent_s, credit_s, PRICE_S, PRICE_S):
             self.account = carry(self.account, PRICE_S, self.now_s, silent_s=self.silent_s, awake=False)
-            self.account, self.slept = charge(self.account, PRICE_S), self.slept + 1
-            self.paid_s += PRICE_S
+            cost_s = DEEPER_S if self.deeper and may_sleep_deeper(predicted_s, credit_s, DEEPER_S) else PRICE_S
+            self.account, self.slept = charge(self.account, cost_s), self.slept + 1
+            self.paid_s += cost_s
         elif not awake and may_wake(predicted_s, WITHIN_S, credit_s, PRICE_S):
             self.account = carry(self.account, PRICE_S, self.now_s, silent_s=self.silent_s, awake=True)
 
@@ -63,12 +76,14 @@ class Host:
         self.account = carry(self.account, PRICE_S, self.now_s, silent_s=0.0, awake=True)
 
 
-@given(st.lists(st.tuples(silences, forecasts), min_size=1, max_size=25))
-@example([(10.0, [(1.0, 4000.0)])] * 25)
-@example([(90_000.0, [(1.0, 0.0)])] * 25)
-@example([(90_000.0, [(400.0, 4000.0), (1.0, 0.0)])] * 25)
-def test_no_arrivals_and_no_forecasts_make_it_cost_more_than_twice_the_best(visits):
-    host = Host()
+@given(st.lists(st.tuples(silences, forecasts), min_size=1, max_size=25), st.booleans())
+@example([(10.0, [(1.0, 4000.0)])] * 25, False)
+@example([(90_000.0, [(1.0, 0.0)])] * 25, False)
+@example([(90_000.0, [(400.0, 4000.0), (1.0, 0.0)])] * 25, True)
+@example([(900.0, [(1.0, 0.0)]), *[(10.0, [(1.0, 4000.0)])] * 24], True)
+def test_no_arrivals_and_no_forecasts_make_it_cost_more_than_twice_the_best(visits, deeper):
+    """At either level: the clairvoyant sleeps at the cheaper one."""
+    host = Host(deeper=deeper)
     for lasts_s, told in visits:
         host.stay_silent(lasts_s, told)
         assert host.paid_s <= 2 * host.least_s + PRICE_S + 1e-3

@@ -224,6 +224,11 @@ def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest
         (record(life=Life(State.UNKNOWN, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "warn"}),
         (record(spec={"unit": "v.service", "allow_exposed": True}), 0, {"model.exposed": "warn"}),
         (record(spec={"unit": "v.service"}, frees_nothing=True), 0, {"model.frees": "fail"}),
+        (
+            record(spec={"unit": "v.service"}, footprint=Footprint(freed={"g": (4,)}, awake={"g": 10}, sleeps=1)),
+            0,
+            {"model.frees": "warn"},
+        ),
         (record(spec={"unit": "v.service"}, restart_wanted="it keeps more each time"), 0, {"model.grows": "warn"}),
         (
             record(spec={"unit": "v.service", "max_level": 2}, facts=replace(FACTS, speculative=True)),
