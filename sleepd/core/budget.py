@@ -26,6 +26,8 @@ POLLS_UNTIL_LOST = 8
 """A sleeper whose process ends so soon after it fell asleep may have answered 200 as it was dying already (vLLM F9).
 That it ended is noticed so many polls later at most: sleepers are polled at a fifth, and three misses in a row tell."""
 
+_AT_REST = ASLEEP | {State.AWAKE, State.DRAINING, State.FOREIGN, State.FAILED}
+
 
 def cooldown_s(failures: int, entropy: int) -> Seconds:
     """How long a model is left alone after this many failures in a row: doubled each time, a quarter up or down."""
@@ -59,7 +61,7 @@ def settle_end(draft: Draft, name: str, record: ModelRecord, task: Task | None) 
     noticed_s = DYING_S + POLLS_UNTIL_LOST * draft.settings.poll_every_s
     if died_of_us(record, task, draft.mono_s - noticed_s):
         count_failure(draft, name)
-    else:
+    elif record.life.state in _AT_REST:
         clear_failures(draft, name)
 
 

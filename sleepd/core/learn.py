@@ -6,11 +6,11 @@ from sleepd.core.counted import take_off
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import TAKEN_RUNS
+from sleepd.core.known_answer import TAKEN_RUNS, still_listed
 from sleepd.core.life import State
 from sleepd.core.model import Known
 from sleepd.core.plan import CHECKSUMS, Verb
-from sleepd.core.seen import ModelSeen
+from sleepd.core.seen import EngineFacts, ModelSeen
 from sleepd.core.task import Task
 
 
@@ -38,6 +38,7 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
                 # A look that asked for no page: what the one before told of requests is the newest there is.
                 shown = replace(record.seen.value, is_sleeping=seen.is_sleeping)
             fields |= {"seen": replace(evidence.seen, value=shown), "failed_polls": 0}
+            take_facts(draft, name, seen.facts)
             lags = seen.control == record.control_before
             fields |= {"control": record.control if lags else seen.control or record.control}
             used = count_use(draft, name, seen)
@@ -53,6 +54,12 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
     if evidence.host_after is not None and isinstance(evidence.host_after, Known):
         draft.host = evidence.host_after
     return used
+
+
+def take_facts(draft: Draft, name: str, facts: EngineFacts) -> None:
+    """What the process told of itself, and which adapters it lists: answers of those that are gone are forgotten."""
+    known = draft.models[name].fingerprint
+    draft.change(name, facts=facts, fingerprint=known and still_listed(known, facts))
 
 
 def owe(draft: Draft, name: str, evidence: Evidence) -> None:

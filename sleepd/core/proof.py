@@ -9,8 +9,9 @@ from sleepd.core.draft import Draft
 from sleepd.core.ends import give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import BASE, differing, is_noise
+from sleepd.core.known_answer import BASE, differing, is_noise, roots_of
 from sleepd.core.life import Fact, State
+from sleepd.core.model import Missing, MissingReason
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
 from sleepd.core.seen import Fingerprint, KnownAnswer
@@ -30,6 +31,14 @@ def has_reloaded(task: Task) -> bool:
 
 def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what it says as the known answer, and go on."""
+    record = draft.models[task.model]
+    assert record.facts is not None
+    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
+    roots = {name: root for name, root in roots_of(record.facts).items() if name in adapters}
+    if record.fingerprint is not None:
+        draft.change(task.model, fingerprint=replace(record.fingerprint, adapters=adapters, roots=roots))
+        step_on(draft, task)
+        return
     base = evidence.answers[BASE]
     if draft.models[task.model].life.state is State.PROVING and is_noise(base):
         # Weights were read anew, and yet it says one token over and over: something else is lost that no reload brings
@@ -38,12 +47,11 @@ def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
         draft.state(task.model, Fact.ANSWER_WRONG)
         give_up(draft, task, "answer_wrong", "it says one token over and over after a reload; restart the server")
         return
-    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
     # Every question of one server is as long, but for what its adapters' templates add: the base model's counts.
     asked = evidence.spent.requests_done
     told = evidence.spent.prompt_tokens
     length = told // asked if asked and told % asked == 0 else None
-    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length)
+    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length, roots)
     draft.change(task.model, fingerprint=known, not_provable="")
     if draft.models[task.model].life.state is State.PROVING:
         # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
@@ -110,7 +118,8 @@ def _whose(wrong: tuple[str, ...]) -> str:
 
 
 def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A question to an engine that serves already got no answer: ask again a few times, then say so and let it be."""
+    """A question to an engine that serves already got no answer: ask again a few times. Then one that answers nothing
+    else either hangs, whatever its /health says, and is given up; any other is let be, and that is said."""
     name = task.model
     nobody = event.end is StepEnd.BROKEN_OFF
     if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < (GONE_RUNS if nobody else PROBE_RUNS):
@@ -119,6 +128,12 @@ def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
     detail = event.evidence.detail or event.end.value
+    seen = event.evidence.seen
+    if event.end is StepEnd.UNANSWERED and isinstance(seen, Missing) and seen.reason is MissingReason.TIMED_OUT:
+        draft.state(name, Fact.GAVE_UP)
+        told = f"it is awake, and answers neither a question nor anything else ({seen.detail}): restart the server"
+        give_up(draft, task, "wedged", told)
+        return
     clear_failures(draft, name)
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")

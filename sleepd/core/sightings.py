@@ -11,7 +11,7 @@ from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.half_way import half_way, is_to_be_weighed
 from sleepd.core.late_looks import is_late
-from sleepd.core.learn import count_use
+from sleepd.core.learn import count_use, take_facts
 from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
 from sleepd.core.model import Known, Missing, MissingReason
@@ -109,7 +109,8 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
         seen = replace(seen, unit_memory=was.value.unit_memory)
         reading = replace(reading, value=seen)
-    record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts, unit_read_s=unit_read_s)
+    take_facts(draft, name, seen.facts)
+    record = draft.change(name, seen=reading, failed_polls=0, unit_read_s=unit_read_s)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
     if record.life.state in (State.LOST, State.STOPPED) and name not in draft.tasks:

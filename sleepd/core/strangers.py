@@ -26,16 +26,21 @@ def watch_asked(draft: Draft, task: Task, seen: ModelSeen) -> None:
         return
     _, strange = take_off(task.uncounted, record.control, seen.control)
     if strange and seen.control != record.control_before:
-        yield_to_stranger(draft, task)
+        yield_to_stranger(draft, task, seen.control)
 
 
-def yield_to_stranger(draft: Draft, task: Task) -> None:
-    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
+def yield_to_stranger(draft: Draft, task: Task, counted: ControlCounts | None) -> None:
+    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew.
+    `counted`: what the page shows, where that is how it was noticed."""
     name = task.model
-    if draft.models[name].life.state is State.AWAKE:
+    record = draft.models[name]
+    if record.life.state is State.AWAKE:
         # Only asked a question: what the stranger did is taken in as between tasks.
         draft.end_task(task, "somebody else interfered")
-        meet_stranger(draft, name, "somebody else slept or woke it")
+        if counted is not None and record.control is not None:
+            meet_counted(draft, name, record.control, counted)
+        else:
+            meet_stranger(draft, name, "somebody else slept or woke it")
         return
     draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
     draft.end_task(task, "somebody else interfered")

@@ -39,8 +39,12 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
         yield _judge_unit(record)
     if record.frees_nothing:
         yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
+    elif (found := record.footprint.shortfall()) is not None:
+        freed, held = map(format_size, found)
+        yield warn("model.frees", f"its last sleep gave back {freed} of the {held} that it held", name)
     yield from _judge_growth(record)
-    yield _judge_strangers(record, now_s, strangers)
+    if record.facts is not None or strangers:
+        yield _judge_strangers(record, now_s, strangers)
     yield from _judge_backup(world, record)
 
 

@@ -234,7 +234,11 @@ class Lane:
         if x.keep_alive and not x.cors and not x.waited_ms:
             return self._plain_mark
         end = b"\r\n" if x.keep_alive else b"connection: close\r\n\r\n"
-        return b"%b%d\r\n%b%b" % (self._mark, x.waited_ms, x.cors, end)
+        return b"".join((self.tell_wait(x), x.cors, end))
+
+    def tell_wait(self, x: Exchange) -> bytes:
+        """Return the header fields that are ours: whose request it was, and how long it was held."""
+        return b"%b%d\r\n" % (self._mark, x.waited_ms)
 
     def tell_end(self, x: Exchange, status: int = 0) -> None:
         """The server's answer was passed on whole with this status; without one it broke off."""

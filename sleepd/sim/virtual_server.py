@@ -24,6 +24,8 @@ from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
 from sleepd.sim.vllm_types import EngineCounters, HttpRequest, SimAnswer, SimDropped, SimReply
 
+LIST_S = 10.0
+"""How often the adapters of a server are listed, as over HTTP."""
 _GAUGES = {
     "awake": SleepGauge.AWAKE,
     "weights_offloaded": SleepGauge.OFFLOADED,
@@ -39,6 +41,7 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._listed_s = 0.0
         self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
@@ -86,7 +89,7 @@ class VirtualServer:
 
     def _facts_of(self, engine: SimEngine) -> EngineFacts:
         if self._described is None or self._described[0] is not engine:
-            self._described = engine, facts_of(engine)
+            self._described, self._listed_s = (engine, facts_of(engine)), self._time.now()
         return self._described[1]
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
@@ -131,9 +134,12 @@ class VirtualServer:
         fence: bool = False,
         ask_connections: bool = False,
         counters: bool = True,
+        adapters: bool = False,
     ) -> None:
         """Give `then` the reading. Counters are of when it was asked; with `fence`, of after /is_sleeping answered."""
         asked_s = self._time.now()
+        if adapters or (not ask_sleeping and asked_s - self._listed_s >= LIST_S):
+            self._described = None
         engine = self.engine
         if engine is None or not engine.listening:
             detail = "connection refused"
@@ -199,8 +205,8 @@ class VirtualServer:
 
 
 def facts_of(engine: SimEngine) -> EngineFacts:
-    """What the adapter would have read once of this engine."""
-    spec = engine.spec
+    """What the adapter would have read of this engine at its first look, or now where it lists adapters anew."""
+    spec, loaded = engine.spec, engine.adapters
     return EngineFacts(
         version=spec.version,
         release=tuple(int(part) for part in spec.version.split(".")[:3]),
@@ -215,8 +221,10 @@ def facts_of(engine: SimEngine) -> EngineFacts:
         checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,
         gpu_memory_utilization=0.9,
-        lora_names=spec.adapters,
-        lora=bool(spec.adapters),
+        lora_names=tuple(loaded),
+        lora_roots=tuple(loaded.values()),
+        loads_adapters=spec.loads_adapters,
+        lora=bool(loaded) or spec.loads_adapters,
         asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,7 @@ async def test_more_than_the_queue_holds_are_refused(root: Path) -> None:
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "queue_full")
         assert b"retry-after: 42\r\n" in head
+        assert b"x-sleepd-model: m\r\nx-sleepd-waited-ms: 0\r\n" in head
 
 
 async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
@@ -134,6 +136,9 @@ async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "timeout")
         assert b"retry-after: 10\r\n" in head
+        told = re.search(rb"x-sleepd-model: m\r\nx-sleepd-waited-ms: (\d+)\r\n", head)
+        assert told is not None
+        assert int(told[1]) >= 49, "a refusal tells whose it is, and how long it was waited for"
         assert "it is a test" in json.loads(body)["error"]["message"]
         await asyncio.sleep(0.05)
         assert rig.daemon.withdrawn == 0  # it was told to come back: what was begun for it goes on

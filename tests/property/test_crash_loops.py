@@ -134,6 +134,20 @@ def test_a_process_that_ended_at_rest_closes_the_account_and_one_that_was_killed
     assert (rig.record("a").attempts, rig.record("a").cooldown_until_s) == (0, 0.0)
 
 
+def test_a_daemon_that_ends_while_it_is_lost_forgets_nothing() -> None:
+    rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
+    rig.begin()
+    while len(rig.died_s) < 3:
+        rig.live(STEP_S)
+    assert rig.until(lambda: rig.state("a") is State.LOST)
+    rig.daemon.die()
+    rig.run(1.0)
+    rig.daemon.start()
+    assert rig.until(lambda: rig.state("a") is State.LOST)
+    assert rig.until(lambda: rig.state("a") is State.AWAKE)
+    assert rig.record("a").attempts == 3
+
+
 def test_one_whole_cycle_closes_the_account_and_a_sleep_alone_does_not() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
     rig.begin()

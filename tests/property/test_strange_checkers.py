@@ -52,6 +52,22 @@ def test_who_asks_for_checksums_costs_one_question() -> None:
     assert rig.engine("a").snapshot().request_success["length"] == asked + 1
 
 
+@pytest.mark.parametrize("action", ["checksum", "reset"])
+def test_one_who_checks_while_we_ask_a_question_is_met_alike(action: str) -> None:
+    """Right after a wake, while its answer is compared."""
+    rig = slept_once()
+    answers = rig.sleep("a", 1)
+    assert rig.until(lambda: bool(answers))
+    answers = rig.wake("a")
+    while not answers:
+        rig.run(0.01)
+    check(rig, action)
+    rig.run(10.0)
+    assert strangers(rig) == [f"somebody else {ZEROED}: a is looked at anew"]
+    assert rig.until(lambda: rig.state("a") is State.AWAKE)
+    assert rig.engine("a").snapshot().answers_right
+
+
 def test_weights_that_were_zeroed_are_read_anew_before_anybody_is_let_in_again() -> None:
     rig = slept_once()
     check(rig, "reset")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from math import inf
 
+from sleepd.core.budget import is_given_up
 from sleepd.core.groups import takes_place
 from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
@@ -17,6 +18,12 @@ from sleepd.sim.scenario.fairness import (
     no_gate_is_shut_for_longer_than_a_drain,
     nobody_is_served_again_before_who_is_overdue,
     nobody_sleeps_for_who_left,
+)
+from sleepd.sim.scenario.forecasts import (
+    forecasts_go_in_no_circles,
+    nobody_is_put_to_sleep_for_a_wake_ahead,
+    sleeps_by_forecast_can_be_paid,
+    wakes_ahead_are_foretold_and_can_be_paid,
 )
 from sleepd.sim.scenario.reserved import (
     grants_are_backed,
@@ -49,7 +56,7 @@ def claims_are_exclusive(stage: Stage) -> None:
 
 
 def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
-    """neither rule nor neighbour puts to sleep what is pinned, held or woke recently"""
+    """neither rule nor neighbour puts to sleep what is pinned, held, rests after failures or woke recently"""
     world, judged = stage.daemon.world, stage.account.judged
     for name, task in world.tasks.items():
         record = world.models[name]
@@ -61,6 +68,9 @@ def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
             continue
         assert not record.holds, stage.say(f"{name} is put to sleep by {task.cause} while held")
         assert not is_pinned(record), stage.say(f"{name} is put to sleep by {task.cause} while pinned")
+        assert not is_given_up(record), stage.say(f"{name} is put to sleep by {task.cause}, and was given up")
+        rests_s = record.cooldown_until_s - task.started_s
+        assert rests_s <= 0, stage.say(f"{name} is put to sleep by {task.cause}, and rests for {rests_s}s more")
         # The daemon waits until this very sum: a difference of the same floats may fall short of it by an ulp.
         until_s = record.awake_since_s + record.spec.min_awake_s
         early_s = until_s - task.started_s
@@ -191,6 +201,10 @@ EVERY_TURN: tuple[Invariant, ...] = (
     no_gate_is_shut_for_longer_than_a_drain,
     every_shut_gate_has_somebody_waiting,
     nobody_sleeps_for_who_left,
+    wakes_ahead_are_foretold_and_can_be_paid,
+    sleeps_by_forecast_can_be_paid,
+    nobody_is_put_to_sleep_for_a_wake_ahead,
+    forecasts_go_in_no_circles,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,

@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sleepd.core.units import Seconds
-from sleepd.sim.scenario.cast import Cast, draw_cast, with_units
+from sleepd.sim.scenario.cast import Cast, draw_cast, with_forecasts, with_units
 from sleepd.sim.scenario.crowds import draw_crowd, draw_crowded
 from sleepd.sim.scenario.table import CROWDS, FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
 
@@ -52,6 +52,7 @@ _FORM = TypeAdapter(Script)
 def draw_script(seed: int) -> Script:
     """The script of a seed: the same one each time, on every machine."""
     cast = with_units(Random(f"{seed} units"), draw_cast(Random(f"{seed} cast")))
+    cast = with_forecasts(Random(f"{seed} forecasts"), cast)
     acts = [act for deed in PEOPLE for act in _repeat(Random(f"{seed} {deed.name}"), cast, deed)]
     acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
     if any(model.controlled for model in cast.models):
@@ -60,7 +61,8 @@ def draw_script(seed: int) -> Script:
 
 
 def draw_crowded_script(seed: int) -> Script:
-    """The script of a seed in which more models are wanted than fit: every second one with faults."""
+    """The script of a seed in which more models are wanted than fit: every second one with faults, all with some of
+    what makes turns harder (clients that hang up, endless streams, reloads, holds, pins, jobs, operators)."""
     cast = draw_crowded(Random(f"{seed} crowded cast"))
     acts = [
         Act(round(at_s, 3), CROWD, model.name, drawn)
@@ -69,13 +71,17 @@ def draw_crowded_script(seed: int) -> Script:
     ]
     if seed % 2:
         acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
+    chosen = Random(f"{seed} crowded deeds")
+    for deed in (*CROWDS[1:], *PEOPLE):
+        if chosen.random() < 0.3:
+            acts += _repeat(Random(f"{seed} {deed.name}"), cast, deed, CROWDED_S)
     return Script(f"crowded {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)), CROWDED_S)
 
 
-def _repeat(random: Random, cast: Cast, deed: Deed) -> list[Act]:
+def _repeat(random: Random, cast: Cast, deed: Deed, until_s: Seconds = FAULTY_S + CALM_S) -> list[Act]:
     least_s, most_s = deed.every_s
     acts, at_s = [], random.uniform(0.0, most_s)
-    while at_s < FAULTY_S + CALM_S:
+    while at_s < until_s:
         acts.append(_draw_act(random, cast, deed, at_s))
         at_s += random.uniform(least_s, most_s)
     return acts
