@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import log
+from struct import unpack
 from typing import TypeAlias
 
 from sleepd.core.frozen import replace
@@ -41,11 +42,13 @@ HALF_LIFE_D = 14.0
 """A day that lies so far back tells half as much."""
 OTHER_KIND, SAME_WEEKDAY = 0.2, 2.0
 """How much a working day tells of a weekend's, and by how much more a Monday tells of a Monday."""
-BESIDE = 0.25
-"""What a request tells of the slots beside its own: people and jobs are early and late."""
+BESIDE_PARTS = 4
+"""A request tells so many times as much of its own slot as of those beside it: people and jobs are early and late."""
 PRIOR_DAYS = 4.0
 """As if so many days had been observed too on which each slot was like the average of all, or where an hour before and
 after it is quieter, like that."""
+LANE_UNIT = 1 << 18
+"""Weights are counted in these fractions; the sum over all days stays below 32 bits."""
 LEAST_DAYS, LEAST_SHARE = 0.25, 0.002
 """As if each hour had been like the average of all for a quarter of a day."""
 MOST_SURE = 0.98
@@ -54,6 +57,9 @@ MOST_DUE = 3.0
 """A silence in which very many were due says that the calendar was wrong about that day, not that silences last."""
 PRIOR_CAME = 1.0
 """As if so many requests had come as expected, until more was observed."""
+
+LATEST_S: LocalS = 1e11
+"""No clock shows what lies so far ahead, in the year 5138."""
 
 Tally: TypeAlias = tuple[tuple[float, float], ...]
 """How many requests came, and how many were expected by everything else that is known; faded."""
@@ -73,6 +79,23 @@ class Habits:
     """When it was last in use; 0: not known."""
     busy: int = 0
     """How busy the hour before that was, 0 to BUSIEST."""
+
+
+def restore(kept: Habits) -> Habits:
+    """What can be used of habits from a database: another release may have counted by other lengths of silence, or
+    kept more days. What does not fit is learned anew."""
+    days = {day: bits for day, bits in kept.days if 0 <= bits < 1 << SLOTS}
+    return Habits(
+        tuple(days.items())[-DAYS_KEPT:],
+        kept.after if _fits(kept.after, len(SILENCES_S)) else (),
+        kept.following if _fits(kept.following, BUSIEST + 1) else (),
+        kept.last_s if abs(kept.last_s) < LATEST_S else 0.0,
+        min(max(kept.busy, 0), BUSIEST),
+    )
+
+
+def _fits(tally: Tally, length: int) -> bool:
+    return len(tally) in (0, length) and all(0 <= value <= MOST_DUE / (1 - FADES) for pair in tally for value in pair)
 
 
 def watch(habits: Habits, local_s: LocalS) -> Habits:
@@ -207,24 +230,22 @@ def rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
 def _rates(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
     """A day tells the more of another the fewer lie between, and the more alike they are. Where nothing was observed,
     so little is expected that nothing follows from it."""
-    weights, hits, shares = 0.0, [0.0] * SLOTS, 0.0
+    weights, weighed, shares = 0.0, 0, 0.0
     for observed, bits in days:
         weight = 0.5 ** ((day - observed) / HALF_LIFE_D)
         weight *= 1.0 if is_working_day(observed) == is_working_day(day) else OTHER_KIND
         weight *= SAME_WEEKDAY if (day - observed) % 7 == 0 else 1.0
         weights += weight
         shares += weight * bits.bit_count() / SLOTS
-        beside = (bits << 1 | bits >> 1) & ~bits & (1 << SLOTS) - 1
-        for slot in _set_bits(bits):
-            hits[slot] += weight
-        for slot in _set_bits(beside):
-            hits[slot] += weight * BESIDE
+        weighed += _told_by(bits) * round(weight * LANE_UNIT)
+    unit = BESIDE_PARTS * LANE_UNIT
+    hits = [lane / unit for lane in unpack(f"<{SLOTS}I", weighed.to_bytes(4 * SLOTS, "little"))]
     mean = (shares + LEAST_SHARE * LEAST_DAYS) / (weights + LEAST_DAYS)
     around = [(hour + LEAST_DAYS * mean) / (weights + LEAST_DAYS) for hour in _means(hits)]
     sure = [
         (hit + PRIOR_DAYS * min(mean, like)) / (weights + PRIOR_DAYS) for hit, like in zip(hits, around, strict=True)
     ]
-    return tuple(-log(1 - min(MOST_SURE, p)) / SLOT_S for p in sure)
+    return tuple([-log(1 - min(MOST_SURE, p)) / SLOT_S for p in sure])
 
 
 def beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...]:
@@ -262,6 +283,18 @@ def _beginnings(days: tuple[tuple[int, int], ...], day: int) -> tuple[float, ...
                 begun[slot] += 1
     least = max(3, len(alike) // 2 + 1)
     return tuple(-log(1 - count / (len(alike) + 1)) / SLOT_S if count >= least else 0.0 for count in begun)
+
+
+@lru_cache(maxsize=2048)
+def _told_by(bits: int) -> int:
+    """What a day tells of each slot, in 32 bits of its own: so the weights of all slots are added in one go. A loop
+    over the bits takes milliseconds for each model, and all of them are reckoned anew after midnight."""
+    beside = (bits << 1 | bits >> 1) & ~bits & (1 << SLOTS) - 1
+    return BESIDE_PARTS * _in_lanes(bits) + _in_lanes(beside)
+
+
+def _in_lanes(bits: int) -> int:
+    return int(format(bits, "b").replace("0", "0" * 8).replace("1", "0" * 7 + "1"), 16)
 
 
 def _means(hits: list[float]) -> list[float]:
