@@ -30,17 +30,22 @@ class Account:
 
 def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
     """What is put by now, if it went on as it was: twice what the clairvoyant paid meanwhile, less what we did."""
+    return min(_uncapped(account, price_s, now_s), MOST_PRICES * price_s)
+
+
+def _uncapped(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
     lasted_s = max(0.0, now_s - account.at_s)
     due_s = min(account.silent_s + lasted_s, price_s) - min(account.silent_s, price_s)
-    credit_s = account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
-    return min(credit_s, MOST_PRICES * price_s)
+    return account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
 
 
-def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS, *, beyond_s: Seconds = 0.0) -> MonotonicS:
-    """When no more is left than one sleep costs, and `beyond_s`, if it stays awake and silent; past, where it is."""
-    # It grows until the silence lasted for the price, and falls from then on.
-    turns_s = max(now_s, account.at_s + max(0.0, price_s - account.silent_s))
-    return turns_s + credit_at(account, price_s, turns_s) - price_s - beyond_s
+def crossings(account: Account, price_s: Seconds, bound_s: Seconds) -> tuple[MonotonicS, ...]:
+    """When what is put by comes to this bound if it goes on as it is: past, where that was."""
+    # It grows until the silence lasted for the price, and falls from then on while it is awake.
+    turns_s = account.at_s + max(0.0, price_s - account.silent_s)
+    rises_s = account.at_s + (bound_s - account.credit_s) / (1.0 if account.awake else 2.0)
+    rising = (rises_s,) if rises_s < turns_s else ()
+    return (*rising, turns_s + _uncapped(account, price_s, turns_s) - bound_s) if account.awake else rising
 
 
 def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:

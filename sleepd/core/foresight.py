@@ -1,11 +1,13 @@
 """What rules with `predicted_idle` go by: how long a model was silent, what is expected of it, what may be risked."""
 
 from dataclasses import dataclass
+from math import ceil, floor
 
-from sleepd.core.break_even import GRAIN_S, Account, credit_at, may_sleep, may_sleep_deeper, may_wake, spent_s
+from sleepd.core.break_even import GRAIN_S, Account, credit_at, crossings, may_sleep, may_sleep_deeper, may_wake
 from sleepd.core.calendar import offset_at
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
+from sleepd.core.frozen import replace
 from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT, State
 from sleepd.core.model import Now, Settings
@@ -15,6 +17,7 @@ from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 
+GRID_S = 0.01
 AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
 """Rules of these kinds ask whether a request is expected soon; all others, whether none is for long."""
 
@@ -51,6 +54,7 @@ class Foresight:
 
 def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     """What is foreseen of the model now; None where local time is not known, or no rule asks."""
+    now = _on_grid(now)
     offset_s, price_s = offset_at(world.calendar, now.wall_s), price_of(world.settings, record)
     if offset_s is None or not price_s:
         return None
@@ -65,6 +69,12 @@ def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
         waking_s(record),
         over_budget,
     )
+
+
+def _on_grid(now: Now) -> Now:
+    """The last hundredth of a second: so what changes by time alone changes with a deadline, and not just before."""
+    passed_s = now.mono_s - floor(now.mono_s / GRID_S + 1e-6) * GRID_S
+    return replace(now, mono_s=now.mono_s - passed_s, wall_s=now.wall_s - passed_s)
 
 
 def paying_level(record: ModelRecord, world: World, now: Now) -> int:
@@ -131,17 +141,16 @@ def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS |
     left_s = left_of_budget(record, world, now)
     if left_s is not None:
         moments.append(now.mono_s + left_s)
-    if account.awake:
-        moments += [account.at_s + price_s - account.silent_s, spent_s(account, price_s, now.mono_s)]
-        moments += [
-            # A difference of floats may fall short of what is asked for by an ulp: by then it does not.
-            spent_s(account, price_s, now.mono_s, beyond_s=c.seconds + waking_s(record)) + GRAIN_S
-            for rule in foreseeing(world.settings, record.spec.name)
-            if rule.action.kind in AHEAD
-            for c in rule.conditions
-            if isinstance(c, PredictedIdle)
-        ]
-    return min(moment_s for moment_s in moments if moment_s > now.mono_s)
+    moments += crossings(account, price_s, price_s)
+    for rule in foreseeing(world.settings, record.spec.name):
+        for condition in (c for c in rule.conditions if isinstance(c, PredictedIdle)):
+            if rule.action.kind in AHEAD:
+                moments += crossings(account, price_s, price_s + condition.seconds + waking_s(record))
+            else:
+                moments.append(account.at_s + condition.seconds - account.silent_s)
+    # What floats cannot tell from the moment itself is so with one of the hundredths around it.
+    around = (ceil((s + grain_s) / GRID_S) * GRID_S for s in moments for grain_s in (-GRAIN_S, 0.0, 2 * GRAIN_S))
+    return min((s for s in around if s > now.mono_s), default=None)
 
 
 def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:

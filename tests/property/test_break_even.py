@@ -1,5 +1,7 @@
 """Foresight costs at most twice what it would cost whoever knows every request, whatever is forecast and comes."""
 
+import itertools
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -8,10 +10,10 @@ from sleepd.core.break_even import (
     carry,
     charge,
     credit_at,
+    crossings,
     may_sleep,
     may_sleep_deeper,
     may_wake,
-    spent_s,
 )
 
 PRICE_S = 300.0
@@ -63,7 +65,7 @@ class Host:
             self.pass_to(from_s)
             self.decide(predicted_s)
             while self.account.awake:
-                due_s = [spent_s(self.account, PRICE_S, self.now_s), begins_s + PRICE_S]
+                due_s = [*crossings(self.account, PRICE_S, PRICE_S), begins_s + PRICE_S]
                 due_s = [s for s in due_s if self.now_s < s < min(until_s, ends_s)]
                 if not due_s:
                     break
@@ -88,6 +90,17 @@ def test_no_arrivals_and_no_forecasts_make_it_cost_more_than_twice_the_best(visi
         host.stay_silent(lasts_s, told)
         assert host.paid_s <= 2 * host.least_s + PRICE_S + 1e-3
         host.be_asked()
+
+
+@given(st.floats(0.0, 2400.0), st.floats(0.0, 900.0), st.booleans(), st.floats(1.0, 2300.0), st.floats(0.0, 4000.0))
+@example(2400.0, 0.0, True, 300.0, 0.0)
+def test_what_is_put_by_passes_a_bound_at_its_crossings_alone(credit_s, silent_s, awake, bound_s, at_s):
+    account = Account(credit_s, 0.0, silent_s, awake)
+    moments = sorted({0.0, at_s, *(s for s in crossings(account, PRICE_S, bound_s) if s > 0.0)})
+    for from_s, until_s in itertools.pairwise(moments):
+        between = [credit_at(account, PRICE_S, from_s + (until_s - from_s) * share) for share in (0.01, 0.5, 0.99)]
+        near = any(abs(credit - bound_s) < 1e-3 for credit in between)
+        assert near or len({credit > bound_s for credit in between}) == 1
 
 
 @given(st.lists(silences, min_size=1, max_size=25))
