@@ -64,8 +64,10 @@ def load_config(
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     layers: list[Layer] = list(below)
-    passed_over = without.resolve() if without is not None else None
-    files = [path for path in _list_files(config_dir, shipped_dir, problems) if path.resolve() != passed_over]
+    files = _list_files(config_dir, shipped_dir, problems)
+    if without is not None:
+        passed_over = os.path.realpath(without)
+        files = [path for path in files if os.path.realpath(path) != passed_over]
     for path in files:
         try:
             layers.append(read_layer(path))
