@@ -108,7 +108,7 @@ def open_account(record: ModelRecord, price_s: Seconds, now_s: MonotonicS) -> Ac
 
 def silent_since(account: Account, now_s: MonotonicS) -> Seconds:
     """How long nobody has used the model, nor woken it but rules."""
-    return account.silent_s + max(0.0, now_s - account.at_s)
+    return account.silent_s + (0.0 if account.in_use else max(0.0, now_s - account.at_s))
 
 
 def foreseeing(settings: Settings, name: str) -> list[Rule]:

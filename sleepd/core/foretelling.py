@@ -1,6 +1,6 @@
 """What is foreseen of a model, as an operator reads it."""
 
-from sleepd.core.break_even import is_spent
+from sleepd.core.break_even import MOST_PRICES, is_spent
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
@@ -46,7 +46,10 @@ def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: W
         soon = found.predicted_s is not None and found.predicted_s < found.within_s(condition)
         if soon and not instead and not found.holds(condition, rule) and not found.same_visit:
             # More may be risked than one sleep costs, but not as much as to be awake in vain for as long as this.
-            return wanted, f"{foretold}; {TOO_DEAR}"
+            most_s = MOST_PRICES * found.price_s
+            never = found.price_s + found.within_s(condition) > most_s
+            beyond = f"{span} are more than may ever be risked: {format_duration(round(most_s))}, a sleep in it"
+            return wanted, f"{foretold}; {beyond if never else TOO_DEAR}"
         return wanted, f"{instead}: nothing is done ahead" if instead else foretold
     silent = format_duration(round(found.silent_s))
     return wanted, f"{instead}: asleep after {span} of silence, {silent} so far" if instead else foretold

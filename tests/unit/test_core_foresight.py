@@ -76,6 +76,14 @@ def test_what_falls_short_of_a_wake_ahead_is_told():
     assert told.found.endswith("forecasts cost too much lately")
 
 
+def test_a_wake_rule_that_may_never_be_risked_says_so():
+    hours = rule("ahead", WAKE, PredictedIdle(7200.0))
+    of = model(0, 1, life=ASLEEP, account=Account(2400.0, NOW.mono_s, 4000.0, awake=False))
+    told = report(made(of, NAP, hours), "ahead").conditions[0]
+    assert not told.holds
+    assert told.found.endswith("; 2h are more than may ever be risked: 40m, a sleep in it")
+
+
 def test_whoever_is_put_to_sleep_within_a_minute_of_its_last_use_is_not_woken_ahead():
     of = model(0, 1, life=ASLEEP, silent_s=30.0)
     assert begun(play(made(of, NAP, AHEAD))) == ""
@@ -171,7 +179,9 @@ def test_a_request_ends_the_silence_and_pays_into_the_account():
     before = made(model(account=Account(0.0, NOW.mono_s - 200.0, 100.0, awake=True)), NAP)
     after = play(before, looked(running=1)).world.models["a"]
     # Twice the two hundred seconds that anybody would have been awake for, less those that it was.
-    assert after.account == Account(200.0, NOW.mono_s, 0.0, awake=True)
+    assert after.account == Account(200.0, NOW.mono_s, 0.0, awake=True, in_use=True)
+    still = play(play(before, looked(running=1)).world, looked(running=1, at_s=900.0), at_s=900.0).world.models["a"]
+    assert still.account.credit_s == 200.0, "while it is in use nothing is put by"
 
 
 @pytest.mark.parametrize(

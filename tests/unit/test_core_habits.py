@@ -125,6 +125,18 @@ def test_the_calendar_of_a_day_knows_the_slots_that_were_asked_in():
     assert max(range(SLOTS), key=found.__getitem__) == int((7 * 60 + 57) / 5)
 
 
+def test_a_day_tells_most_of_the_slots_asked_in_then_of_those_beside_them():
+    random = Random(8)
+    bits = sum(1 << slot for slot in range(SLOTS) if random.random() < 0.05) | 1 | 1 << SLOTS - 1
+    day = int(MONDAY_S // DAY_S)
+    found = rates(((day - 7, bits), (day, 0)), day)
+    asked_in = {slot for slot in range(SLOTS) if bits >> slot & 1}
+    beside = {slot + by for slot in asked_in for by in (-1, 1)} - asked_in
+    own, near = [found[slot] for slot in asked_in], [found[slot] for slot in beside & set(range(SLOTS))]
+    far = [found[slot] for slot in set(range(SLOTS)) - asked_in - beside]
+    assert min(own) > max(near) >= min(near) > max(far) > 0
+
+
 @pytest.mark.parametrize(
     ("day", "clock", "told"),
     [
