@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from sleepd.core.break_even import Account, credit_at, may_sleep, may_wake, spent_s
 from sleepd.core.calendar import offset_at
+from sleepd.core.daybook import DAY_S, LocalS
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
-from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import ModelRecord

@@ -3,19 +3,10 @@
 from sleepd.core.break_even import is_spent
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
+from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS, LocalS, is_working_day, like_days, whole_days
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import (
-    DAY_S,
-    SLOT_S,
-    SLOTS,
-    Habits,
-    LocalS,
-    is_working_day,
-    like_days,
-    visits,
-    whole_days,
-)
+from sleepd.core.habits import Habits, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule

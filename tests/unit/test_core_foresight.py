@@ -7,14 +7,16 @@ from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
 from rule_worlds import begun, calendar, looked, play, report, rule
 
 from sleepd.core.break_even import Account
+from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.events import ModelLooked
 from sleepd.core.foresight import paying_level, price_of
-from sleepd.core.habits import SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
 from sleepd.core.record import Ahead
 from sleepd.core.rules import SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.silences import SILENCES_S
 
 TODAY, SLOT = divmod(int((NOW.wall_s + 3600.0) // SLOT_S), SLOTS)
 """By the clock of the calendar's zone, an hour ahead of UTC: a Tuesday, 23:10."""
