@@ -53,13 +53,15 @@ class Vllm(Protocol):
         fence: bool = False,
         ask_connections: bool = False,
         counters: bool = True,
+        adapters: bool = False,
     ) -> Reading[ModelSeen]:
         """Return counters and gauges, the facts (asked anew when the incarnation changed), the pids.
 
         Waits `timeout_s` at most. `ask_sleeping` adds GET /is_sleeping, which blocks behind engine calls; with
         `fence` the counters are read only after its answer, so that they count every call it waited for.
         `ask_connections` adds who is connected beside this process. Without `counters` only /is_sleeping is asked of
-        a server whose facts are known: somebody waits for that answer.
+        a server whose facts are known: somebody waits for that answer. With `adapters` the LoRA adapters of a server
+        where these come and go are listed as they are now.
         """
         ...
 

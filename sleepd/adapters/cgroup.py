@@ -6,12 +6,13 @@ kernel can take back without anybody's help is active_file + inactive_file, whic
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from sleepd.adapters.cgroup_files import read_small
+from sleepd.adapters.oom_kills import OomKills
 from sleepd.adapters.threads import WorkThread
 from sleepd.core.model import ModelSpec
 from sleepd.core.seen import MemoryLimit, UnitMemory
@@ -32,12 +33,18 @@ class CgroupMemory:
     def __init__(self, cgroup_root: Path, proc_root: Path = Path("/proc")) -> None:
         self._root, self._proc = cgroup_root, proc_root
         self._there = False
+        self._kills = OomKills(cgroup_root)
         self._thread = WorkThread("cgroups")
 
     def look(self, spec: ModelSpec, pids: Sequence[int]) -> asyncio.Future[UnitMemory | None]:
         """Return what will become of `read` in a thread that all servers share: one for each look would cost more than
         the reading."""
         return self._thread.do(partial(self.read, spec, pids))
+
+    def killed(self, spec: ModelSpec) -> asyncio.Future[str]:
+        """Return what will become of a sentence on what the kernel's OOM killer did to the server since it was last
+        read; empty where it did nothing, or none of it can be seen."""
+        return self._thread.do(partial(self._kills.told, spec.name))
 
     def read(self, spec: ModelSpec, pids: Sequence[int]) -> UnitMemory | None:
         """Return what the server's unit holds and the tightest limit it lies under; None where that cannot be read.
@@ -47,6 +54,7 @@ class CgroupMemory:
         """
         own = tuple(group_dirs(self._root, spec))
         groups = own or tuple(self._group_of(pids))
+        self._kills.note(spec.name, groups, pids)
         found = [seen for group in groups if (seen := self._read_group(group, own=bool(own))) is not None]
         if not found:
             return None
@@ -147,8 +155,8 @@ def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:
 def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
     """(used without reclaimable file pages, anon and shmem); None where the memory controller tells nothing here."""
     try:
-        current = int(_read(group / "memory.current"))
-        found = _STAT.findall(_read(group / "memory.stat"))
+        current = int(read_small(group / "memory.current"))
+        found = _STAT.findall(read_small(group / "memory.stat"))
         stat = {name.decode(): int(value) for name, value in found}
     except (OSError, ValueError):
         return None
@@ -159,15 +167,6 @@ def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
 def _read_limit(file: Path) -> Bytes | None:
     """The limit in bytes; None for "max", and where there is none to read."""
     try:
-        return int(_read(file))
+        return int(read_small(file))
     except (OSError, ValueError):
         return None
-
-
-def _read(file: Path) -> bytes:
-    """Return a small file of the kernel's, which is read whole at once: a poll reads several for each server."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 1 << 16)
-    finally:
-        os.close(descriptor)

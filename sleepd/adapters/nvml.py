@@ -106,6 +106,16 @@ class NvmlGpus:
         except (TimeoutError, pynvml.NVMLError):
             return {}  # memory is read the same way: what is wrong is told there
 
+    async def read_names(self) -> tuple[str, ...]:
+        """Return what the GPUs that were read are called; none where that is not told. Waits `deadline_s` at most."""
+        if self._devices is None or (self._hanging is not None and not self._hanging.done()):
+            return ()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.shield(in_thread("nvml", self._read_names))
+        except (TimeoutError, pynvml.NVMLError):
+            return ()
+
     async def close(self) -> None:
         """A hung call is left behind: nothing can end it, and its thread keeps nobody from ending."""
 
@@ -124,6 +134,10 @@ class NvmlGpus:
     def _read_energy(self) -> Mapping[str, float]:
         with self._one_at_a_time:
             return self._energy.read((d.uuid, d.handle) for d in self._devices or ())
+
+    def _read_names(self) -> tuple[str, ...]:
+        with self._one_at_a_time:
+            return _that_answer(lambda device: str(pynvml.nvmlDeviceGetName(device.handle)), self._devices or ())
 
     def _read(self, processes: bool) -> GpusSeen:
         with self._one_at_a_time:

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
 
     `checkpoint_bytes` is not in them: whoever can wait for a disk measures `model_path`.
     """
-    served, adapters = _names(models)
+    served, adapters, roots = _names(models)
     config = _table(_table(server_info), "vllm_config")
     model, parallel = _table(config, "model_config"), _table(config, "parallel_config")
     cache, load = _table(config, "cache_config"), _table(config, "load_config")
@@ -53,6 +54,8 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         incarnation=incarnation,
         served_names=served,
         lora_names=adapters,
+        lora_roots=roots,
+        loads_adapters=_loads_adapters(server_info, openapi, bool(adapters)),
         sleep_mode=_flag(model, "enable_sleep_mode"),
         tensor_parallel=_number(parallel, "tensor_parallel_size"),
         pipeline_parallel=_number(parallel, "pipeline_parallel_size"),
@@ -87,15 +90,39 @@ def _asks_at(model: Mapping[str, Any], openapi: Any) -> str:
     return next((route for route in chosen if route in listed), "") if listed else POOLING
 
 
-def _names(models: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(served names, LoRA adapters): a card with a parent is an adapter."""
+def with_models(facts: EngineFacts, models: Any) -> EngineFacts:
+    """The facts with the names that are listed now; the same object where nothing changed."""
+    served, adapters, roots = _names(models)
+    if (served, adapters, roots) == (facts.served_names, facts.lora_names, facts.lora_roots):
+        return facts
+    return replace(facts, served_names=served, lora_names=adapters, lora_roots=roots, lora=facts.lora or bool(adapters))
+
+
+LOADS_ADAPTERS = "/v1/load_lora_adapter"
+"""Served where VLLM_ALLOW_RUNTIME_LORA_UPDATING is set (vllm/entrypoints/serve/lora/api_router.py, 0.32)."""
+
+
+def _loads_adapters(server_info: Any, openapi: Any, lists_any: bool) -> bool:
+    """Whether adapters may come and go as it runs; where it tells neither routes nor environment, if it lists any."""
+    listed, told = _table(openapi, "paths"), _table(server_info, "vllm_env")
+    if LOADS_ADAPTERS in listed or told.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") in (True, 1, "1", "True", "true"):
+        return True
+    return lists_any and not listed and not told
+
+
+def _names(models: Any) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """(served names, LoRA adapters, where these were loaded from): a card with a parent is an adapter."""
     cards = _table(models).get("data")
     served: list[str] = []
-    adapters: list[str] = []
+    adapters: dict[str, str] = {}
     for card in cards if isinstance(cards, list) else []:
-        if isinstance(card, Mapping) and isinstance(card.get("id"), str):
-            (adapters if card.get("parent") else served).append(card["id"])
-    return tuple(served), tuple(adapters)
+        if not isinstance(card, Mapping) or not isinstance(card.get("id"), str):
+            continue
+        if card.get("parent"):
+            adapters[card["id"]] = _text(card, "root")
+        else:
+            served.append(card["id"])
+    return tuple(served), tuple(adapters), tuple(adapters.values())
 
 
 def _table(value: Any, key: str | None = None) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from sleepd.adapters.vllm_answers import (
     read_sleeping,
     start_of,
 )
-from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of
+from sleepd.adapters.vllm_facts import checkpoint_bytes, facts_of, with_models
 from sleepd.adapters.vllm_metrics import SERIES, Scrape, read_page
 from sleepd.core.calls import Answered, CallResult, NoAnswer, NoAnswerKind, ProbeResult, request_of
 from sleepd.core.checksums import CHECKSUM_BODY, WEIGHT_CHECKER, read_checksums
@@ -44,6 +44,8 @@ CONNECT_S = 5.0
 FIRST_LOOK_S = 30.0
 SCAN_S = 10.0
 """How long the checkpoint's size may take to find; on a hung mount it stays unknown."""
+LIST_S = 10.0
+"""How often the adapters of a server are listed where these come and go: a page of its API server, no engine's call."""
 ENDED_LOOK_S = 1.0
 """How long a server whose process has ended may take: only another one, in its place, would answer at all."""
 
@@ -72,6 +74,7 @@ class VllmServer:
         self._facts: EngineFacts | None = None
         self._pids: tuple[int, ...] = ()
         self._process: Process | None = None
+        self._killed, self._listed_s = "", 0.0
         self._filtered = True
         self._scanning: asyncio.Future[int | None] | None = None
 
@@ -87,10 +90,12 @@ class VllmServer:
         fence: bool = False,
         ask_connections: bool = False,
         counters: bool = True,
+        adapters: bool = False,
     ) -> Reading[ModelSeen]:
         """Return counters, gauges and facts; with `ask_sleeping` also /is_sleeping, with `ask_connections` also who
-        is connected beside this process; without `counters` only /is_sleeping, of a server whose facts are known. Waits
-        `timeout_s` at most.
+        is connected beside this process; without `counters` only /is_sleeping, of a server whose facts are known. With
+        `adapters` those are listed anew that may come and go; so they are every LIST_S seconds. Waits `timeout_s` at
+        most.
 
         With `fence` the counters are read after /is_sleeping answered: it blocks behind the call that runs (vLLM
         v1/engine/core.py, run_busy_loop takes utility calls in turn), the metrics page does not and may miss that call.
@@ -106,7 +111,7 @@ class VllmServer:
                 if not counters and self._facts is not None:
                     brief = ModelSeen(self._facts, is_sleeping=await self._ask_sleeping(), pids=self._pids)
                     return Known(brief, asked_s, self._clock.now().mono_s)
-                known = await self._look(ask_sleeping, fence, asked_s, limit)
+                known = await self._look(ask_sleeping, fence, adapters, asked_s, limit)
                 if not ask_connections:
                     return known
                 direct = await self._direct.look(self._spec.url)
@@ -114,17 +119,20 @@ class VllmServer:
         except TimeoutError:
             if ended and self._process is not None:
                 detail = f"its process {self._process.pid} has ended, and what still holds its socket answers nothing"
-                return Missing(MissingReason.REFUSED, detail, asked_s)
+                return Missing(MissingReason.REFUSED, detail, asked_s, await self._tell_killed())
             return Missing(MissingReason.TIMED_OUT, f"no answer within {limit_s:g} s", asked_s)
         except Refusal as refusal:
             return Missing(refusal.reason, refusal.detail, asked_s)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if not is_refusal(error):
                 return Missing(MissingReason.UNREACHABLE, cause_of(error), asked_s)
+            killed = await self._tell_killed()
             self._facts, self._filtered = None, True  # whoever listens here next was started anew
-            return Missing(MissingReason.REFUSED, cause_of(error), asked_s)
+            return Missing(MissingReason.REFUSED, cause_of(error), asked_s, killed)
 
-    async def _look(self, ask_sleeping: bool, fence: bool, asked_s: float, limit: asyncio.Timeout) -> Known[ModelSeen]:
+    async def _look(
+        self, ask_sleeping: bool, fence: bool, adapters: bool, asked_s: float, limit: asyncio.Timeout
+    ) -> Known[ModelSeen]:
         # Both at once: what a wake waits for is the slower of the two, not their sum. A fence is their sum.
         asking = asyncio.ensure_future(self._ask_sleeping()) if ask_sleeping and self._facts else None
         try:
@@ -148,6 +156,10 @@ class VllmServer:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
         first = facts is not self._facts
+        if first:
+            self._killed, self._listed_s = "", asked_s
+        elif facts.loads_adapters and (adapters or (not ask_sleeping and asked_s - self._listed_s >= LIST_S)):
+            facts, self._listed_s = await self._relist(facts), asked_s
         self._facts = facts
         seen = ModelSeen(
             facts=facts,
@@ -168,6 +180,12 @@ class VllmServer:
         if self._units is None or not self._units.is_there or not (self._spec.unit or self._spec.cgroup or self._pids):
             return None
         return await self._units.look(self._spec, self._pids)
+
+    async def _tell_killed(self) -> str:
+        """What the kernel's OOM killer did to the process that is gone: found out once, told until another answers."""
+        if self._facts is not None and self._units is not None and self._units.is_there:
+            self._killed = await self._units.killed(self._spec)
+        return self._killed
 
     def _ended(self) -> bool:
         return self._process is not None and not self._process.is_running()
@@ -218,6 +236,14 @@ class VllmServer:
             detail = f"wanted /v1/models, found status 401: {self._credentials.refused(self._spec.name)}"
             raise Refusal(MissingReason.UNAUTHORIZED, detail)
         return parse(body) if status == 200 else None
+
+    async def _relist(self, facts: EngineFacts) -> EngineFacts:
+        """The facts with the adapters that are listed now; as they were where nothing is listed."""
+        try:
+            models = await self._list_models()
+        except Refusal:
+            return facts
+        return facts if models is None else with_models(facts, models)
 
     async def _measure(self, model_path: str) -> int | None:
         """The checkpoint's bytes, or None where the disk does not tell in time or still owes an earlier answer."""

@@ -42,8 +42,10 @@ _HANDLERS = {
     b"/pause": "pause",
     b"/resume": "pause",
     b"/start_weight_update": "update",
+    b"/start_draft_weight_update": "update",
     b"/update_weights": "update",
     b"/finish_weight_update": "update",
+    b"/weight_checker": "check",
 }
 """Routes by what they are counted as (vllm/entrypoints/serve/dev and rl/online, 0.33)."""
 _HANDLER = re.compile(rb'handler="([^"]*)"')

@@ -16,11 +16,11 @@ from sleepd.cli.codes import DONE, REFUSED
 from sleepd.cli.screen import Screen, clean, look_at
 from sleepd.cli.trial import try_sleep
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
-from sleepd.core.model import Known, Reading
+from sleepd.core.model import Missing, Reading
 from sleepd.core.seen import GpusSeen
-from sleepd.core.units import format_size
+from sleepd.doctor.daemon import tell_free
 from sleepd.doctor.engines import judge_engine
-from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
+from sleepd.doctor.findings import AS_ROOT, Finding, Verdict, by_check, fail, ok, warn, worst
 from sleepd.doctor.host import HostKind, judge_kind
 from sleepd.doctor.placement import judge_boot
 from sleepd.doctor.servers import ServerSeen, interposer_of, judge_server
@@ -113,28 +113,42 @@ async def _look_around(models: Sequence[ModelTold] | None) -> list[Finding]:
     table = await asyncio.to_thread(read_table)
     processes = (await asyncio.to_thread(survey_processes, table)).servers
     units = sorted({model.unit for model in models or () if model.unit} | {p.unit for p in processes if p.unit})
-    told, settings, gpus, kind, places = await asyncio.gather(
-        ask_all(processes),
-        read_units(units),
-        NvmlGpus(SystemClock()).read(processes=False),
-        asyncio.to_thread(look_at_host, table),
-        find_places(models or ()),
+    told, settings, (gpus, names), places = await asyncio.gather(
+        ask_all(processes), read_units(units), read_gpus(), find_places(models or ())
     )
+    kind = await asyncio.to_thread(look_at_host, table, names)
     pairs = list(zip(processes, told, strict=True))
     matched = match_models(models or (), pairs, places)
+    if not pairs:
+        return [tell_none(table), *_judge_units(settings, models or ()), judge_nvml(gpus), *judge_kind(kind)]
     return [
         *_judge_servers(pairs, matched, asked=models is not None),
         *_judge_units(settings, models or ()),
-        _judge_nvml(gpus),
+        judge_nvml(gpus),
         *judge_kind(kind),
     ]
 
 
-def look_at_host(table: ProcessTable) -> HostKind:
-    """Read what tells the kind of host, beside its processes."""
-    return HostKind(
-        is_clock_synchronized(), is_wsl(), unified_memory(), find_controllers(table), find_orphans(table), table.hides
-    )
+async def read_gpus() -> tuple[Reading[GpusSeen], tuple[str, ...]]:
+    """Return the GPUs as NVML tells them to whoever runs this, and what they are called."""
+    nvml = NvmlGpus(SystemClock())
+    return await nvml.read(processes=False), await nvml.read_names()
+
+
+def look_at_host(table: ProcessTable, gpu_names: Sequence[str]) -> HostKind:
+    """Read what tells the kind of host, beside its processes and its GPUs."""
+    unified = unified_memory(gpu_names)
+    others = find_controllers(table), find_orphans(table)
+    return HostKind(is_clock_synchronized(), is_wsl(), unified, *others, hides=table.hides)
+
+
+def tell_none(table: ProcessTable) -> Finding:
+    """No server was found."""
+    if table.hides:
+        return warn(
+            "server.answers", "not known: the kernel hides processes of others from you (hidepid)", advice=AS_ROOT
+        )
+    return ok("server.answers", f"none runs here, of {len(table)} processes")
 
 
 def _judge_servers(
@@ -155,7 +169,7 @@ def _judge_servers(
                 exposed=is_exposed(process, told.url),
                 environ=process.environ,
                 encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
-                counts=not process.arguments.has("--disable-log-stats"),
+                counts=False if process.arguments.has("--disable-log-stats") else told.counts,
                 interposed=interposer_of(process.environ or {}),
                 port_of=[f"pid {other.pid}" for other in processes if share_a_port(process, other)],
                 facts=told.facts,
@@ -171,15 +185,15 @@ def _judge_units(settings: Sequence[UnitSettings], models: Sequence[ModelTold]) 
     for one in settings:
         yield from judge_unit(one)
     yield from judge_boot(settings, {model.unit: model.gpus for model in models if model.unit})
-    polkit, rule = polkit_on()
-    yield from judge_rights(units=len(settings), polkit=polkit, rule=rule)
+    units = [one.unit for one in settings]
+    polkit, ruleless = polkit_on(units)
+    yield from judge_rights(units, polkit=polkit, ruleless=ruleless)
 
 
-def _judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
-    if isinstance(gpus, Known):
-        free = ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value)
-        return ok("gpu.caller", free or "none is listed")
-    return warn("gpu.caller", gpus.detail or gpus.reason.value)
+def judge_nvml(gpus: Reading[GpusSeen]) -> Finding:
+    if isinstance(gpus, Missing):
+        return warn("gpu.caller", gpus.detail or gpus.reason.value)
+    return ok("gpu.caller", tell_free(gpus.value)) if gpus.value else warn("gpu.caller", "no GPU is listed")
 
 
 def tell_findings(findings: Sequence[Finding], screen: Screen) -> Iterator[str]:

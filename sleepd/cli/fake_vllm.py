@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ssl-certfile", metavar="PATH", help="speak TLS with this certificate")
     parser.add_argument("--ssl-keyfile", metavar="PATH", help="the certificate's key, where it is a file of its own")
     parser.add_argument("--lora", metavar="NAME", action="append", help="a loaded LoRA adapter; repeat for more")
+    parser.add_argument(
+        "--runtime-lora", action="store_true", help="LoRA adapters may be loaded and unloaded as it runs"
+    )
     parser.add_argument("--quantization", metavar="METHOD", help="quantized weights: before 0.16 a reload breaks them")
     parser.add_argument("--kv-cache-dtype", default="auto", help="fp8: before 0.12 level 2 loses its scales")
     parser.add_argument("--task", choices=("generate", "embed", "pool"), default="generate", help="what the model does")
@@ -98,6 +101,7 @@ def spec_of(args: argparse.Namespace) -> EngineSpec:
         dev_mode=not args.no_dev_mode,
         api_key=args.api_key,
         adapters=tuple(args.lora or ()),
+        loads_adapters=args.runtime_lora,
         quantization=args.quantization,
         kv_cache_dtype=args.kv_cache_dtype,
         task=args.task,

@@ -49,6 +49,8 @@ class Look:
     ask_sleeping: bool = True
     fence: bool = False
     """Counters read after /is_sleeping answered: it blocks behind the call that is judged, the page does not."""
+    adapters: bool = False
+    """LoRA adapters are listed anew."""
 
 
 @dataclass(frozen=True, slots=True)

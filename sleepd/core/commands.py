@@ -8,7 +8,7 @@ from typing import TypeAlias
 from sleepd.core.activity import Owed
 from sleepd.core.model import Reading
 from sleepd.core.plan import PlanStep
-from sleepd.core.seen import Activity, GpusSeen
+from sleepd.core.seen import Activity, GpusSeen, KnownAnswer
 from sleepd.core.units import Bytes, Seconds
 
 
@@ -35,6 +35,11 @@ class StepOrder:
     prompt: str = ""
     api_name: str = ""
     adapters: tuple[str, ...] = ()
+    lists_adapters: bool = False
+    """Those that are listed as it is carried out are asked instead, or are what counts."""
+    asks_base: bool = True
+    known: Mapping[str, KnownAnswer] = field(default_factory=dict)
+    """By adapter, what it said when it was last asked: saying it again is enough."""
     asks_at: str = "/v1/completions"
     mode_parameter: bool = True
     activity: Activity | None = None

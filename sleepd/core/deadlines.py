@@ -1,7 +1,8 @@
 """When time alone changes something: a Tick is due then, and not before."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import inf
 
 from sleepd.core.conditions import is_busy, judge, judge_local
 from sleepd.core.drain import hurry_moments
@@ -18,13 +19,31 @@ from sleepd.core.rules import ActionKind, CronDue, During, LocalTime, Rule
 from sleepd.core.sharing import lull_ends_s
 from sleepd.core.task import Task
 from sleepd.core.unanswered import silent_until_s
-from sleepd.core.units import MonotonicS
-from sleepd.core.world import World
+from sleepd.core.units import MonotonicS, Seconds
+from sleepd.core.world import RuleKey, World
+
+WALL_GRAIN_S: Seconds = 1e-5
+"""What is foreseen changes by the wall clock, whose floats are so coarse: one local moment comes to slightly different
+ones when it is worked out at different times, and whoever asks at the earliest of them is past all."""
 
 
 def next_deadline(world: World, now: Now) -> MonotonicS | None:
     """The next moment after `now` at which time alone changes something; a Tick is due then."""
     return Deadlines().after(world, now)
+
+
+class _Kept:
+    """A model's moments in order, beside what they came from; `next_s` is the next of them from `from_s` on."""
+
+    __slots__ = ("from_s", "moments_s", "next_s", "record", "task")
+
+    def __init__(self, record: ModelRecord, task: Task | None, moments_s: list[MonotonicS], now_s: MonotonicS) -> None:
+        self.record, self.task, self.moments_s = record, task, moments_s
+        self.seek(now_s)
+
+    def seek(self, now_s: MonotonicS) -> None:
+        self.from_s, following = now_s, bisect_right(self.moments_s, now_s)
+        self.next_s = self.moments_s[following] if following < len(self.moments_s) else inf
 
 
 class Deadlines:
@@ -35,14 +54,16 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[ModelRecord, Task | None, list[MonotonicS]]] = {}
-        """Each model's moments in order, beside what they came from."""
-        self._shared: tuple[object, ...] = (None, None, None)
+        self._of: dict[str, _Kept] = {}
+        self._rules: tuple[Settings | None, Mapping[RuleKey, MonotonicS], Mapping[RuleKey, tuple[MonotonicS, ...]]]
+        self._rules = (None, {}, {})
+        """What the moments of rules came from."""
         self._local: tuple[LocalTime, ...] = ()
         self._rates: tuple[tuple[Rule, int, str], ...] = ()
         self._foreseen: tuple[str, ...] = ()
         self._foreseen_s: dict[str, MonotonicS] = {}
         """When what is foreseen of each model changes, as of the last call."""
+        self._nobodys_s: MonotonicS = inf
         self._asked: tuple[World, Now] | None = None
         self._told: MonotonicS | None = None
 
@@ -53,38 +74,53 @@ class Deadlines:
         return self._told
 
     def _following(self, world: World, now: Now) -> MonotonicS | None:
-        shared = (world.settings, world.memory.held_since_s, world.memory.acts)
-        if any(value is not was for value, was in zip(shared, self._shared, strict=True)):
-            if world.settings is not self._shared[0]:
-                self._local, self._rates = _local_times(world.settings), _rates(world.settings)
-                self._foreseen = _foreseen(world.settings)
-            self._shared, self._of = shared, {}
-        now_s = now.mono_s
-        ahead = [moment_s for moment_s in reservation_moments(world) if moment_s > now_s]
+        self._renew(world)
+        now_s, tasks, of = now.mono_s, world.tasks, self._of
+        first_s = inf
         for name, record in world.models.items():
-            task, kept = world.tasks.get(name), self._of.get(name)
-            if kept is None or kept[0] is not record or kept[1] is not task:
-                kept = self._of[name] = record, task, sorted(_moments(world, record, task))
-            moments_s = kept[2]
-            following = bisect_right(moments_s, now_s)
-            if following < len(moments_s):
-                ahead.append(moments_s[following])
-        if _is_waited_for(world):
-            ahead += [s for r in world.models.values() if r.life.state is State.AWAKE and (s := lull_ends_s(r)) > now_s]
-        relief = world.memory.relief
-        relief_s = None if relief is None else relief_measured_s(relief, world.models, world.settings.rules)
-        if relief_s is not None and relief_s > now_s:
-            ahead.append(relief_s)
-        ahead += [moment_s for moment_s in self._moving(world, now) if moment_s > now_s]
+            task, kept = tasks.get(name), of.get(name)
+            if kept is None or kept.record is not record or kept.task is not task:
+                kept = of[name] = _Kept(record, task, sorted(_moments(world, record, task)), now_s)
+            elif not kept.from_s <= now_s < kept.next_s:
+                kept.seek(now_s)
+            first_s = min(first_s, kept.next_s)
         self._foreseen_s = dict(_changes_foreseen(world, self._foreseen, now)) if self._foreseen else {}
-        ahead += self._foreseen_s.values()
-        return min(ahead, default=None)
+        self._nobodys_s = min((s for s in self._of_nobody(world, now) if s > now_s), default=inf)
+        first_s = min(first_s, self._nobodys_s, *self._foreseen_s.values())
+        return None if first_s == inf else first_s
 
     def whose(self, moment_s: MonotonicS) -> tuple[str, ...]:
-        """The models that the moment which `after` told last belongs to; none where it is nobody's own."""
-        foreseen = (name for name, foreseen_s in self._foreseen_s.items() if foreseen_s == moment_s)
-        known = (name for name, (_, _, moments_s) in self._of.items() if moment_s in moments_s)
+        """The models that the moment which `after` told last belongs to; none where it is not theirs alone."""
+        if self._nobodys_s < moment_s + WALL_GRAIN_S:
+            return ()
+        foreseen = (name for name, foreseen_s in self._foreseen_s.items() if foreseen_s < moment_s + WALL_GRAIN_S)
+        known = (name for name, kept in self._of.items() if kept.next_s == moment_s)
         return tuple(dict.fromkeys((*known, *foreseen)))
+
+    def _renew(self, world: World) -> None:
+        """Drop what is kept of models whose rules were changed, or acted, or began to hold."""
+        settings, *memories = self._rules
+        held_since_s, acts = world.memory.held_since_s, world.memory.acts
+        if world.settings is not settings:
+            self._local, self._rates = _local_times(world.settings), _rates(world.settings)
+            self._foreseen, self._of = _foreseen(world.settings), {}
+        else:
+            for was, is_ in zip(memories, (held_since_s, acts), strict=True):
+                if was is not is_:
+                    for _, name in [key for key in was.keys() | is_.keys() if was.get(key) is not is_.get(key)]:
+                        self._of.pop(name, None)
+        self._rules = world.settings, held_since_s, acts
+
+    def _of_nobody(self, world: World, now: Now) -> Iterator[MonotonicS]:
+        """Moments at which something changes for more than one model: in the past, too."""
+        yield from reservation_moments(world)
+        if _is_waited_for(world):
+            yield from (lull_ends_s(r) for r in world.models.values() if r.life.state is State.AWAKE)
+        relief = world.memory.relief
+        relief_s = None if relief is None else relief_measured_s(relief, world.models, world.settings.rules)
+        if relief_s is not None:
+            yield relief_s
+        yield from self._moving(world, now)
 
     def _moving(self, world: World, now: Now) -> Iterator[MonotonicS]:
         """Moments that depend on when one asks: by the wall clock, and of windows that move with time."""

@@ -137,6 +137,9 @@ def was_read(release: Release | None) -> bool:
     return release is not None and release[: len(NEWEST_READ)] <= NEWEST_READ
 
 
+_HYBRID = "reading a hybrid's weights anew may change what it says (vLLM #48284), and no answer of it is known"
+
+
 def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
     """Say what may be done to an engine of these facts; `fenced`: only this host's sleepd reaches it."""
     recipe = recipe_of(facts.release)
@@ -146,7 +149,7 @@ def capabilities(facts: EngineFacts, *, fenced: bool) -> Capabilities:
     )
     return Capabilities(
         level2_unsafe=unsafe,
-        cure_unsafe=unsafe or lost,
+        cure_unsafe=unsafe or lost or _HYBRID * facts.mamba,
         held_when_partial=recipe.held_when_partial,
         reset_prefix_after_wake=recipe.reset_prefix_after_wake,
         checksums=recipe.checksums and facts.weight_checker,

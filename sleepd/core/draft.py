@@ -14,7 +14,7 @@ from sleepd.core.calendar import Calendar
 from sleepd.core.commands import Answer, AnswerKind, Command, OpenGate, RunStep
 from sleepd.core.detector import Evaluated
 from sleepd.core.frozen import replace
-from sleepd.core.life import LEVEL, PUBLIC, SERVING, Fact, State, advance
+from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, Now, Reading
 from sleepd.core.record import ModelRecord, Waiter, serves
 from sleepd.core.records import (
@@ -145,8 +145,9 @@ class Draft:
             {"task": task.id, "cause": f"{task.cause.kind}:{task.cause.who}", "seconds": took_s},
         )
         if task.claims or task.parent is not None:
-            # Its claims are free: whoever waits for these GPUs, or was spared because of them, may go on.
-            self.touched.update(self.models)
+            # Its claims are free: whoever was spared because of them may go on. Sleepers that wait for a wake stand in
+            # line anyhow; the others wait for nothing but a stop.
+            self.touched.update(n for n, r in self.models.items() if r.life.state not in ASLEEP or _may_be_stopped(r))
 
     def prove(self, key: str) -> None:
         self.proven = self.proven | {key}
@@ -203,10 +204,7 @@ class Draft:
         records: list[Record] = []
         for name, record in self.models.items():
             old = self._old.models.get(name)
-            if old is record or (old is not None and saves_as_same(old, record, self.now)):
-                continue
-            saved = durable(record, self.now)
-            if old is None or _differs(durable(old, self.now), saved):
+            if old is not record and (saved := news_to_save(old, record, self.now)) is not None:
                 records.append(saved)
         records += [TaskSaved(t) for name, t in self.tasks.items() if self._old.tasks.get(name) is not t]
         records += self._ended
@@ -214,6 +212,11 @@ class Draft:
         records += _reservation_records(self._old.reservations, self.reservations)
         records += [EngineProven(key, self.now.wall_s) for key in sorted(self.proven - self._old.proven)]
         return records
+
+
+def _may_be_stopped(record: ModelRecord) -> bool:
+    """Whether a sleeper may yet be stopped: by a rule, or because it leaks."""
+    return record.spec.may_stop or bool(record.restart_wanted)
 
 
 def durable(record: ModelRecord, now: Now) -> ModelSaved:
@@ -295,19 +298,24 @@ def _reservation_records(old: Mapping[str, Reservation], new: Mapping[str, Reser
 
 _WORKED_OUT = (
     *("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s"),
-    *("habits", "credit_s"),
+    *("habits", "holds", "credit_s"),
 )
-_SAVED = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
-"""What is saved of a record as it is, or worked out from nothing but the field of that name."""
-_MOMENTS = attrgetter("cooldown_until_s", "hold_down_until_s", "restarts_s")
+_AS_IT_IS = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
+"""What is saved of a record as it is."""
+_SOURCES = attrgetter("holds", "cooldown_until_s", "hold_down_until_s", "restarts_s")
+"""What is worked out from nothing but these, and the time."""
 
 
-def saves_as_same(old: ModelRecord, new: ModelRecord, now: Now) -> bool:
-    """Whether both are certainly saved as the same: told by what is saved of them, which is cheaper than to save both.
-    Most looks change nothing of it but the last use."""
-    if _SAVED(old) != _SAVED(new) or _MOMENTS(old) != _MOMENTS(new) or old.habits.days != new.habits.days:
-        return False
-    return old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)
+def news_to_save(old: ModelRecord | None, new: ModelRecord, now: Now) -> ModelSaved | None:
+    """Return what is to be saved of the record, None where nothing of it is news. Most looks change nothing of it but
+    the last use: told by what is saved of them, which is cheaper than to save both."""
+    if old is None or _AS_IT_IS(old) != _AS_IT_IS(new):
+        return durable(new, now)
+    same = _SOURCES(old) == _SOURCES(new) and old.habits.days == new.habits.days
+    if same and (old.last_active_s == new.last_active_s or _last_use(old, now) == _last_use(new, now)):
+        return None
+    saved = durable(new, now)
+    return saved if differs(durable(old, now), saved) else None
 
 
 def _last_use(record: ModelRecord, now: Now) -> WallS:
@@ -318,7 +326,7 @@ def _rounded_up(wall_s: WallS) -> WallS:
     return ceil(round(wall_s, 3) / ACTIVITY_GRAIN_S) * ACTIVITY_GRAIN_S
 
 
-def _differs(old: ModelSaved, new: ModelSaved) -> bool:
+def differs(old: ModelSaved, new: ModelSaved) -> bool:
     """Whether a commit is due: a last use that moved by one grain through rounding of clocks alone is none."""
     if abs(old.last_active_wall_s - new.last_active_wall_s) <= ACTIVITY_GRAIN_S / 2:
         new = replace(new, last_active_wall_s=old.last_active_wall_s)

@@ -1,6 +1,6 @@
 """How tasks end, and what an end means for the model, its waiters and those that made room for it."""
 
-from sleepd.core.budget import clear_failures, count_failure
+from sleepd.core.budget import clear_failures, count_failure, is_unproven
 from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.known_answer import NEVER_TAKEN
@@ -30,6 +30,8 @@ def give_up(draft: Draft, task: Task, code: str, detail: str) -> None:
     """End a task whose model is not to be used: everybody is told, and victims are owed their wake."""
     name = task.model
     draft.end_task(task, f"failed: {detail}")
+    if task.kind in (TaskKind.SLEEP, TaskKind.WAKE):
+        draft.change(name, attempts=draft.models[name].attempts + 1)
     if draft.models[name].checking:
         draft.change(name, check_failed=detail, checking=False, owed_wake=None)
     draft.fail(name, code, detail, task.plan.steps[min(task.cursor, len(task.plan.steps) - 1)].verb)
@@ -73,8 +75,8 @@ def fell_asleep(draft: Draft, task: Task) -> None:
         refuse_all(draft, name, problem, record.failure.detail if record.failure else "it could not be woken")
         restore_victims(draft, task)
         return
-    clear_failures(draft, name)
-    draft.change(name, failure=None, reason=f"asleep: {describe(task.cause)}")
+    # Whether it comes back is still to be shown; nobody has to wait with that.
+    draft.change(name, failure=None, cooldown_until_s=0.0, reason=f"asleep: {describe(task.cause)}")
     if draft.leaving:
         draft.change(name, owed_wake=Cause(CauseKind.OPERATOR, ON_STOP))
     if record.checking:
@@ -124,8 +126,9 @@ def woke(draft: Draft, task: Task) -> None:
         if task.cause.kind is CauseKind.PRIME:
             draft.change(name, prime_failed=True)
     else:
+        draft.change(name, failure=None, cooldown_until_s=0.0)
+    if task.kind is TaskKind.WAKE and not is_unproven(draft.models[name]):
         clear_failures(draft, name)
-        draft.change(name, failure=None)
     if task.kind is TaskKind.WAKE and task.level == 2:
         _note_check(draft, name)
     draft.change(

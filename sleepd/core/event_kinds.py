@@ -112,6 +112,10 @@ KINDS: Mapping[str, EventKind] = {
     "answer_doubted": EventKind("an answer is another than the known one: it is asked again", {"names": "whose"}),
     "not_provable": EventKind("a model serves, and its answer cannot be compared"),
     "prefix_cache": EventKind("the prefix cache could not be reset"),
+    "frees_little": EventKind(
+        "the first sleep of a process gave back less than half of what it held",
+        {"freed_bytes": "what it gave back", "held_bytes": "what was held before it"},
+    ),
     "restart_wanted": EventKind(
         "a restart in a quiet moment would do a server good",
         {

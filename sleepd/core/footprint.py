@@ -19,6 +19,10 @@ ByGpu: TypeAlias = Mapping[str, tuple[Bytes, ...]]
 """Samples by GPU uuid, oldest first, the last five."""
 
 
+EXPECTED_SHARE = 0.5
+"""Of what a model holds awake, at the least expected back from a sleep: context, graphs and NCCL keep 0.4 to 6 GiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes are per GPU uuid, or of the host; tuples hold the last five samples, oldest first.
@@ -68,6 +72,15 @@ class Footprint:
         back = {uuid: samples[-1] for uuid, samples in self.freed.items() if samples}
         both = self.awake.keys() & self.asleep.keys()
         return back | {uuid: max(0, self.awake[uuid] - self.asleep[uuid]) for uuid in both}
+
+    def shortfall(self) -> tuple[Bytes, Bytes] | None:
+        """(what the last sleep gave back, what the model held before it) where that is less than half: with that many
+        weights or so much of its KV cache left, it sleeps in name only. None where it is more, or not measured."""
+        back = self.given_back()
+        if not self.sleeps or not self.awake or not self.awake.keys() <= back.keys():
+            return None
+        held, freed = sum(self.awake.values()), sum(back[uuid] for uuid in self.awake)
+        return (freed, held) if freed < EXPECTED_SHARE * held else None
 
     def last_s(self, key: str) -> Seconds | None:
         """How long this took the last time."""

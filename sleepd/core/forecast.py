@@ -19,7 +19,8 @@ TURN = "its turn"
 def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     """Seconds until the model would be awake if asked now, from learned durations; None where unknown.
 
-    The turns of others that come before are in it, with the sleeps that end them.
+    The turns of others that come before are in it, with the sleeps that end them; where nobody knows how long one of
+    them goes on, as if it ended now.
     """
     record, task = world.models[name], world.tasks.get(name)
     state = record.life.state
@@ -36,7 +37,8 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
         return None
     if record.awaited is not None:
-        return _turn_s(world, record.awaited, now) + learned
+        begins_s = _begins_s(world, record, record.awaited, now)
+        return learned + (_turn_s(world, record.awaited, now) if begins_s is None else begins_s)
     # Until its first call leaves, room is made: how long that takes is not in what was learned.
     gone_s = now.mono_s - task.called_s if task is not None and task.called_s is not None else 0.0
     return max(0.0, learned - gone_s)

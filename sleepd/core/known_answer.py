@@ -1,10 +1,13 @@
 """What an engine is known by: answers to one fixed question, compared as far as they are certain."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from math import fsum, isfinite, sqrt
 
+from sleepd.core.frozen import replace
+from sleepd.core.model import Verify
 from sleepd.core.record import ModelRecord
-from sleepd.core.seen import CallCount, Fingerprint, KnownAnswer
+from sleepd.core.seen import CallCount, EngineFacts, Fingerprint, KnownAnswer
 
 BASE = ""
 """The name under which the base model's answer stands beside those of its LoRA adapters."""
@@ -28,6 +31,29 @@ def may_take_answer(record: ModelRecord) -> bool:
     if record.fingerprint is not None or record.facts is None or not record.facts.asks_at:
         return False
     return record.control is not None and not record.control.any()
+
+
+def retakes_adapters(record: ModelRecord) -> bool:
+    """Whether answers of LoRA adapters are taken before each sleep: where they are loaded, replaced and unloaded as the
+    server runs, nobody else knows which there are, and what they say now is what they must say again. Not of one that
+    was not compared since it woke."""
+    if record.fingerprint is None or record.facts is None or record.spec.verify is Verify.OFF or record.unverified:
+        return False
+    return record.facts.loads_adapters and bool(record.fingerprint.answer)
+
+
+def roots_of(facts: EngineFacts) -> dict[str, str]:
+    """From where each adapter that is listed was loaded; "" where that is not told."""
+    return dict(zip_longest(facts.lora_names, facts.lora_roots[: len(facts.lora_names)], fillvalue=""))
+
+
+def still_listed(known: Fingerprint, facts: EngineFacts) -> Fingerprint:
+    """The known answers without those of adapters that were unloaded since, or are another's by now."""
+    if not facts.loads_adapters or not known.adapters:
+        return known
+    roots = roots_of(facts)
+    kept = {name: said for name, said in known.adapters.items() if roots.get(name) == known.roots.get(name, "")}
+    return known if len(kept) == len(known.adapters) else replace(known, adapters=kept)
 
 
 def agreed(first: KnownAnswer, second: KnownAnswer) -> KnownAnswer:

@@ -2,14 +2,15 @@
 
 from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
 from sleepd.core.commands import LookNow
+from sleepd.core.counted import take_off
 from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import TAKEN_RUNS
+from sleepd.core.known_answer import TAKEN_RUNS, still_listed
 from sleepd.core.life import State
 from sleepd.core.model import Known
-from sleepd.core.plan import COUNTED_AS, Verb
-from sleepd.core.seen import CallCount, ModelSeen
+from sleepd.core.plan import CHECKSUMS, Verb
+from sleepd.core.seen import EngineFacts, ModelSeen
 from sleepd.core.task import Task
 
 
@@ -37,6 +38,7 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
                 # A look that asked for no page: what the one before told of requests is the newest there is.
                 shown = replace(record.seen.value, is_sleeping=seen.is_sleeping)
             fields |= {"seen": replace(evidence.seen, value=shown), "failed_polls": 0}
+            take_facts(draft, name, seen.facts)
             lags = seen.control == record.control_before
             fields |= {"control": record.control if lags else seen.control or record.control}
             used = count_use(draft, name, seen)
@@ -54,6 +56,12 @@ def take_readings(draft: Draft, name: str, evidence: Evidence) -> bool:
     return used
 
 
+def take_facts(draft: Draft, name: str, facts: EngineFacts) -> None:
+    """What the process told of itself, and which adapters it lists: answers of those that are gone are forgotten."""
+    known = draft.models[name].fingerprint
+    draft.change(name, facts=facts, fingerprint=known and still_listed(known, facts))
+
+
 def owe(draft: Draft, name: str, evidence: Evidence) -> None:
     """Remember by how much our own questions moved the counters, or may have."""
     record = draft.models[name]
@@ -68,8 +76,11 @@ def owe(draft: Draft, name: str, evidence: Evidence) -> None:
 
 def owe_unheard(draft: Draft, task: Task) -> None:
     """Remember what the questions of a task may still move that ends while they are out: they run on, unheard."""
-    record = draft.models[task.model]
-    if not task.running or task.plan.steps[task.cursor].verb is not Verb.FINGERPRINT or record.facts is None:
+    record, verb = draft.models[task.model], task.plan.steps[task.cursor].verb
+    if task.running and verb in CHECKSUMS and record.control is not None:
+        checked = replace(record.control.check, ok=record.control.check.ok + 1)
+        draft.change(task.model, control=replace(record.control, check=checked), control_before=record.control)
+    if not task.running or verb is not Verb.FINGERPRINT or record.facts is None:
         return
     owed = record.owed
     for _ in range(TAKEN_RUNS * (1 + len(record.facts.lora_names))):
@@ -109,25 +120,11 @@ def count_own_wake(draft: Draft, task: Task) -> Task:
 
 
 def count_calls(draft: Draft, task: Task, event: StepEnded) -> tuple[Task, bool]:
-    """Take off the task's uncounted calls what this look counted; return whether handlers moved by more than that.
-
-    A call is counted when it is answered, whoever still waits for it: one whose answer was lost shows later, or never.
-    """
+    """Take off the task's uncounted calls what this look counted; return whether handlers moved by more than that."""
     record, seen = draft.models[task.model], event.evidence.seen
     if not isinstance(seen, Known) or seen.value.control is None or record.control is None:
         return task, False
     if seen.value.facts.incarnation != record.incarnation or seen.value.control == record.control_before:
         return task, False  # another process; or our own wake is not counted yet, and nothing else was
-    was, now = record.control, seen.value.control
-    uncounted, strange = list(task.uncounted), now.pause != was.pause or now.update != was.update
-    for handler in ("sleep", "wake", "rpc"):
-        moved = _answered(getattr(now, handler)) - _answered(getattr(was, handler))
-        ours = [verb for verb in uncounted if COUNTED_AS[verb] == handler]
-        strange = strange or not 0 <= moved <= len(ours)
-        for verb in ours[: max(0, moved)]:
-            uncounted.remove(verb)
-    return replace(task, uncounted=tuple(uncounted)), strange and record.life.state is not State.BROKEN
-
-
-def _answered(counted: CallCount) -> int:
-    return counted.ok + counted.failed
+    uncounted, strange = take_off(task.uncounted, record.control, seen.value.control)
+    return replace(task, uncounted=uncounted), strange and record.life.state is not State.BROKEN

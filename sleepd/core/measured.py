@@ -42,6 +42,7 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
     if task.level == 1:
         footprint = _with_backup(footprint, pinned_since(task.intent, evidence))
     draft.change(task.model, footprint=footprint)
+    _tell_shortfall(draft, task)
     _tell_leak(draft, task)
 
 
@@ -60,6 +61,7 @@ def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     if task.level == 1:
         footprint = _with_backup(footprint, _kept_growth(intent, evidence.seen))
     draft.change(task.model, footprint=footprint)
+    _tell_shortfall(draft, task)
     _tell_leak(draft, task)
 
 
@@ -204,6 +206,21 @@ def growth_bytes(footprint: Footprint) -> dict[str, Bytes]:
             if samples:
                 grown[uuid] = max(grown.get(uuid, 0), samples[-1] - then)
     return grown
+
+
+def _tell_shortfall(draft: Draft, task: Task) -> None:
+    """Tell with the first sleep of a process that it gave back too little. It counts: what it gave back is measured."""
+    footprint = draft.models[task.model].footprint
+    found = footprint.shortfall() if footprint.sleeps == 1 else None
+    if found is not None:
+        freed, held = found
+        text = f"a sleep of {task.model} gave back {format_size(freed)} of the {format_size(held)} that it held"
+        draft.note(
+            "frees_little",
+            task.model,
+            f"{text}: see docs/troubleshooting.md",
+            {"freed_bytes": freed, "held_bytes": held},
+        )
 
 
 def _tell_leak(draft: Draft, task: Task) -> None:

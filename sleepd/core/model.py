@@ -54,6 +54,8 @@ class Missing:
     reason: MissingReason
     detail: str = ""
     since_s: MonotonicS = 0.0
+    killed: str = ""
+    """What the kernel's OOM killer did to who should have told it, as a sentence; empty where it did nothing."""
 
 
 Reading: TypeAlias = Known[T] | Missing

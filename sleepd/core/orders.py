@@ -1,6 +1,7 @@
 """From a task's current step to the order the runner gets: names, bytes, time limits, nothing decided."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from sleepd.core.commands import RunStep, StepOrder
 from sleepd.core.dialect import recipe_of
@@ -72,7 +73,7 @@ def order_of(draft: Draft, task: Task) -> RunStep:
             takes=_takes(draft, record, task),
             prompt=record.fingerprint.prompt if record.fingerprint else PROBE_PROMPT,
             api_name=record.facts.served_names[0] if record.facts and record.facts.served_names else record.spec.name,
-            adapters=_adapters(record, step.verb),
+            **_asked(record, step.verb),
             asks_at=record.facts.asks_at if record.facts else "",
             mode_parameter=bool(record.facts and recipe_of(record.facts.release).sleep_mode_parameter),
             activity=record.activity,
@@ -92,11 +93,18 @@ def _takes(draft: Draft, record: ModelRecord, task: Task) -> Mapping[str, Bytes]
     return {} if isinstance(needs, Blind) else needs
 
 
-def _adapters(record: ModelRecord, verb: Verb) -> tuple[str, ...]:
-    """Whose answers are asked for beside the base model's: those known, or to be known, of each LoRA adapter."""
-    if verb is Verb.PROBE and record.fingerprint is not None:
-        return tuple(record.fingerprint.adapters)
-    return record.facts.lora_names if verb is Verb.FINGERPRINT and record.facts else ()
+def _asked(record: ModelRecord, verb: Verb) -> dict[str, Any]:
+    """Whose answers are asked for: the base model's and those known, or to be known, of each LoRA adapter. Where the
+    base model's is known already, only adapters' are taken."""
+    facts, known = record.facts, record.fingerprint
+    if facts is None or verb not in (Verb.PROBE, Verb.FINGERPRINT):
+        return {}
+    lists = {"lists_adapters": facts.loads_adapters}
+    if known is None:
+        return lists | {"adapters": facts.lora_names}
+    if verb is Verb.PROBE:
+        return lists | {"adapters": tuple(known.adapters)}
+    return lists | {"adapters": facts.lora_names, "asks_base": False, "known": known.adapters}
 
 
 def step_timeout(record: ModelRecord, verb: Verb, settings: Settings) -> Seconds:

@@ -48,6 +48,7 @@ COUNTED_AS: dict[Verb, str] = {
     **dict.fromkeys(WAKES, "wake"),
     Verb.RELOAD: "rpc",
     Verb.WORKER_SLEEP_L1: "rpc",
+    **dict.fromkeys((Verb.TAKE_CHECKSUMS, Verb.COMPARE_CHECKSUMS), "check"),
 }
 """Which of the ControlCounts an answered call moves; calls that are not here move none."""
 CHECKSUMS = frozenset({Verb.TAKE_CHECKSUMS, Verb.COMPARE_CHECKSUMS})

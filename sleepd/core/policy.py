@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sleepd.core.budget import given_up_refusal
 from sleepd.core.conditions import due_s, is_busy
 from sleepd.core.detector import Evaluated, evaluate, evaluate_all
 from sleepd.core.dialect import level1_unsafe, level2_unsafe
@@ -148,7 +149,9 @@ def protecting(record: ModelRecord, now_s: MonotonicS) -> Iterator[Claim]:
         left = format_duration(left_s)
         yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, f"it woke recently: min_awake leaves {left}", passes=True)
     rest_s = max(record.not_before_s, record.cooldown_until_s) - now_s
-    if rest_s > 0:
+    if given_up := given_up_refusal(record):
+        yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, given_up)
+    elif rest_s > 0:
         next_in = format_duration(rest_s)
         why = f"the last attempt did not work: next in {next_in}"
         yield Claim(Rank.MIN_AWAKE, Wish.AWAKE, why, passes=True)

@@ -23,7 +23,7 @@ from sleepd.core.calls import Answered, NoAnswer, NoAnswerKind, ProbeAnswer
 from sleepd.core.commands import StepOrder
 from sleepd.core.events import Evidence, StepEnd
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import BASE, TAKEN_RUNS, agreed
+from sleepd.core.known_answer import BASE, TAKEN_RUNS, agreed, is_same
 from sleepd.core.memory import freed_bytes, held_bytes
 from sleepd.core.model import Known, Reading
 from sleepd.core.plan import CHECKSUMS, SLEEPS, UNIT_VERBS, WAKES, Proof, Verb
@@ -193,17 +193,21 @@ def _plain_call(order: StepOrder, started_s: MonotonicS) -> Procedure:
 def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
     """Ask the known question of the base model and of each adapter; twice where the answer is to be remembered."""
     runs = TAKEN_RUNS if order.step.verb is Verb.FINGERPRINT else 1
+    adapters = order.adapters
+    if order.lists_adapters and runs > 1:
+        listed: Reading[ModelSeen] = (yield Look(PROOF_CALL_S, ask_sleeping=False, adapters=True)).value
+        adapters = listed.value.facts.lora_names if isinstance(listed, Known) else adapters
     answers: dict[str, KnownAnswer] = {}
     spent, at_s = Activity(), started_s
-    for name, run in ((name, run) for name in (BASE, *order.adapters) for run in range(runs)):
-        if run and name not in answers:
+    names = (BASE, *adapters) if order.asks_base else adapters
+    for name, run in ((name, run) for name in names for run in range(runs)):
+        if run and (name not in answers or answers[name] is order.known.get(name)):
             continue
         got = yield Complete(order.prompt, name or order.api_name, order.asks_at, order.timeout_s)
         result, at_s = got.value, got.mono_s
         if isinstance(result, ProbeAnswer):
             spent += result.spent
-            said = KnownAnswer(result.tokens if runs > 1 else result.compared, result.vector)
-            answers[name] = agreed(answers[name], said) if run else said
+            answers[name] = _said(order, name, result, answers.get(name))
             continue
         if isinstance(result, Answered) and result.status < 500 and name:
             answers.pop(name, None)  # an adapter that is not loaded any more, or never answered
@@ -215,12 +219,24 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
             evidence = replace(evidence, seen=(yield Look(PROOF_CALL_S)).value)
             end = end if isinstance(evidence.seen, Known) else StepEnd.UNANSWERED
         return end, evidence
-    seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S)).value
+    seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S, adapters=order.lists_adapters)).value
     answers = {name: said for name, said in answers.items() if said.any() or runs == 1}
-    certain = runs == 1 or BASE in answers
+    certain = runs == 1 or BASE in answers or not order.asks_base
     detail = "" if certain else "its likeliest first tokens are too close to tell apart, or change from run to run"
     evidence = Evidence(200, detail, started_s, at_s, seen=seen, answers=answers, spent=spent)
     return (StepEnd.DONE if certain else StepEnd.NOT_PROVABLE), evidence
+
+
+def _said(order: StepOrder, name: str, result: ProbeAnswer, before: KnownAnswer | None) -> KnownAnswer:
+    """What it is known by so far: what this run has in common with the one before, or what was known already."""
+    compared = KnownAnswer(result.compared, result.vector)
+    if order.step.verb is Verb.PROBE:
+        return compared
+    known = order.known.get(name)
+    if before is None and known is not None and is_same(compared, known):
+        return known
+    said = KnownAnswer(result.tokens, result.vector)
+    return said if before is None else agreed(before, said)
 
 
 def _checksums(order: StepOrder, started_s: MonotonicS) -> Procedure:

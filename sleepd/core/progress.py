@@ -48,12 +48,12 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         return
     task, interfered = count_calls(draft, replace(task, running=False), event)
     task = draft.put_task(task)
+    if interfered:
+        _yield(draft, task, event)
+        return
     others_used = take_readings(draft, event.model, event.evidence)
     if _woke_unseen(task, event):
         task = count_own_wake(draft, task)
-    if interfered:
-        yield_to_stranger(draft, task)
-        return
     if _would_open_late(draft, task, event):
         _look_again(draft, task)
     elif task.phase is Phase.CUT:
@@ -64,6 +64,15 @@ def end_step(draft: Draft, event: StepEnded) -> None:
         _succeed(draft, task, event, others_used=others_used)
     else:
         _not_done(draft, task, event)
+
+
+def _yield(draft: Draft, task: Task, event: StepEnded) -> None:
+    """Leave the engine to whoever called it meanwhile, with what the step's look showed taken in."""
+    seen, before = event.evidence.seen, draft.models[task.model]
+    take_readings(draft, event.model, event.evidence)
+    if before.life.state is State.AWAKE:
+        draft.change(task.model, control=before.control)  # what moved is told
+    yield_to_stranger(draft, task, seen.value.control if isinstance(seen, Known) else None)
 
 
 def _would_open_late(draft: Draft, task: Task, event: StepEnded) -> bool:

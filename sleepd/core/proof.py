@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from sleepd.core.budget import clear_failures
+from sleepd.core.commands import LookNow
 from sleepd.core.dialect import level2_unsafe
 from sleepd.core.draft import Draft
 from sleepd.core.ends import give_up
 from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import BASE, differing, is_noise
+from sleepd.core.known_answer import BASE, differing, is_noise, roots_of
 from sleepd.core.life import Fact, State
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
@@ -18,6 +20,8 @@ from sleepd.core.tasks import carry_on, step_on
 PROVE_AGAIN_S = 2.0
 PROBE_RUNS = 3
 """A wrong answer is believed only when it came this often in a row with the gate shut."""
+GONE_RUNS = 9
+"""Where connections break, looks tell first whether the server is gone: a wake that it died of was no success."""
 
 
 def has_reloaded(task: Task) -> bool:
@@ -26,6 +30,14 @@ def has_reloaded(task: Task) -> bool:
 
 def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
     """Remember what it says as the known answer, and go on."""
+    record = draft.models[task.model]
+    assert record.facts is not None
+    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
+    roots = {name: root for name, root in roots_of(record.facts).items() if name in adapters}
+    if record.fingerprint is not None:
+        draft.change(task.model, fingerprint=replace(record.fingerprint, adapters=adapters, roots=roots))
+        step_on(draft, task)
+        return
     base = evidence.answers[BASE]
     if draft.models[task.model].life.state is State.PROVING and is_noise(base):
         # Weights were read anew, and yet it says one token over and over: something else is lost that no reload brings
@@ -34,12 +46,11 @@ def take_answer(draft: Draft, task: Task, evidence: Evidence) -> None:
         draft.state(task.model, Fact.ANSWER_WRONG)
         give_up(draft, task, "answer_wrong", "it says one token over and over after a reload; restart the server")
         return
-    adapters = {name: said for name, said in evidence.answers.items() if name != BASE}
     # Every question of one server is as long, but for what its adapters' templates add: the base model's counts.
     asked = evidence.spent.requests_done
     told = evidence.spent.prompt_tokens
     length = told // asked if asked and told % asked == 0 else None
-    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length)
+    known = Fingerprint(PROBE_PROMPT, base.tokens, base.vector, adapters, length, roots)
     draft.change(task.model, fingerprint=known, not_provable="")
     if draft.models[task.model].life.state is State.PROVING:
         # Reloaded from its checkpoint by a recipe that is safe for this engine: what it says now is the known answer.
@@ -56,6 +67,7 @@ def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer])
     wrong = differing(answers, record.fingerprint)
     if not wrong and serves:
         draft.change(name, unverified=False)
+        clear_failures(draft, name)
         draft.end_task(task, "its answer is right", done=True)
     elif not wrong:
         draft.state(name, Fact.ANSWER_RIGHT)
@@ -107,10 +119,14 @@ def _whose(wrong: tuple[str, ...]) -> str:
 def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
     """A question to an engine that serves already got no answer: ask again a few times, then say so and let it be."""
     name = task.model
-    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
+    nobody = event.end is StepEnd.BROKEN_OFF
+    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < (GONE_RUNS if nobody else PROBE_RUNS):
+        if nobody:
+            draft.command(LookNow(model=name))
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
     detail = event.evidence.detail or event.end.value
+    clear_failures(draft, name)
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")
     draft.note("not_provable", name, f"{name} serves, but its answer could not be compared: {detail}")

@@ -48,6 +48,8 @@ def begin_relief(draft: Draft) -> None:
         return
     if draft.memory.relief is not None and not _measured(draft, draft.memory.relief, draft.host):
         return
+    if not draft.memory.crossed:
+        return  # no rule on RAM holds as long as no threshold is crossed
     for rule in draft.settings.rules:
         if rule.enabled and is_ram_pressure(rule) and rule.action.kind is ActionKind.SLEEP and rule.action.level == 2:
             sleepers = [r for n in rule.applies_to if (r := draft.models.get(n)) and r.life.state in ASLEEP]

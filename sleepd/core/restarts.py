@@ -1,6 +1,7 @@
 """Whether a model's unit may be restarted by us, and how often: the budget of the configuration, counted over restarts
 of the daemon."""
 
+from sleepd.core.budget import is_given_up
 from sleepd.core.draft import Draft
 from sleepd.core.life import State
 from sleepd.core.model import Known, Missing, MissingReason, Mode, Now, Settings
@@ -34,6 +35,8 @@ def restart_refusal(settings: Settings, record: ModelRecord, now: Now) -> str:
         return f"{record.spec.unit} was stopped on purpose"
     if record.restarts_spent:
         return "its restarts are used up"
+    if is_given_up(record):
+        return f"{record.attempts} attempts in a row failed"
     if is_spent(settings, record, now):
         return f"it was restarted {settings.max_restarts} times within an hour ([recovery] max_restarts)"
     return ""

@@ -16,7 +16,7 @@ KEEP_ALIVE_S: Seconds = 5.0
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What one incarnation of a server told about itself; asked once per incarnation.
+    """What one incarnation of a server told about itself; asked once per incarnation, but for what may change.
 
     `release` is (major, minor, patch) or None where `version` cannot be parsed (a fork): None means the strictest row.
     `incarnation` names this process; None where nothing tells restarts apart, and then level 2 is refused.
@@ -28,6 +28,11 @@ class EngineFacts:
     incarnation: str | None
     served_names: tuple[str, ...] = ()
     lora_names: tuple[str, ...] = ()
+    lora_roots: tuple[str, ...] = ()
+    """Where each of `lora_names` was loaded from."""
+    loads_adapters: bool = False
+    """LoRA adapters may be loaded, replaced and unloaded as it runs (VLLM_ALLOW_RUNTIME_LORA_UPDATING): the names and
+    roots above are those last listed."""
     sleep_mode: bool | None = None
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
@@ -70,6 +75,7 @@ class ControlCounts:
     """`http_requests_total` of the control handlers: who moved them but us is somebody else.
 
     `pause` counts /pause and /resume, `update` the routes that give an engine other weights (0.16+): sleepd sends none.
+    `check` counts /weight_checker (0.32+), which tells checksums of the weights, or zeroes them: a body decides which.
     """
 
     sleep: CallCount = CallCount()
@@ -77,6 +83,7 @@ class ControlCounts:
     rpc: CallCount = CallCount()
     pause: CallCount = CallCount()
     update: CallCount = CallCount()
+    check: CallCount = CallCount()
 
     def any(self) -> bool:
         """Whether anything was called that may have changed the engine's memory."""
@@ -232,13 +239,15 @@ class KnownAnswer:
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """The known answer, taken twice while the weights were certainly right: the base model's, and by name each LoRA
-    adapter's. `prompt_tokens`: how long the question is to this model's tokenizer, where it told."""
+    adapter's, loaded from `roots`. `prompt_tokens`: how long the question is to this model's tokenizer, where it told.
+    """
 
     prompt: str
     answer: tuple[str, ...]
     vector: tuple[float, ...] = ()
     adapters: Mapping[str, KnownAnswer] = field(default_factory=dict)
     prompt_tokens: int | None = None
+    roots: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> KnownAnswer:

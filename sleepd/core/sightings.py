@@ -1,6 +1,7 @@
 """What a look at a server means for what is believed of it: belief + look -> what happened."""
 
 from sleepd.core.activity import Owed
+from sleepd.core.budget import is_given_up, settle_end
 from sleepd.core.commands import AnswerKind, LookNow
 from sleepd.core.dialect import capabilities
 from sleepd.core.direct import watch_connections
@@ -10,7 +11,7 @@ from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.frozen import replace
 from sleepd.core.half_way import half_way, is_to_be_weighed
 from sleepd.core.late_looks import is_late
-from sleepd.core.learn import count_use
+from sleepd.core.learn import count_use, take_facts
 from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
 from sleepd.core.memory import held_bytes
 from sleepd.core.model import Known, Missing, MissingReason
@@ -18,7 +19,7 @@ from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.restarts import may_come_back
 from sleepd.core.seen import ModelSeen, SleepGauge
-from sleepd.core.strangers import hold_down, meet_stranger, watch_asked, what_they_did
+from sleepd.core.strangers import hold_down, meet_counted, watch_asked
 from sleepd.core.units import Bytes
 
 LOST_AFTER_POLLS = 3
@@ -69,14 +70,17 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
             draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
         return
-    if record.life.state is State.FAILED and record.restarts_spent:
+    if record.life.state is State.FAILED and (record.restarts_spent or is_given_up(record)):
         return  # given up: that it answers nobody is why
     found = f"nothing answers at {record.spec.url} ({reading.detail or reading.reason})"
-    _lose(draft, name, f"{found}: start the server, or check url in [models.{name}]")
+    todo = f"start the server, or check url in [models.{name}]"
+    if reading.killed:
+        found, todo = f"{reading.killed}, and {found}", "it needs RAM for its weights and a backup, see sleepctl doctor"
+    _lose(draft, name, f"{found}: {todo}")
 
 
 def _lose(draft: Draft, name: str, detail: str) -> None:
-    record = draft.models[name]
+    was = record = draft.models[name]
     task = draft.tasks.get(name)
     settled = task is None and record.life.state in (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
     belief = Belief(record.life, record.incarnation, record.control) if settled else None
@@ -85,7 +89,9 @@ def _lose(draft: Draft, name: str, detail: str) -> None:
         restore_victims(draft, task)
     draft.state(name, Fact.LOST)
     draft.change(name, belief=belief, checking=False, owed_wake=None)
-    record = draft.fail(name, "lost", detail)
+    draft.fail(name, "lost", detail)
+    settle_end(draft, name, was, task)
+    record = draft.models[name]
     if may_come_back(record):
         draft.command(LookNow(unit=name))
         return
@@ -103,7 +109,8 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         # Not every look reads it; without it the limits above the unit would be forgotten meanwhile.
         seen = replace(seen, unit_memory=was.value.unit_memory)
         reading = replace(reading, value=seen)
-    record = draft.change(name, seen=reading, failed_polls=0, facts=seen.facts, unit_read_s=unit_read_s)
+    take_facts(draft, name, seen.facts)
+    record = draft.change(name, seen=reading, failed_polls=0, unit_read_s=unit_read_s)
     if record.failure and record.failure.code in LOOK_FAILURES:
         draft.change(name, failure=None)
     if record.life.state in (State.LOST, State.STOPPED) and name not in draft.tasks:
@@ -114,7 +121,7 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         draft.change(name, start_wanted=None)  # it runs
     known_as = draft.models[name].incarnation
     if known_as != seen.facts.incarnation:
-        _meet(draft, name, known_as, seen)
+        _meet(draft, name, known_as, seen, known_alive=isinstance(was, Known))
         # It took its memory at some time before it answered: GPU readings asked before this look may not know of it.
         draft.change(name, settled_s=reading.asked_at_s)
     task = draft.tasks.get(name)
@@ -127,11 +134,15 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         _watch(draft, name, reading)
 
 
-def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> None:
-    """Another process answers: what was learned of the old one's memory is void, its sizes stay as a prior."""
+def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, known_alive: bool) -> None:
+    """Another process answers: what was learned of the old one's memory is void, its sizes stay as a prior.
+    `known_alive`: the old one answered the look before."""
     record = draft.models[name]
     if known_as is not None:
         task = draft.tasks.get(name)
+        if known_alive and record.life.state is not State.UNKNOWN:
+            # Nobody saw it go.
+            settle_end(draft, name, record, task)
         if task:
             draft.end_task(task, "the server was restarted")
         if record.life.state is not State.UNKNOWN:
@@ -143,8 +154,6 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen) -> Non
             life=Life(State.UNKNOWN, Weights.LOADED),
             fingerprint=None,
             failure=None,
-            attempts=0,
-            cooldown_until_s=0.0,
             check_failed="",
             checking=False,
             owed_wake=None,
@@ -284,8 +293,7 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     if seen.control is not None and seen.control == record.control_before:
         seen = replace(seen, control=None)  # our own wake is not counted yet, and nothing else was
     if settled and seen.control is not None and record.control is not None and seen.control != record.control:
-        draft.change(name, control=seen.control)
-        meet_stranger(draft, name, what_they_did(record.control, seen.control))
+        meet_counted(draft, name, record.control, seen.control)
         return
     used = count_use(draft, name, seen)
     watch_connections(draft, name, seen.direct)

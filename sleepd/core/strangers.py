@@ -1,6 +1,7 @@
 """Hands on an engine that are not ours: noticed by its control counters, believed, told, and left alone for a while."""
 
 from sleepd.core.commands import LookNow
+from sleepd.core.counted import only_checked, take_off
 from sleepd.core.draft import Draft
 from sleepd.core.known_answer import UPDATED
 from sleepd.core.life import Fact, State
@@ -23,17 +24,23 @@ def watch_asked(draft: Draft, task: Task, seen: ModelSeen) -> None:
     record = draft.models[task.model]
     if not asks_only(record, task) or seen.control is None or record.control is None:
         return
-    if seen.control not in (record.control, record.control_before):
-        yield_to_stranger(draft, task)
+    _, strange = take_off(task.uncounted, record.control, seen.control)
+    if strange and seen.control != record.control_before:
+        yield_to_stranger(draft, task, seen.control)
 
 
-def yield_to_stranger(draft: Draft, task: Task) -> None:
-    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew."""
+def yield_to_stranger(draft: Draft, task: Task, counted: ControlCounts | None) -> None:
+    """Somebody else called the engine while our step ran: nothing this task believed holds, so look anew.
+    `counted`: what the page shows, where that is how it was noticed."""
     name = task.model
-    if draft.models[name].life.state is State.AWAKE:
+    record = draft.models[name]
+    if record.life.state is State.AWAKE:
         # Only asked a question: what the stranger did is taken in as between tasks.
         draft.end_task(task, "somebody else interfered")
-        meet_stranger(draft, name, "somebody else slept or woke it")
+        if counted is not None and record.control is not None:
+            meet_counted(draft, name, record.control, counted)
+        else:
+            meet_stranger(draft, name, "somebody else slept or woke it")
         return
     draft.note("foreign", name, f"somebody else slept or woke {name} during our {task.kind}", {"task": task.id})
     draft.end_task(task, "somebody else interfered")
@@ -51,8 +58,23 @@ def what_they_did(before: ControlCounts, after: ControlCounts) -> str:
         (before.rpc != after.rpc, "called its workers"),
         (before.pause != after.pause, "paused or resumed it"),
         (before.update != after.update, "gave it other weights"),
+        (before.check != after.check, "asked for checksums of its weights, or zeroed them"),
     )
     return "somebody else " + " and ".join(what for moved, what in did if moved)
+
+
+def meet_counted(draft: Draft, name: str, before: ControlCounts, after: ControlCounts) -> None:
+    """Between tasks, somebody else called the engine. Who only asked for checksums drives nothing: then nobody is held
+    off, but what its weights hold is settled before it serves again."""
+    draft.change(name, control=after)
+    what = what_they_did(before, after)
+    if draft.models[name].life.state is State.FOREIGN or not only_checked(before, after):
+        meet_stranger(draft, name, what)
+        return
+    draft.note("foreign", name, f"{what}: {name} is looked at anew")
+    draft.state(name, Fact.CONTRADICTED)
+    draft.change(name, belief=None, unverified=False, reason=f"{what}: looking anew")
+    draft.command(LookNow(model=name))
 
 
 def meet_stranger(draft: Draft, name: str, what: str) -> None:

@@ -4,7 +4,7 @@ from sleepd.core.dialect import Capabilities, capabilities
 from sleepd.core.draft import Draft
 from sleepd.core.ends import fell_asleep, woke
 from sleepd.core.frozen import replace
-from sleepd.core.known_answer import UPDATED, has_other_weights, may_take_answer
+from sleepd.core.known_answer import UPDATED, has_other_weights, may_take_answer, retakes_adapters
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Known, Verify
 from sleepd.core.orders import intent_of, order_of, uuids_of
@@ -18,7 +18,7 @@ from sleepd.core.world import proof_key
 def begin_sleep(draft: Draft, name: str, level: int, cause: Cause, parent: Task | None = None) -> Task:
     """Shut the gate and start putting an awake model to sleep."""
     record = draft.state(name, Fact.SLEEP_CHOSEN)
-    wanted = may_take_answer(record)
+    wanted = may_take_answer(record) or retakes_adapters(record)
     claims = frozenset() if parent else frozenset({*uuids_of(draft, record), HOST_LOCK})
     check = cause.kind is CauseKind.CHECK
     plan = plan_sleep(level, fingerprint_wanted=wanted, checksums=check and _takes_checksums(record))

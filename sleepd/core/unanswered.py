@@ -56,7 +56,7 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
     task = replace(task, phase=Phase.DO if task.kind is not TaskKind.SLEEP or verb in SLEEPS else Phase.UNDO)
     if verdict is Verdict.DONE and verb is Verb.SLEEP_L1 and seen.value.gauge is SleepGauge.DISCARDED:
         # Ours never reached it; the one that is counted was somebody else's, and deeper: no backup brings it back.
-        yield_to_stranger(draft, task)
+        yield_to_stranger(draft, task, None)
     elif verb in SLEEPS:
         unmoved = bool(pids) and found is not None and found.freed is not None and abs(found.freed) < least
         _settle_sleep(draft, task, verdict, event, unmoved)

@@ -15,6 +15,8 @@ from sleepd.core.units import Seconds
 
 QUIET_S: Seconds = 30.0
 """How often the unit of a server that answers is looked at: only which start of it serves is wanted then."""
+_RESULTS = {"oom-kill": "oom-kill: the kernel's OOM killer ended a process of it, see sleepctl doctor"}
+"""Words for results that name a cause and what to look at (systemd.service(5), SERVICE_RESULT)."""
 _ANSWERS = (State.AWAKE, State.ASLEEP_L1, State.ASLEEP_L2)
 
 
@@ -94,7 +96,7 @@ def _judge_lost(draft: Draft, name: str, unit: UnitSeen) -> None:
     elif unit.active == "active":
         _restart(draft, name, f"{record.spec.unit} runs, but nothing answers at {record.spec.url}")
     elif unit.has_failed:
-        _restart(draft, name, f"{record.spec.unit} failed ({unit.result})")
+        _restart(draft, name, f"{record.spec.unit} failed ({_RESULTS.get(unit.result, unit.result)})")
     elif unit.load != "loaded":
         _nobody_comes(draft, name, unit_refusal(record))
 

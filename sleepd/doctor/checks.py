@@ -271,7 +271,7 @@ CHECKS: Mapping[str, Check] = {
     "unit.rights": Check(
         Eyes.CALLER,
         "may the daemon start and stop units?",
-        "install polkit and the rule of docs/units.md",
+        "install polkit; the package's rule is for vllm@*.service, others need one of your own (docs/systemd.md)",
     ),
     "try.sleep": Check(
         Eyes.BOTH,

@@ -50,15 +50,22 @@ def judge_gpus(gpus: Reading[GpusSeen], *, declared: bool) -> Iterator[Finding]:
     if isinstance(gpus, Missing):
         yield _missing("gpu.daemon", gpus)
         return
-    free = ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus.value)
-    yield ok("gpu.daemon", f"declared; {free}" if declared else free or "none is listed")
-    if declared:
+    free = tell_free(gpus.value)
+    if not gpus.value:
+        yield warn("gpu.daemon", "no GPU is listed: room on none is known")
+    else:
+        yield ok("gpu.daemon", f"declared; {free}" if declared else free)
+    if declared or not gpus.value:
         return
     blind = [str(gpu.index) for gpu in gpus.value if gpu.used_by_pid is None]
     if blind:
         yield warn("gpu.processes", f"not on GPU {', '.join(blind)}")
     else:
         yield ok("gpu.processes", "on every GPU")
+
+
+def tell_free(gpus: GpusSeen) -> str:
+    return ", ".join(f"GPU {gpu.index}: {format_size(gpu.free_bytes)} free" for gpu in gpus)
 
 
 def judge_host(world: World) -> Iterator[Finding]:
@@ -91,7 +98,7 @@ def _judge_backups(world: World, host: HostSeen) -> Iterator[Finding]:
     unknown = len(awake) - len(needs)
     aside = f"; of {unknown} more it is not known" if unknown else ""
     found = f"{format_size(sum(needs))} more for what is awake, {format_size(max(0, left))} left{aside}"
-    yield (warn if sum(needs) > left else ok)("host.backups", found)
+    yield (warn if sum(needs) > left or unknown else ok)("host.backups", found)
 
 
 def _missing(check: str, reading: Missing) -> Finding:

@@ -3,18 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sleepd.doctor.checks import CHECKS
 from sleepd.doctor.findings import AS_ROOT, Finding, ok, warn
+
+_NO_DRIVER = CHECKS["gpu.caller"].remedy
 
 
 @dataclass(frozen=True, slots=True)
 class HostKind:
-    """`clock`: whether the kernel knows it to be right, None where it does not say. `unified`: what tells that GPUs
-    share the host's memory, empty where nothing does. `controllers`: other programs that let servers sleep. `orphans`:
-    engines whose server is gone. `hides`: the kernel does not show all processes to whoever looked for those two."""
+    """`clock`: whether the kernel knows it to be right, None where it does not say. `unified`: the GPU that shares the
+    host's memory, empty where none does, None where nothing tells what the GPUs are. `controllers`: other programs that
+    let servers sleep. `orphans`: engines whose server is gone. `hides`: the kernel does not show all processes to
+    whoever looked for those two."""
 
     clock: bool | None = True
     wsl: bool = False
-    unified: str = ""
+    unified: str | None = ""
     controllers: Sequence[str] = ()
     orphans: Sequence[str] = ()
     hides: bool = False
@@ -30,7 +34,9 @@ def judge_kind(kind: HostKind) -> Iterator[Finding]:
         yield warn("host.wsl", "WSL2: pinned memory is off in vLLM there unless asked for, and small; it is not tried")
     else:
         yield ok("host.wsl", "no WSL2")
-    if kind.unified:
+    if kind.unified is None:
+        yield warn("gpu.unified", "not known: no driver tells you which GPUs there are", advice=_NO_DRIVER)
+    elif kind.unified:
         yield warn("gpu.unified", f"{kind.unified} shares the host's memory")
     else:
         yield ok("gpu.unified", "none is known that shares the host's")

@@ -14,6 +14,7 @@ from sleepd.core.world import World, public_state
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, fail, ok, warn
 
+_EXPLAIN = "sleepctl explain MODEL says what is missing"
 _RESTS = frozenset({State.STOPPED, State.STARTING})
 
 
@@ -38,6 +39,9 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
         yield _judge_unit(record)
     if record.frees_nothing:
         yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
+    elif (found := record.footprint.shortfall()) is not None:
+        freed, held = map(format_size, found)
+        yield warn("model.frees", f"its last sleep gave back {freed} of the {held} that it held", name)
     yield from _judge_growth(record)
     yield _judge_strangers(record, now_s, strangers)
     yield from _judge_backup(world, record)
@@ -60,6 +64,8 @@ def _judge_service(world: World, record: ModelRecord) -> Finding:
         return fail("model.failed", record.failure.detail if record.failure else record.reason, name)
     if state == "lost":
         return fail("model.failed", f"its server is gone: {record.reason}", name)
+    if state == "unknown":
+        return warn("model.failed", "it was not looked at yet, or not so that its state is known", name, _EXPLAIN)
     return ok("model.failed", state, name)
 
 

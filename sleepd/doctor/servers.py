@@ -20,7 +20,7 @@ DEV_MODE = "VLLM_SERVER_DEV_MODE"
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
     """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed`: whether
-    other hosts may reach its `url`, None where that is not known; `counts` False with --disable-log-stats;
+    other hosts may reach its `url`, and `counts`: whether its metrics count requests, None where that is not known;
     `interposed`: the library between it and the driver; `port_of`: other servers that were told to listen at its port;
     `managed` None where no daemon could be asked; `wrong_unit`: what the configuration calls its unit, where it runs in
     another."""
@@ -33,7 +33,7 @@ class ServerSeen:
     exposed: bool | None = False
     environ: Mapping[str, str] | None = None
     encoder_stays: bool = False
-    counts: bool = True
+    counts: bool | None = True
     interposed: str = ""
     port_of: Sequence[str] = ()
     facts: EngineFacts | None = None
@@ -71,8 +71,8 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     yield from _judge_reach(seen)
     if seen.port_of:
         yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
-    counts = "it does" if seen.counts else "--disable-log-stats: it does not"
-    yield (ok if seen.counts else warn)("server.counts", counts, about)
+    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
+    yield (ok if seen.counts else warn)("server.counts", counts[seen.counts], about)
     yield from _judge_memory(seen)
 
 

@@ -1,6 +1,6 @@
 """Units of servers: what systemd does when one dies or is stopped. Sources: systemd.service(5), systemd.kill(5)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sleepd.doctor.findings import Finding, fail, ok, warn
@@ -40,15 +40,16 @@ def judge_unit(settings: UnitSettings) -> Iterator[Finding]:
     yield (warn if leaves else ok)("unit.oom", f"OOMPolicy={settings.oom_policy}", about)
 
 
-def judge_rights(*, units: int, polkit: bool, rule: bool | None) -> Iterator[Finding]:
-    """Whether the daemon, where it is not root, may start and stop what it was given. `rule` None: you may not see."""
+def judge_rights(units: Sequence[str], *, polkit: bool, ruleless: Sequence[str] | None) -> Iterator[Finding]:
+    """Whether the daemon, where it is not root, may start and stop what it was given. `ruleless`: those of the units
+    that no rule of polkit's is for, None where you may not see rules."""
     if not units:
         return
     if not polkit:
         yield warn("unit.rights", "polkit is not installed")
-    elif rule is None:
+    elif ruleless is None:
         yield warn("unit.rights", "you may not see polkit's rules", advice="run sleepctl doctor as root")
-    elif not rule:
-        yield warn("unit.rights", "there is no rule of sleepd's for polkit")
+    elif ruleless:
+        yield warn("unit.rights", f"there is no rule for {', '.join(ruleless)}")
     else:
-        yield ok("unit.rights", "polkit and sleepd's rule for vllm@*.service are there")
+        yield ok("unit.rights", "polkit is there, and a rule for each unit")

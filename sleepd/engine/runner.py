@@ -56,7 +56,9 @@ class Runner:
         if isinstance(ask, CallAndWatch):
             return await self._call_and_watch(ask, server)
         if isinstance(ask, Look):
-            return await server.look(ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s, fence=ask.fence)
+            return await server.look(
+                ask_sleeping=ask.ask_sleeping, timeout_s=ask.timeout_s, fence=ask.fence, adapters=ask.adapters
+            )
         if isinstance(ask, Complete):
             return await server.complete(
                 ask.prompt, api_name=ask.api_name, asks_at=ask.asks_at, timeout_s=ask.timeout_s

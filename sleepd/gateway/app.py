@@ -29,6 +29,7 @@ from sleepd.gateway.handover import (
     is_at_rest,
     is_unread,
     pack,
+    read_ids,
     read_state,
     take_up,
     write_state,
@@ -75,10 +76,13 @@ class Gateway:
         self._furnish(settings)
 
     async def inherit(self, descriptors: Sequence[int], state: int) -> int:
-        """Take up the connections that an earlier process left, and return how many came through. Owns them from now
-        on. Raises UnknownState, leaving them closed. To be called before `start`: who came first is served first."""
+        """Take up the connections that an earlier process left, and return how many came through; whose responses it
+        knew is known here too. Owns the descriptors of connections from now on. Raises UnknownState, leaving them
+        closed. To be called before `start`: who came first is served first."""
         loop, front, kept, taken = asyncio.get_running_loop(), self._front, by_inode(descriptors), 0
         try:
+            for id_, model, until_s in read_ids(state):
+                front.ids.remember(id_, model, until_s)
             for moved in read_state(state):
                 left = kept.pop(moved.inode, None)
                 if left is None:
@@ -170,7 +174,7 @@ class Gateway:
                 descriptors.append(given[0])
                 moved.append(Moved(os.fstat(given[0]).st_ino, [pack(x) for x in given[1]]))
         moved.sort(key=lambda one: one.waits_since_s)
-        return descriptors, write_state(moved), sum(len(one.requests) for one in moved)
+        return descriptors, write_state(moved, front.ids.kept()), sum(len(one.requests) for one in moved)
 
     async def close(self) -> None:
         """Refuse what is new and what waits, let what runs finish and be read within STOP_S, and listen no more."""

@@ -11,18 +11,21 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from sleepd.gateway.exchange import Exchange
+from sleepd.gateway.ids import KeptId
 from sleepd.gateway.routes import find_route
 
 if TYPE_CHECKING:
     from sleepd.gateway.client import ClientConnection
     from sleepd.gateway.front import Front
 
-FORMAT = b"sleepd handover 1\n"
+T = TypeVar("T")
+FORMAT = b"sleepd handover 2\n"
 """Begins the state; another one is of a release that keeps its state otherwise."""
 _LENGTH_BYTES = 8
 
@@ -121,27 +124,42 @@ def unpack(asked: Asked, client: ClientConnection) -> Exchange:
     return x
 
 
-def write_state(moved: Iterable[Moved]) -> int:
+def write_state(moved: Iterable[Moved], ids: list[KeptId]) -> int:
     """Return the descriptor of an anonymous file in memory that says it all."""
     descriptor = os.memfd_create("sleepd-handover", os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(FORMAT)
-        for one in moved:
+        for one in (ids, *moved):
             raw = msgspec.msgpack.encode(one)
             file.write(len(raw).to_bytes(_LENGTH_BYTES))
             file.write(raw)
     return descriptor
 
 
+def read_ids(descriptor: int) -> list[KeptId]:
+    """Return whose responses the last run knew. Raises UnknownState."""
+    return next(_read(descriptor, list[KeptId]), [])
+
+
 def read_state(descriptor: int) -> Iterator[Moved]:
-    """Yield what was left, each connection only as it is wanted. Raises UnknownState."""
+    """Yield the connections that were left, each only as it is wanted. Raises UnknownState."""
+    yield from _read(descriptor, Moved, first=1)
+
+
+def _read(descriptor: int, kind: type[T], first: int = 0) -> Iterator[T]:
+    """Yield the parts of the state from that one on; what comes before is of another kind."""
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
         if file.readline() != FORMAT:
             raise UnknownState("what the last run left is of another format")
-        while head := file.read(_LENGTH_BYTES):
+        for number in count():
+            head = file.read(_LENGTH_BYTES)
+            if not head:
+                return
+            raw = file.read(int.from_bytes(head))
             try:
-                yield msgspec.msgpack.decode(file.read(int.from_bytes(head)), type=Moved)
+                if number >= first:
+                    yield msgspec.msgpack.decode(raw, type=kind)
             except msgspec.DecodeError as error:
                 raise UnknownState(f"what the last run left cannot be read: {error}") from None
 

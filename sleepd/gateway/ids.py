@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sleepd.gateway.settings import IDS_KEPT_S, IDS_LIMIT
 
 if TYPE_CHECKING:
     from sleepd.gateway.exchange import Exchange
+
+KeptId: TypeAlias = tuple[str, str, float]
+"""A response's id, its model, and until when by the loop's clock."""
 
 _ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,123})"')
 _LOOKED_AT = 4096
@@ -36,8 +39,9 @@ class ResponseIds:
         x.parts = []
         return True
 
-    def remember(self, id_: str, model: str) -> None:
-        self._models[id_] = (model, self._time() + IDS_KEPT_S)
+    def remember(self, id_: str, model: str, until_s: float | None = None) -> None:
+        """Know whose it is until then, by the loop's clock; else for an hour."""
+        self._models[id_] = (model, self._time() + IDS_KEPT_S if until_s is None else until_s)
         self._models.move_to_end(id_)
         if len(self._models) > IDS_LIMIT:
             self._models.popitem(last=False)
@@ -46,6 +50,10 @@ class ResponseIds:
         """Return whose response this is, or None where it is unknown or older than an hour."""
         model, until_s = self._models.get(id_, (None, 0.0))
         return model if until_s > self._time() else None
+
+    def kept(self) -> list[KeptId]:
+        """Return what is remembered, the oldest first."""
+        return [(id_, model, until_s) for id_, (model, until_s) in self._models.items()]
 
     def forget_old(self) -> None:
         now_s = self._time()

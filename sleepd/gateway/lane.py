@@ -16,7 +16,7 @@ from sleepd.core.units import Seconds
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.queue import Queue, Waiting
 from sleepd.gateway.routes import ROUTES, show
-from sleepd.gateway.settings import AHEAD_LIMIT, CONNECT_S, GATE_S, IDLE_SHARE
+from sleepd.gateway.settings import AHEAD_LIMIT, CONNECT_S, GATE_S, IDLE_SHARE, KNOCK_AGAIN_S, UNNOTICED_S
 from sleepd.gateway.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Lane:
             self.queue.hold(x)
 
     def take_again(self, x: Exchange) -> None:
-        """Take a request whose connection broke before its answer; where it cannot be held, its client is told."""
+        """Take a request that was not answered, and may be sent anew; where it cannot be held, its client is told."""
         try:
             self.take(x)
         except Refusal as refusal:
@@ -149,17 +149,37 @@ class Lane:
     async def _connect(self, x: Exchange) -> None:
         """Send the request on a new connection."""
         try:
-            upstream = await self._open()
+            upstream = await self._reach(x)
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a name that no resolver takes
             if not x.gone:
                 x.leave_gate()
                 message = f"the server of {self.name} cannot be reached: {error or 'no answer in time'}"
                 x.client.refuse(x, Refusal(503, "unreachable", message, retry_after_s=5))
             return
-        if x.gone:
+        if upstream is None:
+            x.leave_gate()
+            self.take_again(x)
+        elif x.gone:
             self.give_back(upstream)
         else:
             upstream.begin(x)
+
+    async def _reach(self, x: Exchange) -> Upstream | None:
+        """Return a new connection for the request; None where its gate was shut meanwhile.
+
+        A server that has just died is noticed a few polls later. Nothing was sent to it: the request waits for that,
+        UNNOTICED_S at most, and then as others do. Raises OSError, TimeoutError.
+        """
+        until_s = self._front.time() + UNNOTICED_S
+        while True:
+            try:
+                return await self._open()
+            except (ConnectionRefusedError, FileNotFoundError):
+                if x.gone or self.closed or self._front.time() >= until_s:
+                    raise
+            await asyncio.sleep(KNOCK_AGAIN_S)
+            if not (x.gone or self.gate.open):
+                return None
 
     def give_back(self, upstream: Upstream) -> None:
         """The connection is free."""
@@ -214,7 +234,11 @@ class Lane:
         if x.keep_alive and not x.cors and not x.waited_ms:
             return self._plain_mark
         end = b"\r\n" if x.keep_alive else b"connection: close\r\n\r\n"
-        return b"%b%d\r\n%b%b" % (self._mark, x.waited_ms, x.cors, end)
+        return b"".join((self.tell_wait(x), x.cors, end))
+
+    def tell_wait(self, x: Exchange) -> bytes:
+        """Return the header fields that are ours: whose request it was, and how long it was held."""
+        return b"%b%d\r\n" % (self._mark, x.waited_ms)
 
     def tell_end(self, x: Exchange, status: int = 0) -> None:
         """The server's answer was passed on whole with this status; without one it broke off."""

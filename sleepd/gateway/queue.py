@@ -154,6 +154,7 @@ class Queue:
 
     def _tell(self, x: Waiting, end: HeldEnd) -> None:
         waited_s = self._front.time() - x.held_at_s
+        x.waited_ms = max(1, int(waited_s * 1000))
         self._front.daemon.held(Held(self._lane.name, waited_s, end, traceparent_of(x.fields)))
 
     # what may happen to a held request
@@ -166,14 +167,13 @@ class Queue:
 
     def _release(self) -> None:
         self._releasing = False
-        gate, lane, now_s = self._lane.gate, self._lane, self._front.time()
+        gate, lane = self._lane.gate, self._lane
         for _ in range(min(SLICE, len(self.held))):
             if not gate.open:
                 return
             x = next(iter(self.held))
             del self.held[x]
             self._let_go(x)
-            x.waited_ms = max(1, int((now_s - x.held_at_s) * 1000))
             self._tell(x, HeldEnd.SERVED)
             x.let_in(lane)
         if self.held:

@@ -17,7 +17,8 @@ def refusal_bytes(x: Exchange, refusal: Refusal) -> bytes:
     dialect = x.route.dialect if x.route is not None else Dialect.OPENAI
     if x.beaten:
         return chunk(error_event(refusal, dialect)) + LAST_CHUNK
-    return error_answer(refusal, dialect, fields=x.cors, closes=not x.keep_alive, bare=x.bare)
+    fields = x.cors if x.lane is None else x.lane.tell_wait(x) + x.cors
+    return error_answer(refusal, dialect, fields=fields, closes=not x.keep_alive, bare=x.bare)
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -34,6 +34,9 @@ UNREAD_S: Seconds = 300.0
 """A client that reads nothing of its answer for this long has left: its model could never sleep again."""
 LINGER_S: Seconds = 2.0
 CONNECT_S: Seconds = 5.0
+UNNOTICED_S: Seconds = 5.0
+"""How long nobody may listen at a server's address before it is told: sleepd notices a dead server in three polls."""
+KNOCK_AGAIN_S: Seconds = 0.1
 IDLE_SHARE = 0.7
 """Of what a server keeps an idle connection (uvicorn: 5 s): ours are given up well before, so that no request meets the
 closing. So are those that were opened ahead and never used: uvicorn lets these wait for ever, others do not."""

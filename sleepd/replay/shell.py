@@ -133,10 +133,11 @@ class Replay(Timeline):
     def _advance(self, until_s: Seconds) -> None:
         """Let everything happen that is due before `until_s`, or then."""
         while min(self.next_s, self._due_s) <= until_s:
-            if self.next_s <= self._due_s:
-                self.run_next()
-            else:
+            # A deadline comes before what else happens in its moment: a turn that passes it would pass over it.
+            if self._due_s <= self.next_s:
                 self._tick()
+            else:
+                self.run_next()
             self._settle()
 
     def _tick(self) -> None:

@@ -25,6 +25,8 @@ class Fate(StrEnum):
     SERVED = "served"
     REFUSED = "refused"
     TIMED_OUT = "timed out"
+    LEFT = "left"
+    """Its client hung up while it was held."""
     LOST = "lost"
     """The daemon died under it, or was not there."""
 
@@ -67,6 +69,13 @@ class Callers:
                 self._daemon.submit(AttendanceChanged(self._wishes[request.model], request.model, attended=True))
             self._wish(request.model)
 
+    def leave(self, request: Request) -> None:
+        """Its client hangs up; where it was the last one that was held, nobody wants the model any more."""
+        if request in self.held[request.model]:
+            self._take_out(request, Fate.LEFT)
+            if not self.held[request.model]:
+                self._withdraw(request.model)
+
     def _begin(self, request: Request) -> None:
         waited_s, gate = self._time.now() - request.came_s, self._daemon.gates.of(request.model)
         self._inside.add(request)
@@ -79,12 +88,15 @@ class Callers:
 
         request.begin(answered)
 
-    def _end(self, request: Request, fate: Fate) -> None:
-        """It waits no more."""
+    def _take_out(self, request: Request, fate: Fate) -> None:
         self.held[request.model].remove(request)
         if request.timer is not None:
             request.timer.cancel()
         request.ended(fate, self._time.now() - request.came_s)
+
+    def _end(self, request: Request, fate: Fate) -> None:
+        """It waits no more."""
+        self._take_out(request, fate)
         waiter = self._wishes.get(request.model)
         if not self.held[request.model] and waiter is not None:
             self._daemon.submit(AttendanceChanged(waiter, request.model, attended=False))

@@ -24,6 +24,8 @@ from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
 from sleepd.sim.vllm_types import EngineCounters, HttpRequest, SimAnswer, SimDropped, SimReply
 
+LIST_S = 10.0
+"""How often the adapters of a server are listed, as over HTTP."""
 _GAUGES = {
     "awake": SleepGauge.AWAKE,
     "weights_offloaded": SleepGauge.OFFLOADED,
@@ -39,11 +41,14 @@ class VirtualServer:
         self._time, self.name = time, name
         self.engine: SimEngine | None = None
         self.pid = 0
+        self._listed_s = 0.0
         self._described: tuple[SimEngine, EngineFacts] | None = None
         self._direct: dict[int, float] = {}
         self._next_direct = 0
         self._hung_page_of: SimEngine | None = None
         self._waiting_for_page: list[Callable[[], None]] = []
+        self.killed = ""
+        """What the kernel's OOM killer did to the process that is gone, as the adapter would tell it."""
         self.see_unit: Callable[[int], UnitMemory | None] = lambda pid: None
 
     def request(self, request: HttpRequest, timeout_s: Seconds, then: Callable[[SimAnswer | None], None]) -> None:
@@ -84,7 +89,7 @@ class VirtualServer:
 
     def _facts_of(self, engine: SimEngine) -> EngineFacts:
         if self._described is None or self._described[0] is not engine:
-            self._described = engine, facts_of(engine)
+            self._described, self._listed_s = (engine, facts_of(engine)), self._time.now()
         return self._described[1]
 
     def call(self, verb: Verb, timeout_s: Seconds, mode: bool, then: Callable[[Answered | NoAnswer], None]) -> None:
@@ -129,13 +134,17 @@ class VirtualServer:
         fence: bool = False,
         ask_connections: bool = False,
         counters: bool = True,
+        adapters: bool = False,
     ) -> None:
         """Give `then` the reading. Counters are of when it was asked; with `fence`, of after /is_sleeping answered."""
         asked_s = self._time.now()
+        if adapters or (not ask_sleeping and asked_s - self._listed_s >= LIST_S):
+            self._described = None
         engine = self.engine
         if engine is None or not engine.listening:
             detail = "connection refused"
-            self._time.call_later(0.0005, lambda: then(Missing(MissingReason.REFUSED, detail, asked_s)))
+            gone = Missing(MissingReason.REFUSED, detail, asked_s, self.killed)
+            self._time.call_later(0.0005, lambda: then(gone))
             return
         if counters and self._hung_page_of is engine:
             self._wait_for_page(timeout_s, then, ask_sleeping, ask_connections)
@@ -196,8 +205,8 @@ class VirtualServer:
 
 
 def facts_of(engine: SimEngine) -> EngineFacts:
-    """What the adapter would have read once of this engine."""
-    spec = engine.spec
+    """What the adapter would have read of this engine at its first look, or now where it lists adapters anew."""
+    spec, loaded = engine.spec, engine.adapters
     return EngineFacts(
         version=spec.version,
         release=tuple(int(part) for part in spec.version.split(".")[:3]),
@@ -212,8 +221,10 @@ def facts_of(engine: SimEngine) -> EngineFacts:
         checkpoint_bytes=spec.weights_bytes * spec.tensor_parallel_size,
         model_path=spec.model_path or spec.name,
         gpu_memory_utilization=0.9,
-        lora_names=spec.adapters,
-        lora=bool(spec.adapters),
+        lora_names=tuple(loaded),
+        lora_roots=tuple(loaded.values()),
+        loads_adapters=spec.loads_adapters,
+        lora=bool(loaded) or spec.loads_adapters,
         asks_at={"generate": COMPLETIONS, "embed": EMBEDDINGS, "pool": POOLING}[spec.task],
     )
 
@@ -228,7 +239,11 @@ def seen_of(engine: SimEngine, pid: int, facts: EngineFacts, unit: UnitMemory | 
         waiting=snap.num_requests_waiting,
         activity=Activity(snap.prompt_tokens, snap.generation_tokens, sum(snap.request_success.values())),
         control=ControlCounts(
-            _count(snap, "/sleep"), _count(snap, "/wake_up"), _count(snap, "/collective_rpc"), _pauses(snap)
+            _count(snap, "/sleep"),
+            _count(snap, "/wake_up"),
+            _count(snap, "/collective_rpc"),
+            _pauses(snap),
+            check=_count(snap, "/weight_checker"),
         ),
         gauge=_GAUGES[snap.sleep_state] if engine.dialect.has_sleep_gauge else SleepGauge.ABSENT,
         pids=(pid,),

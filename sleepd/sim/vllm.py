@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import MappingProxyType
 
+from sleepd.sim import vllm_adapters
 from sleepd.sim import vllm_bodies as bodies
 from sleepd.sim import vllm_info as info
 from sleepd.sim.dialects import dialect_of
@@ -89,6 +90,7 @@ class SimEngine:
         self._started_s, self._started_wall_s = scheduler.now(), started_wall_s
         self._faults = FaultQueue()
         worker = Worker(spec, self.dialect, gpu, host, self._faults)
+        self.adapters = worker.adapters
         self._core = EngineCore(spec, self.dialect, scheduler, worker, self._faults, self._on_death)
         self._control = ControlRoutes(spec, self.dialect, scheduler, self._core)
         self._inference = InferenceRoutes(spec, self._core, self._wall_s)
@@ -177,7 +179,9 @@ class SimEngine:
         if path == "/version":
             return SimReply(200, {"version": self.spec.version})
         if path == "/v1/models":
-            return SimReply(200, info.models(self.spec, self._wall_s()))
+            return SimReply(200, info.models(self.spec, self._wall_s(), self.adapters))
+        if path in vllm_adapters.ROUTES:
+            return vllm_adapters.answer(request, self._core.worker)
         if path == "/load":
             return SimReply(200, {"server_load": self._in_flight if self.spec.load_tracking else 0})
         if path == "/tokenize":
@@ -187,9 +191,8 @@ class SimEngine:
         if path == "/openapi.json":
             return SimReply(200, info.openapi(self.spec, self.dialect))
         if path == "/server_info":
-            as_json = request.asked("config_format", "text") == "json" and self.dialect.has_json_config
-            told = info.server_info(self.spec, as_json=as_json)
-            return SimReply(200, told if self.dialect.has_env_in_info else {"vllm_config": told["vllm_config"]})
+            as_json = request.asked("config_format", "text") == "json"
+            return SimReply(200, info.server_info(self.spec, self.dialect, as_json=as_json))
         if path == "/get_world_size":
             return SimReply(200, {"world_size": self.spec.tensor_parallel_size})
         return SimReply(200)  # caches of inputs; /metrics is rendered by the HTTP layer from the snapshot

@@ -188,7 +188,7 @@ class ControlRoutes:
         self._core.call(self._core.reset_prefix_cache(), finish, delay_s)
 
     def _check_weights(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
-        """`checksum` and `compare`; `reset`, which zeroes the weights, is not simulated."""
+        """`checksum`, `compare`, and `reset`, which zeroes the weights."""
         body = request.body
         if isinstance(body, bytes | str):
             try:
@@ -197,6 +197,10 @@ class ControlRoutes:
                 body = None
         body = body if isinstance(body, dict) else {}
         action, baseline = body.get("action"), body.get("baseline")
+        if action == "reset":
+            finish = self._finish("collective_rpc", answer, lambda _: SimReply(200, {"status": "reset"}))
+            self._core.call(self._core.zero_weights(), finish, delay_s)
+            return
         if action not in ("checksum", "compare"):
             wanted = "'checksum', 'reset' or 'compare'"
             extra = f"'input': {action!r}, 'ctx': {{'expected': \"{wanted}\"}}"

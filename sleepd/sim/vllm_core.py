@@ -203,6 +203,11 @@ class EngineCore:
         sums = yield from self.worker.checksums()
         return sums
 
+    def zero_weights(self) -> Work:
+        """Work: the parameters of all ranks are zero."""
+        yield from self.worker.zero_weights()
+        return None
+
     def reset_prefix_cache(self) -> Work:
         """Work: True when the cache is empty, False while a request holds blocks."""
         yield 0.0

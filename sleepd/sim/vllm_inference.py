@@ -37,7 +37,7 @@ class InferenceRoutes:
         """`answer` gets what the engine says; the value gives the request up, None where it was refused at once."""
         if request.path in vllm_pooling.routes_of(self._spec):
             return self._pool(request, answer)
-        prompt = read_prompt(request.body, self._spec, chat=request.path in _CHAT_PATHS)
+        prompt = read_prompt(request.body, self._spec, self._core.worker.adapters, chat=request.path in _CHAT_PATHS)
         if isinstance(prompt, SimReply):
             answer(prompt)
             return None
@@ -232,8 +232,7 @@ class _Writer:
 
     def _tokens(self, generation: Generation, numbers: range) -> list[Token]:
         worker = self._core.worker
-        adapter = self._prompt.adapter if worker.adapters_right else ""
-        weights_id = f"{worker.weights_id}/{adapter}" if adapter else worker.weights_id
+        weights_id = worker.answers_from(self._prompt.adapter)
         right = worker.answers_right and not generation.reads_stale
         prompt = self._prompt.text
         return [answer_token(weights_id, prompt, n) if right else GARBAGE_TOKEN for n in numbers]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
-from sleepd.sim import vllm_pooling
+from sleepd.sim import vllm_adapters, vllm_pooling
 from sleepd.sim.dialects import Dialect
 from sleepd.sim.vllm_types import EngineSpec
 
@@ -44,6 +45,8 @@ def routes_of(spec: EngineSpec, dialect: Dialect) -> dict[str, tuple[str, ...]]:
         served |= vllm_pooling.routes_of(spec)
     if dialect.pause != "none" and not dialect.pause_needs_dev:
         served |= _PAUSE
+    if spec.loads_adapters:
+        served |= vllm_adapters.ROUTES
     if not spec.dev_mode:
         return served
     routes = served | _DEV
@@ -89,8 +92,9 @@ def _operation(path: str, method: str) -> dict[str, Any]:
     }
 
 
-def models(spec: EngineSpec, wall_s: float) -> dict[str, Any]:
-    """`/v1/models`: one card; `created` is the moment of the call, as vLLM's is."""
+def models(spec: EngineSpec, wall_s: float, adapters: Mapping[str, str]) -> dict[str, Any]:
+    """`/v1/models`: one card, and one for each LoRA adapter, by name with where it was loaded from; `created` is the
+    moment of the call, as vLLM's is."""
     permission = {
         "id": f"modelperm-{hashlib.blake2b(spec.name.encode(), digest_size=8).hexdigest()}",
         "object": "model_permission",
@@ -115,15 +119,20 @@ def models(spec: EngineSpec, wall_s: float) -> dict[str, Any]:
         "max_model_len": spec.max_model_len,
         "permission": [permission],
     }
-    adapters = [
-        card | {"id": name, "root": f"/adapters/{name}", "parent": spec.name, "max_model_len": None}
-        for name in spec.adapters
+    of_adapters = [
+        card | {"id": name, "root": root, "parent": spec.name, "max_model_len": None} for name, root in adapters.items()
     ]
-    return {"object": "list", "data": [card, *adapters]}
+    return {"object": "list", "data": [card, *of_adapters]}
 
 
-def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
-    """`/server_info`: the configuration as text, or as JSON with `config_format=json` (0.11.0+)."""
+def server_info(spec: EngineSpec, dialect: Dialect, *, as_json: bool) -> dict[str, Any]:
+    """`/server_info`: the configuration as text, or as JSON with `config_format=json` (0.11.0+); and the environment
+    (0.14+)."""
+    told = _configuration(spec, as_json=as_json and dialect.has_json_config)
+    return told if dialect.has_env_in_info else {"vllm_config": told["vllm_config"]}
+
+
+def _configuration(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
     model = spec.model_path or spec.name
     if not as_json:
         text = (
@@ -174,7 +183,7 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
         },
         "device_config": {"device": "cuda"},
         "load_config": {"load_format": "auto", "download_dir": None, "ignore_patterns": ["original/**/*"]},
-        "lora_config": {"max_loras": len(spec.adapters)} if spec.adapters else None,
+        "lora_config": {"max_loras": max(1, len(spec.adapters))} if spec.adapters or spec.loads_adapters else None,
         "speculative_config": None,
         "kv_transfer_config": None,
     }
@@ -182,4 +191,5 @@ def server_info(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
 
 
 def _env(spec: EngineSpec) -> dict[str, Any]:
-    return {"VLLM_SERVER_DEV_MODE": spec.dev_mode, "VLLM_SLEEP_WHEN_IDLE": False, "VLLM_API_KEY": None}
+    told = {"VLLM_SERVER_DEV_MODE": spec.dev_mode, "VLLM_SLEEP_WHEN_IDLE": False, "VLLM_API_KEY": None}
+    return told | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": spec.loads_adapters}

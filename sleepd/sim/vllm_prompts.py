@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ def parse_body(body: Any) -> Any:
     return json.loads(body) if isinstance(body, bytes | str) else body
 
 
-def read_prompt(body: Any, spec: EngineSpec, *, chat: bool) -> Prompt | SimReply:
+def read_prompt(body: Any, spec: EngineSpec, adapters: Collection[str], *, chat: bool) -> Prompt | SimReply:
     """The request in `body`, or the 4xx it gets."""
     try:
         data = parse_body(body)
@@ -53,7 +54,7 @@ def read_prompt(body: Any, spec: EngineSpec, *, chat: bool) -> Prompt | SimReply
     if field not in data:
         extra = f"'input': '<dict of {len(data)} items>'"
         return bodies.validation_error(f"body.{field}", "missing", "Field required", extra)
-    if data.get("model") not in (None, spec.name, *spec.adapters):
+    if data.get("model") not in (None, spec.name, *adapters):
         message = f"The model `{data['model']}` does not exist. Valid aliases: {spec.name}."
         return bodies.error(404, message, "NotFoundError", "model")
     text = chat_text(data["messages"]) if chat else _prompt_text(data["prompt"])
@@ -84,7 +85,7 @@ def _prompt(data: dict[str, Any], text: str, max_tokens: int | None, spec: Engin
         token_ids=bool(data.get("return_token_ids")),
         pace_s=spec.pace_s + float(pace_ms) / 1000,
         tokens_as_ids=bool(data.get("return_tokens_as_token_ids")),
-        adapter=data["model"] if data.get("model") in spec.adapters else "",
+        adapter=data["model"] if data.get("model") not in (None, spec.name) else "",
     )
 
 

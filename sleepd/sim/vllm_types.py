@@ -107,7 +107,9 @@ class EngineSpec:
     kv_cache_dtype: str = "auto"
     """With `fp8…`, level 2 loses its scales before 0.12."""
     adapters: tuple[str, ...] = ()
-    """LoRA adapters that are loaded, by name."""
+    """LoRA adapters that are loaded as it starts, by name."""
+    loads_adapters: bool = False
+    """`VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`: adapters come and go as it runs."""
     task: Literal["generate", "embed", "pool"] = "generate"
     """What the model does: text, embeddings (/v1/embeddings and /pooling), or other pooling (/pooling)."""
     certain_tokens: int | None = None

@@ -8,6 +8,7 @@ Source: vLLM device_allocator/cumem.py, csrc/cumem_allocator.cpp and v1/worker/g
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -55,7 +56,10 @@ class Worker:
         self._buffers_saved = False
         self._sticky: str | None = None  # a CUDA context does not survive an illegal access
         self.weights_id = spec.weights_id or spec.name
-        self.adapters_right = True
+        self.adapters = {name: f"/adapters/{name}" for name in spec.adapters}
+        """Where each LoRA adapter was loaded from."""
+        self.lost_adapters: set[str] = set()
+        self._editions: Counter[str] = Counter()
         self._pool_is_empty = False  # what it holds was never put into a pool: a sleep frees nothing
         self.desynced = False  # a reply nobody read is still in the queue; the next step reads it
         self._claim()
@@ -77,6 +81,12 @@ class Worker:
         """The tensors hold what the checkpoint says."""
         return self._weights_loaded and self._buffers_right
 
+    def answers_from(self, adapter: str) -> str:
+        """What the answers of this adapter derive from; the base model's where there is none, or where it was lost."""
+        if adapter not in self.adapters or adapter in self.lost_adapters:
+            return self.weights_id
+        return f"{self.weights_id}/{self.adapters[adapter]}#{self._editions[adapter]}"
+
     @property
     def computes(self) -> bool:
         """A forward pass survives: everything is mapped, and nothing poisoned the process."""
@@ -89,6 +99,15 @@ class Worker:
         return {tag: (sum(b.mapped for b in blocks), len(blocks)) for tag, blocks in pools.items()}
 
     # what can be done
+
+    def load_adapter(self, name: str, root: str) -> None:
+        self.adapters[name] = root
+        self._editions[name] += 1
+        self.lost_adapters.discard(name)
+
+    def unload_adapter(self, name: str) -> None:
+        del self.adapters[name]
+        self.lost_adapters.discard(name)
 
     def sleep(self, level: int) -> Steps:
         """The pools are unmapped; level 1 backs the weights up, level 2 saves only the buffers, anything else nothing.
@@ -124,7 +143,7 @@ class Worker:
         if level != 1:
             scales_kept = self._dialect.keeps_kv_scales or not self._spec.kv_cache_dtype.startswith("fp8")
             self._buffers_right = self._buffers_right and level == 2 and scales_kept
-            self.adapters_right = self._dialect.keeps_adapters
+            self.lost_adapters |= set() if self._dialect.keeps_adapters else set(self.adapters)
         self._fixed_bytes += self._spec.residual_growth_bytes
         free_after = self._gpu.free_bytes()
         if free_before is not None and free_after is not None and free_after < free_before:
@@ -154,7 +173,7 @@ class Worker:
         if mapped and self._faults.take("corrupt_wake"):
             self._weights_loaded = False
         if mapped and self._faults.take("lose_adapters"):
-            self.adapters_right = False
+            self.lost_adapters |= set(self.adapters)
 
     def checksums(self) -> Generator[float, None, dict[str, str]]:
         """What `/weight_checker` says of the parameters (no buffers): by rank and name, SHA-256 of what they hold.
@@ -168,6 +187,14 @@ class Worker:
         ranks = range(self._spec.tensor_parallel_size)
         names = ("model.embed_tokens.weight", "lm_head.weight")
         return {f"dp0:pp0:pcp0:tp{n}:{name}": _sha256(f"{held} {n} {name}") for n in ranks for name in names}
+
+    def zero_weights(self) -> Steps:
+        """Every parameter is zero (`/weight_checker`'s reset); writing to weights that sleep is an illegal access."""
+        self._check_sticky()
+        if not self._all_mapped(WEIGHTS):
+            self._poison()
+        yield 0.0
+        self._weights_loaded = False
 
     def discard_kv_cache(self) -> Steps:
         """The KV pool is unmapped, the weights stay (`/release_kv_cache_memory`, 0.31+)."""
@@ -200,7 +227,8 @@ class Worker:
         self._weights_loaded, self._weights_broken = right, False
         self._weights_skewed = self._faults.take("skew_reload") is not None
         # From 0.28 a reload drops the adapters, and their next request loads them again.
-        self.adapters_right = self.adapters_right or self._dialect.reentrant_blocks
+        if self._dialect.reentrant_blocks:
+            self.lost_adapters.clear()
         self.weights_id = weights_path or self.weights_id
 
     # how it is done

@@ -31,14 +31,15 @@ VERSION_LIMIT = 100
 @dataclass(frozen=True, slots=True)
 class Told:
     """What one server told. `url` is where it was asked; `facts` None where it did not say that it is vLLM, and then
-    `silent` says why; `locked` where it wants a key; `dev_mode` whether it has sleep
-    endpoints, None where that was not found out."""
+    `silent` says why; `locked` where it wants a key; `dev_mode` whether it has sleep endpoints, and `counts` whether
+    its metrics count requests, None where that was not found out."""
 
     url: str
     facts: EngineFacts | None = None
     silent: str = ""
     locked: bool = False
     dev_mode: bool | None = None
+    counts: bool | None = None
     is_sleeping: bool | None = None
 
 
@@ -90,7 +91,8 @@ async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, ke
     """Everything else, of a server that said its release; what it does not answer is left out."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     status, models = await _get(session, "/v1/models", headers)
-    scrape = read_page((await _get(session, "/metrics"))[1])
+    metered, page = await _get(session, "/metrics")
+    scrape = read_page(page)
     info = await _get_json(session, "/server_info?config_format=json")
     facts = facts_of(
         version,
@@ -100,7 +102,8 @@ async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, ke
         await _get_json(session, "/openapi.json"),
     )
     facts = replace(facts, checkpoint_bytes=await in_thread("checkpoint", lambda: checkpoint_bytes(facts.model_path)))
-    told = replace(told, facts=facts, locked=bool(key) or status in (401, 403))
+    counts = scrape.running is not None if metered == 200 else None
+    told = replace(told, facts=facts, counts=counts, locked=bool(key) or status in (401, 403))
     try:
         return replace(told, dev_mode=True, is_sleeping=read_sleeping(*await _get(session, "/is_sleeping")))
     except Refusal as refusal:

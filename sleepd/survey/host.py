@@ -1,7 +1,9 @@
 """The host as whoever asks may see it: its clock and kind, polkit, other controllers, engines without a server."""
 
 import ctypes
+import os
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,14 @@ _TIMEX_BYTES = 512
 _TIME_ERROR = 5
 POLKIT = Path("usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service")
 RULE = Path("usr/share/polkit-1/rules.d/sleepd.rules")
+RULES = (
+    "etc/polkit-1/rules.d",
+    "run/polkit-1/rules.d",
+    "usr/local/share/polkit-1/rules.d",
+    "usr/share/polkit-1/rules.d",
+)
+_SHIPPED = re.compile(r"vllm@[A-Za-z0-9_.-]+\.service")
+"""The units of systemd/sleepd.rules."""
 _UNIFIED = re.compile(r"\bGB10\b|\b(Orin|Xavier|Thor|Tegra)\b", re.IGNORECASE)
 """NVIDIA's GPUs without memory of their own: DGX Spark and its kin, Jetson."""
 _CONTROLLERS = ("llama-swap",)
@@ -34,30 +44,49 @@ def is_clock_synchronized() -> bool | None:
     return None if state < 0 else state != _TIME_ERROR
 
 
-def polkit_on(root: Path = Path("/")) -> tuple[bool, bool | None]:
-    """Whether polkit is installed, and whether sleepd's rule for it is where the package puts it; None where that may
-    not be looked at: Debian lets nobody but root and polkitd into the folder of rules."""
+def polkit_on(units: Sequence[str], root: Path = Path("/")) -> tuple[bool, Sequence[str] | None]:
+    """Whether polkit is installed, and which of these units no rule there is for; None where rules may not be looked
+    at: Debian lets nobody but root and polkitd into their folders. A rule is for vllm@*.service where it is sleepd's,
+    and else for the units that stand in it by their name, or by their template's."""
+    installed = (root / POLKIT).exists()
     try:
-        rule = (root / RULE).exists()
+        shipped = (root / RULE).exists()
+        others = [file.read_text(errors="replace") for folder in RULES for file in _rules_in(root / folder)]
     except PermissionError:
-        return (root / POLKIT).exists(), None
-    return (root / POLKIT).exists(), rule
+        return installed, None
+    return installed, [
+        unit for unit in units if not ((shipped and _SHIPPED.fullmatch(unit)) or _is_named(unit, others))
+    ]
 
 
-def is_wsl(root: Path = Path("/")) -> bool:
+def _rules_in(folder: Path) -> list[Path]:
+    """Raises PermissionError, which glob keeps to itself."""
+    try:
+        return [folder / name for name in os.listdir(folder) if name.endswith(".rules") and folder / name != RULE]
+    except FileNotFoundError:
+        return []
+
+
+def _is_named(unit: str, texts: Sequence[str]) -> bool:
+    stem, at, _ = unit.removesuffix(".service").partition("@")
+    return any(unit in text or (at and f"{stem}@" in text) for text in texts)
+
+
+def is_wsl(release: str | None = None) -> bool:
     """Whether this kernel is the one of Windows' subsystem for Linux, which names itself so."""
-    return "microsoft" in _text(root / "proc/sys/kernel/osrelease").lower()
+    return "microsoft" in (release or os.uname().release).lower()
 
 
-def unified_memory(root: Path = Path("/")) -> str:
-    """The name of a GPU here that shares the host's memory; empty where none is known to. The driver tells the names of
-    GPUs in /proc/driver/nvidia/gpus; a Jetson has none there, and is known by its device tree."""
-    told = [_text(path) for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
-    names = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
-    board = _text(root / "proc/device-tree/model").strip("\0\n")
+def unified_memory(names: Sequence[str], root: Path = Path("/")) -> str | None:
+    """The name of a GPU here that shares the host's memory; empty where none does, None where nothing tells what the
+    GPUs are. `names` are NVML's; the driver tells them in /proc/driver/nvidia/gpus too, and a Jetson is known by its
+    device tree."""
     if "nvidia,tegra" in _text(root / "proc/device-tree/compatible"):
-        return board or "this Jetson"
-    return next((name for name in names if _UNIFIED.search(name)), "")
+        return _text(root / "proc/device-tree/model").strip("\0\n") or "this Jetson"
+    told = [_text(path) for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    known = [line.partition(":")[2].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
+    known += names
+    return next((name for name in known if _UNIFIED.search(name)), "") if known else None
 
 
 def find_controllers(table: ProcessTable) -> tuple[str, ...]:

@@ -35,7 +35,10 @@ async def _read(bus: SystemdBus, unit: str) -> UnitSettings:
             await bus.get(path, f"{SYSTEMD}.Service", name)
             for name in ("Restart", "KillMode", "OOMPolicy", "SendSIGKILL")
         ]
-        enabled = await bus.get(path, f"{SYSTEMD}.Unit", "UnitFileState") in _AT_BOOT
+        state = await bus.get(path, f"{SYSTEMD}.Unit", "UnitFileState")
+        # Of a generated unit (a quadlet) the generator decides that, and no state of its file tells it.
+        pulled_in = state == "generated" and await bus.get(path, f"{SYSTEMD}.Unit", "WantedBy")
+        enabled = state in _AT_BOOT or bool(pulled_in)
         return UnitSettings(unit, str(restart), str(kill_mode), str(oom_policy), sends_sigkill is not False, enabled)
     except (BusGone, BusError) as error:
         return UnitSettings(unit, missing=str(error))

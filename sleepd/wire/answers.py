@@ -89,7 +89,7 @@ class Explanation(Shape):
     rules: list[Rule]
     """every rule that applies to it"""
     next: Next | None
-    """what happens if nobody asks for anything"""
+    """what happens if nobody asks for anything; null: nothing, or nobody can tell when"""
 
 
 class Outcome(Shape):

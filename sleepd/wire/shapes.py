@@ -135,7 +135,7 @@ class Model(Shape):
     reason: str
     """one sentence: why it is as it is"""
     next: Next | None
-    """what happens if nobody asks for anything"""
+    """what happens if nobody asks for anything; null: nothing, or nobody can tell when"""
     failure: Failure | None
     """why it is not usable, where it is not"""
     restart_wanted: str | None

@@ -57,6 +57,10 @@ async def test_checksums_tell_lost_weights_from_those_read_anew(client):
     assert (await client.post("/weight_checker", baseline)).data == {"match": True, "mismatches": []}
     await client.post("/wake_up")
     assert (await client.post("/weight_checker", baseline)).data == {"match": True, "mismatches": []}
+    assert (await client.post("/weight_checker", {"action": "reset"})).data == {"status": "reset"}
+    assert not (await client.post("/weight_checker", baseline)).data["match"]
+    await client.rpc("reload_weights")
+    assert (await client.post("/weight_checker", baseline)).data == {"match": True, "mismatches": []}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +50,7 @@ class Unit:
     sub: str = "dead"
     result: str = "success"
     file_state: str = "enabled"
+    wanted_by: Sequence[str] = ()
     process: Process | None = None
     starts: int = 0
     job: tuple[int, str] | None = None
@@ -211,6 +212,7 @@ class FakeSystemd:
         known = {
             "Result": ("s", unit.result),
             "UnitFileState": ("s", unit.file_state),
+            "WantedBy": ("as", list(unit.wanted_by)),
             "InvocationID": ("ay", bytes([unit.starts]) * 16 if unit.starts else b""),
             "MainPID": ("u", main),
             "InactiveExitTimestamp": ("t", int(unit.began_s * 1e6)),

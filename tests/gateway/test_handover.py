@@ -14,7 +14,7 @@ import pytest
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.handover import UnknownState, write_state
 from sleepd.gateway.settings import SMALL_BODY, GatewaySettings
-from tests.gateway.rig import CHAT, OK, Client, Rig, Seen, get, post
+from tests.gateway.rig import CHAT, OK, Client, Rig, Seen, answer, get, post
 
 STREAM = CHAT[:-1] + b', "stream": true}'
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -298,6 +298,21 @@ async def test_connections_over_tcp_move_as_those_over_unix_sockets_do(root: Pat
         assert (await client.answer())[0] == 403, "the rules of its listener still hold"
 
 
+async def test_whose_response_an_id_is_is_known_to_the_next_run(root: Path) -> None:
+    answered = b'{"id": "resp_1", "object": "response"}'
+    reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    async with two_runs(root) as (old, new):
+        await old.server("m", answer(reply % (len(answered), answered)))
+        server = await new.server("m")
+        client = await old.client()
+        client.send(post(CHAT, b"/v1/responses"))
+        await client.answer()
+        await move(old, new)
+        client.send(get(b"/v1/responses/resp_1"))
+        assert (await client.answer())[0] == 200
+        assert server.seen[0].head.startswith(b"GET /v1/responses/resp_1 ")
+
+
 async def test_what_another_release_left_is_given_up(root: Path) -> None:
     async with two_runs(root) as (old, new):
         await old.server("m", awake=False)
@@ -313,7 +328,7 @@ async def test_what_another_release_left_is_given_up(root: Path) -> None:
 
 async def test_nothing_to_leave_is_a_state_too(root: Path) -> None:
     async with two_runs(root) as (_, new):
-        state = write_state([])
+        state = write_state([], [])
         assert await new.gateway.inherit([], state) == 0
         os.close(state)
 

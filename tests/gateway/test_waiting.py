@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,7 @@ async def test_more_than_the_queue_holds_are_refused(root: Path) -> None:
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "queue_full")
         assert b"retry-after: 42\r\n" in head
+        assert b"x-sleepd-model: m\r\nx-sleepd-waited-ms: 0\r\n" in head
 
 
 async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
@@ -134,6 +136,9 @@ async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "timeout")
         assert b"retry-after: 10\r\n" in head
+        told = re.search(rb"x-sleepd-model: m\r\nx-sleepd-waited-ms: (\d+)\r\n", head)
+        assert told is not None
+        assert int(told[1]) >= 49, "a refusal tells whose it is, and how long it was waited for"
         assert "it is a test" in json.loads(body)["error"]["message"]
         await asyncio.sleep(0.05)
         assert rig.daemon.withdrawn == 0  # it was told to come back: what was begun for it goes on
@@ -343,7 +348,8 @@ async def test_a_model_with_another_address_is_met_there(root: Path) -> None:
         assert len(other.seen) == 1
 
 
-async def test_a_server_that_is_not_there_is_503(root: Path) -> None:
+async def test_a_server_that_is_not_there_is_503(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepd.gateway.lane.UNNOTICED_S", 0.0)
     async with Rig(root) as rig:
         rig.daemon.add("m", f"unix:{root}/nothing.s")
         client = await rig.client()
@@ -351,3 +357,32 @@ async def test_a_server_that_is_not_there_is_503(root: Path) -> None:
         status, _, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "unreachable")
         assert rig.daemon.gates.of("m").in_flight == 0
+
+
+async def test_a_server_that_has_just_died_is_waited_for_as_one_that_sleeps(root: Path) -> None:
+    async with Rig(root) as rig:
+        rig.daemon.add("m", f"unix:{root}/m.s")
+        client = await rig.client()
+        client.send(post(CHAT))
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 1, "it to be let in")
+        rig.daemon.gates.of("m").open = False  # it was noticed
+        await rig.until(lambda: rig.gateway.queued("m") == 1, "it to be held")
+        assert rig.daemon.gates.of("m").in_flight == 0
+        server = await rig.server("m", awake=False)
+        rig.daemon.wake("m")
+        assert (await client.answer())[0] == 200
+        assert [seen.body for seen in server.seen] == [CHAT]
+
+
+async def test_a_server_that_is_back_before_it_was_missed_gets_its_requests(root: Path) -> None:
+    async with Rig(root) as rig:
+        rig.daemon.add("m", f"unix:{root}/m.s")
+        gone, client = await rig.client(), await rig.client()
+        for each in (gone, client):
+            each.send(post(CHAT))
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 2, "both to be let in")
+        gone.close()
+        await rig.until(lambda: rig.daemon.gates.of("m").in_flight == 1, "one to have left")
+        server = await rig.server("m")
+        assert (await client.answer())[0] == 200
+        assert len(server.seen) == 1

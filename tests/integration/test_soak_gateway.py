@@ -28,8 +28,9 @@ CLIENTS, THINK_S = 200, 3.0
 MODELS = ("m0", "m1", "m2", "m3")
 RELOAD_EVERY_S, KILL_EVERY_S, RESTART_EVERY_S = 6.0, 14.0, 15.0
 SETTLE_S = START_S = 60.0
-NOTICED_S = 5.0
-"""A dead engine is noticed in three polls, and whoever was in it has heard of it by then, on a busy machine too."""
+DYING_S, HEARD_S = 1.0, 5.0
+"""How long after it was killed an engine may be sent something, and within which time whoever was in it has heard of
+its end, on a busy machine too."""
 RSS_LIMIT_BYTES = 400 << 20
 """The daemon, 256 MiB of bodies that wait, and what is allocated around them."""
 LEFT_LIMIT_BYTES, DESCRIPTORS_LIMIT = 200 << 20, 100
@@ -204,7 +205,8 @@ def is_excused(one: Ended, deaths: list[Death]) -> bool:
     """Whether it broke as its own engine was killed: what was in it cannot be answered by anybody else. Whoever comes
     later, or waits already, has to be held until it is back, and nothing excuses a wrong answer."""
     return one.is_broken and any(
-        d.model == one.model and d.begun_s <= one.ended_s <= d.begun_s + NOTICED_S for d in deaths
+        d.model == one.model and one.begun_s <= d.begun_s + DYING_S and d.begun_s <= one.ended_s <= d.begun_s + HEARD_S
+        for d in deaths
     )
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from virtual_rig import Rig
 
-from sleepd.core.budget import FAILURES_IN_A_ROW, FIRST_S, MOST_S, cooldown_s, jitter
+from sleepd.core.budget import DYING_S, FAILURES_IN_A_ROW, FIRST_S, MOST_S, POLLS_UNTIL_LOST, cooldown_s, jitter
 from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
@@ -107,10 +107,11 @@ def test_a_sleeper_that_goes_on_failing_is_given_up_until_a_reset():
     rig.check_usable("a")
 
 
-def test_a_new_process_that_is_found_awake_closes_the_account():
+def test_a_new_process_closes_the_account_where_the_one_before_ended_at_rest():
     rig = failing()
     fail_once(rig)
     fail_once(rig)
+    rig.run(DYING_S + POLLS_UNTIL_LOST)
     rig.reboot("a")
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
     assert (rig.record("a").attempts, rig.record("a").cooldown_until_s, rig.record("a").failure) == (0, 0.0, None)

@@ -6,6 +6,7 @@ import pytest
 
 from sleepd.core.life import State
 from sleepd.replay.outcome import outcome_of
+from sleepd.replay.trace import Trace
 from tests.replay.replays import replay, switches, trace_of
 
 
@@ -24,6 +25,31 @@ def test_idle_time_begins_with_the_end_of_the_last_request(tmp_path: Path) -> No
     asleep = played.account.switches[1]
     ended_s = 810.0 + 100 / 8000 + 60 / 60
     assert ended_s + 300.0 <= asleep.at_s - asleep.took_s <= ended_s + 302.0
+
+
+def test_a_model_falls_idle_in_the_moment_in_which_another_is_looked_at(tmp_path: Path) -> None:
+    # Seen to end at 5 and at 305: polls are at whole seconds, and so is most of what follows from them.
+    b_ends, a_ends = 305.0 - 300.0, 305.0
+    trace = trace_of((1.0, "b"))
+    long = trace_of((20.0, "a"), tokens=(0, int(60 * (a_ends - 0.5 - 22.0))))
+    played = replay(tmp_path, Trace(trace.arrivals + long.arrivals), until_s=600.0)
+    asleep = next(s for s in played.account.switches if (s.what, s.model) == ("sleep", "b"))
+    assert asleep.at_s - asleep.took_s == pytest.approx(b_ends + 300.0, abs=0.1)
+
+
+def test_a_moment_by_the_clock_comes_though_a_model_falls_idle_in_it(tmp_path: Path) -> None:
+    rules = """
+        [[rules]]
+        name = "morning"
+        when = { cron = "10 0 * * mon", timezone = "UTC" }
+        then = { wake = true }
+        models = ["b"]
+    """
+    trace = trace_of((20.0, "a"), tokens=(0, int(60 * (299.5 - 22.0))))
+    played = replay(tmp_path, Trace((*trace.arrivals, *trace_of((5000.0, "b")).arrivals)), rules, until_s=700.0)
+    at_s = {(s.what, s.model): s.at_s - s.took_s for s in played.account.switches}
+    assert at_s["sleep", "a"] == pytest.approx(600.0, abs=0.1)
+    assert at_s["wake", "b"] == pytest.approx(600.0 + 1.0, abs=0.1)  # once the sleep beside it has ended
 
 
 def test_a_request_that_runs_for_long_keeps_its_model_awake(tmp_path: Path) -> None:

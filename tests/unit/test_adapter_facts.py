@@ -62,6 +62,22 @@ def test_a_card_with_a_parent_is_an_adapter() -> None:
 
 
 @pytest.mark.parametrize(
+    ("info", "listed", "cards", "comes_and_goes"),
+    [
+        (INFO, {"paths": {"/v1/load_lora_adapter": {}}}, 0, True),
+        (INFO | {"vllm_env": {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": True}}, None, 0, True),
+        (INFO | {"vllm_env": {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": False}}, None, 1, False),
+        (INFO, {"paths": {"/v1/models": {}}}, 1, False),
+        (None, None, 1, True),
+        (None, None, 0, False),
+    ],
+)
+def test_whether_adapters_come_and_go(info: Any, listed: Any, cards: int, comes_and_goes: bool) -> None:
+    models = {"data": [{"id": "base"}, *[{"id": "sql", "parent": "base", "root": "/x"}] * cards]}
+    assert facts_of("0.32.0", None, models, info, listed).loads_adapters is comes_and_goes
+
+
+@pytest.mark.parametrize(
     "keys", [{"runner": "pooling"}, {"runner": "draft"}, {"pooler_config": {"pooling_type": "CLS"}}]
 )
 def test_what_does_not_generate_is_asked_for_its_vector(keys: dict[str, Any]) -> None:

@@ -109,6 +109,20 @@ def test_calls_are_not_countable_without_the_series() -> None:
     assert read_page(ungrouped).control == ControlCounts(sleep=CallCount(2, 1))
 
 
+@pytest.mark.parametrize(
+    ("handler", "counted"),
+    [
+        ("/weight_checker", ControlCounts(check=CallCount(1))),
+        ("/start_draft_weight_update", ControlCounts(update=CallCount(1))),
+        ("/resume", ControlCounts(pause=CallCount(1))),
+        ("/abort_requests", ControlCounts()),
+    ],
+)
+def test_what_each_route_counts_as(handler: str, counted: ControlCounts) -> None:
+    line = f'http_requests_total{{handler="{handler}",method="POST",status="2xx"}} 1.0'
+    assert read_page(line.encode()).control == counted
+
+
 def test_what_is_asked_for_is_what_is_read() -> None:
     text = page("asleep-l1")
     assert all(name.encode() in text for name in SERIES)

@@ -82,6 +82,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         "nvmlDeviceGetCount": lambda: len(driver.uuids),
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetUUID": lambda handle: handle if isinstance(handle, str) else driver.uuids[handle],
+        "nvmlDeviceGetName": lambda _: "NVIDIA H100",
         "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(total=TOTAL, free=FREE, used=TOTAL - FREE),
         "nvmlDeviceGetComputeRunningProcesses": listed,
         "nvmlDeviceGetGraphicsRunningProcesses": lambda _: [],
@@ -269,6 +270,14 @@ async def test_readers_at_the_same_time_share_one_session(driver: Driver, gpus: 
     readings = await asyncio.gather(*(gpus.read(processes=True) for _ in range(8)))
     assert all(isinstance(reading, Known) for reading in readings)
     assert driver.calls.count("nvmlInit") == 1
+
+
+async def test_names_are_told_of_gpus_that_were_read(driver: Driver, gpus: NvmlGpus) -> None:
+    assert await gpus.read_names() == (), "nothing is asked before there is a session"
+    await gpus.read(processes=False)
+    assert await gpus.read_names() == ("NVIDIA H100", "NVIDIA H100")
+    driver.fail["nvmlDeviceGetName"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert await gpus.read_names() == ()
 
 
 async def test_energy_is_the_drivers_count_or_power_added_up(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:

@@ -178,6 +178,26 @@ async def test_a_first_look_asks_for_everything_and_the_next_only_for_the_page(b
     assert bench.paths()[6:] == ["/metrics/"]
 
 
+async def test_adapters_that_come_and_go_are_listed_when_that_is_asked_for_and_once_in_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.pages["/openapi.json"] = {"paths": {"/v1/load_lora_adapter": {"post": {}}}}
+    first = (await bench.look()).value.facts
+    assert (first.lora_names, first.loads_adapters) == ((), True)
+    card = {"id": "sql", "parent": "tiny-a", "root": "/adapters/sql"}
+    bench.pages["/v1/models"] = {"data": [{"id": "tiny-a"}, card]}
+    assert (await bench.look()).value.facts is first
+    seen = await bench.vllm.look(ask_sleeping=False, timeout_s=2.0, adapters=True)
+    assert isinstance(seen, Known)
+    assert (seen.value.facts.lora_names, seen.value.facts.lora_roots) == (("sql",), ("/adapters/sql",))
+    assert seen.value.facts.incarnation == first.incarnation
+    monkeypatch.setattr("sleepd.adapters.vllm_http.LIST_S", 0.0)
+    bench.pages["/v1/models"] = reply({"error": "Unauthorized"}, 401)
+    assert (await bench.look()).value.facts is seen.value.facts, "no list is no news"
+    bench.pages["/v1/models"] = {"data": [{"id": "tiny-a"}]}
+    assert (await bench.look()).value.facts.lora_names == ()
+
+
 async def test_another_process_is_asked_anew(bench: Bench) -> None:
     await bench.look()
     bench.pages["/metrics/"] = METRICS.replace(b"12.5", b"99.5")

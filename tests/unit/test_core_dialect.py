@@ -218,6 +218,14 @@ def test_level_2_is_refused_by_the_fact_that_forbids_it(change, named):
     assert named in capabilities(replace(allowed, **change), fenced=False).level2_unsafe
 
 
+def test_a_hybrids_weights_are_read_anew_only_where_its_answer_can_be_compared():
+    """Reloading a hybrid's own weights was seen to change its answers (F38): the checked cycle alone decides."""
+    caps = capabilities(facts_of((0, 32), mamba=True), fenced=True)
+    assert caps.level2_unsafe == ""
+    assert "hybrid" in caps.cure_unsafe
+    assert capabilities(facts_of((0, 32)), fenced=True).cure_unsafe == ""
+
+
 def test_lora_survives_level_2_from_0_33():
     assert capabilities(facts_of((0, 33), lora=True), fenced=False).level2_unsafe == ""
 

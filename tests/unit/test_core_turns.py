@@ -449,6 +449,7 @@ def test_who_comes_after_one_whose_turn_is_still_to_come_waits_for_that_turn_too
     assert made.models["third"].awaited.at_s < late.mono_s
     assert next_action(made, "qwen", late).in_s > 100.0
     assert next_action(made, "third", late).in_s > next_action(made, "qwen", late).in_s + 60.0
+    assert eta_of(made, "third", 100.0) == pytest.approx(next_action(made, "third", late).in_s + 2.0)
     circle = {n: replace(made.models[n], awaited=Awaited((o,), 0.0)) for n, o in (("qwen", "third"), ("third", "qwen"))}
     assert next_action(replace(made, models={**made.models, **circle}), "third", late) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from core_worlds import FACTS, NOW, gpus, host, record, seen
 
 from sleepd.cli.doctor import tell_findings
 from sleepd.cli.screen import Screen
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Failure, Known, Missing, MissingReason, Mode, Settings
 from sleepd.core.record import ModelRecord
@@ -81,6 +83,7 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
         ({"managed": None}, {}),
         ({"encoder_stays": True}, {"server.encoder": "warn"}),
         ({"counts": False}, {"server.counts": "warn"}),
+        ({"counts": None}, {"server.counts": "warn"}),
         ({"port_of": ["pid 8"]}, {"server.port": "warn"}),
         ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}}, {"server.environment": "warn"}),
         ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "2"}}, {"server.environment": "warn"}),
@@ -153,23 +156,31 @@ def test_units(settings: UnitSettings, expected: dict[str, str]) -> None:
 
 
 def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert polkit_on(tmp_path) == (False, False)
+    units = ["vllm@a.service", "chat.service", "llm@b.service", "other.service"]
+    assert polkit_on(units, tmp_path) == (False, units)
     for file in (POLKIT, RULE):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
-    assert polkit_on(tmp_path) == (True, True)
+    assert polkit_on(units, tmp_path) == (True, units[1:])
+    own = tmp_path / "etc/polkit-1/rules.d/50-own.rules"
+    own.parent.mkdir(parents=True)
+    own.write_text('["chat.service", "llm@b.service"].includes(action.lookup("unit"))')
+    assert polkit_on(units, tmp_path) == (True, ["other.service"])
+    own.write_text("/^(chat.service|llm@.*)$/.test(unit)")
+    assert polkit_on(units, tmp_path) == (True, ["other.service"])
 
-    def refuse(path: Path) -> bool:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(folder: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "exists", lambda path: refuse(path) if path == tmp_path / RULE else True)
-    assert polkit_on(tmp_path) == (True, None)
-    assert unmarred(judge_rights(units=1, polkit=True, rule=True)) == {}
-    assert unmarred(judge_rights(units=1, polkit=False, rule=True)) == {"unit.rights": "warn"}
-    assert unmarred(judge_rights(units=1, polkit=True, rule=False)) == {"unit.rights": "warn"}
-    (unseen,) = judge_rights(units=1, polkit=True, rule=None)
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert polkit_on(units, tmp_path) == (True, None)
+    assert unmarred(judge_rights(units, polkit=True, ruleless=[])) == {}
+    assert unmarred(judge_rights(units, polkit=False, ruleless=[])) == {"unit.rights": "warn"}
+    (bare,) = judge_rights(units, polkit=True, ruleless=["chat.service"])
+    assert (bare.verdict, bare.found) == ("warn", "there is no rule for chat.service")
+    (unseen,) = judge_rights(units, polkit=True, ruleless=None)
     assert (unseen.verdict, unseen.remedy) == ("warn", "run sleepctl doctor as root"), "what helps, not what might be"
-    assert not list(judge_rights(units=0, polkit=False, rule=False))
+    assert not list(judge_rights([], polkit=False, ruleless=[]))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +202,14 @@ def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest
             {"model.failed": "fail"},
         ),
         (record(life=Life(State.LOST, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "fail"}),
+        (record(life=Life(State.UNKNOWN, Weights.DOUBTFUL), spec={"unit": "v"}), 0, {"model.failed": "warn"}),
         (record(spec={"unit": "v.service", "allow_exposed": True}), 0, {"model.exposed": "warn"}),
         (record(spec={"unit": "v.service"}, frees_nothing=True), 0, {"model.frees": "fail"}),
+        (
+            record(spec={"unit": "v.service"}, footprint=Footprint(freed={"g": (4,)}, awake={"g": 10}, sleeps=1)),
+            0,
+            {"model.frees": "warn"},
+        ),
         (record(spec={"unit": "v.service"}, restart_wanted="it keeps more each time"), 0, {"model.grows": "warn"}),
         (
             record(spec={"unit": "v.service", "max_level": 2}, facts=replace(FACTS, speculative=True)),
@@ -220,6 +237,9 @@ def test_all_backups_together_and_pressure() -> None:
     two = (record("a"), record("b"))
     assert unmarred(judge_host(world(*two))) == {"host.pressure": "warn"}, "PSI is not told in these worlds"
     assert unmarred(judge_host(world(*two, available=40 * GIB)))["host.backups"] == "warn"
+    unmeasured = record("c", facts=None, footprint=Footprint())
+    (unknown,) = (one for one in judge_host(world(*two, unmeasured)) if one.check == "host.backups")
+    assert (unknown.verdict, unknown.found.rpartition("; ")[2]) == ("warn", "of 1 more it is not known")
     calm = Known(HostSeen(100 * GIB, 90 * GIB, 0.01), NOW.mono_s, NOW.mono_s)
     assert unmarred(judge_host(world(*two, host=calm))) == {}
     hard = Known(HostSeen(100 * GIB, 90 * GIB, 0.4), NOW.mono_s, NOW.mono_s)
@@ -248,6 +268,7 @@ def test_gpus_as_the_daemon_reads_them() -> None:
     assert verdicts(judge_gpus(listed, declared=False)) == {"gpu.daemon": "ok", "gpu.processes": "ok"}
     assert unmarred(judge_gpus(gpus(GIB), declared=False)) == {"gpu.processes": "warn"}
     assert verdicts(judge_gpus(gpus(GIB), declared=True)) == {"gpu.daemon": "ok"}
+    assert verdicts(judge_gpus(Known((), 0.0, 0.0), declared=False)) == {"gpu.daemon": "warn"}
     assert unmarred(judge_gpus(Missing(MissingReason.UNREADABLE, "no driver"), declared=False)) == {
         "gpu.daemon": "fail"
     }

@@ -13,9 +13,10 @@ import pytest
 from core_worlds import FACTS, record, seen, world
 
 from sleepd.adapters.cgroup import CgroupMemory
-from sleepd.cli.doctor import ask_daemon
+from sleepd.cli.doctor import ask_daemon, judge_nvml, tell_none
 from sleepd.client import ApiProblem
 from sleepd.core.footprint import Footprint
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.record import ModelRecord
 from sleepd.core.seen import GpuSeen, MemoryLimit
 from sleepd.core.units import GIB
@@ -27,7 +28,7 @@ from sleepd.doctor.placement import judge_boot, judge_placement
 from sleepd.doctor.servers import interposer_of
 from sleepd.doctor.units import UnitSettings
 from sleepd.survey.host import find_controllers, find_orphans, is_wsl, unified_memory
-from sleepd.survey.table import read_table
+from sleepd.survey.table import ProcessTable, read_table
 
 
 def unmarred(findings: Iterable[Finding]) -> dict[str, str]:
@@ -43,6 +44,7 @@ def unmarred(findings: Iterable[Finding]) -> dict[str, str]:
         ({"clock": False}, {"host.clock": "warn"}),
         ({"wsl": True}, {"host.wsl": "warn"}),
         ({"unified": "NVIDIA GB10"}, {"gpu.unified": "warn"}),
+        ({"unified": None}, {"gpu.unified": "warn"}),
         ({"controllers": ["llama-swap (pid 7)"]}, {"host.controllers": "warn"}),
         ({"orphans": ["VLLM::EngineCore, pid 7 of vllm"]}, {"gpu.orphans": "warn"}),
         ({"hides": True}, {"host.controllers": "warn", "gpu.orphans": "warn"}),
@@ -55,7 +57,6 @@ def test_kinds_of_hosts(change: dict[str, Any], expected: dict[str, str]) -> Non
 def tree(root: Path, **files: str) -> Path:
     for number, (name, text) in enumerate(files.items()):
         path = root / {
-            "kernel": "proc/sys/kernel/osrelease",
             "card": f"proc/driver/nvidia/gpus/{number}/information",
         }.get(name, f"proc/device-tree/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,14 +64,21 @@ def tree(root: Path, **files: str) -> Path:
     return root
 
 
-def test_wsl_and_unified_memory_are_known_by_files_of_the_kernel(tmp_path: Path) -> None:
-    rack = tree(tmp_path / "rack", kernel="6.8.0-60-generic\n", card="Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 7\n")
-    assert (is_wsl(rack), unified_memory(rack)) == (False, "")
-    assert is_wsl(tree(tmp_path / "wsl", kernel="5.15.167.4-microsoft-standard-WSL2\n"))
-    assert unified_memory(tree(tmp_path / "spark", card="Model: \t\t NVIDIA GB10\n")) == "NVIDIA GB10"
+def test_wsl_is_known_by_its_kernel() -> None:
+    assert not is_wsl("6.8.0-60-generic")
+    assert is_wsl("5.15.167.4-microsoft-standard-WSL2")
+
+
+def test_unified_memory_is_known_by_the_gpus_names_and_by_the_board(tmp_path: Path) -> None:
+    rack = tree(tmp_path / "rack", card="Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 7\n")
+    assert unified_memory([], rack) == ""
+    assert unified_memory([], tree(tmp_path / "spark", card="Model: \t\t NVIDIA GB10\n")) == "NVIDIA GB10"
     jetson = tree(tmp_path / "jetson", compatible="nvidia,p3701\0nvidia,tegra234\0", model="NVIDIA Jetson AGX Orin\0")
-    assert unified_memory(jetson) == "NVIDIA Jetson AGX Orin"
-    assert (is_wsl(tmp_path / "none"), unified_memory(tmp_path / "none")) == (False, "")
+    assert unified_memory([], jetson) == "NVIDIA Jetson AGX Orin"
+    bare = tmp_path / "none"
+    assert unified_memory(["NVIDIA H100", "NVIDIA GB10"], bare) == "NVIDIA GB10"
+    assert unified_memory(["NVIDIA H100"], bare) == ""
+    assert unified_memory([], bare) is None, "neither NVML nor the kernel tells"
 
 
 def test_other_controllers_and_engines_without_a_server_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +113,15 @@ def test_processes_that_the_kernel_hides_are_known_by_the_first(
     own = SimpleNamespace(pid=9, info={"name": "bash", "ppid": 1, "cmdline": ["bash"]})
     monkeypatch.setattr(psutil, "process_iter", lambda _: iter([*first, own]))
     assert read_table().hides
+
+
+def test_where_nothing_is_there_that_is_said_and_where_nothing_is_seen_that() -> None:
+    none, unseen = tell_none(ProcessTable({})), tell_none(ProcessTable({}, hides=True))
+    assert (none.verdict, none.found, unseen.verdict) == ("ok", "none runs here, of 0 processes", "warn")
+    assert judge_nvml(Known((on(0, ()),), 0.0, 0.0)).verdict == "ok"
+    assert judge_nvml(Known((), 0.0, 0.0)) == Finding("gpu.caller", Verdict.WARN, "no GPU is listed")
+    no_driver = judge_nvml(Missing(MissingReason.UNREADABLE, "NVML: no library"))
+    assert (no_driver.verdict, no_driver.found) == ("warn", "NVML: no library")
 
 
 def test_a_library_before_the_drivers_is_known_by_the_environment() -> None:

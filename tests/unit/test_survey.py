@@ -162,6 +162,7 @@ async def test_a_server_tells_its_release_its_models_and_whether_it_sleeps(tmp_p
     assert told.facts is not None
     assert (told.facts.version, told.facts.served_names, told.facts.sleep_mode) == ("0.28.0", ("tiny",), True)
     assert (told.dev_mode, told.is_sleeping, told.locked, told.silent) == (True, False, False, "")
+    assert told.counts
 
 
 async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:

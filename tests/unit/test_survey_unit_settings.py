@@ -28,14 +28,19 @@ async def test_settings_are_read_and_a_unit_that_is_not_there_is_told(systemd: F
     systemd.add("vllm@a.service", never)
     systemd.add("vllm@b.service", never, restarts=False, kill_mode="process", file_state="static")
     systemd.add("vllm@c.service", never, oom_policy="continue", sends_sigkill=False, file_state="enabled-runtime")
+    systemd.add("quadlet.service", never, file_state="generated", wanted_by=["multi-user.target"])
+    systemd.add("lone.service", never, file_state="generated")
     systemd.add("gone.service", never, load="not-found")
     found = await read_units(
-        [f"{name}.service" for name in ("vllm@a", "vllm@b", "vllm@c", "gone")], address=systemd.bus.address
+        [f"{name}.service" for name in ("vllm@a", "vllm@b", "vllm@c", "quadlet", "lone", "gone")],
+        address=systemd.bus.address,
     )
     assert found == (
         UnitSettings("vllm@a.service", "always", "control-group", "stop", enabled=True),
         UnitSettings("vllm@b.service", "no", "process", "stop"),
         UnitSettings("vllm@c.service", "always", "control-group", "continue", sends_sigkill=False, enabled=True),
+        UnitSettings("quadlet.service", "always", "control-group", "stop", enabled=True),
+        UnitSettings("lone.service", "always", "control-group", "stop"),
         UnitSettings("gone.service", missing="it is not-found"),
     )
 

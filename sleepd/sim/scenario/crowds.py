@@ -1,5 +1,6 @@
 """Crowds: clients of the gateway, more of them than fit, whose models want the same room all the time."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -12,6 +13,8 @@ from sleepd.sim.scenario.stage import Stage
 
 UP_S = 90.0
 """By then every server has been started, one after another where only one fits."""
+STREAM_TOKENS = 4000
+"""Eighty seconds of an answer, and as much as a simulated model can say."""
 SORTS = ("steady", "steady", "bursts", "strays")
 
 
@@ -62,6 +65,40 @@ def draw_crowd(random: Random, until_s: Seconds) -> list[tuple[Seconds, Argument
     return asked
 
 
+def _draw_hang_up(random: Random, cast: Cast) -> Arguments:
+    return {"requests": random.randint(1, 3), "leaves_after_s": random.choice((0.01, 0.3, 2.0, 8.0, 15.0))}
+
+
+def _hang_up(stage: Stage, name: str, drawn: Arguments) -> None:
+    """So many clients ask at once, and those that are still held after a moment leave."""
+    requests = [
+        Request(name, lambda answered: ask_engine(stage, name, 20, answered), lambda fate, _: _end(stage, fate))
+        for _ in range(int(drawn["requests"] or 0))
+    ]
+    for request in requests:
+        stage.callers.send(request)
+
+    def leave() -> None:
+        for request in requests:
+            stage.callers.leave(request)
+
+    stage.later(float(drawn["leaves_after_s"] or 0.0), leave)
+
+
+def _draw_stream(random: Random, cast: Cast) -> Arguments:
+    return {"parts": random.choice((1, 3, 6))}
+
+
+def _stream(stage: Stage, name: str, drawn: Arguments) -> None:
+    """One answer of up to eight minutes: longer than any turn, and mostly than a drain."""
+
+    def begin(answered: Callable[[], None], part: int = int(drawn["parts"] or 0)) -> None:
+        goes_on = part > 1 and stage.daemon.alive
+        ask_engine(stage, name, STREAM_TOKENS, (lambda: begin(answered, part - 1)) if goes_on else answered)
+
+    stage.callers.send(Request(name, begin, lambda fate, _: _end(stage, fate)))
+
+
 def _come(stage: Stage, name: str, drawn: Arguments) -> None:
     """So many clients send a request each, one after another; what becomes of it is theirs to live with."""
     every_s, tokens = float(drawn["every_s"] or 0.0), drawn["tokens"]
@@ -80,3 +117,8 @@ def _end(stage: Stage, fate: Fate) -> None:
 
 
 DEEDS = (Deed("crowd", _come),)
+RUDE = (
+    Deed("hang up", _hang_up, _draw_hang_up, every_s=(3.0, 40.0)),
+    Deed("stream", _stream, _draw_stream, every_s=(60.0, 300.0)),
+)
+"""What makes turns harder: drawn apart, for a part of the crowds."""

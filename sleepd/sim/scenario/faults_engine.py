@@ -110,8 +110,27 @@ def _kill(stage: Stage, name: str, drawn: Arguments) -> None:
         stage.later(orphan_s, lambda: stage.host.end_process(orphan))
 
 
+def _draw_deadly(random: Random, cast: Cast) -> Arguments:
+    return {"path": random.choice(("/wake_up", "/wake_up", "/sleep"))}
+
+
+def _make_deadly(stage: Stage, name: str, drawn: Arguments) -> None:
+    """From now on each of its processes dies of the first such call: whoever starts it again and again has a loop."""
+    stage.blame(name)
+    fault = stage.deadly[name] = parse_fault({"kind": "die_at_call", "path": drawn["path"]})
+    engine = stage.servers[name].engine
+    if engine is not None:
+        engine.arm(fault)
+
+
+def _make_harmless(stage: Stage) -> None:
+    stage.deadly.clear()
+    _disarm(stage)
+
+
 DEEDS = (
     Deed("engine call goes wrong", _arm, _draw_call_fault, weight=2.0, heal=_disarm),
     Deed("engine dies", _kill, _draw_death),
+    Deed("dies of each call", _make_deadly, _draw_deadly, weight=0.5, heal=_make_harmless),
     Deed("page hangs", _hang_page, _draw_hung_page, weight=0.7, heal=_free_pages),
 )

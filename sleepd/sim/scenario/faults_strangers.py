@@ -1,8 +1,9 @@
-"""Somebody else's curl: sleeps, wakes and pauses that sleepd did not send."""
+"""Somebody else's curl: sleeps, wakes, pauses and checks of weights that sleepd did not send."""
 
 import math
 from random import Random
 
+from sleepd.core.checksums import WEIGHT_CHECKER
 from sleepd.sim.scenario.cast import FENCED_ONLY, Cast
 from sleepd.sim.scenario.deed import Arguments, Deed
 from sleepd.sim.scenario.stage import Stage
@@ -17,7 +18,10 @@ CALLS: dict[str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = {
     "resume": (("/resume", ()),),
     "sleep 2 and wake": (("/sleep", (("level", "2"),)), ("/wake_up", ())),
     "wake weights": (("/wake_up", (("tags", "weights"),)),),
+    "check weights": ((WEIGHT_CHECKER, (("action", "checksum"),)),),
+    "zero weights": ((WEIGHT_CHECKER, (("action", "reset"),)),),
 }
+"""What is called, and with which query; of the checker it is the body."""
 UNNOTICED_S = 10.0
 """How long what a stranger did may stay unknown once his call was answered: vLLM counts a request at its answer
 (http_requests_total, prometheus-fastapi-instrumentator), and the next look tells it. A call that is out, behind minutes
@@ -44,7 +48,9 @@ def _curl(stage: Stage, name: str, drawn: Arguments) -> None:
                 for index in stage.models[name].gpus:
                     stage.blame_gpu(index)
             stage.account.strangers_out[name] += 1
-            stage.servers[name].request(HttpRequest("POST", path, query), 600.0, lambda answer: after())
+            body = dict(query) if path == WEIGHT_CHECKER else None
+            request = HttpRequest("POST", path, () if body else query, body)
+            stage.servers[name].request(request, 600.0, lambda answer: after())
 
     def after() -> None:
         stage.account.strangers_out[name] -= 1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from math import inf
 
+from sleepd.core.budget import is_given_up
 from sleepd.core.groups import takes_place
 from sleepd.core.life import ASLEEP, SERVING, SETTLED, State
 from sleepd.core.model import CauseKind
@@ -49,7 +50,7 @@ def claims_are_exclusive(stage: Stage) -> None:
 
 
 def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
-    """neither rule nor neighbour puts to sleep what is pinned, held or woke recently"""
+    """neither rule nor neighbour puts to sleep what is pinned, held, rests after failures or woke recently"""
     world, judged = stage.daemon.world, stage.account.judged
     for name, task in world.tasks.items():
         record = world.models[name]
@@ -61,6 +62,9 @@ def nobody_is_put_to_sleep_who_is_protected(stage: Stage) -> None:
             continue
         assert not record.holds, stage.say(f"{name} is put to sleep by {task.cause} while held")
         assert not is_pinned(record), stage.say(f"{name} is put to sleep by {task.cause} while pinned")
+        assert not is_given_up(record), stage.say(f"{name} is put to sleep by {task.cause}, and was given up")
+        rests_s = record.cooldown_until_s - task.started_s
+        assert rests_s <= 0, stage.say(f"{name} is put to sleep by {task.cause}, and rests for {rests_s}s more")
         # The daemon waits until this very sum: a difference of the same floats may fall short of it by an ulp.
         until_s = record.awake_since_s + record.spec.min_awake_s
         early_s = until_s - task.started_s

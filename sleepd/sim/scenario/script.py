@@ -60,7 +60,8 @@ def draw_script(seed: int) -> Script:
 
 
 def draw_crowded_script(seed: int) -> Script:
-    """The script of a seed in which more models are wanted than fit: every second one with faults."""
+    """The script of a seed in which more models are wanted than fit: every second one with faults, all with some of
+    what makes turns harder (clients that hang up, endless streams, reloads, holds, pins, jobs, operators)."""
     cast = draw_crowded(Random(f"{seed} crowded cast"))
     acts = [
         Act(round(at_s, 3), CROWD, model.name, drawn)
@@ -69,13 +70,17 @@ def draw_crowded_script(seed: int) -> Script:
     ]
     if seed % 2:
         acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
+    chosen = Random(f"{seed} crowded deeds")
+    for deed in (*CROWDS[1:], *PEOPLE):
+        if chosen.random() < 0.3:
+            acts += _repeat(Random(f"{seed} {deed.name}"), cast, deed, CROWDED_S)
     return Script(f"crowded {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)), CROWDED_S)
 
 
-def _repeat(random: Random, cast: Cast, deed: Deed) -> list[Act]:
+def _repeat(random: Random, cast: Cast, deed: Deed, until_s: Seconds = FAULTY_S + CALM_S) -> list[Act]:
     least_s, most_s = deed.every_s
     acts, at_s = [], random.uniform(0.0, most_s)
-    while at_s < FAULTY_S + CALM_S:
+    while at_s < until_s:
         acts.append(_draw_act(random, cast, deed, at_s))
         at_s += random.uniform(least_s, most_s)
     return acts

@@ -21,6 +21,7 @@ from sleepd.sim.units import SimManager, SimUnit
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
 from sleepd.sim.vllm import SimEngine
+from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import OutOfMemory
 from sleepd.sim.world import VirtualDaemon
 
@@ -101,6 +102,8 @@ class Stage:
                     load_s=model.load_s,
                 )
         self.faulty = True
+        self.deadly: dict[str, Fault] = {}
+        """What is armed on every process of a model as it comes up."""
         self._next_pid = 100
         self.daemon = VirtualDaemon(
             settings_of(cast),
@@ -188,6 +191,8 @@ class Stage:
             self.host.end_process(pid)
             return 0
         self.servers[name].engine, self.servers[name].pid = engine, pid
+        if name in self.deadly:
+            engine.arm(self.deadly[name])
         if self.time.now() and not self._locked(name):
             self.disturb(self.models[name].gpus)
             if self._is_granted(self.models[name].gpus):

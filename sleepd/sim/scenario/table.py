@@ -10,6 +10,7 @@ from sleepd.sim.scenario import (
     holders,
     jobs,
     people,
+    reloads,
 )
 from sleepd.sim.scenario.deed import Arguments, Deed
 
@@ -22,7 +23,7 @@ FAULTS: tuple[Deed, ...] = (
 )
 UNIT_FAULTS: tuple[Deed, ...] = faults_units.DEEDS
 """What befalls units: drawn where sleepd controls any."""
-CROWDS: tuple[Deed, ...] = crowds.DEEDS
+CROWDS: tuple[Deed, ...] = (*crowds.DEEDS, *crowds.RUDE, *reloads.DEEDS)
 """What befalls crowded hosts: drawn for them alone."""
 DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS)}
 

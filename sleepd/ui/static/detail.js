@@ -111,7 +111,8 @@ export class Detail {
 
   #next(model) {
     const { next } = model;
-    const told = next ? `${next.action} ${next.in_s > 0.5 ? `in ${duration(next.in_s)}` : "now"}, by rule ${next.rule}` : "nothing, unless somebody asks";
+    const told = next ? `${next.action} ${next.in_s > 0.5 ? `in ${duration(next.in_s)}` : "now"}, by rule ${next.rule}`
+      : model.queued ? "its turn; nobody can say when" : "nothing, unless somebody asks";
     const eta = model.eta_s ? `; a wake would take about ${duration(model.eta_s)}` : "";
     return [make("p", {}, make("strong", {}, "Next: "), told + eta)];
   }

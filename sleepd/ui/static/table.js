@@ -166,8 +166,8 @@ export class Table {
     say(row.idle, model.queued ? `${told}, ${model.queued} waiting` : told);
     const next = model.next;
     const left = next ? next.in_s - passedS : 0;
-    const wakes = !next && model.state === "asleep" && model.eta_s !== null;
-    say(row.next.what, next ? next.action : wakes ? "when asked" : "–");
+    const wakes = !next && !model.queued && model.state === "asleep" && model.eta_s !== null;
+    say(row.next.what, next ? next.action : wakes ? "when asked" : model.queued ? "its turn" : "–");
     say(row.next.when, next ? `${left < 0.5 ? "now" : `in ${duration(left)}`} · ${next.rule}` : wakes ? `awake after ${duration(model.eta_s)}` : "");
   }
 
