@@ -6,7 +6,7 @@ from math import exp
 
 from sleepd.core.daybook import DAY_S, SLOT_S, LocalS, whole_days
 from sleepd.core.habits import GRAIN_S, Habits, pieces, rate, visits
-from sleepd.core.silences import SHORTEST_S, SILENCES_S
+from sleepd.core.silences import SHORTEST_S, SILENCES_S, length_of
 from sleepd.core.units import HOUR_S, Seconds
 
 AHEAD_S: Seconds = 6 * HOUR_S
@@ -46,7 +46,7 @@ def next_change(habits: Habits, local_s: LocalS) -> LocalS:
 
 
 def _last_change(habits: Habits, local_s: LocalS) -> LocalS:
-    silence = max(0, bisect_right(SILENCES_S, local_s - habits.last_s) - 1)
+    silence = length_of(local_s - habits.last_s)
     return max(local_s // SLOT_S * SLOT_S, habits.last_s + SILENCES_S[silence])
 
 

@@ -5,7 +5,6 @@ been silent and by how busy it was before. The other knows no clock: how soon si
 kept is bounded: four weeks of one bit for each five minutes, and one pair of numbers for each length of silence.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp, log
@@ -13,7 +12,7 @@ from typing import TypeAlias
 
 from sleepd.core.daybook import DAY_S, DAYS_KEPT, HOUR_SLOTS, SLOT_S, SLOTS, Days, LocalS, beginnings, rates
 from sleepd.core.frozen import replace
-from sleepd.core.silences import BUSIEST, FADES, SHORTEST_S, SILENCES_S, BySilence, note_end, rates_after
+from sleepd.core.silences import BUSIEST, FADES, SHORTEST_S, SILENCES_S, BySilence, length_of, note_end, rates_after
 from sleepd.core.units import HOUR_S, Seconds
 
 GRAIN_S: Seconds = 1e-3
@@ -47,7 +46,7 @@ class Habits:
     """How busy the hour before that was, 0 to BUSIEST."""
     by_silence: BySilence = ()
     trust: tuple[float, ...] = ()
-    """By length of silence: how much better local time foretold than silences alone, as the logarithm of odds; faded."""
+    """By length of silence: how much better local time foretold than silences did, as the logarithm of odds; faded."""
 
 
 def watch(habits: Habits, local_s: LocalS) -> Habits:
@@ -106,7 +105,7 @@ def _learn(habits: Habits, silent_s: Seconds) -> Habits:
         told[piece.silence] += (by_silence - by_time) * piece.lasts_s
         if piece.begin_s + piece.lasts_s >= silent_s:
             told[piece.silence] += log(max(by_time, LEAST_RATE) / max(by_silence, LEAST_RATE))
-    last = bisect_right(SILENCES_S, silent_s) - 1
+    last = length_of(silent_s)
     for silence in range(last + 1):
         after[silence] = _faded(after[silence], float(silence == last), due[silence])
     following[habits.busy] = _faded(following[habits.busy], 1.0, expected)
@@ -173,7 +172,7 @@ def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]
     of_day: tuple[float, ...] = ()
     regular: tuple[float, ...] = ()
     while at_s < until_s:
-        silence = bisect_right(SILENCES_S, at_s) - 1
+        silence = length_of(at_s)
         following_s = SILENCES_S[silence + 1] if silence + 1 < len(SILENCES_S) else until_s
         local_s = habits.last_s + at_s
         day, slot = divmod(int(local_s // SLOT_S), SLOTS)

@@ -1,8 +1,9 @@
 """How soon a request comes after a silence of each length and an hour as busy, whatever the clock shows."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
-from math import sqrt
+from math import exp, sqrt
 from typing import TypeAlias
 
 from sleepd.core.units import Seconds
@@ -34,6 +35,11 @@ _MIDDLES_S = tuple(
 )
 
 
+def length_of(silent_s: Seconds) -> int:
+    """Which of SILENCES_S a silence has reached; the first where it is shorter."""
+    return max(0, bisect_right(SILENCES_S, silent_s) - 1)
+
+
 def note_end(observed: BySilence, busy: int, silent_s: Seconds) -> BySilence:
     """What was observed, with one more silence that ended after so long, an hour as busy before it."""
     rows = list(observed or ((),) * (BUSIEST + 1))
@@ -62,6 +68,15 @@ def rates_after(observed: BySilence, busy: int) -> tuple[float, ...]:
         own = observed[busy][at] if observed and observed[busy] else (0.0, 0.0)
         rates.append((own[0] + PRIOR_ENDED) / (own[1] + PRIOR_ENDED / of_all))
     return tuple(rates)
+
+
+def chance_within(observed: BySilence, busy: int, silent_s: Seconds, within_s: Seconds) -> float:
+    """How likely, 0 to 1, a silence that lasted for so long ends within this time, an hour as busy before it."""
+    due, at_s, end_s = 0.0, silent_s, silent_s + within_s
+    for a_second, until_s in zip(rates_after(observed, busy), (*SILENCES_S[1:], end_s), strict=True):
+        lasts_s = max(0.0, min(until_s, end_s) - at_s)
+        due, at_s = due + a_second * lasts_s, at_s + lasts_s
+    return 1.0 - exp(-due)
 
 
 def _total(pairs: Iterable[Ended]) -> Ended:

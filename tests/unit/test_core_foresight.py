@@ -57,6 +57,16 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
 
 
+def test_where_silences_foretold_better_than_the_clock_that_is_told():
+    of = model()
+    by_silence = replace(of.habits, trust=(-2.0,) * len(SILENCES_S))
+    told = report(made(replace(of, habits=by_silence), NAP), "nap").conditions[0].found
+    assert told == (
+        "one expected in 4h38m; 11% of silences like this one end within 30m; "
+        "on none of the last 5 weekdays a request came between 23:10 and 05:10"
+    )
+
+
 @pytest.mark.parametrize(
     ("slots", "credit_s", "wakes"), [((0, 1), 2000.0, True), ((0, 1), 500.0, False), ((), 2e3, False)]
 )
