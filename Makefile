@@ -114,9 +114,9 @@ test-proxies: $(READY)
 	@$(PYTHON) $(ROOT)tests/debian.py $(ROOT).cache/proxies nginx:nginx caddy:caddy
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m proxies tests/proxies
 
-# sleepctl top in tmux, of Debian's package of that name.
+# sleepctl top in tmux, and Tab in zsh and fish: Debian's packages of these names.
 test-terminal: $(READY)
-	@command -v tmux >/dev/null || { echo "wanted tmux, found none: apt-get install tmux" >&2; exit 1; }
+	@for p in tmux zsh fish; do command -v $$p >/dev/null || { echo "wanted $$p, found none: apt-get install tmux zsh fish" >&2; exit 1; }; done
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $(JOBS) -m terminal tests/terminal
 
 # Debian's chromium and chromium-driver, headless. Under a minute.

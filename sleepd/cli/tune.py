@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from sleepd.cli.screen import look_at
 from sleepd.cli.simulate import BEGIN, read_begin
 from sleepd.cli.trace import trace_of
 from sleepd.config.errors import ConfigError
-from sleepd.config.load import DEFAULT_DIR
-from sleepd.core.units import UnitError, parse_duration, parse_share
+from sleepd.config.load import DEFAULT_DIR, load_config
+from sleepd.core.units import UnitError, format_duration, parse_duration, parse_share
 from sleepd.history.found import HistoryUnreadable, Page
 from sleepd.replay.learned import read_host
 from sleepd.replay.stage import set_stage
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         host = read_host(options.host)
         gc.freeze()  # hundreds of thousands of requests that stay: nobody need look at them again and again
         stage = set_stage(options.config, host, trace.models)
+        began_s = time.monotonic()
         proposal = tune(
             stage,
             trace,
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             start_wall_s=start_wall_s,
             plays=options.plays,
             shortest_s=MINUTES_SHORTEST_S if options.trace is None else 0.0,
-            told=lambda played: _tell(played, options.plays + 1),
+            told=lambda played: _tell(played, options.plays + 1, began_s),
         )
     except (TraceError, ConfigError) as error:
         print(error, file=sys.stderr)
@@ -105,9 +107,13 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-def _tell(played: int, of: int) -> None:
+def _tell(played: int, of: int, began_s: float) -> None:
+    """Say on a terminal which play begins, and how long all may yet take, by those that are over."""
     if sys.stderr.isatty():
-        print(f"\rplaying the requests: {played} of at most {of} ", end="", file=sys.stderr, flush=True)
+        over = played - 1
+        left_s = (time.monotonic() - began_s) / over * (of - over) if over else 0.0
+        left = f", {format_duration(max(1, round(left_s)))} left" if over else ""
+        print(f"\r\033[Kplaying the requests: {played} of at most {of}{left} ", end="", file=sys.stderr, flush=True)
 
 
 def _read_plays(text: str) -> int:
@@ -187,9 +193,15 @@ def _write(options: argparse.Namespace, proposal: Proposal, source: str) -> int:
         return _refuse("the present rules stay: nothing was written", DONE)
     if not any(model in proposal.configured for model in proposal.models):
         return _refuse(f"no model of the requests is in {options.config}: nothing was written", FAILED)
-    text = write_drop_in(proposal, source, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    if not proposal.met:
+        return _refuse("the target is not met: nothing was written; ask for what can be had", FAILED)
     try:
-        put_file(target, text)
+        beside = load_config(options.config, without=target).settings
+        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        put_file(target, write_drop_in(proposal, beside, source, when))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return _refuse(f"the other files do not go without {target}: nothing was written", FAILED)
     except OSError as error:
         return _refuse(f"{target}: cannot be written: {error.strerror}", FAILED)
     print(f"Wrote {target}. Look at it, then: sleepd check, sleepctl reload", file=sys.stderr)

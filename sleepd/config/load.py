@@ -54,16 +54,18 @@ def load_config(
     shipped_dir: Path = SHIPPED_DIR,
     environ: Mapping[str, str] | None = None,
     below: Sequence[Layer] = (),
+    without: Path | None = None,
 ) -> Config:
     """Return the settings that the files of `config_dir`, the shipped ones and the environment amount to.
 
-    `below`: keys that hold where nobody writes them otherwise. Raises ConfigError with everything that is wrong; never
-    anything else for what stands in a file. Reads files.
+    `below`: keys that hold where nobody writes them otherwise. `without`: a file that is passed over. Raises
+    ConfigError with everything that is wrong; never anything else for what stands in a file. Reads files.
     """
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     layers: list[Layer] = list(below)
-    files = _list_files(config_dir, shipped_dir, problems)
+    passed_over = without.resolve() if without is not None else None
+    files = [path for path in _list_files(config_dir, shipped_dir, problems) if path.resolve() != passed_over]
     for path in files:
         try:
             layers.append(read_layer(path))

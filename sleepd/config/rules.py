@@ -11,7 +11,17 @@ from sleepd.config.errors import KeyPath, did_you_mean, show
 from sleepd.config.schema_rules import RuleKeys, ThenKeys, WhenKeys
 from sleepd.config.validate import Findings, validate
 from sleepd.core.model import ModelSpec
-from sleepd.core.rules import KEEP_AWAKE, STOP, WAKE, Action, ActionKind, Condition, MemoryCondition, Rule
+from sleepd.core.rules import (
+    KEEP_AWAKE,
+    STOP,
+    WAKE,
+    Action,
+    ActionKind,
+    Condition,
+    MemoryCondition,
+    PredictedIdle,
+    Rule,
+)
 
 RULES_LIMIT = 256
 MEMORY_COOLDOWN_S = 600.0
@@ -51,6 +61,10 @@ def compile_rules(
         if action is None or general is None:
             continue
         _check_stop(keys.name, action, chosen, specs, path, findings)
+        foresees = any(isinstance(c, PredictedIdle) for c in general.all_of)
+        if keys.budget is not None and not (foresees and action is WAKE):
+            wanted = "has nothing to apply to: it goes with predicted_idle in when and wake = true in then"
+            findings.refuse((*path, "budget"), wanted)
         rules += _split(keys, general, action, chosen, models, specs, findings)
     return tuple(rules)
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 
 from sleepd.core.activity import Owed, ask_lost
+from sleepd.core.break_even import Account
 from sleepd.core.budget import MOST_S
 from sleepd.core.draft import age_of
 from sleepd.core.frozen import replace
+from sleepd.core.habits import restore
 from sleepd.core.holds import GRACE_S
 from sleepd.core.life import ASLEEP, Life, State, Weights
 from sleepd.core.model import ModelSpec, Now, Settings
 from sleepd.core.owed_wakes import ON_STOP
 from sleepd.core.plan import OBSERVES, UNIT_VERBS, Verb
-from sleepd.core.record import Belief, Hold, ModelRecord
-from sleepd.core.records import HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded
+from sleepd.core.record import Ahead, Belief, Hold, ModelRecord
+from sleepd.core.records import AccountSaved, AheadSaved, HoldSaved, ModelSaved, RuleSaved, Saved, TaskEnded
 from sleepd.core.reservations import remember_reservations
 from sleepd.core.task import HOST_LOCK, UNIT_TASKS, Phase, Task
 from sleepd.core.tasks import without_victim
@@ -145,12 +147,23 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now, settings: Settings) -
         owed_wake=None if kept.owed_wake is not None and kept.owed_wake.who == ON_STOP else kept.owed_wake,
         unverified=kept.unverified,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
-        habits=kept.habits,
-        credit_s=kept.credit_s,
+        habits=restore(kept.habits),
+        account=_remember_account(kept.account, now) if kept.account is not None else None,
+        ahead=_remember_ahead(kept.ahead, now) if kept.ahead is not None else None,
         pin=kept.pin,
         reason=kept.failure.detail if terminal and kept.failure else "remembered, not looked at yet",
     )
     return _go_on_holding_down(record, kept, now, settings)
+
+
+def _remember_account(kept: AccountSaved, now: Now) -> Account:
+    """It was awake, or asleep, all the time for all we know."""
+    return Account(kept.credit_s, now.mono_s - age_of(kept.at_wall_s, now), kept.silent_s, kept.awake)
+
+
+def _remember_ahead(kept: AheadSaved, now: Now) -> Ahead:
+    since_s = None if kept.since_wall_s is None else now.mono_s - age_of(kept.since_wall_s, now)
+    return Ahead(since_s, kept.day, kept.spent_s, kept.rule)
 
 
 def _go_on_holding_down(record: ModelRecord, kept: ModelSaved, now: Now, settings: Settings) -> ModelRecord:

@@ -30,17 +30,22 @@ class Account:
 
 def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
     """What is put by now, if it went on as it was: twice what the clairvoyant paid meanwhile, less what we did."""
+    return min(_uncapped(account, price_s, now_s), MOST_PRICES * price_s)
+
+
+def _uncapped(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
     lasted_s = max(0.0, now_s - account.at_s)
     due_s = min(account.silent_s + lasted_s, price_s) - min(account.silent_s, price_s)
-    credit_s = account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
-    return min(credit_s, MOST_PRICES * price_s)
+    return account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
 
 
-def spent_s(account: Account, price_s: Seconds, now_s: MonotonicS) -> MonotonicS:
-    """When no more is left than one sleep costs, if it stays awake and silent."""
-    # It grows until the silence lasted for the price, and falls from then on.
-    turns_s = max(now_s, account.at_s + max(0.0, price_s - account.silent_s))
-    return turns_s + max(0.0, credit_at(account, price_s, turns_s) - price_s)
+def crossings(account: Account, price_s: Seconds, bound_s: Seconds) -> tuple[MonotonicS, ...]:
+    """When what is put by comes to this bound if it goes on as it is: past, where that was."""
+    # It grows until the silence lasted for the price, and falls from then on while it is awake.
+    turns_s = account.at_s + max(0.0, price_s - account.silent_s)
+    rises_s = account.at_s + (bound_s - account.credit_s) / (1.0 if account.awake else 2.0)
+    rising = (rises_s,) if rises_s < turns_s else ()
+    return (*rising, turns_s + _uncapped(account, price_s, turns_s) - bound_s) if account.awake else rising
 
 
 def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:
@@ -53,9 +58,9 @@ def carry(account: Account, price_s: Seconds, now_s: MonotonicS, *, silent_s: Se
     return Account(max(0.0, credit_at(account, price_s, now_s)), now_s, silent_s, awake)
 
 
-def charge(account: Account, price_s: Seconds) -> Account:
-    """The account after a rule put the model to sleep."""
-    return replace(account, credit_s=max(0.0, account.credit_s - price_s))
+def charge(account: Account, cost_s: Seconds) -> Account:
+    """The account after a rule put the model to sleep, at this cost: the price, more at level 2."""
+    return replace(account, credit_s=max(0.0, account.credit_s - cost_s))
 
 
 def may_sleep(
@@ -66,6 +71,12 @@ def may_sleep(
     if predicted_s is None or is_spent(credit_s, price_s):
         return silent_s >= least_s - GRAIN_S
     return predicted_s >= least_s
+
+
+def may_sleep_deeper(predicted_s: Seconds | None, credit_s: Seconds, cost_s: Seconds) -> bool:
+    """Whether to sleep at a level whose sleep and wake cost more: only where no request is expected for so long, and
+    being wrong can be paid."""
+    return predicted_s is not None and min(predicted_s, credit_s) >= cost_s
 
 
 def may_wake(predicted_s: Seconds | None, within_s: Seconds, credit_s: Seconds, price_s: Seconds) -> bool:

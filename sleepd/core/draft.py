@@ -13,6 +13,7 @@ from typing import Any
 from sleepd.core.calendar import Calendar
 from sleepd.core.commands import Answer, AnswerKind, Command, OpenGate, RunStep
 from sleepd.core.detector import Evaluated
+from sleepd.core.foresight import account_saved, ahead_saved
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, LEVEL, PUBLIC, SERVING, Fact, State, advance
 from sleepd.core.model import Failure, Now, Reading
@@ -254,7 +255,8 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         cooldown_until_wall_s=_wall_of(record.cooldown_until_s, now),
         hold_down_until_wall_s=_wall_of(record.hold_down_until_s, now),
         habits=record.habits,
-        credit_s=round(record.account.credit_s, 3) if record.account is not None else record.credit_s,
+        account=account_saved(record.account, now) if record.account is not None else None,
+        ahead=ahead_saved(record.ahead, now) if record.ahead is not None else None,
     )
 
 
@@ -298,7 +300,7 @@ def _reservation_records(old: Mapping[str, Reservation], new: Mapping[str, Reser
 
 _WORKED_OUT = (
     *("name", "last_active_wall_s", "cooldown_until_wall_s", "hold_down_until_wall_s", "restarts_wall_s"),
-    *("habits", "holds", "credit_s"),
+    *("habits", "holds", "account"),
 )
 _AS_IT_IS = attrgetter(*(f.name for f in fields(ModelSaved) if f.name not in _WORKED_OUT))
 """What is saved of a record as it is."""
@@ -332,7 +334,7 @@ def differs(old: ModelSaved, new: ModelSaved) -> bool:
         new = replace(new, last_active_wall_s=old.last_active_wall_s)
     if old.habits.days == new.habits.days:
         # What else is learned goes with the next request that is the first in its five minutes.
-        new = replace(new, habits=old.habits, credit_s=old.credit_s)
+        new = replace(new, habits=old.habits, account=old.account)
     if abs(max(old.restarts_wall_s, default=0.0) - max(new.restarts_wall_s, default=0.0)) <= 1.0:
         new = replace(new, restarts_wall_s=old.restarts_wall_s)
     return old != new

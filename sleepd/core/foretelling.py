@@ -14,6 +14,7 @@ from sleepd.core.silences import SHORTEST_S, chance_within, length_of
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
 
+TOO_DEAR = "forecasts cost too much lately"
 SOON_S: Seconds = 1800.0
 """How soon silences end is told for so long."""
 WINDOW_SLOTS = 4
@@ -32,22 +33,37 @@ def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: W
         return wanted, "in use"
     if record.holds:
         return wanted, "held"
-    return wanted, _found(found, record.habits, now.wall_s + offset_s, span, ahead=ahead)
-
-
-def _found(found: Foresight, habits: Habits, local_s: LocalS, span: str, *, ahead: bool) -> str:
-    if found.predicted_s is None:
-        seen = _too_little(habits, local_s)
-    elif is_spent(found.credit_s, found.price_s):
-        seen = "forecasts cost too much lately"
-    elif found.predicted_s >= AHEAD_S:
-        return f"none expected within {format_duration(AHEAD_S)}; {_goes_by(habits, local_s)}"
-    else:
-        seen = f"one expected in {format_duration(round(found.predicted_s))}; {_goes_by(habits, local_s)}"
-        short = ahead and found.credit_s < found.price_s + found.wake_s
-        return f"{seen}; forecasts cost too much lately" if short else seen
+    local_s = now.wall_s + offset_s
+    foretold = _foretold(found, record.habits, local_s)
+    instead = _instead(found, record.habits, local_s)
+    if ahead:
+        soon = found.predicted_s is not None and found.predicted_s < found.within_s(condition)
+        if soon and not instead and not found.holds(condition, rule) and not found.same_visit:
+            # More may be risked than one sleep costs, but not as much as to be awake in vain for as long as this.
+            return wanted, f"{foretold}; {TOO_DEAR}"
+        return wanted, f"{instead}: nothing is done ahead" if instead else foretold
     silent = format_duration(round(found.silent_s))
-    return f"{seen}: {'no wake ahead' if ahead else f'asleep after {span} of silence, {silent} so far'}"
+    return wanted, f"{instead}: asleep after {span} of silence, {silent} so far" if instead else foretold
+
+
+def _instead(found: Foresight, habits: Habits, local_s: LocalS) -> str:
+    """Why the rule is a plain timeout; empty where it goes by what is foretold."""
+    if found.over_budget:
+        return "woken ahead, it was awake for the budget of today"
+    if found.predicted_s is None:
+        return _too_little(habits, local_s)
+    return TOO_DEAR if is_spent(found.credit_s, found.price_s) else ""
+
+
+def _foretold(found: Foresight, habits: Habits, local_s: LocalS) -> str:
+    """What is expected and why."""
+    if found.predicted_s is None:
+        return ""
+    if found.same_visit:
+        return "used within the last minute: the same visit may go on"
+    if found.predicted_s >= AHEAD_S:
+        return f"none expected within {format_duration(AHEAD_S)}; {_goes_by(habits, local_s)}"
+    return f"one expected in {format_duration(round(found.predicted_s))}; {_goes_by(habits, local_s)}"
 
 
 def _goes_by(habits: Habits, local_s: LocalS) -> str:

@@ -12,7 +12,17 @@ from typing import TypeAlias
 
 from sleepd.core.daybook import DAY_S, DAYS_KEPT, HOUR_SLOTS, SLOT_S, SLOTS, Days, LocalS, beginnings, rates
 from sleepd.core.frozen import replace
-from sleepd.core.silences import BUSIEST, FADES, SHORTEST_S, SILENCES_S, BySilence, length_of, note_end, rates_after
+from sleepd.core.silences import (
+    BUSIEST,
+    FADES,
+    SHORTEST_S,
+    SILENCES_S,
+    BySilence,
+    fits,
+    length_of,
+    note_end,
+    rates_after,
+)
 from sleepd.core.units import HOUR_S, Seconds
 
 GRAIN_S: Seconds = 1e-3
@@ -25,6 +35,12 @@ PRIOR_CAME = 1.0
 """As if so many requests had come as expected, until more was observed."""
 TRUST_FADES, MOST_TOLD = 0.98, 3.0
 """What fifty silences back told of which forecast to trust counts a third; and one silence tells no more than this."""
+
+LATEST_S: LocalS = 1e11
+"""No clock shows what lies so far ahead, in the year 5138."""
+
+MOST_TRUST = MOST_TOLD / (1 - TRUST_FADES)
+"""No run of silences tells more."""
 
 Tally: TypeAlias = tuple[tuple[float, float], ...]
 """How many requests came, and how many were expected by everything else that is known; faded."""
@@ -47,6 +63,25 @@ class Habits:
     by_silence: BySilence = ()
     trust: tuple[float, ...] = ()
     """By length of silence: how much better local time foretold than silences did, as the logarithm of odds; faded."""
+
+
+def restore(kept: Habits) -> Habits:
+    """What can be used of habits from a database: another release may have counted by other lengths of silence, or
+    kept more days. What does not fit is learned anew."""
+    days = {day: bits for day, bits in kept.days if 0 <= bits < 1 << SLOTS}
+    return Habits(
+        tuple(days.items())[-DAYS_KEPT:],
+        kept.after if _fits(kept.after, len(SILENCES_S)) else (),
+        kept.following if _fits(kept.following, BUSIEST + 1) else (),
+        kept.last_s if abs(kept.last_s) < LATEST_S else 0.0,
+        min(max(kept.busy, 0), BUSIEST),
+        kept.by_silence if fits(kept.by_silence) else (),
+        kept.trust if len(kept.trust) == len(SILENCES_S) and max(map(abs, kept.trust)) <= MOST_TRUST else (),
+    )
+
+
+def _fits(tally: Tally, length: int) -> bool:
+    return len(tally) in (0, length) and all(0 <= value <= MOST_DUE / (1 - FADES) for pair in tally for value in pair)
 
 
 def watch(habits: Habits, local_s: LocalS) -> Habits:

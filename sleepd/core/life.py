@@ -131,6 +131,7 @@ STATES: dict[State, dict[Fact, State]] = {
         _F.SLEEP_CHOSEN: _S.DRAINING,
         _F.RECHECK_CHOSEN: _S.PROVING,
         _F.ANSWER_WRONG: _S.FAILED,
+        _F.GAVE_UP: _S.FAILED,
         _F.FOREIGN_CHANGE: _S.FOREIGN,
         _F.CONTRADICTED: _S.UNKNOWN,
     },

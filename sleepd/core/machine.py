@@ -253,7 +253,8 @@ def _change_settings(draft: Draft, settings: Settings) -> None:
 
 def _renewed(old: ModelRecord, spec: ModelSpec, now: Now) -> ModelRecord:
     """A model at another address: who holds it, and who asks for it when, goes by its name."""
-    return replace(newborn(spec, now), holds=old.holds, habits=old.habits)
+    ahead = replace(old.ahead, since_s=None) if old.ahead is not None else None
+    return replace(newborn(spec, now), holds=old.holds, habits=old.habits, account=old.account, ahead=ahead)
 
 
 def _retire(draft: Draft, name: str, problem: str, why: str) -> None:

@@ -126,8 +126,8 @@ def _rule_claims(world: World, record: ModelRecord, found: tuple[Evaluated, ...]
             if not stop_refusal(record):
                 yield Claim(rank, Wish.SLEEP, rule.name, STOP_LEVEL)
         elif not rule.is_pressure or not is_ram_pressure(rule):
-            pays = paying_level(record, world, now) if rule.foresees else rule.action.level
-            yield Claim(rank, Wish.SLEEP, rule.name, min(rule.action.level, pays))
+            weighed = rule.foresees and rule.action.level == 2
+            yield Claim(rank, Wish.SLEEP, rule.name, paying_level(record, world, now) if weighed else rule.action.level)
         elif due and rule.action.level == 2 and level_for(world, record, 2)[0] == 2:
             yield Claim(rank, Wish.SLEEP, rule.name, 2)
 

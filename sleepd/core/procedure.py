@@ -218,6 +218,9 @@ def _answer(order: StepOrder, started_s: MonotonicS) -> Procedure:
             # So does an API server whose engine died: that is no wrong answer.
             evidence = replace(evidence, seen=(yield Look(PROOF_CALL_S)).value)
             end = end if isinstance(evidence.seen, Known) else StepEnd.UNANSWERED
+        elif end is StepEnd.UNANSWERED:
+            # One that is only busy answers /is_sleeping between two steps; one that hangs does not.
+            evidence = replace(evidence, seen=(yield Look(PROOF_CALL_S)).value)
         return end, evidence
     seen: Reading[ModelSeen] = (yield Look(PROOF_CALL_S, adapters=order.lists_adapters)).value
     answers = {name: said for name, said in answers.items() if said.any() or runs == 1}

@@ -11,6 +11,7 @@ from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise, roots_of
 from sleepd.core.life import Fact, State
+from sleepd.core.model import Missing, MissingReason
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
 from sleepd.core.seen import Fingerprint, KnownAnswer
@@ -117,7 +118,8 @@ def _whose(wrong: tuple[str, ...]) -> str:
 
 
 def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A question to an engine that serves already got no answer: ask again a few times, then say so and let it be."""
+    """A question to an engine that serves already got no answer: ask again a few times. Then one that answers nothing
+    else either hangs, whatever its /health says, and is given up; any other is let be, and that is said."""
     name = task.model
     nobody = event.end is StepEnd.BROKEN_OFF
     if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < (GONE_RUNS if nobody else PROBE_RUNS):
@@ -126,6 +128,12 @@ def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
     detail = event.evidence.detail or event.end.value
+    seen = event.evidence.seen
+    if event.end is StepEnd.UNANSWERED and isinstance(seen, Missing) and seen.reason is MissingReason.TIMED_OUT:
+        draft.state(name, Fact.GAVE_UP)
+        told = f"it is awake, and answers neither a question nor anything else ({seen.detail}): restart the server"
+        give_up(draft, task, "wedged", told)
+        return
     clear_failures(draft, name)
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")

@@ -192,8 +192,6 @@ class ModelRecord:
     habits: Habits = Habits()
     account: Account | None = None
     """What foresight may cost; None where no rule foresees anything, or before it was looked at."""
-    credit_s: Seconds | None = None
-    """What the account of a former daemon held."""
     ahead: Ahead | None = None
     """What became of its wakes ahead of demand, today."""
     holds: tuple[Hold, ...] = ()

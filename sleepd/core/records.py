@@ -29,6 +29,26 @@ class HoldSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountSaved:
+    """What foresight might cost a model as of a moment, when it had been silent for `silent_s`."""
+
+    credit_s: Seconds
+    silent_s: Seconds
+    at_wall_s: WallS
+    awake: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AheadSaved:
+    """What its wakes ahead took of a day's budget; `since_wall_s` None: it is not awake for one."""
+
+    since_wall_s: WallS | None
+    day: int
+    spent_s: Seconds
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSaved:
     """What outlives the daemon of one model. Moments are wall clock: monotonic time ends with the boot."""
 
@@ -62,7 +82,8 @@ class ModelSaved:
     told_to_stop: str = ""
     hold_down_until_wall_s: WallS = 0.0
     habits: Habits = Habits()
-    credit_s: Seconds | None = None
+    account: AccountSaved | None = None
+    ahead: AheadSaved | None = None
 
 
 @dataclass(frozen=True, slots=True)

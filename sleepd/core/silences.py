@@ -70,6 +70,17 @@ def rates_after(observed: BySilence, busy: int) -> tuple[float, ...]:
     return tuple(rates)
 
 
+def fits(observed: BySilence) -> bool:
+    """Whether it is of this shape, with numbers that can have come about."""
+    lengths = {len(row) for row in observed}
+    most = 1 / (1 - FADES)
+    return (
+        len(observed) in (0, BUSIEST + 1)
+        and lengths <= {0, len(SILENCES_S)}
+        and all(0 <= ended <= most and 0 <= lasted_s < float("inf") for row in observed for ended, lasted_s in row)
+    )
+
+
 def chance_within(observed: BySilence, busy: int, silent_s: Seconds, within_s: Seconds) -> float:
     """How likely, 0 to 1, a silence that lasted for so long ends within this time, an hour as busy before it."""
     due, at_s, end_s = 0.0, silent_s, silent_s + within_s

@@ -4,7 +4,7 @@ from sleepd.core.break_even import Account, carry, charge
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.draft import Draft
-from sleepd.core.foresight import open_account, price_of, silent_since
+from sleepd.core.foresight import cost_of_sleep, open_account, price_of, silent_since
 from sleepd.core.habits import attend, watch
 from sleepd.core.life import OUT
 from sleepd.core.model import CauseKind, Known
@@ -61,4 +61,4 @@ def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool, ag
     ends = came or bool(record.holds) or (awake and not account.awake and not by_rule)
     account = carry(account, price_s, now_s, silent_s=0.0 if ends else silent_since(account, now_s), awake=awake)
     slept = by_rule and not awake and before.models[record.spec.name].life.state not in OUT
-    return charge(account, price_s) if slept else account
+    return charge(account, cost_of_sleep(record, price_s, task.level)) if slept and task is not None else account

@@ -43,7 +43,8 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
         freed, held = map(format_size, found)
         yield warn("model.frees", f"its last sleep gave back {freed} of the {held} that it held", name)
     yield from _judge_growth(record)
-    yield _judge_strangers(record, now_s, strangers)
+    if record.facts is not None or strangers:
+        yield _judge_strangers(record, now_s, strangers)
     yield from _judge_backup(world, record)
 
 

@@ -15,6 +15,14 @@ HINDERS: Mapping[tuple[str, bool], str] = {
 }
 """Switches that stand in the way, by how they are set."""
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
+UNTRUSTED = "its certificate does not hold"
+"""How a server is told whose certificate nobody here vouches for (sleepd/adapters/connections.py)."""
+_ADVICE = {
+    "Permission denied": AS_ROOT,
+    UNTRUSTED: "sleepd needs the same: set ca_file of its model, and a name in url that the certificate is for",
+    "network namespace": "start it with --uds PATH, or where this host's network is",
+}
+"""What helps where a server does not answer, by a part of why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,8 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     """Everything that its process and its answers tell."""
     about = seen.name
     if seen.facts is None:
-        advice = AS_ROOT if "Permission denied" in seen.silent else ""
+        others = AS_ROOT if seen.environ is None else ""
+        advice = next((advice for part, advice in _ADVICE.items() if part in seen.silent), others)
         yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about, advice)
     else:
         yield ok("server.answers", seen.url, about)
@@ -71,9 +80,14 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     yield from _judge_reach(seen)
     if seen.port_of:
         yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
-    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
-    yield (ok if seen.counts else warn)("server.counts", counts[seen.counts], about)
+    if seen.facts is not None or seen.counts is False:
+        yield _judge_counts(seen)
     yield from _judge_memory(seen)
+
+
+def _judge_counts(seen: ServerSeen) -> Finding:
+    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
+    return (ok if seen.counts else warn)("server.counts", counts[seen.counts], seen.name)
 
 
 def _judge_managed(seen: ServerSeen) -> Finding:

@@ -1,8 +1,10 @@
 """Local time in virtual time: the ticker's calendar, worked out once for all scenarios that need it."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from sleepd.core.calendar import Calendar
+from sleepd.core.daybook import DAY_S
 from sleepd.core.rules import LocalTime
 from sleepd.core.units import Seconds, WallS
 from sleepd.engine.ticker import around
@@ -19,4 +21,5 @@ def calendar_around(conditions: frozenset[LocalTime], wall_s: WallS) -> Calendar
 
 @lru_cache(maxsize=512)
 def _worked_out(conditions: frozenset[LocalTime], wall_s: WallS) -> Calendar:
-    return around(conditions, wall_s)
+    # Scenarios are played by the clock of UTC, wherever they are played.
+    return replace(around(conditions, wall_s), offsets=((wall_s - DAY_S, 0.0),))

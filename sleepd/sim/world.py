@@ -76,7 +76,7 @@ class VirtualDaemon:
         self.alive = False
         self._check, self._tell = check, tell
         self._epoch = 0
-        self._deadlines, self._decided = Deadlines(), self.now()
+        self._deadlines, self.decided = Deadlines(), self.now()
         self._events: list[Event] = []
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class VirtualDaemon:
         self.alive = True
         first = begin(self.settings, self.saved, self.now())
         self.world, self.saved = first.world, apply_records(self.saved, first.records)
-        self._events, self._answers, self._turning, self._decided = [], {}, False, self.now()
+        self._events, self._answers, self._turning, self.decided = [], {}, False, self.now()
         self._owed, self._rejudged = (), ()
         self._begin_life()
         self._polls.begin()
@@ -165,11 +165,11 @@ class VirtualDaemon:
         if epoch != self._epoch or not self.alive or self._turning:
             return
         now, self.decided_s = self.now(), self.time.now()
-        due_s = self._deadlines.after(self.world, self._decided)
+        due_s = self._deadlines.after(self.world, self.decided)
         events, self._events = self._events, []
         if not events or (due_s is not None and due_s <= now.mono_s):
             events.append(Tick())
-        self._decided = now
+        self.decided = now
         rejudged, self._rejudged = self._rejudged, ()
         turn = step(self.world, events, now)
         self.tally.turns += 1
@@ -252,7 +252,7 @@ class VirtualDaemon:
         if self._events:
             self._wake_at(0.0)
             return
-        due_s = self._deadlines.after(self.world, self._decided)
+        due_s = self._deadlines.after(self.world, self.decided)
         if due_s is not None:
             self._wake_at(max(0.0, due_s - self._around.mono_s()))
 

@@ -59,7 +59,12 @@ async def ask_server(found: FoundProcess, *, timeout_s: Seconds = TIMEOUT_S) -> 
             refused = refused or Told("", silent=f"what answers at {url} serves other models")
         else:
             return told
-    return refused or Told("", silent="it listens nowhere that can be seen")
+    where = (
+        "in a network namespace of its own, which this host does not reach"
+        if found.apart
+        else "nowhere that can be seen"
+    )
+    return refused or Told("", silent=f"it listens {where}")
 
 
 def _is_another(found: FoundProcess, facts: EngineFacts) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sleepd.config.toml_text import write_comment, write_key, write_value
 from sleepd.config.urls import UrlError, parse_url
 from sleepd.core.dialect import level1_unsafe, level2_unsafe
-from sleepd.doctor.servers import DEV_MODE, read_switch
+from sleepd.doctor.servers import DEV_MODE, UNTRUSTED, read_switch
 from sleepd.survey.asking import Told
 from sleepd.survey.processes import FoundProcess, is_exposed, is_fenced
 
@@ -149,7 +149,8 @@ def missing(one: Found, shared: frozenset[str]) -> Iterator[str]:
     if told.dev_mode is False or (told.dev_mode is None and environ and not read_switch(environ, DEV_MODE)):
         yield "it has no sleep endpoints. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
     told_so = facts.sleep_mode if facts is not None else None
-    if not (process.arguments.has("--enable-sleep-mode") if told_so is None else told_so):
+    elsewhere = process.arguments.value("--config") != ""
+    if told_so is False or (told_so is None and not elsewhere and not process.arguments.has("--enable-sleep-mode")):
         yield "it cannot sleep. Start it with --enable-sleep-mode."
     if told.locked:
         yield (
@@ -178,6 +179,8 @@ def _reach(one: Found) -> str:
     """What may help where it did not answer."""
     if "Permission denied" in one.told.silent:
         return " Run this as root, and let the daemon's user connect there."
+    if UNTRUSTED in one.told.silent:
+        return " The host's name in url must be one that it is for."
     if one.process.in_container:
         return " In a container: publish its port on 127.0.0.1, or mount a folder for its socket (--uds)."
     if not one.told.url:

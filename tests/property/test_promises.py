@@ -77,17 +77,18 @@ def tenancies(draw):
         models[name] = (made, needs, taken)
     strangers = [draw(BYTES) for _ in range(count)]
     waking = draw(st.sets(st.sampled_from(sorted(models))))
-    return count, models, strangers, waking
+    free = [draw(st.integers(0, TOTAL)) for _ in range(count)]
+    return count, models, strangers, waking, free
 
 
-def see(count, models, strangers, waking):
+def see(count, models, strangers, waking, free):
     gpus = []
     for index in range(count):
         uuid, used = UUIDS[index], {STRANGER: strangers[index]}
         for name, (_, needs, taken) in models.items():
             if uuid in needs:
                 used[100 + int(name[1:])] = 1 + (taken[uuid] if name in waking else 0)
-        gpus.append(GpuSeen(uuid, index, 4 * TOTAL, 4 * TOTAL - sum(used.values()), used))
+        gpus.append(GpuSeen(uuid, index, free[index] + sum(used.values()), free[index], used))
     return tuple(gpus)
 
 
@@ -100,7 +101,7 @@ def task(name: str) -> Task:
 def test_whatever_is_admitted_fits_beside_everything_that_was_promised(tenancy, margin):
     """All wakes under way take the rest of their need, then the admitted one its own: no GPU runs over, and the margin
     stays. What a wake took already is not kept free a second time."""
-    count, models, _, waking = tenancy
+    count, models, _, waking, _ = tenancy
     gpus = see(*tenancy)
     records, tasks = {n: m[0] for n, m in models.items()}, {n: task(n) for n in waking}
     for name in sorted(models.keys() - waking):

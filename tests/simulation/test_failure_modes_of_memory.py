@@ -98,7 +98,7 @@ def test_f25_a_server_that_never_comes_up_is_started_within_the_budget_and_then_
     host.engine().kill()
     host.run(10.0)
     answers = host.begin("wake")
-    host.run(4000.0)
+    host.run(400.0)
     assert unit.starts == 1 + host.stage.daemon.settings.max_restarts
     assert host.state() is State.FAILED
     assert answers[0].kind is AnswerKind.REFUSED

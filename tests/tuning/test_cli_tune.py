@@ -101,6 +101,34 @@ def test_a_file_that_is_there_stays_without_force(place: Path, capsys: pytest.Ca
     assert target.read_text().startswith("# Written by sleepd tune on ")
 
 
+def timeouts_in_force(place: Path) -> dict[str, list[float]]:
+    rules = load_config(place / "etc", shipped_dir=PACKAGED_DIR).settings.rules
+    naps = [(rule.applies_to, rule.conditions[0]) for rule in rules if rule.enabled and len(rule.conditions) == 1]
+    return {
+        model: [c.seconds for models, c in naps if model in models and isinstance(c, IdleFor)]
+        for model in ("chat", "batch")
+    }
+
+
+@pytest.mark.parametrize("second", ["90-tuned.toml", "91-tuned.toml"])
+def test_tuning_again_replaces_what_was_tuned(place: Path, second: str) -> None:
+    (place / "etc" / "sleepd.toml").write_text(CONFIG + CONFIG.replace("chat", "batch").replace("8001", "8002"))
+    conf_d = place / "etc" / "conf.d"
+    assert tune(place, "--waited", "10%", "--write", str(conf_d / "90-tuned.toml")) == 0
+    assert timeouts_in_force(place) == {"chat": [480.0], "batch": [30.0]}
+    assert tune(place, "--waited", "80%", "--write", str(conf_d / second), "--force") == 0
+    assert timeouts_in_force(place) == {"chat": [30.0], "batch": [30.0]}
+
+
+def test_nothing_is_written_where_the_target_is_not_met(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = place / "etc" / "conf.d" / "90-tuned.toml"
+    assert tune(place, "--waited", "0%", "--write", str(target)) == 1
+    assert capsys.readouterr().err == (
+        "sleepd tune: the target is not met: nothing was written; ask for what can be had\n"
+    )
+    assert not target.exists()
+
+
 def test_backups_that_do_not_fit_send_the_cheapest_to_level_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "host.toml").write_text(HOST + '[models.batch]\nbackup = "48GiB"\n')
     (place / "etc" / "sleepd.toml").write_text(CONFIG + "[model_defaults]\nmax_level = 2\n")

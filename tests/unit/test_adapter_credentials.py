@@ -15,6 +15,7 @@ from sleepd.core.calls import Answered, ProbeAnswer
 from sleepd.core.model import Known, Missing, MissingReason, ModelSpec
 from sleepd.core.plan import Verb
 from sleepd.core.turn import Note
+from sleepd.doctor.servers import UNTRUSTED
 from sleepd.service.servers import Servers
 from sleepd.sim.fake_server import FakeVllm
 from sleepd.sim.vllm_types import EngineSpec
@@ -142,7 +143,7 @@ async def test_a_certificate_that_does_not_hold_is_told_and_nothing_is_sent(tmp_
         reading = await look(server)
         assert isinstance(reading, Missing)
         assert reading.reason is MissingReason.UNREACHABLE
-        assert reading.detail.startswith("its certificate does not hold (")
+        assert reading.detail.startswith(f"{UNTRUSTED} (")
         assert "set ca_file" in reading.detail
         assert fake.engine.snapshot().http_requests == {}
         await server.close()

@@ -102,6 +102,15 @@ RULES = [
     ),
     Case("until", rule('host_available_below = "10%", until = "5%"'), error="the rule must let go above it"),
     Case("until", rule('unit_memory_above = "90%", until = "95%"'), error="the rule must let go below it"),
+    Case(
+        "budget: with predicted_idle and wake",
+        rule('predicted_idle = "5m"', "wake = true", more='budget = "1h"'),
+        lambda c: c.settings.rules[0].budget_s == 3600.0,
+    ),
+    *(
+        Case("budget", rule(when, then, more='budget = "1h"'), error="budget: has nothing to apply to")
+        for when, then in (('predicted_idle = "5m"', "sleep = 1"), ('cron = "55 7 * * *"', "wake = true"))
+    ),
     Case("enabled", rule('idle = "5m"', more="enabled = false"), lambda c: c.settings.rules[0].enabled is False),
     Case("cooldown (default … 0)", rule('idle = "5m"'), lambda c: c.settings.rules[0].cooldown_s == 0.0),
     *(

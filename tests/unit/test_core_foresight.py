@@ -4,19 +4,23 @@ from dataclasses import replace
 
 import pytest
 from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
-from rule_worlds import begun, calendar, looked, play, report, rule
+from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
 
 from sleepd.core.break_even import Account
 from sleepd.core.daybook import SLOT_S, SLOTS
+from sleepd.core.deadlines import next_deadline
+from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
-from sleepd.core.foresight import paying_level, price_of
+from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
 from sleepd.core.habits import Habits
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
+from sleepd.core.policy import kept_from_neighbour
 from sleepd.core.record import Ahead
-from sleepd.core.rules import SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
+from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.silences import SILENCES_S
+from sleepd.core.visits import note_requests
 
 TODAY, SLOT = divmod(int((NOW.wall_s + 3600.0) // SLOT_S), SLOTS)
 """By the clock of the calendar's zone, an hour ahead of UTC: a Tuesday, 23:10."""
@@ -76,6 +80,71 @@ def test_a_sleeper_is_woken_where_a_request_is_expected_and_may_be_waited_for(sl
     assert begun(play(made(of, NAP, AHEAD))) == ("wake 1" if wakes else "")
 
 
+def test_what_falls_short_of_a_wake_ahead_is_told():
+    of = model(0, 1, life=ASLEEP, account=Account(500.0, NOW.mono_s, 4000.0, awake=False))
+    told = report(made(of, NAP, AHEAD), "ahead").conditions[0]
+    assert not told.holds
+    assert told.found.startswith("one expected in ")
+    assert told.found.endswith("forecasts cost too much lately")
+
+
+def test_whoever_is_put_to_sleep_within_a_minute_of_its_last_use_is_not_woken_ahead():
+    of = model(0, 1, life=ASLEEP, silent_s=30.0)
+    assert begun(play(made(of, NAP, AHEAD))) == ""
+    assert report(made(of, NAP, AHEAD), "ahead").conditions[0].found == (
+        "used within the last minute: the same visit may go on"
+    )
+
+
+def test_a_model_woken_ahead_sleeps_when_the_budget_of_its_rule_is_spent():
+    """A request is expected all the time, and none comes: it would stay awake as long as the account allows."""
+    capped = replace(AHEAD, budget_s=600.0)
+    woken = replace(model(0, 1), ahead=Ahead(NOW.mono_s - 590.0, rule="ahead"), last_active_s=NOW.mono_s - 590.0)
+    before = made(woken, NAP, capped)
+    assert begun(play(before)) == ""
+    assert next_deadline(before, NOW) == pytest.approx(NOW.mono_s + 10.0)
+    after = play(fresh(before, 10.0), at_s=10.0)
+    assert begun(after) == "sleep 1"
+    told = [report(before, rule, at_s=10.0).conditions[0].found for rule in ("nap", "ahead")]
+    assert told == [
+        "woken ahead, it was awake for the budget of today: asleep after 5m of silence, 1h7m so far",
+        "woken ahead, it was awake for the budget of today: nothing is done ahead",
+    ]
+    assert begun(play(made(woken, NAP, AHEAD), at_s=10.0)) == "", "no budget"
+
+
+@pytest.mark.parametrize(
+    ("slots", "credit_s", "stays"), [((0, 1), 2e3, True), ((0, 1), 500.0, False), ((), 2e3, False)]
+)
+def test_keep_awake_holds_where_a_request_is_expected_and_may_be_waited_for(slots, credit_s, stays):
+    """Against a timeout that is over, and against a neighbour that waits for the room."""
+    kept = rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    of = model(*slots, account=Account(credit_s, NOW.mono_s, 4000.0, awake=True))
+    before = made(of, rule("nap", SLEEP_1, IdleFor(300.0)), kept)
+    assert begun(play(before)) == ("" if stays else "sleep 1")
+    assert kept_from_neighbour(before, of, 0, NOW) == ("rule kept keeps it awake" if stays else "")
+    assert kept_from_neighbour(before, of, 9, NOW) == "", "whoever matters more has its room"
+    assert report(before, "kept").conditions[0].holds is stays
+
+
+def test_who_is_to_be_woken_earlier_than_its_timeout_lets_go_of_it_needs_to_be_kept_awake_too():
+    """One is expected in seven minutes: the sleep rule outranks a wake rule, and a keep_awake rule outranks that."""
+    of = model(1, 2, life=ASLEEP)
+    early, kept = rule("ahead", WAKE, PredictedIdle(900.0)), rule("kept", KEEP_AWAKE, PredictedIdle(900.0))
+    assert begun(play(made(of, NAP, early))) == ""
+    assert begun(play(made(of, NAP, early, kept))) == "wake 1"
+
+
+def test_keep_awake_lets_go_when_nothing_more_may_be_risked():
+    kept = rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    of = model(0, 1, account=Account(700.0, NOW.mono_s, 4000.0, awake=True))
+    before = made(of, rule("nap", SLEEP_1, IdleFor(300.0)), kept)
+    assert begun(play(before)) == ""
+    due_s = next_deadline(before, NOW) - NOW.mono_s
+    assert due_s < 100.0, "not with the next five minutes of the clock"
+    assert begun(play(fresh(before, due_s), at_s=due_s)) == "sleep 1"
+
+
 def test_who_is_held_or_in_use_is_asleep_to_no_forecast():
     turn = play(made(model(), NAP), looked(running=1))
     assert begun(turn) == ""
@@ -90,6 +159,24 @@ def test_level_2_is_for_what_is_worth_its_wake():
     soon = proven(made(replace(of, footprint=replace(of.footprint, host_pinned=True, durations=took)), deep))
     assert paying_level(soon.models["a"], soon, NOW) == 1
     assert begun(play(soon)) == "sleep 1"
+
+
+def test_level_2_is_for_whose_dearer_wake_may_be_risked_and_is_charged_with_it():
+    deep, spec = rule("deep", SLEEP_2, PredictedIdle(300.0)), {"max_level": 2}
+    took = {"sleep1": (1.0,), "wake1": (1.0,), "sleep2": (1.0,), "wake2": (3.0,)}
+    for credit_s, begins in ((650.0, "sleep 2"), (550.0, "sleep 1")):
+        of = model(spec=spec, account=Account(credit_s, NOW.mono_s, 4000.0, awake=True))
+        of = replace(of, footprint=replace(of.footprint, host_pinned=True, durations=took))
+        turn = play(proven(made(of, deep)))
+        assert begun(turn) == begins
+        level = int(begins[-1])
+        assert cost_of_sleep(turn.world.models["a"], 300.0, level) == 300.0 * level
+        before = replace(turn.world, tasks={"a": turn.world.tasks["a"]})
+        slept = replace(before.models["a"], life=ASLEEP, since_s=NOW.mono_s)
+        draft = Draft(before, NOW)
+        draft.put(slept)
+        note_requests(draft, before)
+        assert draft.models["a"].account.credit_s == pytest.approx(credit_s - 300.0 * level)
 
 
 def test_a_request_ends_the_silence_and_pays_into_the_account():
@@ -120,3 +207,16 @@ def test_a_model_that_is_lost_while_awake_ahead_is_told_as_a_miss():
     assert turn.world.models["a"].life.state is State.LOST
     assert [n.data["outcome"] for n in turn.notes if n.kind == "wake_ahead"] == ["miss"]
     assert turn.world.models["a"].ahead.since_s is None
+
+
+@pytest.mark.parametrize("credit_s", [0.0, 300.0, 500.0, 600.9, 700.0, 2000.0])
+@pytest.mark.parametrize("silent_s", [0.0, 70.0, 299.0, 4000.0])
+def test_moments_that_are_past_come_not_again(credit_s, silent_s):
+    """From one deadline to the next: a few an hour, whatever may be risked, and none of them now."""
+    of = model(0, 1, account=Account(credit_s, NOW.mono_s, silent_s, awake=True))
+    kept = rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    before, at_s, moments = made(of, rule("nap", SLEEP_1, PredictedIdle(300.0)), kept), 0.0, 0
+    while at_s < 3600.0:
+        at_s, was_s, moments = foreseen_moment(of, before, later(at_s)) - NOW.mono_s, at_s, moments + 1
+        assert at_s > was_s
+    assert moments < 60

@@ -24,7 +24,7 @@ from sleepd.doctor.daemon import DiskSeen, judge_daemon, judge_gpus, judge_host
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
 from sleepd.doctor.models import judge_models
-from sleepd.doctor.servers import ServerSeen, judge_server
+from sleepd.doctor.servers import UNTRUSTED, ServerSeen, judge_server
 from sleepd.doctor.trial import Free, judge_trial
 from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
 from sleepd.survey.host import POLKIT, RULE, polkit_on
@@ -101,6 +101,25 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
 )
 def test_what_is_wrong_with_a_server(change: dict[str, Any], expected: dict[str, str]) -> None:
     assert unmarred(judge_server(replace(GOOD, **change))) == expected
+
+
+@pytest.mark.parametrize(
+    ("silent", "environ", "helps"),
+    [
+        ("no answer within 5 s", {}, "wait until it has loaded"),
+        ("no answer within 5 s", None, "run sleepctl doctor as root"),
+        ("Permission denied", {}, "run sleepctl doctor as root"),
+        (f"{UNTRUSTED} (self-signed certificate)", {}, "set ca_file of its model"),
+        ("it listens in a network namespace of its own", {}, "--uds PATH"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_told_with_what_helps(
+    silent: str, environ: dict[str, str] | None, helps: str
+) -> None:
+    found = list(judge_server(replace(GOOD, facts=None, silent=silent, environ=environ, counts=None)))
+    assert found[0].check == "server.answers"
+    assert helps in found[0].remedy
+    assert "server.counts" not in verdicts(found), "it was not asked"
 
 
 def test_before_0_20_nothing_switches_expandable_segments_off() -> None:
@@ -220,6 +239,11 @@ def test_rights_matter_where_there_are_units(tmp_path: Path, monkeypatch: pytest
 )
 def test_models_as_the_daemon_knows_them(model: ModelRecord, strangers: int, expected: dict[str, str]) -> None:
     assert unmarred(judge_models(world(model), NOW.mono_s, {"a": strangers})) == expected
+
+
+def test_of_a_model_that_was_never_looked_at_nobody_is_said_to_have_left_it_alone() -> None:
+    unseen = record(facts=None, seen=Missing(MissingReason.NOT_YET), life=Life(State.UNKNOWN, Weights.DOUBTFUL))
+    assert "model.stranger" not in verdicts(judge_models(world(unseen), NOW.mono_s, {}))
 
 
 def test_a_backup_that_does_not_fit_is_told_by_what_bounds_it() -> None:

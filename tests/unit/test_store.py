@@ -18,7 +18,7 @@ from sleepd.core.habits import Habits
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure
 from sleepd.core.plan import Plan, Verb, plan_sleep, step_of
-from sleepd.core.records import EngineProven, ModelSaved, TaskEnded, TaskSaved
+from sleepd.core.records import AccountSaved, AheadSaved, EngineProven, ModelSaved, TaskEnded, TaskSaved
 from sleepd.core.seen import CallCount, ControlCounts, Fingerprint
 from sleepd.core.task import Intent, Phase, Task, TaskKind
 from sleepd.ports import StoreFailed
@@ -76,7 +76,8 @@ _MODEL = st.builds(
     frees_nothing=st.booleans(),
     owed_wake=st.none() | _CAUSE,
     habits=_HABITS,
-    credit_s=st.none() | _SECONDS,
+    account=st.none() | st.builds(AccountSaved, _SECONDS, _SECONDS, _SECONDS, st.booleans()),
+    ahead=st.none() | st.builds(AheadSaved, st.none() | _SECONDS, st.integers(0, 1 << 20), _SECONDS, _TEXT),
 )
 _TASK = st.builds(
     Task,

@@ -17,6 +17,7 @@ from sleepd.adapters.owners import Owners
 from sleepd.adapters.sock_diag import TcpSocket
 from sleepd.config.load import load_config, parse_layer
 from sleepd.core.seen import EngineFacts
+from sleepd.doctor.servers import UNTRUSTED
 from sleepd.sim.fake_server import FakeVllm
 from sleepd.sim.vllm_types import EngineSpec
 from sleepd.survey.arguments import ServerArguments, read_command
@@ -255,6 +256,7 @@ async def test_somebody_else_at_the_address_is_told_from_vllm(tmp_path: Path) ->
         told = await ask_server(process(urls=(f"unix:{tmp_path}/s",)))
     assert "not as vLLM does" in told.silent
     assert (await ask_server(process())).silent == "it listens nowhere that can be seen"
+    assert "a network namespace of its own" in (await ask_server(process(apart=True))).silent
 
 
 def test_servers_of_one_name_are_told_apart_by_their_units_then_by_number() -> None:
@@ -267,6 +269,22 @@ def test_servers_of_one_name_are_told_apart_by_their_units_then_by_number() -> N
     pair = [Found(name, one, told) for name, one in zip(("left", "right"), units, strict=True)]
     assert shared_names(pair) == {"Qwen/Qwen3-8B"}
     assert "others serve Qwen/Qwen3-8B too" in " ".join(missing(pair[0], shared_names(pair)))
+
+
+def test_what_stands_in_a_file_of_arguments_is_not_called_missing() -> None:
+    def can_sleep(*words: str) -> bool:
+        return "it cannot sleep" not in " ".join(missing(Found("a", process(*words), Told("")), frozenset()))
+
+    assert [can_sleep(*words) for words in ((), ("--enable-sleep-mode",), ("--config", "a.yaml"))] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_certificate_that_does_not_hold_is_no_sign_of_loading() -> None:
+    one = Found("a", process(), Told("https://127.0.0.1:1", silent=f"{UNTRUSTED} (self-signed certificate)"))
+    assert "loading" not in next(missing(one, frozenset()))
 
 
 def test_levels_are_told_from_the_recipe_of_the_release() -> None:

@@ -10,6 +10,7 @@ from sleepd.core.model import Group, ModelSpec, Settings
 from sleepd.core.rules import SLEEP_1, SLEEP_2, HostAvailableBelow, IdleFor, Rule, Threshold
 from sleepd.core.units import GIB, Seconds
 from sleepd.sim.host import SimCgroup, SimGpu, SimHost
+from sleepd.sim.scenario.foreseen import Foreseen, draw_foreseen, rules_by_forecast
 from sleepd.sim.scenario.rulebook import RULEBOOK, draw_rules
 from sleepd.sim.vllm_types import EngineSpec, Timing
 
@@ -70,6 +71,8 @@ class Cast:
     group_awake: int = 1
     drain_s: Seconds = 300.0
     """How long a model whose turn is over may finish its requests."""
+    foreseen: Foreseen | None = None
+    """The rules that go by forecasts, and what these are made of; None: a timeout puts models to sleep."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -108,6 +111,13 @@ def with_units(random: Random, cast: Cast) -> Cast:
     )
     rules = (*cast.rules, "retire") if random.random() < 0.4 else cast.rules
     return replace(cast, models=models, rules=rules)
+
+
+def with_forecasts(random: Random, cast: Cast) -> Cast:
+    """The cast with rules that go by forecasts, for a part of all casts: drawn apart as well."""
+    if random.random() < 0.75:
+        return cast
+    return replace(cast, foreseen=draw_foreseen(random, (model.name for model in cast.models)))
 
 
 def unit_name(model: CastModel) -> str:
@@ -190,10 +200,10 @@ def settings_of(cast: Cast) -> Settings:
         for i, model in enumerate(cast.models)
     }
     pressure = HostAvailableBelow(Threshold(share=0.2), Threshold(share=0.3))
-    rules: tuple[Rule, ...] = (
-        Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), SLEEP_1),
-        Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),
-    )
+    rules: tuple[Rule, ...] = (Rule("nap", frozenset(specs), (IdleFor(cast.nap_idle_s),), SLEEP_1),)
+    if cast.foreseen is not None:
+        rules = rules_by_forecast(cast.foreseen, cast.nap_idle_s, frozenset(specs))
+    rules += (Rule("host-ram-pressure", frozenset(specs), (pressure,), SLEEP_2, for_s=15.0),)
     rules += tuple(replace(RULEBOOK[name], applies_to=frozenset(specs)) for name in cast.rules)
     groups = (Group("drawn", frozenset(cast.group), cast.group_awake),) if cast.group else ()
     return Settings(

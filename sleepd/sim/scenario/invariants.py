@@ -19,6 +19,12 @@ from sleepd.sim.scenario.fairness import (
     nobody_is_served_again_before_who_is_overdue,
     nobody_sleeps_for_who_left,
 )
+from sleepd.sim.scenario.forecasts import (
+    forecasts_go_in_no_circles,
+    nobody_is_put_to_sleep_for_a_wake_ahead,
+    sleeps_by_forecast_can_be_paid,
+    wakes_ahead_are_foretold_and_can_be_paid,
+)
 from sleepd.sim.scenario.reserved import (
     grants_are_backed,
     models_leave_what_is_reserved,
@@ -195,6 +201,10 @@ EVERY_TURN: tuple[Invariant, ...] = (
     no_gate_is_shut_for_longer_than_a_drain,
     every_shut_gate_has_somebody_waiting,
     nobody_sleeps_for_who_left,
+    wakes_ahead_are_foretold_and_can_be_paid,
+    sleeps_by_forecast_can_be_paid,
+    nobody_is_put_to_sleep_for_a_wake_ahead,
+    forecasts_go_in_no_circles,
 )
 EVERY_COMMIT: tuple[Invariant, ...] = (
     open_gates_lead_to_right_answers,

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from sleepd.core.commands import Answer
 from sleepd.core.life import State
 from sleepd.core.model import CauseKind
+from sleepd.core.records import Saved
 from sleepd.core.task import LIFTS, UNIT_TASKS, TaskKind
 from sleepd.core.turn import Note
 from sleepd.core.unit import UnitOrder
@@ -17,6 +18,7 @@ from sleepd.core.wishes import ReservationAsked, ResetAsked, SleepAsked, StartAs
 from sleepd.sim.callers import Callers, Fate
 from sleepd.sim.host import GpuShare, RamShare
 from sleepd.sim.scenario.cast import Cast, engine_of, host_of, settings_of, slice_of, unit_name, unit_of
+from sleepd.sim.scenario.foreseen import remember
 from sleepd.sim.units import SimManager, SimUnit
 from sleepd.sim.virtual_server import VirtualServer
 from sleepd.sim.virtual_time import VirtualTime
@@ -70,6 +72,10 @@ class Account:
     """
     turns_begun: set[int] = field(default_factory=set)
     """Wakes whose beginning was compared with who waited longer."""
+    foretold: set[tuple[int, int]] = field(default_factory=set)
+    """Tasks of rules that go by forecasts whose beginning was looked at, by the daemon's life."""
+    acted: dict[tuple[int, str, str], dict[Seconds, Seconds]] = field(default_factory=dict)
+    """When these rules acted, by the daemon's life, rule and model: the daemon's moments, and when that was seen."""
     checked: Counter[str] = field(default_factory=Counter)
     """How often each invariant was looked at."""
 
@@ -114,6 +120,9 @@ class Stage:
             check=lambda daemon: check(self),
             tell=lambda note: tell(self, note),
         )
+        if cast.foreseen is not None:
+            known = remember(cast.foreseen, cast.nap_idle_s, self.daemon.now().wall_s)
+            self.daemon.saved = Saved(known)
         self.callers = Callers(self.daemon)
         self.manager.ordered = self._ordered
 
