@@ -122,7 +122,7 @@ async def _look_around(models: Sequence[ModelTold] | None) -> list[Finding]:
     if not pairs:
         return [tell_none(table), *_judge_units(settings, models or ()), judge_nvml(gpus), *judge_kind(kind)]
     return [
-        *_judge_servers(pairs, matched, asked=models is not None),
+        *judge_servers(pairs, matched, asked=models is not None),
         *_judge_units(settings, models or ()),
         judge_nvml(gpus),
         *judge_kind(kind),
@@ -151,7 +151,7 @@ def tell_none(table: ProcessTable) -> Finding:
     return ok("server.answers", f"none runs here, of {len(table)} processes")
 
 
-def _judge_servers(
+def judge_servers(
     pairs: Sequence[tuple[FoundProcess, Told]], matched: Sequence[ModelTold | None], *, asked: bool
 ) -> Iterator[Finding]:
     """`matched`: by server, the model it is; `asked`: whether a daemon told its models."""

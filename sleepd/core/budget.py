@@ -25,8 +25,8 @@ DYING_S = 60.0
 POLLS_UNTIL_LOST = 8
 """A sleeper whose process ends so soon after it fell asleep may have answered 200 as it was dying already (vLLM F9).
 That it ended is noticed so many polls later at most: sleepers are polled at a fifth, and three misses in a row tell."""
-
-_AT_REST = ASLEEP | {State.AWAKE, State.DRAINING, State.FOREIGN, State.FAILED}
+_AT_REST = ASLEEP | {State.AWAKE, State.DRAINING, State.FOREIGN}
+"""Where nothing of ours was under way. A process that failed may have ended of that, only later."""
 
 
 def cooldown_s(failures: int, entropy: int) -> Seconds:

@@ -11,14 +11,14 @@ from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, takes_place
 from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
-from sleepd.core.life import PUBLIC, State
+from sleepd.core.life import OUT, PUBLIC, State
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known
 from sleepd.core.orders import pids_of
 from sleepd.core.policy import is_pressed, kept_from_neighbour, level1_refusal, level2_refusal, level_for
 from sleepd.core.record import ModelRecord, Yielding, is_pinned
 from sleepd.core.seen import GpusSeen
-from sleepd.core.sharing import is_awaited, lowest_priority, turn_due_s, turn_over_s
+from sleepd.core.sharing import is_awaited, lowest_priority, overdue_s, turn_due_s, turn_over_s
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import Bytes, MonotonicS
 from sleepd.core.victims import Offer
@@ -138,7 +138,28 @@ def _neighbour(
 def _turn_over_s(draft: Draft, other: ModelRecord, name: str, offers: tuple[Offer, ...]) -> MonotonicS:
     waiting = draft.models[name]
     level = 2 if waiting.life.state is State.ASLEEP_L2 else 1
-    return turn_over_s(other, waiting, min(o.sleep_s for o in offers) + expected_wake(waiting, level).seconds)
+    switch_s = min(o.sleep_s for o in offers) + expected_wake(waiting, level).seconds
+    return turn_over_s(other, waiting, switch_s, _behind_s(draft, waiting))
+
+
+def _behind_s(draft: Draft, waiting: ModelRecord) -> MonotonicS:
+    """From when on somebody is overdue who waits behind this model for a GPU of its own. That of a model which may wait
+    long itself, and comes first all the same as it is more important, would keep the others waiting as long."""
+    gpus, lowest = draft.gpus.value if isinstance(draft.gpus, Known) else (), lowest_priority(draft.settings)
+    wanted, due_s = set(placement(waiting.spec, waiting.placed_on, gpus)), turn_due_s(waiting, lowest)
+    return min(
+        (
+            overdue_s(other)
+            for name, other in draft.models.items()
+            if other.waiters
+            and name != waiting.spec.name
+            and other.life.state in OUT
+            and name not in draft.tasks
+            and turn_due_s(other, lowest) >= due_s
+            and not wanted.isdisjoint(placement(other.spec, other.placed_on, gpus))
+        ),
+        default=float("inf"),
+    )
 
 
 def _hindrance(draft: Draft, other: ModelRecord, name: str, refusal: str) -> tuple[str, Ready]:

@@ -53,8 +53,17 @@ def barred_from_s(record: ModelRecord) -> MonotonicS:
     return min((asked_s + min(BARRED_AFTER_S, span_s) for asked_s, span_s in _wishes(record)), default=float("inf"))
 
 
-def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) -> MonotonicS:
+def overdue_s(record: ModelRecord) -> MonotonicS:
+    """From when on somebody has waited for its whole max_wait. Infinite where nobody waits for it."""
+    return min((asked_s + span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
+
+
+def turn_over_s(
+    holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds, behind_s: MonotonicS = float("inf")
+) -> MonotonicS:
     """From when on `holder` has to give up its turn to `waiting`. Infinite where nobody waits for that.
+
+    `behind_s`: from when on somebody who comes after `waiting` is overdue, whom its patience keeps waiting too.
 
     `switch_s`: what the sleep and the wake between them take. Patience leaves at least that much of max_wait. One that
     is not used waits for no patience to end.
@@ -67,6 +76,7 @@ def turn_over_s(holder: ModelRecord, waiting: ModelRecord, switch_s: Seconds) ->
         (asked_s + max(0.0, min(share * span_s, span_s - switch_s)) for asked_s, span_s in _wishes(waiting)),
         default=float("inf"),
     )
+    aged_s = min(aged_s, behind_s)
     return max(used_s, aged_s) if is_busy(holder) or holder.holds else min(idle_s, max(used_s, aged_s))
 
 

@@ -297,6 +297,7 @@ def stopped_on_purpose(draft: Draft, name: str, task: Task | None = None) -> Non
     record = draft.models[name]
     wanted = record.start_wanted if task is None and record.incarnation is None else None
     clear_restarts(draft, name)
+    clear_failures(draft, name)
     draft.change(
         name,
         stopped=None,

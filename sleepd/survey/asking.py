@@ -44,9 +44,10 @@ class Told:
 
 
 async def ask_server(found: FoundProcess, *, timeout_s: Seconds = TIMEOUT_S) -> Told:
-    """Ask at its addresses, one after the other, until one answers as vLLM does. Waits `timeout_s` at each, at most.
+    """Ask at its addresses, one after the other, until one answers as vLLM does.
 
-    A key that stands in its arguments or environment is shown to it, and to nobody else.
+    Waits `timeout_s` for each answer, at most. A key that stands in its arguments or environment is shown to it, and to
+    nobody else.
     """
     environ = found.environ or {}
     key = found.arguments.value("--api-key") or environ.get("VLLM_API_KEY", "")
@@ -79,7 +80,8 @@ async def _ask(url: str, key: str, timeout_s: Seconds) -> Told:
     connector = aiohttp.UnixConnector(path=socket) if socket else aiohttp.TCPConnector()
     base = "http://localhost" if socket else url
     try:
-        async with asyncio.timeout(timeout_s), aiohttp.ClientSession(base, connector=connector) as session:
+        limit = aiohttp.ClientTimeout(total=timeout_s)
+        async with aiohttp.ClientSession(base, connector=connector, timeout=limit) as session:
             version = member(parse((await _get(session, "/version"))[1]), "version")
             if not isinstance(version, str) or len(version) > VERSION_LIMIT:
                 return replace(told, silent="something answers there, but not as vLLM does (/version)")
@@ -114,6 +116,8 @@ async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, ke
     except Refusal as refusal:
         missing = refusal.reason is MissingReason.NO_DEV_MODE
         return replace(told, dev_mode=False if missing else None, silent="" if missing else refusal.detail)
+    except TimeoutError:
+        return replace(told, silent="/is_sleeping does not answer: it waits for the engine, which is busy or hangs")
 
 
 async def _get(session: aiohttp.ClientSession, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:

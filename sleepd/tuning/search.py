@@ -1,6 +1,6 @@
 """Finds the point of a frontier that meets a target when it is played: few plays, each where the last one points to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,9 +35,9 @@ def search(
     fewer_is_less = target.aim is Aim.GIB_HOURS
     low, high = -1, len(forecasts)
     trials: list[Trial[Played]] = []
-    scale = 1.0
     while len(trials) < plays and high - low > 1:
-        at = _foretold(forecasts, target.ceiling / scale, fewer_is_less=fewer_is_less)
+        found = [(forecasts[trial.at], target.value(trial.measure)) for trial in trials]
+        at = _foretold(forecasts, _forecast_of(target.ceiling, found), fewer_is_less=fewer_is_less)
         if not low < at < high:
             at = (low + high) // 2 if trials else min(max(at, 0), len(forecasts) - 1)
         measure, played = play(frontier.points[at])
@@ -47,13 +47,24 @@ def search(
             low = at
         else:
             high = at
-        if forecasts[at] > 0 and target.value(measure) > 0:
-            scale = target.value(measure) / forecasts[at]
     best = trials[0]
     for trial in trials[1:]:
         if target.is_better(trial.measure, best.measure):
             best = trial
     return (best, *(trial for trial in trials if trial is not best))
+
+
+def _forecast_of(value: float, found: Sequence[tuple[float, float]]) -> float:
+    """Return the forecast that comes to this value when it is played, by what the last two (forecast, value) were: one
+    tells how much neighbours add in proportion, two what no timeout changes besides."""
+    if not found:
+        return value
+    forecast, came_to = found[-1]
+    if len(found) > 1:
+        apart, apart_played = forecast - found[-2][0], came_to - found[-2][1]
+        if apart * apart_played > 0:
+            return forecast + (value - came_to) * apart / apart_played
+    return value * forecast / came_to if forecast > 0 and came_to > 0 else value
 
 
 def _foretold(forecasts: list[float], ceiling: float, *, fewer_is_less: bool) -> int:

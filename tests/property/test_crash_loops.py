@@ -148,6 +148,23 @@ def test_a_daemon_that_ends_while_it_is_lost_forgets_nothing() -> None:
     assert rig.record("a").attempts == 3
 
 
+def test_a_process_that_failed_and_ends_later_keeps_its_account() -> None:
+    """Up to 0.27 a failed wake costs the engine; whether it is restarted or dies of it by itself, it fails again."""
+    rig = Looping("0.22.1", deadly=(Fault("fail_wake", blocks=2),))
+    rig.begin()
+    for n in range(1, FAILURES_IN_A_ROW + 1):
+        answers = rig.sleep("a", 1)
+        assert rig.until(lambda answers=answers: bool(answers))
+        rig.wake("a")
+        assert rig.until(lambda: rig.state("a") is State.FAILED)
+        assert rig.record("a").attempts == n
+        rig.engine("a").kill()
+        rig.run(20.0)
+        rig.live(STEP_S)
+        assert rig.until(lambda: rig.state("a") is State.AWAKE)
+    assert protections(rig.record("a"), rig.daemon.now().mono_s)[0].startswith("its last 8 sleeps and wakes failed")
+
+
 def test_one_whole_cycle_closes_the_account_and_a_sleep_alone_does_not() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
     rig.begin()

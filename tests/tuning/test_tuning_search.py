@@ -43,3 +43,18 @@ def test_a_target_out_of_reach_ends_at_what_is_nearest() -> None:
 def test_one_play_is_where_the_gaps_point() -> None:
     trials, _ = hunt(Target(Aim.WAITED, 0.25), plays=1)
     assert [trial.played for trial in trials] == [150]
+
+
+@pytest.mark.parametrize("always", [0.0, 0.01, 0.02, 0.025])
+def test_waits_that_no_timeout_saves_do_not_hide_the_target(always: float) -> None:
+    # Each GiB-hour more saves less, as it does on real traces, and nothing saves the last few.
+    requests, target = 100_000, Target(Aim.WAITED, 0.03)
+    points = [Point({"m": float(at)}, 100.0 * 1.015**at, int(requests * 0.1 * 0.985**at)) for at in range(400)]
+
+    def play(point: Point) -> tuple[Measure, Point]:
+        return Measure(always + point.late / requests, point.gib_h), point
+
+    trials = search(Frontier(tuple(points), requests), target, play, plays=4)
+    assert target.is_met(trials[0].measure)
+    cheapest_gib_h = min(p.gib_h for p in points if target.is_met(play(p)[0]))
+    assert trials[0].measure.gib_h <= 1.05 * cheapest_gib_h

@@ -142,6 +142,18 @@ def test_the_oldest_wish_is_next():
     assert [r.spec.name for r in line] == ["b", "a", "c"]
 
 
+def test_who_is_next_and_has_much_patience_keeps_those_behind_it_waiting_no_longer_than_they_may():
+    """It bars them from its GPUs, and waited for half of its own four minutes: they had fifteen seconds."""
+    holder = used(spec={"priority": 5})
+    first = waiting("first", 30.0, spec={"priority": 5, "max_wait_s": 240.0})
+    for age_s, shut in ((10.0, ()), (20.0, ("chat",))):
+        behind = waiting("behind", age_s, spec={"max_wait_s": 15.0})
+        made = turn(world(holder, first, behind, free=TIGHT))
+        assert made.shut == shut
+        assert made.world.models["first"].awaited == Awaited(("chat",), NOW.mono_s - age_s + 15.0)
+        assert made.world.models["behind"].awaited.after == ("first",)
+
+
 def test_a_higher_priority_is_next_unless_the_other_waited_for_its_max_wait():
     high = waiting("high", 0.0, spec={"priority": 3})
     for age_s, first in ((90.0, "high"), (110.0, "low")):

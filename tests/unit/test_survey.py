@@ -246,6 +246,27 @@ async def test_a_server_that_hangs_is_waited_for_so_long_and_not_longer(tmp_path
     assert f'url  = "unix:{tmp_path}/s"' in write_config([one], when="now")
 
 
+async def test_a_server_whose_engine_hangs_has_told_the_rest(tmp_path: Path) -> None:
+    body = b'{"version": "0.32.0", "data": [{"id": "tiny"}]}'
+    given_up = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if not asked.startswith(b"GET /is_sleeping"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
+        else:
+            await reader.read()
+            given_up.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+        told = await ask_server(process(urls=(f"unix:{tmp_path}/s",)), timeout_s=0.5)
+        await given_up.wait()
+    assert told.facts is not None
+    assert (told.facts.served_names, told.dev_mode) == (("tiny",), None)
+    assert told.silent.startswith("/is_sleeping does not answer")
+
+
 async def test_somebody_else_at_the_address_is_told_from_vllm(tmp_path: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

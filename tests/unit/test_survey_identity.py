@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from sleepd.cli.doctor import judge_servers
 from sleepd.core.seen import EngineFacts
+from sleepd.doctor.findings import Finding
 from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.asking import Told
 from sleepd.survey.identity import ModelTold, Places, find_places, match_models, share_a_port
@@ -81,6 +83,20 @@ async def test_a_unit_tells_which_server_it_is_until_one_answers() -> None:
     assert await matched(models, (nowhere, Told("")), (nowhere, Told(""))) == ("", ""), "which of them is not known"
     assert await matched(models, server(HERE, "v.service")) == ("",), "it answers elsewhere than sleepd asks"
     assert await matched(models, server(HERE, "w.service", answers=False)) == ("",)
+
+
+def test_a_server_in_another_unit_than_the_configuration_says_is_told() -> None:
+    def told(unit: str, cgroup: str) -> list[Finding]:
+        model = ModelTold("a", HERE, unit)
+        found = judge_servers([server(HERE, cgroup=f"system.slice/{cgroup}")], [model], asked=True)
+        return [one for one in found if one.check == "server.managed"]
+
+    assert [one.verdict.value for one in told("v.service", "v.service")] == ["ok"]
+    assert [one.verdict.value for one in told("", "v.service")] == ["ok"]
+    container = f"docker-{'a1' * 32}.scope"
+    assert [one.verdict.value for one in told("v.service", container)] == ["ok"], "which the unit may have started"
+    (wrong,) = told("w.service", "v.service")
+    assert (wrong.verdict, wrong.found) == ("warn", "it does not run in w.service, as the configuration says")
 
 
 def test_two_servers_at_one_port_of_this_host_are_told() -> None:

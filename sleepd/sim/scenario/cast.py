@@ -47,6 +47,8 @@ class CastModel:
     """Its unit starts again by itself, and leaves nothing behind; else what outlives its server stays."""
     load_s: Seconds = 2.0
     max_wait_s: Seconds = 120.0
+    adapters: bool = False
+    """LoRA adapters come and go as its server runs."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
@@ -111,6 +113,13 @@ def with_units(random: Random, cast: Cast) -> Cast:
     )
     rules = (*cast.rules, "retire") if random.random() < 0.4 else cast.rules
     return replace(cast, models=models, rules=rules)
+
+
+def with_adapters(random: Random, cast: Cast) -> Cast:
+    """The cast with servers that load adapters as they run, for a part of all casts: drawn apart, as above."""
+    if random.random() < 0.7:
+        return cast
+    return replace(cast, models=tuple(replace(model, adapters=random.random() < 0.6) for model in cast.models))
 
 
 def with_forecasts(random: Random, cast: Cast) -> Cast:
@@ -178,6 +187,8 @@ def engine_of(model: CastModel) -> EngineSpec:
         timing=Timing(first_sleep_factor=model.first_sleep_factor),
         tensor_parallel_size=len(model.gpus),
         pace_s=0.02,
+        adapters=("x",) if model.adapters else (),
+        loads_adapters=model.adapters,
     )
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sleepd.core.units import Seconds
-from sleepd.sim.scenario.cast import Cast, draw_cast, with_forecasts, with_units
+from sleepd.sim.scenario.cast import Cast, draw_cast, with_adapters, with_forecasts, with_units
 from sleepd.sim.scenario.crowds import draw_crowd, draw_crowded
 from sleepd.sim.scenario.table import CROWDS, FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
 
@@ -52,6 +52,7 @@ _FORM = TypeAdapter(Script)
 def draw_script(seed: int) -> Script:
     """The script of a seed: the same one each time, on every machine."""
     cast = with_units(Random(f"{seed} units"), draw_cast(Random(f"{seed} cast")))
+    cast = with_adapters(Random(f"{seed} adapters"), cast)
     cast = with_forecasts(Random(f"{seed} forecasts"), cast)
     acts = [act for deed in PEOPLE for act in _repeat(Random(f"{seed} {deed.name}"), cast, deed)]
     acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)

@@ -1,6 +1,7 @@
 """The table of everything that can happen in a scenario. A new fault is a file with deeds and a line here."""
 
 from sleepd.sim.scenario import (
+    adapters,
     crowds,
     faults_daemon,
     faults_engine,
@@ -14,7 +15,7 @@ from sleepd.sim.scenario import (
 )
 from sleepd.sim.scenario.deed import Arguments, Deed
 
-PEOPLE: tuple[Deed, ...] = (*people.DEEDS, *holders.DEEDS, *jobs.DEEDS)
+PEOPLE: tuple[Deed, ...] = (*people.DEEDS, *holders.DEEDS, *jobs.DEEDS, *adapters.DEEDS)
 FAULTS: tuple[Deed, ...] = (
     *faults_engine.DEEDS,
     *faults_strangers.DEEDS,
