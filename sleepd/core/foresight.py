@@ -5,10 +5,10 @@ from math import ceil, floor
 
 from sleepd.core.break_even import GRAIN_S, Account, credit_at, crossings, may_sleep, may_sleep_deeper, may_wake
 from sleepd.core.calendar import offset_at
+from sleepd.core.daybook import DAY_S, LocalS
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.frozen import replace
-from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import Ahead, ModelRecord

@@ -3,26 +3,20 @@
 from sleepd.core.break_even import MOST_PRICES, is_spent
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
+from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS, LocalS, is_working_day, like_days, whole_days
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import (
-    DAY_S,
-    SLOT_S,
-    SLOTS,
-    Habits,
-    LocalS,
-    is_working_day,
-    like_days,
-    visits,
-    whole_days,
-)
+from sleepd.core.habits import Habits, trust_in_calendar, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule
-from sleepd.core.units import format_duration
+from sleepd.core.silences import SHORTEST_S, chance_within, length_of
+from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
 
 TOO_DEAR = "forecasts cost too much lately"
+SOON_S: Seconds = 1800.0
+"""How soon silences end is told for so long."""
 WINDOW_SLOTS = 4
 """Requests of twenty minutes are told together."""
 
@@ -71,8 +65,17 @@ def _foretold(found: Foresight, habits: Habits, local_s: LocalS) -> str:
     if found.same_visit:
         return "used within the last minute: the same visit may go on"
     if found.predicted_s >= AHEAD_S:
-        return f"none expected within {format_duration(AHEAD_S)}; {recall(habits, local_s)}"
-    return f"one expected in {format_duration(round(found.predicted_s))}; {recall(habits, local_s)}"
+        return f"none expected within {format_duration(AHEAD_S)}; {_goes_by(habits, local_s)}"
+    return f"one expected in {format_duration(round(found.predicted_s))}; {_goes_by(habits, local_s)}"
+
+
+def _goes_by(habits: Habits, local_s: LocalS) -> str:
+    """What was observed by local time; before it, what silences tell, where they are trusted more."""
+    silent_s = max(SHORTEST_S, local_s - habits.last_s)
+    if trust_in_calendar(habits, length_of(silent_s)) >= 0.5:
+        return recall(habits, local_s)
+    share = chance_within(habits.by_silence, habits.busy, silent_s, SOON_S)
+    return f"{share:.0%} of silences like this one end within {format_duration(SOON_S)}; {recall(habits, local_s)}"
 
 
 def _too_little(habits: Habits, local_s: LocalS) -> str:

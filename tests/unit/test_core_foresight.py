@@ -7,17 +7,19 @@ from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
 from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
 
 from sleepd.core.break_even import Account
+from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
 from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
-from sleepd.core.habits import SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
 from sleepd.core.policy import kept_from_neighbour
 from sleepd.core.record import Ahead
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.silences import SILENCES_S
 from sleepd.core.visits import note_requests
 
 TODAY, SLOT = divmod(int((NOW.wall_s + 3600.0) // SLOT_S), SLOTS)
@@ -57,6 +59,16 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert begun(play(made(model(0, 1, account=spent), NAP))) == "sleep 1"
     told = report(made(model(0, 1, account=spent), NAP), "nap").conditions[0].found
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
+
+
+def test_where_silences_foretold_better_than_the_clock_that_is_told():
+    of = model()
+    by_silence = replace(of.habits, trust=(-2.0,) * len(SILENCES_S))
+    told = report(made(replace(of, habits=by_silence), NAP), "nap").conditions[0].found
+    assert told == (
+        "one expected in 4h38m; 11% of silences like this one end within 30m; "
+        "on none of the last 5 weekdays a request came between 23:10 and 05:10"
+    )
 
 
 @pytest.mark.parametrize(

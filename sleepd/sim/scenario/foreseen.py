@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS
 from sleepd.core.footprint import Footprint
-from sleepd.core.habits import DAY_S, SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.records import AccountSaved, ModelSaved
 from sleepd.core.rules import KEEP_AWAKE, WAKE, Action, ActionKind, PredictedIdle, Rule
+from sleepd.core.silences import SILENCES_S
 from sleepd.core.units import Seconds, WallS
 
 FIRST_SLOT = int((22 * 60 + 13) * 60 // SLOT_S)
