@@ -26,6 +26,8 @@ class Account:
     at_s: MonotonicS
     silent_s: Seconds
     awake: bool
+    in_use: bool = False
+    """Seconds in which requests run cost whoever knows them as much: they are on nobody's account."""
 
 
 def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
@@ -34,7 +36,7 @@ def credit_at(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
 
 
 def _uncapped(account: Account, price_s: Seconds, now_s: MonotonicS) -> Seconds:
-    lasted_s = max(0.0, now_s - account.at_s)
+    lasted_s = 0.0 if account.in_use else max(0.0, now_s - account.at_s)
     due_s = min(account.silent_s + lasted_s, price_s) - min(account.silent_s, price_s)
     return account.credit_s + 2 * due_s - (lasted_s if account.awake else 0.0)
 
@@ -53,9 +55,11 @@ def is_spent(credit_s: Seconds, price_s: Seconds) -> bool:
     return credit_s <= price_s + GRAIN_S
 
 
-def carry(account: Account, price_s: Seconds, now_s: MonotonicS, *, silent_s: Seconds, awake: bool) -> Account:
-    """The account from now on: `silent_s` is 0 where a request came."""
-    return Account(max(0.0, credit_at(account, price_s, now_s)), now_s, silent_s, awake)
+def carry(
+    account: Account, price_s: Seconds, now_s: MonotonicS, *, silent_s: Seconds, awake: bool, in_use: bool = False
+) -> Account:
+    """The account from now on: `silent_s` is 0 where a request came; `in_use`: it still runs."""
+    return Account(max(0.0, credit_at(account, price_s, now_s)), now_s, silent_s, awake, in_use)
 
 
 def charge(account: Account, cost_s: Seconds) -> Account:

@@ -73,7 +73,10 @@ KINDS: Mapping[str, EventKind] = {
             "level": "0 awake, 1 or 2 asleep, null between",
         },
     ),
-    "task_begun": EventKind("a sleep or wake has begun", {"level": "the level slept at or woken from"}),
+    "task_begun": EventKind(
+        "a sleep or wake has begun, or a start, stop or restart of a unit",
+        {"level": "the level slept at or woken from", "unit": "which unit"},
+    ),
     "task_ended": EventKind("a sleep, wake or proof is over", {"seconds": "how long it took"}),
     "level2_proven": EventKind("an engine came back right from level 2: it may be chosen from now on"),
     "quiet_restart": EventKind("a server whose memory leaks is restarted in a quiet moment"),

@@ -4,20 +4,9 @@ from bisect import bisect_right
 from functools import lru_cache
 from math import exp
 
-from sleepd.core.habits import (
-    DAY_S,
-    GRAIN_S,
-    SHORTEST_S,
-    SILENCES_S,
-    SLOT_S,
-    Habits,
-    LocalS,
-    likelier_after,
-    likelier_following,
-    pieces,
-    visits,
-    whole_days,
-)
+from sleepd.core.daybook import DAY_S, SLOT_S, LocalS, whole_days
+from sleepd.core.habits import GRAIN_S, Habits, pieces, rate, visits
+from sleepd.core.silences import SHORTEST_S, SILENCES_S, length_of
 from sleepd.core.units import HOUR_S, Seconds
 
 AHEAD_S: Seconds = 6 * HOUR_S
@@ -57,18 +46,17 @@ def next_change(habits: Habits, local_s: LocalS) -> LocalS:
 
 
 def _last_change(habits: Habits, local_s: LocalS) -> LocalS:
-    silence = max(0, bisect_right(SILENCES_S, local_s - habits.last_s) - 1)
+    silence = length_of(local_s - habits.last_s)
     return max(local_s // SLOT_S * SLOT_S, habits.last_s + SILENCES_S[silence])
 
 
 @lru_cache(maxsize=1024)
 def _least_awake(habits: Habits, silent_s: Seconds) -> Seconds:
     least, awake_s, met, silent = AHEAD_S * 1e3, 0.0, 0.0, 1.0
-    by_busy = likelier_following(habits)
     for piece in pieces(habits, silent_s, silent_s + AHEAD_S):
-        rate = max(piece.regular, piece.rate * by_busy * likelier_after(habits, piece.silence))
-        comes = 1.0 - exp(-rate * piece.lasts_s)
-        awake_s += silent * (comes / rate if comes > 1e-9 else piece.lasts_s)
+        a_second = rate(habits, piece)
+        comes = 1.0 - exp(-a_second * piece.lasts_s)
+        awake_s += silent * (comes / a_second if comes > 1e-9 else piece.lasts_s)
         met += silent * comes
         silent *= 1.0 - comes
         if met > 0:

@@ -5,10 +5,10 @@ from math import ceil, floor
 
 from sleepd.core.break_even import GRAIN_S, Account, credit_at, crossings, may_sleep, may_sleep_deeper, may_wake
 from sleepd.core.calendar import offset_at
+from sleepd.core.daybook import DAY_S, LocalS
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.frozen import replace
-from sleepd.core.habits import DAY_S, LocalS
 from sleepd.core.life import OUT, State
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import Ahead, ModelRecord
@@ -108,7 +108,7 @@ def open_account(record: ModelRecord, price_s: Seconds, now_s: MonotonicS) -> Ac
 
 def silent_since(account: Account, now_s: MonotonicS) -> Seconds:
     """How long nobody has used the model, nor woken it but rules."""
-    return account.silent_s + max(0.0, now_s - account.at_s)
+    return account.silent_s + (0.0 if account.in_use else max(0.0, now_s - account.at_s))
 
 
 def foreseeing(settings: Settings, name: str) -> list[Rule]:

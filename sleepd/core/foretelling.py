@@ -1,28 +1,22 @@
 """What is foreseen of a model, as an operator reads it."""
 
-from sleepd.core.break_even import is_spent
+from sleepd.core.break_even import MOST_PRICES, is_spent
 from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
+from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS, LocalS, is_working_day, like_days, whole_days
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
 from sleepd.core.foresight import AHEAD, Foresight, foresee
-from sleepd.core.habits import (
-    DAY_S,
-    SLOT_S,
-    SLOTS,
-    Habits,
-    LocalS,
-    is_working_day,
-    like_days,
-    visits,
-    whole_days,
-)
+from sleepd.core.habits import Habits, trust_in_calendar, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
 from sleepd.core.rules import PredictedIdle, Rule
-from sleepd.core.units import format_duration
+from sleepd.core.silences import SHORTEST_S, chance_within, length_of
+from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
 
 TOO_DEAR = "forecasts cost too much lately"
+SOON_S: Seconds = 1800.0
+"""How soon silences end is told for so long."""
 WINDOW_SLOTS = 4
 """Requests of twenty minutes are told together."""
 
@@ -46,7 +40,10 @@ def foretell(condition: PredictedIdle, rule: Rule, record: ModelRecord, world: W
         soon = found.predicted_s is not None and found.predicted_s < found.within_s(condition)
         if soon and not instead and not found.holds(condition, rule) and not found.same_visit:
             # More may be risked than one sleep costs, but not as much as to be awake in vain for as long as this.
-            return wanted, f"{foretold}; {TOO_DEAR}"
+            most_s = MOST_PRICES * found.price_s
+            never = found.price_s + found.within_s(condition) > most_s
+            beyond = f"{span} are more than may ever be risked: {format_duration(round(most_s))}, a sleep in it"
+            return wanted, f"{foretold}; {beyond if never else TOO_DEAR}"
         return wanted, f"{instead}: nothing is done ahead" if instead else foretold
     silent = format_duration(round(found.silent_s))
     return wanted, f"{instead}: asleep after {span} of silence, {silent} so far" if instead else foretold
@@ -68,8 +65,17 @@ def _foretold(found: Foresight, habits: Habits, local_s: LocalS) -> str:
     if found.same_visit:
         return "used within the last minute: the same visit may go on"
     if found.predicted_s >= AHEAD_S:
-        return f"none expected within {format_duration(AHEAD_S)}; {recall(habits, local_s)}"
-    return f"one expected in {format_duration(round(found.predicted_s))}; {recall(habits, local_s)}"
+        return f"none expected within {format_duration(AHEAD_S)}; {_goes_by(habits, local_s)}"
+    return f"one expected in {format_duration(round(found.predicted_s))}; {_goes_by(habits, local_s)}"
+
+
+def _goes_by(habits: Habits, local_s: LocalS) -> str:
+    """What was observed by local time; before it, what silences tell, where they are trusted more."""
+    silent_s = max(SHORTEST_S, local_s - habits.last_s)
+    if trust_in_calendar(habits, length_of(silent_s)) >= 0.5:
+        return recall(habits, local_s)
+    share = chance_within(habits.by_silence, habits.busy, silent_s, SOON_S)
+    return f"{share:.0%} of silences like this one end within {format_duration(SOON_S)}; {recall(habits, local_s)}"
 
 
 def _too_little(habits: Habits, local_s: LocalS) -> str:

@@ -54,11 +54,14 @@ def _account(draft: Draft, before: World, record: ModelRecord, *, came: bool, ag
     account, awake = record.account, record.life.state not in OUT
     if account is None:
         return open_account(record, price_s, now_s)
-    if not came and not record.holds and awake is account.awake:
+    in_use = is_busy(record)
+    if not came and not record.holds and awake is account.awake and in_use is account.in_use:
         return account
     task = before.tasks.get(record.spec.name)
     by_rule = task is not None and task.cause.kind is CauseKind.RULE
     ends = came or bool(record.holds) or (awake and not account.awake and not by_rule)
-    account = carry(account, price_s, now_s, silent_s=0.0 if ends else silent_since(account, now_s), awake=awake)
+    account = carry(
+        account, price_s, now_s, silent_s=0.0 if ends else silent_since(account, now_s), awake=awake, in_use=in_use
+    )
     slept = by_rule and not awake and before.models[record.spec.name].life.state not in OUT
     return charge(account, cost_of_sleep(record, price_s, task.level)) if slept and task is not None else account

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from sleepd.core.calendar import Calendar
-from sleepd.core.habits import DAY_S
+from sleepd.core.daybook import DAY_S
 from sleepd.core.rules import LocalTime
 from sleepd.core.units import Seconds, WallS
 from sleepd.engine.ticker import around

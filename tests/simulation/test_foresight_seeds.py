@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sleepd.core import foresight
-from sleepd.core.habits import Habits, LocalS
+from sleepd.core.daybook import LocalS
+from sleepd.core.habits import Habits
 from sleepd.core.model import Settings
 from sleepd.core.rules import SLEEP_1, WAKE, PredictedIdle, Rule
 from sleepd.core.turn import Note

@@ -7,17 +7,19 @@ from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
 from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
 
 from sleepd.core.break_even import Account
+from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
 from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
-from sleepd.core.habits import SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import State
 from sleepd.core.model import Missing, MissingReason
 from sleepd.core.policy import kept_from_neighbour
 from sleepd.core.record import Ahead
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
+from sleepd.core.silences import SILENCES_S
 from sleepd.core.visits import note_requests
 
 TODAY, SLOT = divmod(int((NOW.wall_s + 3600.0) // SLOT_S), SLOTS)
@@ -59,6 +61,16 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
 
 
+def test_where_silences_foretold_better_than_the_clock_that_is_told():
+    of = model()
+    by_silence = replace(of.habits, trust=(-2.0,) * len(SILENCES_S))
+    told = report(made(replace(of, habits=by_silence), NAP), "nap").conditions[0].found
+    assert told == (
+        "one expected in 4h38m; 11% of silences like this one end within 30m; "
+        "on none of the last 5 weekdays a request came between 23:10 and 05:10"
+    )
+
+
 @pytest.mark.parametrize(
     ("slots", "credit_s", "wakes"), [((0, 1), 2000.0, True), ((0, 1), 500.0, False), ((), 2e3, False)]
 )
@@ -74,6 +86,14 @@ def test_what_falls_short_of_a_wake_ahead_is_told():
     assert not told.holds
     assert told.found.startswith("one expected in ")
     assert told.found.endswith("forecasts cost too much lately")
+
+
+def test_a_wake_rule_that_may_never_be_risked_says_so():
+    hours = rule("ahead", WAKE, PredictedIdle(7200.0))
+    of = model(0, 1, life=ASLEEP, account=Account(2400.0, NOW.mono_s, 4000.0, awake=False))
+    told = report(made(of, NAP, hours), "ahead").conditions[0]
+    assert not told.holds
+    assert told.found.endswith("; 2h are more than may ever be risked: 40m, a sleep in it")
 
 
 def test_whoever_is_put_to_sleep_within_a_minute_of_its_last_use_is_not_woken_ahead():
@@ -171,7 +191,9 @@ def test_a_request_ends_the_silence_and_pays_into_the_account():
     before = made(model(account=Account(0.0, NOW.mono_s - 200.0, 100.0, awake=True)), NAP)
     after = play(before, looked(running=1)).world.models["a"]
     # Twice the two hundred seconds that anybody would have been awake for, less those that it was.
-    assert after.account == Account(200.0, NOW.mono_s, 0.0, awake=True)
+    assert after.account == Account(200.0, NOW.mono_s, 0.0, awake=True, in_use=True)
+    still = play(play(before, looked(running=1)).world, looked(running=1, at_s=900.0), at_s=900.0).world.models["a"]
+    assert still.account.credit_s == 200.0, "while it is in use nothing is put by"
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from test_core_foresight import AHEAD, NAP, RICH, habits, made, model
 
 from sleepd.core.beginning import begin
 from sleepd.core.break_even import Account, credit_at
+from sleepd.core.daybook import DAYS_KEPT, SLOTS
 from sleepd.core.draft import durable
 from sleepd.core.events import SettingsChanged
 from sleepd.core.expected import expected_idle
 from sleepd.core.foresight import spent_today_s
-from sleepd.core.habits import BUSIEST, DAYS_KEPT, SILENCES_S, SLOTS, Habits, attend, likelier_following, restore, watch
+from sleepd.core.habits import Habits, attend, likelier_following, restore, watch
 from sleepd.core.record import Ahead
 from sleepd.core.records import Saved
 from sleepd.core.rules import WAKE, PredictedIdle
+from sleepd.core.silences import BUSIEST, SILENCES_S
 
 LOCAL_S = NOW.wall_s + 3600.0
 
@@ -79,6 +81,13 @@ ODD = {
     "numbers beyond all": {"after": ((1e308, 1e308),) * len(SILENCES_S)},
     "numbers below nothing": {"following": ((-1.0, -1.0),) * (BUSIEST + 1)},
     "no numbers": {"after": ((float("nan"), 1.0),) * len(SILENCES_S)},
+    "silences of fewer lengths": {"by_silence": (((1.0, 1.0),) * 5,) * (BUSIEST + 1)},
+    "silences after busier hours": {"by_silence": ((),) * (BUSIEST + 4)},
+    "silences below nothing": {"by_silence": (((-1.0, -1.0),) * len(SILENCES_S),) * (BUSIEST + 1)},
+    "silences of no numbers": {"by_silence": (((float("nan"),) * 2,) * len(SILENCES_S),) * (BUSIEST + 1)},
+    "trust in fewer lengths": {"trust": (0.0,) * 3},
+    "trust beyond all": {"trust": (1e308,) * len(SILENCES_S)},
+    "no trust": {"trust": (float("nan"),) * len(SILENCES_S)},
     "a day of more slots": {"days": ((20_000, 1 << SLOTS + 7), (20_001, -1))},
     "a day twice": {"days": ((20_000, 1), (20_000, 2))},
     "a thousand days": {"days": tuple((day, 1) for day in range(1000))},

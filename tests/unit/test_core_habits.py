@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
+from sleepd.core.daybook import DAYS_KEPT, SLOTS, rates
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.foretelling import recall
-from sleepd.core.habits import DAYS_KEPT, SLOTS, Habits, attend, rates, watch
+from sleepd.core.habits import Habits, attend, watch
 
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MONDAY_S = 20_458 * DAY_S
@@ -109,7 +110,7 @@ def test_the_same_requests_make_the_same_habits_of_bounded_size():
     habits = asked(moments)
     assert habits == asked(moments)
     assert len(habits.days) == DAYS_KEPT
-    assert len(json.dumps(asdict(habits))) < 4096
+    assert len(json.dumps(asdict(habits))) < 8192
 
 
 def test_a_clock_that_was_set_back_teaches_nothing():
@@ -123,6 +124,18 @@ def test_the_calendar_of_a_day_knows_the_slots_that_were_asked_in():
     found = rates(habits.days, habits.days[-1][0])
     assert len(found) == SLOTS
     assert max(range(SLOTS), key=found.__getitem__) == int((7 * 60 + 57) / 5)
+
+
+def test_a_day_tells_most_of_the_slots_asked_in_then_of_those_beside_them():
+    random = Random(8)
+    bits = sum(1 << slot for slot in range(SLOTS) if random.random() < 0.05) | 1 | 1 << SLOTS - 1
+    day = int(MONDAY_S // DAY_S)
+    found = rates(((day - 7, bits), (day, 0)), day)
+    asked_in = {slot for slot in range(SLOTS) if bits >> slot & 1}
+    beside = {slot + by for slot in asked_in for by in (-1, 1)} - asked_in
+    own, near = [found[slot] for slot in asked_in], [found[slot] for slot in beside & set(range(SLOTS))]
+    far = [found[slot] for slot in set(range(SLOTS)) - asked_in - beside]
+    assert min(own) > max(near) >= min(near) > max(far) > 0
 
 
 @pytest.mark.parametrize(

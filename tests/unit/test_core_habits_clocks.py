@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from sleepd.core.daybook import DAYS_KEPT, SLOTS, rates
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.foretelling import recall
-from sleepd.core.habits import DAYS_KEPT, SLOTS, Habits, attend, rates, watch
+from sleepd.core.habits import Habits, attend, watch
 from tests.unit.test_core_habits import DAY_S, HOUR_S, MONDAY_S, asked, at, expect, job
 
 YEAR_S = 365.25 * DAY_S

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from sleepd.adapters import store as store_module
 from sleepd.adapters.store import BALLAST_BYTES, SCHEMA, SqliteStore
+from sleepd.core.daybook import SLOTS
 from sleepd.core.footprint import Footprint
-from sleepd.core.habits import SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.model import Cause, CauseKind, Failure
 from sleepd.core.plan import Plan, Verb, plan_sleep, step_of

@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS
 from sleepd.core.footprint import Footprint
-from sleepd.core.habits import DAY_S, SILENCES_S, SLOT_S, SLOTS, Habits
+from sleepd.core.habits import Habits
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.records import AccountSaved, ModelSaved
 from sleepd.core.rules import KEEP_AWAKE, WAKE, Action, ActionKind, PredictedIdle, Rule
+from sleepd.core.silences import SILENCES_S
 from sleepd.core.units import Seconds, WallS
 
 FIRST_SLOT = int((22 * 60 + 13) * 60 // SLOT_S)
@@ -49,7 +51,7 @@ def draw_foreseen(random: Random, models: Iterable[str]) -> Foreseen:
     """Forecasts that change with the clock's five minutes and with every length of silence."""
     return Foreseen(
         nap_level=random.choice((1, 1, 2)),
-        ahead_s=random.choice((200.0, 400.0, 900.0)),
+        ahead_s=random.choice((60.0, 200.0, 400.0)),
         budget_s=random.choice((None, 60.0, 120.0)),
         kept=random.random() < 0.3,
         observed=tuple(_draw_observed(random, model) for model in models),
@@ -58,15 +60,15 @@ def draw_foreseen(random: Random, models: Iterable[str]) -> Foreseen:
 
 def _draw_observed(random: Random, model: str) -> Observed:
     """A job of the day, requests at random, or none; sometimes of too few days."""
-    job, chance = FIRST_SLOT + random.randrange(5), random.choice((0.0, 0.0, 0.3, 0.8))
-    habit = random.choice((0.0, 0.8, 1.0))
+    job, chance = FIRST_SLOT + random.randrange(4), random.choice((0.0, 0.0, 0.3, 0.9))
+    habit = random.choice((0.0, 0.9, 1.0, 1.0))
     days = []
     for _ in range(random.choice((1, 5, 27, 27))):
         slots = {slot for slot in range(FIRST_SLOT - 12, FIRST_SLOT + 8) if random.random() < chance}
         slots |= {job} if random.random() < habit else set()
         days.append(f"{sum(1 << slot for slot in slots):x}")
     silent_s = random.choice((30.0, 4000.0, 40_000.0))
-    return Observed(model, tuple(days), silent_s, random.choice((0.0, 1.0, 4.0, 8.0)))
+    return Observed(model, tuple(days), silent_s, random.choice((1.0, 4.0, 8.0, 8.0)))
 
 
 def rules_by_forecast(foreseen: Foreseen, nap_idle_s: Seconds, models: frozenset[str]) -> tuple[Rule, ...]:

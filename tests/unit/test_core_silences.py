@@ -1,0 +1,73 @@
+"""What silences tell of how soon they end, without a clock; and which forecast is trusted."""
+
+from random import Random
+
+import pytest
+
+from sleepd.core.habits import Habits, trust_in_calendar
+from sleepd.core.silences import BUSIEST, SILENCES_S, chance_within, length_of, note_end, rates_after
+from tests.unit.test_core_habits import DAY_S, HOUR_S, MONDAY_S, NEVER_S, asked, expect, job
+
+
+def silences(random, mean_s, count):
+    return [60.0 + random.expovariate(1 / mean_s) for _ in range(count)]
+
+
+def observe(*kinds):
+    observed = ()
+    for busy, lasting in kinds:
+        for silent_s in lasting:
+            observed = note_end(observed, busy, silent_s)
+    return observed
+
+
+def test_of_a_model_that_nothing_is_known_of_a_silence_lasts_as_long_again():
+    """Three in ten end before."""
+    for silent_s in (60.0, 600.0, 7200.0):
+        assert 0.1 < chance_within((), 0, silent_s, silent_s) < 0.35
+
+
+def test_requests_at_random_end_silences_at_their_rate_whatever_their_length():
+    observed = observe((2, silences(Random(1), 600.0, 3000)))
+    seen = [a_second for a_second, (ended, _) in zip(rates_after(observed, 2), observed[2], strict=True) if ended > 20]
+    assert len(seen) > 6
+    assert all(a_second == pytest.approx(1 / 600.0, rel=0.35) for a_second in seen)
+
+
+def test_busy_hours_and_quiet_ones_are_told_apart_and_others_go_by_both():
+    observed = observe((6, silences(Random(1), 100.0, 200)), (0, silences(Random(2), 7200.0, 200)))
+    busy, quiet, other = (chance_within(observed, busy, 60.0, 300.0) for busy in (6, 0, 3))
+    assert busy > 0.9
+    assert quiet < 0.15
+    assert quiet < other < busy
+
+
+def test_what_is_kept_is_bounded_and_the_old_is_forgotten():
+    observed = observe((1, silences(Random(1), 100.0, 5000)), (1, silences(Random(2), 7200.0, 3000)))
+    assert [len(row) for row in observed] == [len(SILENCES_S) if busy == 1 else 0 for busy in range(BUSIEST + 1)]
+    assert max(ended for ended, _ in observed[1]) <= 300.0, (
+        "what one that ends adds, and what 300 before it still count"
+    )
+    assert chance_within(observed, 1, 60.0, 300.0) < 0.1
+
+
+def test_a_silence_is_counted_where_it_ended_and_lasted_where_it_passed():
+    assert note_end((), 0, 250.0)[0][:5] == ((0.0, 60.0), (0.0, 60.0), (0.0, 60.0), (1.0, 10.0), (0.0, 0.0))
+    assert note_end((), 0, 100_000.0)[0][-1] == (1.0, 100_000.0 - SILENCES_S[-1])
+
+
+def test_local_time_is_trusted_by_who_comes_by_the_clock_and_not_by_who_comes_at_random():
+    at_random, at_s = [], MONDAY_S
+    random = Random(3)
+    while at_s < MONDAY_S + 14 * DAY_S:
+        at_random += [at_s + 70.0 * n for n in range(random.randint(1, 20))]
+        at_s = at_random[-1] + 1800.0 * random.paretovariate(0.9)
+    overnight, minutes = length_of(20 * HOUR_S), length_of(70.0)
+    assert trust_in_calendar(asked(job(14)), overnight) > 0.9
+    assert trust_in_calendar(asked(at_random), minutes) < 0.1
+    assert trust_in_calendar(Habits(), minutes) == 0.5
+
+
+def test_a_job_is_expected_by_the_clock_whatever_silences_tell():
+    assert expect(asked(job(14)), 14, "07:55") < 300
+    assert expect(asked(job(14)), 14, "12:00") > NEVER_S
