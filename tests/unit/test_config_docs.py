@@ -50,6 +50,8 @@ def write_with(section: str, key: str, value: str | None, folder: Path) -> str:
     if section == "rules.when":
         needed = {"until": "host_available_below", "window": "requests_below", "timezone": "days", "within": "cron"}
         when.update({needed[key]: COMPANIONS[needed[key]]} if key in needed else {"idle": '"1m"'})
+    if section == "rules" and key == "budget" and value is not None:
+        when, then = {"predicted_idle": '"5m"'}, {"wake": "true"}
     if section == "rules.then" and value is not None and key != "sleep":
         then.pop("sleep")
     if not then:
