@@ -22,6 +22,8 @@ NO_ROOM = "no_room"
 """The failure of a wake that was put back as somebody took its memory meanwhile: no fault of the engine's."""
 WANTED_PAUSE_S = 1.0
 """After a sleep that came to nothing because its model is used or wanted, nobody tries again before this."""
+PROVE_LATER_S = 2.0
+"""How long after it was found in use directly a model that is to be proven is looked at again."""
 RULE_PAUSE_S = 60.0
 """A wake that a rule wanted and that failed is not tried again by the rule before this."""
 
@@ -42,6 +44,17 @@ def give_up(draft: Draft, task: Task, code: str, detail: str) -> None:
         return
     refuse_users(draft, name, "engine_failed", detail)
     restore_victims(draft, task)
+
+
+def prove_later(draft: Draft, task: Task, why: str) -> None:
+    """End a task whose model somebody uses directly before it is proven: its gate stays shut, and its GPUs and the host
+    are not kept from others until that ends."""
+    name = task.model
+    draft.end_task(task, f"later: {why}")
+    if task.kind is TaskKind.SLEEP:
+        _fail_sleep(draft, task)
+    reason = "its weights are to be proven as soon as nobody uses it directly"
+    draft.change(name, not_before_s=draft.mono_s + PROVE_LATER_S, checking=False, reason=reason)
 
 
 def take_back_drain(draft: Draft, name: str, why: str) -> None:
@@ -120,11 +133,7 @@ def woke(draft: Draft, task: Task) -> None:
         began_s = task.started_s if task.called_s is None else task.called_s
         learn_duration(draft, draft.models[name], f"wake{task.level}", draft.mono_s - began_s)
     if task.kind is TaskKind.SLEEP:
-        count_failure(draft, name)
-        refuse_sleepers(draft, name)
-        _fail_check(draft, name)
-        if task.cause.kind is CauseKind.PRIME:
-            draft.change(name, prime_failed=True)
+        _fail_sleep(draft, task)
     else:
         draft.change(name, failure=None, cooldown_until_s=0.0)
     if task.kind is TaskKind.WAKE and not is_unproven(draft.models[name]):
@@ -145,6 +154,15 @@ def _unproven(record: ModelRecord) -> str:
     if record.fingerprint is not None or not record.unverified:
         return ""
     return f"; its weights cannot be proven: {record.not_provable or NEVER_TAKEN}"
+
+
+def _fail_sleep(draft: Draft, task: Task) -> None:
+    """A sleep was taken back as the engine refused it: who waits for it is told, and it is left alone for a while."""
+    count_failure(draft, task.model)
+    refuse_sleepers(draft, task.model)
+    _fail_check(draft, task.model)
+    if task.cause.kind is CauseKind.PRIME:
+        draft.change(task.model, prime_failed=True)
 
 
 def _fail_check(draft: Draft, name: str) -> None:

@@ -3,7 +3,7 @@
 from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
-from sleepd.core.ends import WANTED_PAUSE_S, give_up
+from sleepd.core.ends import WANTED_PAUSE_S, give_up, prove_later
 from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.host_room import backup_need
@@ -16,10 +16,11 @@ from sleepd.core.onward import with_rest
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
 from sleepd.core.proof import (
     PROBE_RUNS,
-    PROVE_AGAIN_S,
+    ask_again,
     compare_answer,
     compare_checksums,
     has_reloaded,
+    is_in_use,
     not_verified,
     take_answer,
 )
@@ -63,7 +64,7 @@ def end_step(draft: Draft, event: StepEnded) -> None:
     elif event.end is StepEnd.DONE:
         _succeed(draft, task, event, others_used=others_used)
     else:
-        _not_done(draft, task, event)
+        _not_done(draft, task, event, others_used=others_used)
 
 
 def _yield(draft: Draft, task: Task, event: StepEnded) -> None:
@@ -102,10 +103,10 @@ def _woke_unseen(task: Task, event: StepEnded) -> bool:
     return isinstance(seen, Known) and seen.value.control is None
 
 
-def _not_done(draft: Draft, task: Task, event: StepEnded) -> None:
+def _not_done(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     verb = task.plan.steps[task.cursor].verb
     if verb in OBSERVES:
-        _not_observed(draft, task, event)
+        _not_observed(draft, task, event, others_used=others_used)
     elif event.end is StepEnd.NOT_SENT:
         go_on_unsent(draft, task)
     elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF) or _unseen(event):
@@ -130,14 +131,14 @@ def _unseen(event: StepEnded) -> bool:
     return event.end is StepEnd.UNPROVEN and missing
 
 
-def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
+def _not_observed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     """A step that only looks did not see what it wanted: busy, not provable, or no answer."""
     name, verb = task.model, task.plan.steps[task.cursor].verb
     if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE:
         draft.change(name, not_provable=f"no known answer can be taken ({event.evidence.detail or event.end})")
     if task.kind is TaskKind.PROVE and draft.models[name].life.state is State.AWAKE:
         not_verified(draft, task, event)
-    elif task.kind in (TaskKind.SLEEP, TaskKind.STOP):
+    elif draft.models[name].life.state is State.DRAINING:
         if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and task.level < 2:
             step_on(draft, task)
             return
@@ -145,20 +146,27 @@ def _not_observed(draft: Draft, task: Task, event: StepEnded) -> None:
             draft.change(name, check_failed=f"no known answer could be taken: {event.evidence.detail}")
         _overtake(draft, task, event)
     elif verb is Verb.CONFIRM_IDLE:
-        # Somebody uses a doubtful engine directly: its GPUs and the host are not kept from others until that ends.
-        draft.end_task(task, f"later: {event.evidence.detail or event.end}")
-        reason = "its weights are to be proven as soon as nobody uses it directly"
-        draft.change(name, not_before_s=draft.mono_s + PROVE_AGAIN_S, reason=reason)
-    elif event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < PROBE_RUNS:
-        # No answer to the probe: try again, the gate stays shut.
-        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
-    elif verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):
+        prove_later(draft, task, event.evidence.detail or event.end.value)
+    else:
+        _not_proven(draft, task, event, others_used=others_used)
+
+
+def _not_proven(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
+    """A question to an engine whose gate is shut got no answer: the gate stays shut."""
+    name, verb = task.model, task.plan.steps[task.cursor].verb
+    left = ask_again(draft, task, event, PROBE_RUNS)
+    if left is None:
+        return
+    task = draft.put_task(left)
+    if verb is Verb.FINGERPRINT and event.end is StepEnd.NOT_PROVABLE and has_reloaded(task):
         # There is nothing to compare with, now or ever (a model that does not generate, say): reading its weights anew
         # by a recipe that is safe for this engine is all that can be done, and it was done.
         detail = f"{name} has no answer to be known by ({event.evidence.detail}); its weights were read anew"
         draft.note("not_provable", name, detail)
         draft.state(name, Fact.ANSWER_RIGHT)
         step_on(draft, task)
+    elif is_in_use(event, others_used=others_used):
+        prove_later(draft, task, "it has others to answer first, that use it directly")
     else:
         draft.state(name, Fact.GAVE_UP)
         give_up(draft, task, "not_provable", f"no known answer could be taken: {event.evidence.detail or event.end}")
@@ -209,9 +217,10 @@ def _is_quiet(event: StepEnded) -> bool:
 def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:
     verb, evidence = task.plan.steps[task.cursor].verb, event.evidence
     done = task.plan.steps[task.cursor].done
+    drains = draft.models[task.model].life.state is State.DRAINING
     learn_step(draft, task, verb, evidence)
     if verb is Verb.FINGERPRINT:
-        if others_used and task.kind is TaskKind.SLEEP:
+        if others_used and drains:
             _overtake(draft, task, replace(event, end=StepEnd.BUSY))
         else:
             take_answer(draft, task, evidence)
@@ -224,7 +233,7 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
         return
     if verb is Verb.TAKE_CHECKSUMS:
         draft.change(task.model, checksums=evidence.checksums)
-    if verb is Verb.CONFIRM_IDLE and task.kind in (TaskKind.SLEEP, TaskKind.STOP) and event.in_flight:
+    if verb is Verb.CONFIRM_IDLE and drains and event.in_flight:
         busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
         _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))
         return

@@ -11,7 +11,7 @@ from sleepd.core.events import Evidence, StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.known_answer import BASE, differing, is_noise, roots_of
 from sleepd.core.life import Fact, State
-from sleepd.core.model import Missing, MissingReason
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.orders import PROBE_PROMPT
 from sleepd.core.plan import Verb, redirect, steps_reload
 from sleepd.core.seen import Fingerprint, KnownAnswer
@@ -23,6 +23,9 @@ PROBE_RUNS = 3
 """A wrong answer is believed only when it came this often in a row with the gate shut."""
 GONE_RUNS = 9
 """Where connections break, looks tell first whether the server is gone: a wake that it died of was no success."""
+HUNG_S = 300.0
+"""So long a core may be at one step and answer nobody: vLLM itself ends one whose workers take longer (vllm/envs.py,
+VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS)."""
 
 
 def has_reloaded(task: Task) -> bool:
@@ -117,21 +120,60 @@ def _whose(wrong: tuple[str, ...]) -> str:
     return "its answer" if BASE in wrong else f"the answer of its adapter {', '.join(wrong)}"
 
 
+def ask_again(draft: Draft, task: Task, event: StepEnded, runs: int) -> Task | None:
+    """Ask a question that got no answer once more; the task as it is where that was done `runs` times. An engine that
+    answers nothing else either is asked on until it counts as one that hangs."""
+    task = _note_signs(draft, task, event)
+    unsure = _is_silent(event) and 0.0 < draft.mono_s - task.drained_s < HUNG_S
+    if event.end is StepEnd.NOT_PROVABLE or (task.attempt + 1 >= runs and not unsure):
+        return task
+    draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
+    return None
+
+
+def _note_signs(draft: Draft, task: Task, event: StepEnded) -> Task:
+    """The task with when its engine was last seen to get on: it answered a look that waits for its core, or computed
+    something for anybody, which polls show meanwhile."""
+    seen = draft.models[task.model].seen
+    counted = seen.value.activity if isinstance(seen, Known) else task.drained
+    if isinstance(event.evidence.seen, Known) or task.drained_s == 0.0 or counted != task.drained:
+        return replace(task, drained=counted, drained_s=draft.mono_s)
+    return task
+
+
+def is_in_use(event: StepEnded, *, others_used: bool) -> bool:
+    """Whether a question waited in vain behind those of others: something of theirs was computed since the look before,
+    or more is in the engine than the question, which is counted until its end is known there."""
+    seen = event.evidence.seen
+    if event.end is not StepEnd.UNANSWERED or not isinstance(seen, Known):
+        return False
+    return others_used or (seen.value.running or 0) + (seen.value.waiting or 0) > 1
+
+
+def _is_silent(event: StepEnded) -> bool:
+    """Whether neither the question was answered nor /is_sleeping, which waits for the same core."""
+    seen = event.evidence.seen
+    timed_out = isinstance(seen, Missing) and seen.reason is MissingReason.TIMED_OUT
+    return event.end is StepEnd.UNANSWERED and timed_out
+
+
 def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
-    """A question to an engine that serves already got no answer: ask again a few times. Then one that answers nothing
-    else either hangs, whatever its /health says, and is given up; any other is let be, and that is said."""
+    """A question to an engine that serves already got no answer: ask again a few times. Then one whose page answers,
+    and whose core has not shown any sign of getting on for `HUNG_S`, hangs, whatever its /health says, and is given up;
+    any other is let be, and that is said."""
     name = task.model
     nobody = event.end is StepEnd.BROKEN_OFF
-    if event.end is not StepEnd.NOT_PROVABLE and task.attempt + 1 < (GONE_RUNS if nobody else PROBE_RUNS):
+    left = ask_again(draft, task, event, GONE_RUNS if nobody else PROBE_RUNS)
+    if left is None:
         if nobody:
             draft.command(LookNow(model=name))
-        draft.put_task(replace(task, attempt=task.attempt + 1, resume_s=draft.mono_s + PROVE_AGAIN_S))
         return
+    task = draft.put_task(left)
     detail = event.evidence.detail or event.end.value
-    seen = event.evidence.seen
-    if event.end is StepEnd.UNANSWERED and isinstance(seen, Missing) and seen.reason is MissingReason.TIMED_OUT:
+    hangs = _is_silent(event) and draft.mono_s - task.drained_s >= HUNG_S
+    if hangs and isinstance(draft.models[name].seen, Known):
         draft.state(name, Fact.GAVE_UP)
-        told = f"it is awake, and answers neither a question nor anything else ({seen.detail}): restart the server"
+        told = f"it is awake, and answers neither a question nor /is_sleeping ({detail}): restart the server"
         give_up(draft, task, "wedged", told)
         return
     clear_failures(draft, name)

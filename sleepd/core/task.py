@@ -100,5 +100,6 @@ class Task:
     forced: bool = False
     """Force asked for this sleep: direct requests may not hold it up for long."""
     drained: Activity | None = None
-    """The counters of direct requests that a sleep waits for, as they last moved, at `drained_s`."""
+    """The counters of requests as they last moved, at `drained_s`: while a sleep waits for direct ones, or a question
+    for its answer."""
     drained_s: MonotonicS = 0.0
