@@ -71,7 +71,7 @@ CONTENDERS: Mapping[str, Contender] = {
         f"ttl-{idle}-unlimited": Contender(RULE.format(idle=idle), actions_an_hour=UNLIMITED)
         for idle in ("1m", "90s", "5m")
     },
-    **{f"foresight-{idle}": Contender(FORESIGHT.replace(WRITTEN, idle)) for idle in ("1m", "5m", "15m", "1h")},
+    **{f"foresight-{idle}": Contender(FORESIGHT.replace(WRITTEN, idle)) for idle in ("1m", "5m", "15m")},
     "windows": Contender(NO_RULE, lambda trace, host: Windows()),
     "histogram": Contender(NO_RULE, lambda trace, host: Histogram()),
     "clairvoyant": Contender(NO_RULE, _clairvoyant),

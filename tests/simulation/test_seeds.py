@@ -74,7 +74,7 @@ def test_a_scenario_survives_its_file(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ('"kv_gib"', '"kv_gigs"', "cast.models.0.kv_gib: Field required"),
-        ('"do": "ask"', '"do": "sing"', "nobody knows how to do 'sing': known are NVML silent, ask, "),
+        ('"do": "ask"', '"do": "sing"', "nobody knows how to do 'sing': known are NVML silent, adapter, ask, "),
         ('"acts": [', '"acts": [,', "the whole file: Invalid JSON"),
     ],
 )
