@@ -18,7 +18,7 @@ from sleepd.core.orders import pids_of
 from sleepd.core.policy import is_pressed, kept_from_neighbour, level1_refusal, level2_refusal, level_for
 from sleepd.core.record import ModelRecord, Yielding, is_pinned
 from sleepd.core.seen import GpusSeen
-from sleepd.core.sharing import is_awaited, lowest_priority, overdue_s, turn_due_s, turn_over_s
+from sleepd.core.sharing import is_awaited, lowest_priority, pressing_s, turn_due_s, turn_over_s
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import Bytes, MonotonicS
 from sleepd.core.victims import Offer
@@ -143,13 +143,13 @@ def _turn_over_s(draft: Draft, other: ModelRecord, name: str, offers: tuple[Offe
 
 
 def _behind_s(draft: Draft, waiting: ModelRecord) -> MonotonicS:
-    """From when on somebody is overdue who waits behind this model for a GPU of its own. That of a model which may wait
-    long itself, and comes first all the same as it is more important, would keep the others waiting as long."""
+    """From when on somebody is pressing who waits behind this model for a GPU of its own. The patience of one that may
+    wait long itself, and comes first all the same as it is more important, would keep the others waiting as long."""
     gpus, lowest = draft.gpus.value if isinstance(draft.gpus, Known) else (), lowest_priority(draft.settings)
     wanted, due_s = set(placement(waiting.spec, waiting.placed_on, gpus)), turn_due_s(waiting, lowest)
     return min(
         (
-            overdue_s(other)
+            pressing_s(other)
             for name, other in draft.models.items()
             if other.waiters
             and name != waiting.spec.name

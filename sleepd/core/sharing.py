@@ -18,7 +18,7 @@ LEAST_TURN_S = 1.0
 LULL_SHARE = 0.1
 """A pause of this share of min_awake between requests is a pause: only after it does a model in use count as idle."""
 BARRED_AFTER_S = 5.0
-"""A wish refused its GPUs for this long, or for its whole max_wait, bars younger ones from them, so that wide models
+"""A wish refused its GPUs for this long, or for half of its max_wait, bars younger ones from them, so that wide models
 never starve."""
 PATIENCE_WITH_LOWER, PATIENCE, PATIENCE_WITH_HIGHER = 0.0, 0.5, 0.75
 """The share of max_wait after which a model of lower, equal or higher priority gives up its turn though it is used."""
@@ -41,21 +41,25 @@ def turn_due_s(record: ModelRecord, lowest: int) -> MonotonicS:
     """By when it should have its turn, for the order among those who wait: the earliest is next. Infinite where nobody
     waits for it.
 
-    A whole max_wait after it was asked for at the lowest priority; half of it at the next, and so on. So whoever has
-    waited for its max_wait is overtaken by nobody any more who asks from then on.
+    Half of max_wait after it was asked for at the lowest priority; a quarter at the next, and so on. So whoever has
+    waited for half of its max_wait is overtaken by nobody any more who asks from then on: what is left is for the
+    turns of those who come before it, or its clients would be told to come back while others have their second turn.
     """
-    weight = 0.5 ** min(MOST_RANKS, max(0, record.spec.priority - lowest))
+    weight = PATIENCE * 0.5 ** min(MOST_RANKS, max(0, record.spec.priority - lowest))
     return min((asked_s + weight * span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
 
 
 def barred_from_s(record: ModelRecord) -> MonotonicS:
     """From when on its GPUs are kept from whoever comes after it. Infinite where nobody waits for it."""
-    return min((asked_s + min(BARRED_AFTER_S, span_s) for asked_s, span_s in _wishes(record)), default=float("inf"))
+    return min(
+        (asked_s + min(BARRED_AFTER_S, PATIENCE * span_s) for asked_s, span_s in _wishes(record)), default=float("inf")
+    )
 
 
-def overdue_s(record: ModelRecord) -> MonotonicS:
-    """From when on somebody has waited for its whole max_wait. Infinite where nobody waits for it."""
-    return min((asked_s + span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
+def pressing_s(record: ModelRecord) -> MonotonicS:
+    """From when on it is overtaken by nobody who asks later, and those before it have no patience any more that would
+    keep it waiting. Infinite where nobody waits for it."""
+    return min((asked_s + PATIENCE * span_s for asked_s, span_s in _wishes(record)), default=float("inf"))
 
 
 def turn_over_s(
@@ -63,7 +67,7 @@ def turn_over_s(
 ) -> MonotonicS:
     """From when on `holder` has to give up its turn to `waiting`. Infinite where nobody waits for that.
 
-    `behind_s`: from when on somebody who comes after `waiting` is overdue, whom its patience keeps waiting too.
+    `behind_s`: from when on somebody who comes after `waiting` is pressing, whom its patience keeps waiting too.
 
     `switch_s`: what the sleep and the wake between them take. Patience leaves at least that much of max_wait. One that
     is not used waits for no patience to end.

@@ -143,23 +143,23 @@ def test_the_oldest_wish_is_next():
 
 
 def test_who_is_next_and_has_much_patience_keeps_those_behind_it_waiting_no_longer_than_they_may():
-    """It bars them from its GPUs, and waited for half of its own four minutes: they had fifteen seconds."""
+    """It bars them from its GPUs, and waited for half of its own four minutes: they had thirty seconds."""
     holder = used(spec={"priority": 5})
     first = waiting("first", 30.0, spec={"priority": 5, "max_wait_s": 240.0})
     for age_s, shut in ((10.0, ()), (20.0, ("chat",))):
-        behind = waiting("behind", age_s, spec={"max_wait_s": 15.0})
+        behind = waiting("behind", age_s, spec={"max_wait_s": 30.0})
         made = turn(world(holder, first, behind, free=TIGHT))
         assert made.shut == shut
         assert made.world.models["first"].awaited == Awaited(("chat",), NOW.mono_s - age_s + 15.0)
         assert made.world.models["behind"].awaited.after == ("first",)
 
 
-def test_a_higher_priority_is_next_unless_the_other_waited_for_its_max_wait():
+def test_a_higher_priority_is_next_unless_the_other_waited_for_half_of_its_max_wait():
     high = waiting("high", 0.0, spec={"priority": 3})
-    for age_s, first in ((90.0, "high"), (110.0, "low")):
+    for age_s, first in ((50.0, "high"), (55.0, "low")):
         line = wakes_waiting(Draft(world(high, waiting("low", age_s)), NOW))
         assert line[0].spec.name == first
-    assert turn_due_s(waiting("low", 120.0), 0) == NOW.mono_s
+    assert turn_due_s(waiting("low", 60.0), 0) == NOW.mono_s
 
 
 def test_a_short_max_wait_comes_first():

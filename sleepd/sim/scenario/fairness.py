@@ -6,7 +6,7 @@ How long a turn lasts at least is looked at for every sleep (invariants.py).
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
 from sleepd.core.record import AskKind, ModelRecord, wakes_asked
-from sleepd.core.sharing import is_awaited
+from sleepd.core.sharing import PATIENCE, is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.sim.scenario.stage import Stage
 
@@ -14,8 +14,8 @@ LATE_S = 100.0
 """A disk that is slow or full keeps a turn that long; nothing else does."""
 
 
-def nobody_is_served_again_before_who_is_overdue(stage: Stage) -> None:
-    """no wake begins that was asked for after another, on the same GPUs, had waited for its whole max_wait"""
+def nobody_is_served_again_before_who_is_pressing(stage: Stage) -> None:
+    """no wake begins that was asked for after another, on the same GPUs, had waited for half of its max_wait"""
     world, begun = stage.daemon.world, stage.account.turns_begun
     for name, task in world.tasks.items():
         if task.kind is not TaskKind.WAKE or task.id in begun:
@@ -29,7 +29,7 @@ def nobody_is_served_again_before_who_is_overdue(stage: Stage) -> None:
             shares = set(stage.models[name].gpus) & set(stage.models[other].gpus)
             if other == name or first_s is None or not shares or not _could_be_next(stage, record):
                 continue
-            overtaken = asked_s > first_s + record.spec.max_wait_s
+            overtaken = asked_s > first_s + PATIENCE * record.spec.max_wait_s
             assert not overtaken, stage.say(f"{name}, asked at {asked_s:.1f}s, before {other}, asked at {first_s:.1f}s")
 
 

@@ -16,7 +16,7 @@ from sleepd.core.task import Phase, TaskKind
 from sleepd.sim.scenario.fairness import (
     every_shut_gate_has_somebody_waiting,
     no_gate_is_shut_for_longer_than_a_drain,
-    nobody_is_served_again_before_who_is_overdue,
+    nobody_is_served_again_before_who_is_pressing,
     nobody_sleeps_for_who_left,
 )
 from sleepd.sim.scenario.forecasts import (
@@ -197,7 +197,7 @@ EVERY_TURN: tuple[Invariant, ...] = (
     reservations_end,
     nobody_is_put_to_sleep_who_is_protected,
     groups_have_a_place_for_who_wakes,
-    nobody_is_served_again_before_who_is_overdue,
+    nobody_is_served_again_before_who_is_pressing,
     no_gate_is_shut_for_longer_than_a_drain,
     every_shut_gate_has_somebody_waiting,
     nobody_sleeps_for_who_left,
