@@ -143,10 +143,12 @@ def _turn_over_s(draft: Draft, other: ModelRecord, name: str, offers: tuple[Offe
 
 
 def _behind_s(draft: Draft, waiting: ModelRecord) -> MonotonicS:
-    """From when on somebody is pressing who waits behind this model for a GPU of its own. The patience of one that may
-    wait long itself, and comes first all the same as it is more important, would keep the others waiting as long."""
+    """From when on somebody is pressing who waits behind this model, for a GPU of its own or a place in its group. The
+    patience of one that may wait long itself, and comes first all the same as it is more important, would keep the
+    others waiting as long."""
     gpus, lowest = draft.gpus.value if isinstance(draft.gpus, Known) else (), lowest_priority(draft.settings)
     wanted, due_s = set(placement(waiting.spec, waiting.placed_on, gpus)), turn_due_s(waiting, lowest)
+    beside = frozenset[str]().union(*(g.models for g in draft.settings.groups if waiting.spec.name in g.models))
     return min(
         (
             pressing_s(other)
@@ -156,7 +158,7 @@ def _behind_s(draft: Draft, waiting: ModelRecord) -> MonotonicS:
             and other.life.state in OUT
             and name not in draft.tasks
             and turn_due_s(other, lowest) >= due_s
-            and not wanted.isdisjoint(placement(other.spec, other.placed_on, gpus))
+            and (name in beside or not wanted.isdisjoint(placement(other.spec, other.placed_on, gpus)))
         ),
         default=float("inf"),
     )

@@ -194,16 +194,21 @@ def test_one_stray_request_costs_a_busy_model_one_turn() -> None:
     assert watched.fates.keys() == {Fate.SERVED}
 
 
+@pytest.mark.parametrize("gpus", [1, 3], ids=["one GPU", "a group on three"])
 @pytest.mark.parametrize("priority", [1, 3])
-def test_the_least_important_is_served_beside_two_that_never_rest(priority: int) -> None:
-    """Both were served again before it, and of its clients who come back late nearly all were told to come again: with
-    three models and turns of 20 s, though one turn of each is less than half of what they may wait."""
-    busy = [CastModel(f"b{i}", "0.32.0", (0,), 16, 50, min_awake_s=20.0, priority=priority) for i in range(2)]
-    low = CastModel("low", "0.32.0", (0,), 16, 50, min_awake_s=20.0)
-    demands = {m.name: Demand(2, 0.0, 2.0) for m in busy} | {"low": Demand(1, 77.0, 1.0)}
-    _, watched = run(Cast(1, 512, (*busy, low), nap_idle_s=3600.0), demands)
+def test_the_least_important_is_served_beside_two_that_never_rest(priority: int, gpus: int) -> None:
+    """Both were served again before it, and of its clients, who come back late, nearly all were told to come again,
+    though with turns of 20 s those of both take less than half of what they may wait."""
+    names = ("b0", "b1", "low")
+    models = tuple(
+        CastModel(n, "0.32.0", (i % gpus,), 16, 50, min_awake_s=20.0, priority=0 if n == "low" else priority)
+        for i, n in enumerate(names)
+    )
+    demands = {"b0": Demand(2, 0.0, 2.0), "b1": Demand(2, 0.0, 2.0), "low": Demand(1, 77.0, 1.0)}
+    stage, watched = run(Cast(gpus, 512, models, nap_idle_s=20.0, group=names if gpus > 1 else ()), demands)
     assert watched.fates.keys() == {Fate.SERVED}
-    assert max(watched.waits_s["low"]) < 120.0
+    # Half of max_wait, and two turns of 20 s with what ends them.
+    assert 0.0 < max(watched.waits_s["low"]) <= 60.0 + sum(20.0 + 2.0 + switch_s(stage, n) for n in names[:2])
 
 
 def test_a_wide_model_has_its_turn_among_narrow_ones_that_never_rest() -> None:
