@@ -24,8 +24,8 @@ FADES = 1 - 1 / 300
 PRIOR_ENDED = 2.0
 """As if so many silences had ended too as they do after any hour; and of those, as they do for most things."""
 ENDS_SOON = 0.3
-"""How many requests to expect in the time that a silence lasted so far, where nothing was observed of the model. Lengths
-are heavy-tailed: whatever it lasted, one in five ends before it has lasted as long again."""
+"""How many requests to expect in the time that a silence lasted so far, of a model of which nothing was observed. Its
+length is heavy-tailed: whatever it lasted, one in five ends before it has lasted as long again."""
 
 Ended: TypeAlias = tuple[float, Seconds]
 """How many silences ended within one length, and how long it was silent within it in all; faded."""
