@@ -1,5 +1,7 @@
 """A stranger's call to `/weight_checker`: it told checksums, or it zeroed all weights, and its counter does not say."""
 
+from collections.abc import Callable
+
 import pytest
 from test_strangers import rig_of
 from virtual_rig import Rig
@@ -57,19 +59,12 @@ def test_one_who_checks_while_we_ask_a_question_is_met_alike(action: str) -> Non
     assert rig.engine("a").snapshot().answers_right
 
 
-def test_weights_that_were_zeroed_are_read_anew_before_anybody_is_let_in_again() -> None:
-    rig = slept_once()
+@pytest.mark.parametrize("made", [slept_once, rig_of], ids=["a known answer", "none"])
+def test_weights_that_were_zeroed_are_read_anew_before_anybody_is_let_in_again(made: Callable[[], Rig]) -> None:
+    rig = made()
     check(rig, "reset")
     rig.run(3)
     assert not rig.daemon.gates.of("a").open or rig.engine("a").snapshot().answers_right
-    assert rig.until(lambda: rig.state("a") is State.AWAKE)
-    assert rig.engine("a").snapshot().answers_right
-
-
-def test_without_a_known_answer_they_are_read_anew_too() -> None:
-    rig = rig_of()
-    check(rig, "reset")
-    rig.run(3)
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
     assert rig.engine("a").snapshot().answers_right
 
