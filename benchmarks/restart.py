@@ -85,9 +85,9 @@ class Load:
             await asyncio.sleep(1.0)
             for _ in range(STREAMS):
                 xargs = {"vllm_xargs": {"pace_ms": 100}}
-                clients.create_task(self._ask(self._connection(), "awake", max_tokens=40, stream=True, **xargs))
+                clients.create_task(self._ask(Connection(self._gateway), "awake", max_tokens=40, stream=True, **xargs))
             await asyncio.sleep(0.5)
-            held = [clients.create_task(self._ask(self._connection(), "sleeper")) for _ in range(HELD)]
+            held = [clients.create_task(self._ask(Connection(self._gateway), "sleeper")) for _ in range(HELD)]
             await asyncio.sleep(0.5)
             began_s = time.monotonic()
             await restart
@@ -96,11 +96,8 @@ class Load:
             await asyncio.sleep(AFTER_S)
             self._over.set()
 
-    def _connection(self) -> Connection:
-        return Connection(self._gateway)
-
     async def _come_again(self, *, keeps: bool) -> None:
-        connection = self._connection()
+        connection = Connection(self._gateway)
         while not self._over.is_set():
             if not keeps:
                 connection.close()

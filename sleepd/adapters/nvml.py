@@ -97,24 +97,21 @@ class NvmlGpus:
         Total energy (Volta and later) where the driver has it, else power added up from one reading to the next.
         Waits `deadline_s` at most, and not at all while memory cannot be read either.
         """
-        if self._devices is None or (self._hanging is not None and not self._hanging.done()):
-            return {}
-        call = in_thread("nvml", self._read_energy)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.shield(call)
-        except (TimeoutError, pynvml.NVMLError):
-            return {}  # memory is read the same way: what is wrong is told there
+        return await self._read_beside(self._read_energy) or {}
 
     async def read_names(self) -> tuple[str, ...]:
         """Return what the GPUs that were read are called; none where that is not told. Waits `deadline_s` at most."""
+        return await self._read_beside(self._read_names) or ()
+
+    async def _read_beside(self, read: Callable[[], _Out]) -> _Out | None:
+        """None where nothing is told in time. Memory is read the same way: what is wrong is told there."""
         if self._devices is None or (self._hanging is not None and not self._hanging.done()):
-            return ()
+            return None
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await asyncio.shield(in_thread("nvml", self._read_names))
+                return await asyncio.shield(in_thread("nvml", read))
         except (TimeoutError, pynvml.NVMLError):
-            return ()
+            return None
 
     async def close(self) -> None:
         """A hung call is left behind: nothing can end it, and its thread keeps nobody from ending."""

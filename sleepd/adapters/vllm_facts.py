@@ -29,6 +29,8 @@ _HASHED = {
     "load_config": ("load_format",),
 }
 """What a level 2 proof depends on; everything else in the dump changes with every start."""
+_LOADS_ADAPTERS = "/v1/load_lora_adapter"
+"""Served where VLLM_ALLOW_RUNTIME_LORA_UPDATING is set (vllm/entrypoints/serve/lora/api_router.py, 0.32)."""
 
 
 def parse_release(version: str) -> Release | None:
@@ -98,14 +100,10 @@ def with_models(facts: EngineFacts, models: Any) -> EngineFacts:
     return replace(facts, served_names=served, lora_names=adapters, lora_roots=roots, lora=facts.lora or bool(adapters))
 
 
-LOADS_ADAPTERS = "/v1/load_lora_adapter"
-"""Served where VLLM_ALLOW_RUNTIME_LORA_UPDATING is set (vllm/entrypoints/serve/lora/api_router.py, 0.32)."""
-
-
 def _loads_adapters(server_info: Any, openapi: Any, lists_any: bool) -> bool:
     """Whether adapters may come and go as it runs; where it tells neither routes nor environment, if it lists any."""
     listed, told = _table(openapi, "paths"), _table(server_info, "vllm_env")
-    if LOADS_ADAPTERS in listed or told.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") in (True, 1, "1", "True", "true"):
+    if _LOADS_ADAPTERS in listed or told.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") in (True, 1, "1", "True", "true"):
         return True
     return lists_any and not listed and not told
 

@@ -5,7 +5,7 @@ from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.known_answer import NEVER_TAKEN
 from sleepd.core.learn import owe_unheard
-from sleepd.core.life import Fact, State, Weights
+from sleepd.core.life import Fact, State, Weights, wakes_from
 from sleepd.core.measured import learn_duration
 from sleepd.core.model import Cause, CauseKind, Verify
 from sleepd.core.owed_wakes import ON_STOP, owe_wakes, restore_victims
@@ -102,7 +102,7 @@ def fell_asleep(draft: Draft, task: Task) -> None:
     elif task.cause.kind is CauseKind.RESERVATION and task.cause.who not in draft.reservations:
         # What it made room for is over already.
         owe_wakes(draft, (name,), f"reservation {task.cause.who}")
-    level = 2 if draft.models[name].life.state is State.ASLEEP_L2 else 1
+    level = wakes_from(draft.models[name].life.state)
     for waiter in draft.models[name].waiters:
         if waiter.ask is AskKind.SLEEP and waiter.level > level and waiter.via_wake:
             continue  # it is woken for this first

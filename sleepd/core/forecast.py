@@ -2,12 +2,12 @@
 
 from sleepd.core.conditions import is_busy
 from sleepd.core.durations import expected_sleep, expected_wake
-from sleepd.core.life import OUT, State
+from sleepd.core.life import OUT, State, wakes_from
 from sleepd.core.memory import placement
 from sleepd.core.model import Known, Now
 from sleepd.core.record import Awaited, ModelRecord
 from sleepd.core.reports import NextAction
-from sleepd.core.sharing import LEAST_TURN_S, is_awaited
+from sleepd.core.sharing import is_awaited, wake_and_turn_s
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
@@ -32,7 +32,7 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
         took_s = record.learned.last_s("start")
         begun_s = record.since_s if state is State.STARTING else now.mono_s
         return None if took_s is None else max(0.0, took_s - (now.mono_s - begun_s))
-    level = task.level if task and task.level else 2 if state is State.ASLEEP_L2 else 1
+    level = task.level if task and task.level else wakes_from(state)
     learned = record.learned.last_s(f"wake{level}")
     if learned is None or state in (State.FAILED, State.LOST, State.FOREIGN, State.UNKNOWN):
         return None
@@ -60,7 +60,7 @@ def _back_s(world: World, record: ModelRecord, now: Now) -> Seconds:
     there_s = expected_sleep(record, 1).seconds
     first = world.models.get(record.yields.to)
     if first is not None:
-        there_s += _lasts_s(first) + expected_sleep(first, 1).seconds
+        there_s += wake_and_turn_s(first) + expected_sleep(first, 1).seconds
     return drain_s + there_s + expected_wake(record, 1).seconds
 
 
@@ -140,14 +140,8 @@ def _begins_s(
             continue
         after |= {record.spec.name}
         begins_s = None if first.spec.name in after else _begins_s(world, first, first.awaited, now, after)
-        kept_s = None if begins_s is None else max(kept_s, begins_s + _lasts_s(first))
+        kept_s = None if begins_s is None else max(kept_s, begins_s + wake_and_turn_s(first))
     return None if kept_s is None else kept_s + _turn_s(world, awaited, now)
-
-
-def _lasts_s(first: ModelRecord) -> Seconds:
-    """How long the wake of a sleeper and the turn after it take at least."""
-    level = 2 if first.life.state is State.ASLEEP_L2 else 1
-    return expected_wake(first, level).seconds + max(first.spec.min_awake_s, LEAST_TURN_S)
 
 
 def _drained_s(holder: ModelRecord, now: Now) -> Seconds | None:
@@ -176,8 +170,7 @@ def _left_s(world: World, task: Task, now: Now) -> Seconds | None:
         return begun_s + expected_sleep(record, task.level).seconds - now.mono_s
     if task.kind is not TaskKind.WAKE:
         return None
-    level = 2 if record.life.state is State.ASLEEP_L2 else 1
-    return begun_s + expected_wake(record, level).seconds - now.mono_s
+    return begun_s + expected_wake(record, wakes_from(record.life.state)).seconds - now.mono_s
 
 
 def waiting_for(world: World, name: str) -> str:

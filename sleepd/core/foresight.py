@@ -9,7 +9,7 @@ from sleepd.core.daybook import DAY_S, LocalS
 from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.frozen import replace
-from sleepd.core.life import OUT, State
+from sleepd.core.life import OUT, wakes_from
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import Ahead, ModelRecord
 from sleepd.core.records import AccountSaved, AheadSaved
@@ -17,7 +17,8 @@ from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 
-GRID_S = 0.01
+GRID_S: Seconds = 0.01
+"""What is foreseen is looked at as of the last of these moments: see `_on_grid`."""
 AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
 """Rules of these kinds ask whether a request is expected soon; all others, whether none is for long."""
 
@@ -98,7 +99,7 @@ def cost_of_sleep(record: ModelRecord, price_s: Seconds, level: int) -> Seconds:
 
 def waking_s(record: ModelRecord) -> Seconds:
     """How long its wake takes, as learned."""
-    return expected_wake(record, 2 if record.life.state is State.ASLEEP_L2 else 1).seconds
+    return expected_wake(record, wakes_from(record.life.state)).seconds
 
 
 def open_account(record: ModelRecord, price_s: Seconds, now_s: MonotonicS) -> Account:

@@ -76,7 +76,7 @@ def restore(kept: Habits) -> Habits:
         kept.last_s if abs(kept.last_s) < LATEST_S else 0.0,
         min(max(kept.busy, 0), BUSIEST),
         kept.by_silence if fits(kept.by_silence) else (),
-        kept.trust if len(kept.trust) == len(SILENCES_S) and max(map(abs, kept.trust)) <= MOST_TRUST else (),
+        kept.trust if len(kept.trust) == len(SILENCES_S) and all(abs(t) <= MOST_TRUST for t in kept.trust) else (),
     )
 
 

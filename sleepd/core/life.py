@@ -317,6 +317,11 @@ LEVEL: dict[State, int | None] = {
 }
 
 
+def wakes_from(state: State) -> int:
+    """The level whose wake a sleeper takes. Who does not sleep yet is taken to sleep at level 1."""
+    return 2 if state is State.ASLEEP_L2 else 1
+
+
 def allows(life: Life, fact: Fact) -> bool:
     """Say whether the tables let this fact happen to this life."""
     if fact not in ANYWHERE and fact not in STATES[life.state]:

@@ -11,7 +11,7 @@ from sleepd.core.durations import expected_sleep, expected_wake
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, takes_place
 from sleepd.core.host_room import backup_need, backup_refusal, host_promised, limits_unread
-from sleepd.core.life import OUT, PUBLIC, State
+from sleepd.core.life import OUT, PUBLIC, State, wakes_from
 from sleepd.core.memory import find_gpu, held_bytes, placement
 from sleepd.core.model import Known
 from sleepd.core.orders import pids_of
@@ -137,8 +137,7 @@ def _neighbour(
 
 def _turn_over_s(draft: Draft, other: ModelRecord, name: str, offers: tuple[Offer, ...]) -> MonotonicS:
     waiting = draft.models[name]
-    level = 2 if waiting.life.state is State.ASLEEP_L2 else 1
-    switch_s = min(o.sleep_s for o in offers) + expected_wake(waiting, level).seconds
+    switch_s = min(o.sleep_s for o in offers) + expected_wake(waiting, wakes_from(waiting.life.state)).seconds
     return turn_over_s(other, waiting, switch_s, _behind_s(draft, waiting))
 
 

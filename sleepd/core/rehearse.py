@@ -11,7 +11,7 @@ from sleepd.core.forecast import eta_s
 from sleepd.core.frozen import replace
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes
-from sleepd.core.life import ASLEEP, Life, State, Weights
+from sleepd.core.life import ASLEEP, Life, State, Weights, wakes_from
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
 from sleepd.core.model import Cause, CauseKind, Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
@@ -126,7 +126,7 @@ def _rehearse(world: World, name: str, now: Now) -> WakePlan:
     if not is_awaited(record):
         asked = Waiter(0, AskKind.WAKE, REHEARSAL, now.mono_s, now.mono_s + ASKED_FOR_S)
         record = draft.change(name, waiters=(*record.waiters, asked))
-    level = 2 if record.life.state is State.ASLEEP_L2 else 1
+    level = wakes_from(record.life.state)
     room = _ask(draft, name)
     made = WakePlan(name, "wake", level, gpus=_gpus(draft, record, {}))
     if isinstance(room, MakeRoom):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sleepd.core.draft import Draft
-from sleepd.core.durations import expected_wake
 from sleepd.core.first_looks import FIRST_LOOKS_S, is_to_be_placed, unread_beside
 from sleepd.core.groups import PLACE, full_groups
 from sleepd.core.ledger import promised_bytes, with_jobs_gone
@@ -17,7 +16,7 @@ from sleepd.core.record import AskKind, ModelRecord, is_wanted_awake
 from sleepd.core.remedy import only_a_restart_helps
 from sleepd.core.reservation import Reservation
 from sleepd.core.reservations import reserved_for, seniority, size_of
-from sleepd.core.sharing import LEAST_TURN_S, lowest_priority, turn_due_s
+from sleepd.core.sharing import lowest_priority, turn_due_s, wake_and_turn_s
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.units import Bytes, MonotonicS, format_size, format_wall
 from sleepd.core.victims import Choice, choose_victims
@@ -269,9 +268,7 @@ def _behind(draft: Draft, first: str, claims: frozenset[str]) -> WaitFor:
     record, why = draft.models[first], f"its turn: {first} is next"
     if record.awaited is None:
         return WaitFor(why, claims)
-    level = 2 if record.life.state is State.ASLEEP_L2 else 1
-    lasts_s = expected_wake(record, level).seconds + max(record.spec.min_awake_s, LEAST_TURN_S)
-    return WaitFor(why, claims, turns=Turns((first,), record.awaited.at_s + lasts_s))
+    return WaitFor(why, claims, turns=Turns((first,), record.awaited.at_s + wake_and_turn_s(record)))
 
 
 def _choose(missing: Mapping[str, int], around: Sequence[Neighbour], host_bytes: Bytes, *ready: Ready) -> Choice | None:

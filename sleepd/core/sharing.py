@@ -9,6 +9,8 @@ about it is in core/handover.py.
 from collections.abc import Iterable
 
 from sleepd.core.conditions import is_busy
+from sleepd.core.durations import expected_wake
+from sleepd.core.life import wakes_from
 from sleepd.core.model import ModelSpec, Settings
 from sleepd.core.record import AskKind, ModelRecord, wakes_asked
 from sleepd.core.units import MonotonicS, Seconds
@@ -24,6 +26,16 @@ PATIENCE_WITH_LOWER, PATIENCE, PATIENCE_WITH_HIGHER = 0.0, 0.5, 0.75
 """The share of max_wait after which a model of lower, equal or higher priority gives up its turn though it is used."""
 MOST_RANKS = 10
 """Priorities further apart than this weigh no more than these."""
+
+
+def least_turn_s(spec: ModelSpec) -> Seconds:
+    """How long a turn lasts at least."""
+    return max(spec.min_awake_s, LEAST_TURN_S)
+
+
+def wake_and_turn_s(record: ModelRecord) -> Seconds:
+    """How long the wake of a sleeper and the turn after it should take at least."""
+    return expected_wake(record, wakes_from(record.life.state)).seconds + least_turn_s(record.spec)
 
 
 def lowest_priority(settings: Settings) -> int:
@@ -70,7 +82,7 @@ def turn_over_s(
     """
     rests_s = max(holder.not_before_s, holder.cooldown_until_s)
     idle_s = max(holder.awake_since_s + holder.spec.min_awake_s, rests_s, lull_ends_s(holder))
-    used_s = max(holder.awake_since_s + max(holder.spec.min_awake_s, LEAST_TURN_S), rests_s, holder.turn_until_s)
+    used_s = max(holder.awake_since_s + least_turn_s(holder.spec), rests_s, holder.turn_until_s)
     share = _patience(waiting.spec.priority, holder.spec.priority)
     aged_s = min(
         (asked_s + max(0.0, min(share * span_s, span_s - switch_s)) for asked_s, span_s in _wishes(waiting)),
@@ -87,7 +99,7 @@ def least_wait_s(spec: ModelSpec, others: Iterable[ModelSpec], places: int) -> S
     switches take is not known here; they come on top."""
     ahead = [o for o in others if o.priority >= spec.priority and o.max_wait_s <= spec.max_wait_s]
     rounds = max(0, len(ahead) + 1 - places) // places
-    return sum(sorted(max(o.min_awake_s, LEAST_TURN_S) for o in ahead)[:rounds])
+    return sum(sorted(least_turn_s(o) for o in ahead)[:rounds])
 
 
 def lull_ends_s(record: ModelRecord) -> MonotonicS:

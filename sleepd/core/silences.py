@@ -6,6 +6,7 @@ from functools import lru_cache
 from math import exp, sqrt
 from typing import TypeAlias
 
+from sleepd.core.daybook import DAY_S, DAYS_KEPT
 from sleepd.core.units import Seconds
 
 SILENCES_S: tuple[Seconds, ...] = (
@@ -15,14 +16,16 @@ SILENCES_S: tuple[Seconds, ...] = (
 """Where one length of silence ends and the next begins: what follows is learned for each."""
 SHORTEST_S: Seconds = SILENCES_S[0]
 """A shorter silence is the same visit: it says nothing of when the next one comes."""
+LONGEST_S: Seconds = DAYS_KEPT * DAY_S
+"""None is known to be longer: days before were not watched, as far as is known."""
 BUSIEST = 6
 """How busy an hour was counts up to here, in steps of two slots in which requests came."""
 FADES = 1 - 1 / 300
 PRIOR_ENDED = 2.0
 """As if so many silences had ended too as they do after any hour; and of those, as they do for most things."""
 ENDS_SOON = 0.3
-"""Of silences whose lengths are heavy-tailed, one that lasted for a while ends within as long again with about this
-chance: what is taken of a model of which nothing was observed."""
+"""How many requests to expect in the time that a silence lasted so far, of a model of which nothing was observed. Its
+length is heavy-tailed: whatever it lasted, one in five ends before it has lasted as long again."""
 
 Ended: TypeAlias = tuple[float, Seconds]
 """How many silences ended within one length, and how long it was silent within it in all; faded."""
@@ -77,7 +80,7 @@ def fits(observed: BySilence) -> bool:
     return (
         len(observed) in (0, BUSIEST + 1)
         and lengths <= {0, len(SILENCES_S)}
-        and all(0 <= ended <= most and 0 <= lasted_s < float("inf") for row in observed for ended, lasted_s in row)
+        and all(0 <= ended <= most and 0 <= lasted_s <= most * LONGEST_S for row in observed for ended, lasted_s in row)
     )
 
 

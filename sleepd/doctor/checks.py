@@ -85,7 +85,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "host.backups": Check(
         Eyes.DAEMON,
-        "do the level 1 backups of all models fit at once?",
+        "do the level 1 backups of all models that are awake fit at once?",
         _RAM,
     ),
     "host.pressure": Check(
@@ -190,7 +190,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "model.release": Check(
         Eyes.BOTH,
-        "was the source of its vLLM release read?",
+        "is its vLLM release no newer than those whose source was read?",
         "upgrade sleepd, or use a release that docs/vllm.md names: until then the strictest rules hold",
     ),
     "model.trap": Check(
@@ -265,7 +265,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "unit.boot": Check(
         Eyes.CALLER,
-        "does at most one server of a GPU start at boot?",
+        "does at most one server of a GPU start at boot, as far as units and GPUs are known?",
         "enable one alone; sleepctl start NAME starts each other one in its turn (F23, F24)",
     ),
     "unit.rights": Check(

@@ -72,7 +72,8 @@ class Callers:
     def leave(self, request: Request) -> None:
         """Its client hangs up; where it was the last one that was held, nobody wants the model any more."""
         if request in self.held[request.model]:
-            self._take_out(request, Fate.LEFT)
+            self._take_out(request)
+            request.ended(Fate.LEFT, self._time.now() - request.came_s)
             if not self.held[request.model]:
                 self._withdraw(request.model)
 
@@ -88,15 +89,15 @@ class Callers:
 
         request.begin(answered)
 
-    def _take_out(self, request: Request, fate: Fate) -> None:
+    def _take_out(self, request: Request) -> None:
         self.held[request.model].remove(request)
         if request.timer is not None:
             request.timer.cancel()
-        request.ended(fate, self._time.now() - request.came_s)
 
     def _end(self, request: Request, fate: Fate) -> None:
         """It waits no more."""
-        self._take_out(request, fate)
+        self._take_out(request)
+        request.ended(fate, self._time.now() - request.came_s)
         waiter = self._wishes.get(request.model)
         if not self.held[request.model] and waiter is not None:
             self._daemon.submit(AttendanceChanged(waiter, request.model, attended=False))
@@ -115,9 +116,7 @@ class Callers:
         for request in list(self.held[model]):
             if not self._daemon.gates.of(model).enter():
                 return
-            self.held[model].remove(request)
-            if request.timer is not None:
-                request.timer.cancel()
+            self._take_out(request)
             self._begin(request)
         self._withdraw(model)
 

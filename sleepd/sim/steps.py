@@ -79,8 +79,13 @@ class Steps:
             self._call_and_watch(ask, server, then)
         elif isinstance(ask, Look):
             dated = self._around.dated
-            seen = lambda reading: then(dated(reading))  # noqa: E731
-            server.look(ask.ask_sleeping, ask.timeout_s, seen, fence=ask.fence, adapters=ask.adapters)
+            server.look(
+                ask.ask_sleeping,
+                ask.timeout_s,
+                lambda reading: then(dated(reading)),
+                fence=ask.fence,
+                adapters=ask.adapters,
+            )
         elif isinstance(ask, Complete):
             server.complete(ask.prompt, ask.timeout_s, then, api_name=ask.api_name, asks_at=ask.asks_at)
         elif isinstance(ask, Checksums):

@@ -19,6 +19,7 @@ from sleepd.sim.vllm_calls import HANG_S
 from sleepd.sim.vllm_control import ControlRoutes
 from sleepd.sim.vllm_core import EngineCore
 from sleepd.sim.vllm_faults import Fault, FaultQueue
+from sleepd.sim.vllm_handle import CallHandle
 from sleepd.sim.vllm_inference import InferenceRoutes
 from sleepd.sim.vllm_types import (
     EngineCounters,
@@ -41,32 +42,6 @@ EXIT_AFTER_SIGTERM_S = 0.3
 
 _UNCOUNTED = re.compile("/metrics|/health|/load|/ping|/version|/server_info")  # searched, as the instrumentator does
 _REFUSED = SimDropped(refused=True)
-
-
-class CallHandle:
-    """A request under way. `abandon()` is the client going away: inference ends, control calls go on."""
-
-    __slots__ = ("_give_up", "_gone", "_lost", "_reply", "ended", "is_load", "request", "started_s")
-
-    def __init__(self, request: HttpRequest, reply: Reply, started_s: float) -> None:
-        self.request, self.started_s, self.ended = request, started_s, False
-        self._reply, self._gone, self._lost = reply, False, False
-        self._give_up: Callable[[], None] | None = None
-        self.is_load = False
-        """It counts in `/load`."""
-
-    def abandon(self) -> None:
-        """No more answers come. vLLM drops the client's inference and finishes its control call."""
-        if self._gone:
-            return
-        self._gone = True
-        if self._give_up is not None and not self.ended:
-            self._give_up()
-
-    def _tell(self, answer: SimAnswer) -> None:
-        if not self._gone:
-            self._reply(SimDropped() if self._lost else answer)
-            self._gone = self._gone or self._lost
 
 
 class SimEngine:
@@ -113,7 +88,7 @@ class SimEngine:
         handle = CallHandle(request, reply, self._scheduler.now())
         if not self.listening:
             handle.ended = True
-            handle._tell(_REFUSED)
+            handle.tell(_REFUSED)
             return handle
         self._open[handle] = None
         refusal = self._refuse(request)
@@ -140,11 +115,11 @@ class SimEngine:
         if fault is None:
             return False
         if fault.kind == "lose_after":
-            handle._lost = True
+            handle.lost = True
             return False
         if fault.kind == "lose_before":
             self._end(handle)
-            handle._tell(SimDropped())
+            handle.tell(SimDropped())
         elif fault.kind == "no_op":
             self._answer(handle, self._control.pretend(handle.request))
         else:
@@ -162,10 +137,10 @@ class SimEngine:
             handle.is_load = True
             self._in_flight += 1
             self.asked_asleep += self._core.is_sleeping
-            handle._give_up = self._inference.handle(request, lambda answer: self._answer(handle, answer))
-            if handle._give_up is not None:
-                give_up = handle._give_up
-                handle._give_up = lambda: self._abandoned(handle, give_up)
+            handle.give_up = self._inference.handle(request, lambda answer: self._answer(handle, answer))
+            if handle.give_up is not None:
+                give_up = handle.give_up
+                handle.give_up = lambda: self._abandoned(handle, give_up)
         else:
             self._answer(handle, self._describe(request))
 
@@ -209,7 +184,7 @@ class SimEngine:
             self._end(handle, answer.status)
         elif isinstance(answer, SimChunk) and answer.last:
             self._end(handle, 200)
-        handle._tell(answer)
+        handle.tell(answer)
 
     def _abandoned(self, handle: CallHandle, give_up: Callable[[], None]) -> None:
         give_up()
@@ -300,7 +275,7 @@ class SimEngine:
             self._host.pin(0)
         for handle in tuple(self._open):
             self._end(handle)
-            handle._tell(SimDropped())
+            handle.tell(SimDropped())
         self._on_exit(status)
 
     # what can be seen

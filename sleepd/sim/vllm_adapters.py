@@ -5,10 +5,8 @@ Source: vLLM entrypoints/serve/lora/api_router.py and entrypoints/openai/models/
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from sleepd.sim import vllm_bodies as bodies
+from sleepd.sim.vllm_prompts import parse_object
 from sleepd.sim.vllm_types import HttpRequest, SimReply
 from sleepd.sim.vllm_worker import Worker
 
@@ -18,7 +16,7 @@ ROUTES: dict[str, tuple[str, ...]] = {LOAD: ("POST",), UNLOAD: ("POST",)}
 
 def answer(request: HttpRequest, worker: Worker) -> SimReply:
     """Load or unload one adapter. One that is loaded in place has other weights, whatever path it came from."""
-    body = _object(request.body)
+    body = parse_object(request.body)
     name, path, inplace = body.get("lora_name"), body.get("lora_path"), bool(body.get("load_inplace"))
     if request.path == UNLOAD:
         if not isinstance(name, str) or name not in worker.adapters:
@@ -31,12 +29,3 @@ def answer(request: HttpRequest, worker: Worker) -> SimReply:
         return bodies.error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
     worker.load_adapter(name, path)
     return SimReply(200, f"Success: LoRA adapter '{name}' added successfully.")
-
-
-def _object(body: Any) -> dict[str, Any]:
-    if isinstance(body, bytes | str):
-        try:
-            body = json.loads(body)
-        except ValueError:
-            return {}
-    return body if isinstance(body, dict) else {}

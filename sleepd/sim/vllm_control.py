@@ -5,7 +5,6 @@ Source: vLLM entrypoints/serve/dev/*/api_router.py (0.32), entrypoints/openai/ap
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from sleepd.sim import vllm_bodies as bodies
 from sleepd.sim.dialects import Dialect
 from sleepd.sim.vllm_calls import Work
 from sleepd.sim.vllm_core import EngineCore
+from sleepd.sim.vllm_prompts import parse_body, parse_object
 from sleepd.sim.vllm_types import EngineFailure, EngineSpec, HttpRequest, Scheduler, SimReply
 
 Answer = Callable[[SimReply], None]
@@ -163,13 +163,11 @@ class ControlRoutes:
     # worker methods and caches
 
     def _collective_rpc(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
-        body = request.body
-        if isinstance(body, bytes | str):
-            try:
-                body = json.loads(body)
-            except ValueError as problem:
-                answer(bodies.error(400, f"JSON decode error: {problem}", "Bad Request"))
-                return
+        try:
+            body = parse_body(request.body)
+        except ValueError as problem:
+            answer(bodies.error(400, f"JSON decode error: {problem}", "Bad Request"))
+            return
         if not isinstance(body, dict):
             answer(bodies.error(400, "Request body must be a JSON object", "Bad Request"))
             return
@@ -189,13 +187,7 @@ class ControlRoutes:
 
     def _check_weights(self, request: HttpRequest, answer: Answer, delay_s: float) -> None:
         """`checksum`, `compare`, and `reset`, which zeroes the weights."""
-        body = request.body
-        if isinstance(body, bytes | str):
-            try:
-                body = json.loads(body)
-            except ValueError:
-                body = None
-        body = body if isinstance(body, dict) else {}
+        body = parse_object(request.body)
         action, baseline = body.get("action"), body.get("baseline")
         if action == "reset":
             finish = self._finish("collective_rpc", answer, lambda _: SimReply(200, {"status": "reset"}))

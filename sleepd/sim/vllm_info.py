@@ -191,5 +191,9 @@ def _configuration(spec: EngineSpec, *, as_json: bool) -> dict[str, Any]:
 
 
 def _env(spec: EngineSpec) -> dict[str, Any]:
-    told = {"VLLM_SERVER_DEV_MODE": spec.dev_mode, "VLLM_SLEEP_WHEN_IDLE": False, "VLLM_API_KEY": None}
-    return told | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": spec.loads_adapters}
+    return {
+        "VLLM_SERVER_DEV_MODE": spec.dev_mode,
+        "VLLM_SLEEP_WHEN_IDLE": False,
+        "VLLM_API_KEY": None,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": spec.loads_adapters,
+    }

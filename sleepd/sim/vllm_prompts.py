@@ -41,6 +41,15 @@ def parse_body(body: Any) -> Any:
     return json.loads(body) if isinstance(body, bytes | str) else body
 
 
+def parse_object(body: Any) -> dict[str, Any]:
+    """The JSON object of a request body; an empty one where it holds no object."""
+    try:
+        data = parse_body(body)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def read_prompt(body: Any, spec: EngineSpec, adapters: Collection[str], *, chat: bool) -> Prompt | SimReply:
     """The request in `body`, or the 4xx it gets."""
     try:

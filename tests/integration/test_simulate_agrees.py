@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import median
 
@@ -86,8 +86,10 @@ def test_the_daemon_wakes_the_same_models_in_the_same_order(
 
 
 def _put_to_sleep(daemon: Daemon, name: str) -> None:
-    daemon.await_model(name, state="awake")
+    """Have it asleep. Its idle time is a second and a half for us: on a busy machine its rule comes first."""
+    wait_until(lambda: daemon.model(name)["state"] in ("awake", "asleep"), f"{name} to be awake, or asleep already")
     assert daemon.client.sleep(name).status == 200
+    daemon.await_model(name, state="asleep")
 
 
 def _simulate(config: Path, description: Path) -> tuple[list[str], list[float]]:
@@ -104,11 +106,12 @@ def _simulate(config: Path, description: Path) -> tuple[list[str], list[float]]:
 def _send(daemon: Daemon, gateway: Path) -> list[float]:
     """Send them as the script says, and return how long each took beyond what its tokens take, in virtual seconds.
 
-    A machine that is busy with other things takes longer to put a model to sleep than the script gives it: whoever is
-    to find it asleep comes that much later, and so does everybody after.
+    A machine that is busy with other things takes longer to serve a model and to put it to sleep than the script gives
+    it: whoever is to find it asleep comes that much later, and so does everybody after.
     """
     served_s = TOKENS * 0.002
     first = {(at_s, model) for at_s, model, _ in BURSTS}
+    asked: list[tuple[str, Future[float]]] = []
     with ThreadPoolExecutor(len(ARRIVALS)) as pool:
 
         def ask(arrival: Arrival) -> float:
@@ -117,12 +120,14 @@ def _send(daemon: Daemon, gateway: Path) -> list[float]:
             assert answer.status == 200, answer
             return (time.monotonic() - came_s - served_s) * SPEED
 
-        asked, began_s = [], time.monotonic()
+        began_s = time.monotonic()
         for arrival in ARRIVALS:
             due_s = began_s + arrival.at_s / SPEED
             time.sleep(max(0.0, due_s - time.monotonic()))
             if (arrival.at_s, arrival.model) in first:
+                # It is also asleep while those of its last burst still wait: then this one would be served with them.
+                wait([future for model, future in asked if model == arrival.model])
                 daemon.await_model(arrival.model, state="asleep")
             began_s += max(0.0, time.monotonic() - due_s - NOTICED_S)
-            asked.append(pool.submit(ask, arrival))
-        return [future.result() for future in asked]
+            asked.append((arrival.model, pool.submit(ask, arrival)))
+        return [future.result() for _, future in asked]

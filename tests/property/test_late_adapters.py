@@ -14,10 +14,10 @@ from sleepd.sim.vllm_types import HttpRequest
 POLLS_S = 12.0
 
 
-def served(*adapters: str, runtime: bool = True, rig: type[Rig] = Doubted, **more: object) -> Rig:
+def served(*adapters: str, runtime: bool = True, **more: object) -> Rig:
     """A model that slept once, was woken and compared."""
     engine = {"adapters": adapters, "loads_adapters": runtime}
-    made = rig("0.32.0", ("a",), engine_more=engine, spec_more=more)
+    made = Doubted("0.32.0", ("a",), engine_more=engine, spec_more=more)
     made.boot("a")
     made.start()
     made.run(10)

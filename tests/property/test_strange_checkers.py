@@ -1,30 +1,21 @@
 """A stranger's call to `/weight_checker`: it told checksums, or it zeroed all weights, and its counter does not say."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
+from test_strangers import rig_of
 from virtual_rig import Rig
 
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.wishes import PinAsked
-from sleepd.sim.vllm_types import HttpRequest, Timing
+from sleepd.sim.vllm_types import HttpRequest
 
 ZEROED = "asked for checksums of its weights, or zeroed them"
 
 
-class Shared(Rig):
-    """Strangers lay hands on its engine: its gate may be open until the next look."""
-
-    def _check_gates(self) -> None:
-        pass
-
-
-def slept_once(**more: Any) -> Rig:
+def slept_once() -> Rig:
     """A model that slept and was woken, and so has a known answer."""
-    rig = Shared("0.32.0", ("a",), engine_more={"timing": Timing(0.1, 0.1, 0.1)}, **more)
-    rig.boot("a")
-    rig.start()
-    rig.run(30)
+    rig = rig_of()
     for ask in (lambda: rig.sleep("a", 1), lambda: rig.wake("a")):
         answers = ask()
         assert rig.until(lambda answers=answers: bool(answers))
@@ -68,22 +59,12 @@ def test_one_who_checks_while_we_ask_a_question_is_met_alike(action: str) -> Non
     assert rig.engine("a").snapshot().answers_right
 
 
-def test_weights_that_were_zeroed_are_read_anew_before_anybody_is_let_in_again() -> None:
-    rig = slept_once()
+@pytest.mark.parametrize("made", [slept_once, rig_of], ids=["a known answer", "none"])
+def test_weights_that_were_zeroed_are_read_anew_before_anybody_is_let_in_again(made: Callable[[], Rig]) -> None:
+    rig = made()
     check(rig, "reset")
     rig.run(3)
     assert not rig.daemon.gates.of("a").open or rig.engine("a").snapshot().answers_right
-    assert rig.until(lambda: rig.state("a") is State.AWAKE)
-    assert rig.engine("a").snapshot().answers_right
-
-
-def test_without_a_known_answer_they_are_read_anew_too() -> None:
-    rig = Shared("0.32.0", ("a",), engine_more={"timing": Timing(0.1, 0.1, 0.1)})
-    rig.boot("a")
-    rig.start()
-    rig.run(30)
-    check(rig, "reset")
-    rig.run(3)
     assert rig.until(lambda: rig.state("a") is State.AWAKE)
     assert rig.engine("a").snapshot().answers_right
 

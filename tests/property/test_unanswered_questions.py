@@ -7,7 +7,7 @@ import pytest
 from test_proof import slept
 from virtual_rig import Rig
 
-from sleepd.core.calls import NoAnswer, NoAnswerKind, ProbeAnswer
+from sleepd.core.calls import NoAnswer, NoAnswerKind, ProbeAnswer, ProbeResult
 from sleepd.core.commands import Answer
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
@@ -20,24 +20,21 @@ BEFORE = {"verify": Verify.BEFORE}
 
 def answer_no_question(rig: Rig) -> Callable[[], None]:
     """Questions run out of time from now on; return what ends that."""
-    server = rig.servers["a"]
-    real = server.complete
-
-    def complete(prompt: str, timeout_s: float, then: Any, **more: object) -> None:
-        rig.time.call_later(timeout_s, lambda: then(NoAnswer(NoAnswerKind.TIMED_OUT)))
-
-    server.complete = complete  # type: ignore[method-assign]
-    return lambda: setattr(server, "complete", real)
+    return _answer(rig, NoAnswer(NoAnswerKind.TIMED_OUT))
 
 
 def answer_wrongly(rig: Rig) -> Callable[[], None]:
     """Questions are answered by noise from now on; return what ends that."""
+    noise = ("!",) * 8
+    return _answer(rig, ProbeAnswer(noise, compared=noise))
+
+
+def _answer(rig: Rig, answer: ProbeResult) -> Callable[[], None]:
     server = rig.servers["a"]
     real = server.complete
 
-    def complete(prompt: str, timeout_s: float, then: Any, **more: object) -> None:
-        noise = ("!",) * 8
-        rig.time.call_later(0.1, lambda: then(ProbeAnswer(noise, compared=noise)))
+    def complete(prompt: str, timeout_s: float, then: Callable[[ProbeResult], None], **more: object) -> None:
+        rig.time.call_later(timeout_s if isinstance(answer, NoAnswer) else 0.1, lambda: then(answer))
 
     server.complete = complete  # type: ignore[method-assign]
     return lambda: setattr(server, "complete", real)

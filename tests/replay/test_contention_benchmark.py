@@ -1,21 +1,15 @@
 """benchmarks/contention.py at small size: other rules do what they are called, and all sides get the same requests."""
 
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.replay.benchmark_modules import load_benchmark
+
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    folder = str(Path(__file__).parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        import contention
-    finally:
-        sys.path.remove(folder)
-    return contention
+    return load_benchmark("contention")
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,19 @@
 """benchmarks/policy.py at small size: every contender plays, and the numbers stand in the order that they must."""
 
-import sys
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from sleepd.sim.traffic import make_traffic
+from tests.replay.benchmark_modules import load_benchmark
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> object:
-    folder = str(Path(__file__).parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        import policy
-    finally:
-        sys.path.remove(folder)
-    return policy
+def benchmark() -> ModuleType:
+    return load_benchmark("policy")
 
 
-def test_every_contender_plays_and_knowing_all_costs_least(benchmark) -> None:  # type: ignore[no-untyped-def]
+def test_every_contender_plays_and_knowing_all_costs_least(benchmark: ModuleType) -> None:
     shape = next(shape for shape in benchmark.SHAPES if shape.name == "1x24")
     assert make_traffic(0, shape.models, 1).models
     sums = {

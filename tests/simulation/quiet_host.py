@@ -5,6 +5,7 @@ Everything but the servers, the GPUs and the clock is the daemon's own: the same
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sleepd.core.commands import Answer
@@ -19,6 +20,7 @@ from sleepd.sim.vllm_types import HttpRequest
 
 STRANGER = 9
 AWAKE_GIB = 47
+WAIT_S = 60.0
 
 
 class Host:
@@ -48,6 +50,13 @@ class Host:
 
     def run(self, seconds: float) -> None:
         self.stage.time.run_until(self.stage.time.now() + seconds)
+
+    def run_until(self, true: Callable[[], bool], every_s: float = 0.01) -> None:
+        """Let time pass until something is true, looking so often. Fails where it never becomes so."""
+        end_s = self.stage.time.now() + WAIT_S
+        while not true():
+            assert self.stage.time.now() < end_s, f"it did not come about: {self.told[-5:]}"
+            self.run(every_s)
 
     def engine(self, name: str = "m0") -> Any:
         engine = self.stage.servers[name].engine

@@ -74,10 +74,7 @@ def test_f4_a_neighbour_that_allocates_during_a_sleep_fails_it_and_the_recipe_en
     """vLLM asserts that the device has more free at the end of a sleep than at its beginning."""
     host = Host(version)
     answers = host.begin("sleep")
-    for _ in range(1000):
-        host.run(0.05)
-        if host.held_gib() < AWAKE_GIB / 2:
-            break
+    host.run_until(lambda: host.held_gib() < AWAKE_GIB / 2, every_s=0.05)
     host.take(host.free_gib())
     host.run(60.0)
     assert host.calls("/sleep") == ({"5xx": 1, "2xx": 1} if repairs else {"5xx": 1})
@@ -98,10 +95,7 @@ def test_f6_a_daemon_killed_between_two_stages_sends_the_missing_one_alone(versi
     assert host.sleep(level=2).kind is AnswerKind.DONE
     woken, reloaded = host.calls("/wake_up")["2xx"], host.calls("/collective_rpc")["2xx"]
     host.begin("wake")
-    for _ in range(3000):
-        host.run(0.01)
-        if host.state() is State.RELOADING:
-            break
+    host.run_until(lambda: host.state() is State.RELOADING)
     host.stage.daemon.die()
     host.run(5.0)
     host.stage.daemon.start()

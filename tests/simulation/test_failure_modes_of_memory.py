@@ -19,10 +19,7 @@ def test_f18_a_stranger_who_takes_the_room_in_the_middle_of_a_wake(version: str)
     host = Host(version)
     host.sleep()
     answers = host.begin("wake")
-    for _ in range(100):
-        host.run(0.02)
-        if host.held_gib() > 1:
-            break
+    host.run_until(lambda: host.held_gib() > 1, every_s=0.02)
     host.take(host.free_gib() - 1)
     host.run(120.0)
     assert answers
@@ -55,10 +52,7 @@ def test_f24_a_neighbour_sleeps_only_when_a_server_that_starts_beside_it_answers
     host.run(30.0)
     assert (host.state("m0"), host.state("m1")) == (State.AWAKE, State.AWAKE)
     host.engine("m0").kill()
-    for _ in range(200):
-        host.run(0.25)
-        if host.state("m0") is State.STARTING:
-            break
+    host.run_until(lambda: host.state("m0") is State.STARTING, every_s=0.25)
     asleep = host.begin("sleep", "m1")
     for _ in range(200):
         host.run(0.25)

@@ -53,10 +53,7 @@ def until_it_serves(host: Host) -> None:
     """Woken, and before the answer of its wake is compared."""
     host.sleep()
     host.begin("wake")
-    for _ in range(1000):
-        host.run(0.01)
-        if host.state() is State.AWAKE:
-            return
+    host.run_until(lambda: host.state() is State.AWAKE)
 
 
 def test_f50_an_engine_whose_core_hangs_after_its_wake_is_told_though_its_health_is_good() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sleepd.sim.vllm import CallHandle, SimEngine
+from sleepd.sim.vllm import SimEngine
+from sleepd.sim.vllm_handle import CallHandle
 from sleepd.sim.vllm_types import (
     EngineSpec,
     HostRamExhausted,

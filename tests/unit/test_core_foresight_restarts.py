@@ -14,7 +14,7 @@ from sleepd.core.draft import durable
 from sleepd.core.events import SettingsChanged
 from sleepd.core.expected import expected_idle
 from sleepd.core.foresight import spent_today_s
-from sleepd.core.habits import Habits, attend, likelier_following, restore, watch
+from sleepd.core.habits import Habits, attend, likelier_following, restore, trust_in_calendar, watch
 from sleepd.core.record import Ahead
 from sleepd.core.records import Saved
 from sleepd.core.rules import WAKE, PredictedIdle
@@ -85,9 +85,11 @@ ODD = {
     "silences after busier hours": {"by_silence": ((),) * (BUSIEST + 4)},
     "silences below nothing": {"by_silence": (((-1.0, -1.0),) * len(SILENCES_S),) * (BUSIEST + 1)},
     "silences of no numbers": {"by_silence": (((float("nan"),) * 2,) * len(SILENCES_S),) * (BUSIEST + 1)},
+    "silences longer than all time": {"by_silence": (((1.0, 1e308),) * len(SILENCES_S),) * (BUSIEST + 1)},
     "trust in fewer lengths": {"trust": (0.0,) * 3},
     "trust beyond all": {"trust": (1e308,) * len(SILENCES_S)},
     "no trust": {"trust": (float("nan"),) * len(SILENCES_S)},
+    "trust that is a number once": {"trust": (0.0, *(float("nan"),) * (len(SILENCES_S) - 1))},
     "a day of more slots": {"days": ((20_000, 1 << SLOTS + 7), (20_001, -1))},
     "a day twice": {"days": ((20_000, 1), (20_000, 2))},
     "a thousand days": {"days": tuple((day, 1) for day in range(1000))},
@@ -103,6 +105,7 @@ def test_habits_that_somebody_else_wrote_break_nothing(odd):
     kept = restore(replace(habits(0, 1), **odd))
     assert len(kept.days) <= DAYS_KEPT
     assert likelier_following(kept) > 0
+    assert all(0 <= trust_in_calendar(kept, silence) <= 1 for silence in range(len(SILENCES_S)))
     used = attend(watch(kept, LOCAL_S), LOCAL_S)
     assert expected_idle(used, LOCAL_S + 600.0) is None or expected_idle(used, LOCAL_S + 600.0) > 0
     assert restore(used) == used

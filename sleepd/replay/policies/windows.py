@@ -11,7 +11,8 @@ from sleepd.replay.policies.base import KeepAlive
 STABLE_WINDOW_S: Seconds = 60.0
 """config-autoscaler: stable-window."""
 GRACE_S: Seconds = 30.0
-"""config-autoscaler: scale-to-zero-grace-period, the last pod is kept so long at most after the decision."""
+"""config-autoscaler: scale-to-zero-grace-period, the last pod is kept so long at most after the decision. Where
+requests pass the activator anyway it is over already: of 60 to 90 s, this is the end at which fewest wait."""
 TICK_S: Seconds = 2.0
 """The autoscaler decides this often (autoscaler/scaling/multiscaler.go, tickInterval)."""
 

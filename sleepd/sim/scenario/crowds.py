@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from sleepd.core.units import Seconds
 from sleepd.sim.callers import Fate, Request
@@ -71,10 +72,7 @@ def _draw_hang_up(random: Random, cast: Cast) -> Arguments:
 
 def _hang_up(stage: Stage, name: str, drawn: Arguments) -> None:
     """So many clients ask at once, and those that are still held after a moment leave."""
-    requests = [
-        Request(name, lambda answered: ask_engine(stage, name, 20, answered), lambda fate, _: _end(stage, fate))
-        for _ in range(int(drawn["requests"] or 0))
-    ]
+    requests = [_request(stage, name, 20) for _ in range(int(drawn["requests"] or 0))]
     for request in requests:
         stage.callers.send(request)
 
@@ -90,7 +88,7 @@ def _draw_stream(random: Random, cast: Cast) -> Arguments:
 
 
 def _stream(stage: Stage, name: str, drawn: Arguments) -> None:
-    """One answer of up to eight minutes: longer than any turn, and mostly than a drain."""
+    """One answer of 80 s to eight minutes: longer than any turn that is drawn here, and mostly than a drain."""
 
     def begin(answered: Callable[[], None], part: int = int(drawn["parts"] or 0)) -> None:
         goes_on = part > 1 and stage.daemon.alive
@@ -104,12 +102,14 @@ def _come(stage: Stage, name: str, drawn: Arguments) -> None:
     every_s, tokens = float(drawn["every_s"] or 0.0), drawn["tokens"]
 
     def send() -> None:
-        stage.callers.send(
-            Request(name, lambda answered: ask_engine(stage, name, tokens, answered), lambda fate, _: _end(stage, fate))
-        )
+        stage.callers.send(_request(stage, name, tokens))
 
     for number in range(int(drawn["requests"] or 0)):
         stage.later(number * every_s, send)
+
+
+def _request(stage: Stage, name: str, tokens: Any) -> Request:
+    return Request(name, lambda answered: ask_engine(stage, name, tokens, answered), lambda fate, _: _end(stage, fate))
 
 
 def _end(stage: Stage, fate: Fate) -> None:
@@ -121,4 +121,3 @@ RUDE = (
     Deed("hang up", _hang_up, _draw_hang_up, every_s=(3.0, 40.0)),
     Deed("stream", _stream, _draw_stream, every_s=(60.0, 300.0)),
 )
-"""What makes turns harder: drawn apart, for a part of the crowds."""

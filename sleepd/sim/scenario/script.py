@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sleepd.core.units import Seconds
 from sleepd.sim.scenario.cast import Cast, draw_cast, with_adapters, with_forecasts, with_units
 from sleepd.sim.scenario.crowds import draw_crowd, draw_crowded
-from sleepd.sim.scenario.table import CROWDS, FAULTS, PEOPLE, UNIT_FAULTS, Arguments, Deed
+from sleepd.sim.scenario.table import CROWDS, DEEDS, FAULTS, HARDSHIPS, PEOPLE, UNIT_FAULTS, Arguments, Deed
 
 CROWD = CROWDS[0].name
 FAULTY_S = 420.0
@@ -62,8 +62,9 @@ def draw_script(seed: int) -> Script:
 
 
 def draw_crowded_script(seed: int) -> Script:
-    """The script of a seed in which more models are wanted than fit: every second one with faults, all with some of
-    what makes turns harder (clients that hang up, endless streams, reloads, holds, pins, jobs, operators)."""
+    """The script of a seed in which more models are wanted than fit: every second one with faults, and with
+    each thing that makes turns harder (clients that hang up, long streams, reloads, holds, pins, jobs, operators) in
+    three of ten."""
     cast = draw_crowded(Random(f"{seed} crowded cast"))
     acts = [
         Act(round(at_s, 3), CROWD, model.name, drawn)
@@ -73,7 +74,7 @@ def draw_crowded_script(seed: int) -> Script:
     if seed % 2:
         acts += _draw_faults(Random(f"{seed} faults"), cast, FAULTS, 120.0)
     chosen = Random(f"{seed} crowded deeds")
-    for deed in (*CROWDS[1:], *PEOPLE):
+    for deed in (*HARDSHIPS, *PEOPLE):
         if chosen.random() < 0.3:
             acts += _repeat(Random(f"{seed} {deed.name}"), cast, deed, CROWDED_S)
     return Script(f"crowded {seed}", cast, tuple(sorted(acts, key=lambda act: act.at_s)), CROWDED_S)
@@ -111,10 +112,9 @@ def read_script(path: Path) -> Script:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise ValueError(f"{path.name}: {where}: {first['msg']}; {error.error_count()} in all") from None
-    known = {deed.name for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS)}
-    unknown = sorted({act.do for act in script.acts} - known)
+    unknown = sorted({act.do for act in script.acts} - DEEDS.keys())
     if unknown:
-        raise ValueError(f"{path.name}: nobody knows how to do {unknown[0]!r}: known are {', '.join(sorted(known))}")
+        raise ValueError(f"{path.name}: nobody knows how to do {unknown[0]!r}: known are {', '.join(sorted(DEEDS))}")
     return script
 
 

@@ -24,8 +24,10 @@ FAULTS: tuple[Deed, ...] = (
 )
 UNIT_FAULTS: tuple[Deed, ...] = faults_units.DEEDS
 """What befalls units: drawn where sleepd controls any."""
-CROWDS: tuple[Deed, ...] = (*crowds.DEEDS, *crowds.RUDE, *reloads.DEEDS)
-"""What befalls crowded hosts: drawn for them alone."""
-DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS)}
+CROWDS: tuple[Deed, ...] = crowds.DEEDS
+"""Who comes to crowded hosts: drawn for them alone."""
+HARDSHIPS: tuple[Deed, ...] = (*crowds.RUDE, *reloads.DEEDS)
+"""What makes turns harder there: drawn apart, each for a part of the crowds."""
+DEEDS = {deed.name: deed for deed in (*PEOPLE, *FAULTS, *UNIT_FAULTS, *CROWDS, *HARDSHIPS)}
 
-__all__ = ["CROWDS", "DEEDS", "FAULTS", "PEOPLE", "UNIT_FAULTS", "Arguments", "Deed"]
+__all__ = ["CROWDS", "DEEDS", "FAULTS", "HARDSHIPS", "PEOPLE", "UNIT_FAULTS", "Arguments", "Deed"]
