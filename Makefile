@@ -91,15 +91,16 @@ test-gpu: $(READY)
 bench-gpu: $(READY)
 	@cd $(ROOT) && $(BIN)/python -m benchmarks.gpu_sleep
 
-# With real vLLM servers as units, sleepd from its package; some minutes.
-test-vllm-systemd: deb
+# With real vLLM servers as units, sleepd from its package, and README's start with them on a clean Debian; some minutes.
+test-vllm-systemd: deb debian-tree
 	@$(PYTHON) $(ROOT)tests/realvllm/install.py $(REALVLLM)
 	@$(BIN)/python $(ROOT)tests/system/run.py --real-vllm
+	@cd $(ROOT) && SLEEPD_REALVLLM=$(REALVLLM) $(BIN)/python -m pytest -q -m "package and vllm" tests/package
 
 # The Debian package in a clean Debian of its own: installed, upgraded, removed, and README's start word by word. Needs what
 # test-systemd needs, and debhelper, lintian, mmdebstrap and man-db. With -j 2 both are made at once.
 test-package: $(READY) deb debian-tree
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist worksteal -m package tests/package
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "package and not vllm" tests/package
 
 debian-tree:
 	@$(ROOT)tests/package/tree.sh $(ROOT).cache/package/tree

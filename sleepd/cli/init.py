@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     does not go with the other files of its folder."""
     target: Path = options.dir / FILE
     if os.path.lexists(target) and not options.force:
-        return _refuse(f"{target} is there already and was left as it is; --force replaces it")
+        return _refuse_to_replace(target)
     survey = survey_processes(read_table())
     if not survey.servers:
         return _refuse(_nothing(survey))
@@ -49,8 +49,11 @@ def run(options: argparse.Namespace) -> int:
     text = write_config(found, when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     _check(text)
     try:
-        put_file(target, text)
+        put_file(target, text, replaces=options.force)
     except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(target):
+            # Somebody wrote it while servers were asked.
+            return _refuse_to_replace(target)
         why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
     _tell(found, survey, target)
@@ -60,6 +63,10 @@ def run(options: argparse.Namespace) -> int:
 def _refuse(sentence: str) -> int:
     print(f"sleepd init: {sentence}", file=sys.stderr)
     return FAILED
+
+
+def _refuse_to_replace(target: Path) -> int:
+    return _refuse(f"{target} is there already and was left as it is; --force replaces it")
 
 
 def _nothing(survey: Survey) -> str:

@@ -8,8 +8,9 @@ from sleepd.config.errors import ConfigError
 from sleepd.config.load import load_config
 
 
-def put_file(target: Path, text: str) -> None:
-    """Put the text there, whole or not at all, readable by all; make its folder where there is none. Raises OSError."""
+def put_file(target: Path, text: str, *, replaces: bool = True) -> None:
+    """Put the text there, whole or not at all, readable by all; make its folder where there is none. Raises OSError,
+    FileExistsError where something is there that it does not replace."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -18,7 +19,10 @@ def put_file(target: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.chmod(0o644)
-        scratch.replace(target)
+        if replaces:
+            scratch.replace(target)
+        else:
+            target.hardlink_to(scratch)
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ Sources: vLLM's source by release, read for 0.8.5 to 0.33 (docs/vllm.md). An unk
 gets the strictest row. A new release is a new row, never an `if`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -109,8 +109,11 @@ _FROM_0_31 = replace(
 _FROM_0_32 = replace(_FROM_0_31, since=(0, 32), checksums=True)
 
 RECIPES: tuple[Recipe, ...] = (_FROM_0_32, _FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
+OLDEST_READ: Release = (0, 8, 5)
 NEWEST_READ: Release = (0, 33)
 """The newest release whose source was read; later ones get the strictest row until theirs was."""
+PASSED_OVER: Mapping[Release, str] = {(0, 10, 1): "0.10.0", (0, 21): "0.20", (0, 25): "0.24", (0, 29): "0.28"}
+"""Releases between those that were read, each with the one it counts as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,13 @@ def recipe_of(release: Release | None) -> Recipe:
 
 
 def was_read(release: Release | None) -> bool:
-    """Whether the source of a release was read, so that its row is not a guess."""
-    return release is not None and release[: len(NEWEST_READ)] <= NEWEST_READ
+    """Whether a release lies between the oldest and the newest whose source was read, so that it has a row."""
+    return release is not None and release >= OLDEST_READ and release[: len(NEWEST_READ)] <= NEWEST_READ
+
+
+def counts_as(release: Release) -> str:
+    """The release whose row one has that was passed over; empty of all others."""
+    return next((other for one, other in PASSED_OVER.items() if release[: len(one)] == one), "")
 
 
 _HYBRID = "reading a hybrid's weights anew may change what it says (vLLM #48284), and no answer of it is known"

@@ -85,7 +85,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "host.backups": Check(
         Eyes.DAEMON,
-        "do the level 1 backups of all models that are awake fit at once?",
+        "does what is left of host RAM hold the level 1 backups of all who do not have theirs yet?",
         _RAM,
     ),
     "host.pressure": Check(

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sleepd.core.host_room import backup_need
-from sleepd.core.life import LEVEL
+from sleepd.core.host_room import backup_need, backup_size
+from sleepd.core.life import LEVEL, State
 from sleepd.core.model import Known, Missing, MissingReason, Mode, Reading
+from sleepd.core.record import ModelRecord
 from sleepd.core.seen import GpusSeen, HostSeen
 from sleepd.core.units import GIB, MIB, Bytes, Seconds, format_size
 from sleepd.core.world import World
@@ -15,6 +16,7 @@ LOW_DISK_BYTES: Bytes = GIB
 NO_DISK_BYTES: Bytes = 64 * MIB
 JUMPED_S: Seconds = 5.0
 HIGH_PRESSURE = 0.10
+_NO_PROCESS = frozenset({State.STOPPED, State.STARTING, State.LOST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +90,22 @@ def judge_host(world: World) -> Iterator[Finding]:
 
 
 def _judge_backups(world: World, host: HostSeen) -> Iterator[Finding]:
-    """Sleepers have theirs, so what is left counts for those that are awake and whose backup is not pinned yet."""
-    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
-    awake = [record for record in world.models.values() if LEVEL[record.life.state] == 0]
-    needs = [need for need in (backup_need(record, gpus) for record in awake) if need is not None]
-    if not awake:
+    """What is left of RAM, against what everybody else's backup takes: level 1 sleepers have theirs."""
+    due = [r for r in world.models.values() if r.spec.max_level > 0 and LEVEL[r.life.state] != 1]
+    if not due:
         return
+    needs = [need for need in (_need(record, world) for record in due) if need is not None]
     left = host.available_bytes - world.settings.host_reserve_bytes
-    unknown = len(awake) - len(needs)
+    unknown = len(due) - len(needs)
     aside = f"; of {unknown} more it is not known" if unknown else ""
-    found = f"{format_size(sum(needs))} more for what is awake, {format_size(max(0, left))} left{aside}"
+    found = f"{format_size(sum(needs))} more for who is not asleep at level 1, {format_size(max(0, left))} left{aside}"
     yield (warn if sum(needs) > left or unknown else ok)("host.backups", found)
+
+
+def _need(record: ModelRecord, world: World) -> Bytes | None:
+    """What its process pinned is gone with it; the next one begins with nothing."""
+    gpus = world.gpus.value if isinstance(world.gpus, Known) else None
+    return (backup_size if record.life.state in _NO_PROCESS else backup_need)(record, gpus)
 
 
 def _missing(check: str, reading: Missing) -> Finding:

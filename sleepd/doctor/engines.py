@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from sleepd.core.dialect import level1_unsafe, was_read
+from sleepd.core.dialect import counts_as, level1_unsafe, was_read
 from sleepd.core.seen import EngineFacts
 from sleepd.doctor.findings import Finding, fail, ok, warn
 from sleepd.doctor.traps import traps_of
 
+_PASSED_OVER = "use a release that docs/vllm.md says was read, or try each model with --try"
+
 
 def judge_engine(about: str, facts: EngineFacts, *, fenced: bool) -> Iterator[Finding]:
     """Whether it may sleep, whether its release is known, and which traps it has."""
-    told = f"vLLM {facts.version}"
-    if was_read(facts.release):
-        yield ok("model.release", told, about)
-    else:
-        yield warn("model.release", f"{told} was not read", about)
+    yield _judge_release(about, facts)
     unsafe = level1_unsafe(facts, fenced=fenced)
     if unsafe:
         yield fail("model.sleep-mode", unsafe, about)
@@ -24,3 +22,12 @@ def judge_engine(about: str, facts: EngineFacts, *, fenced: bool) -> Iterator[Fi
         yield ok("model.sleep-mode", "it may sleep", about)
     for trap in traps_of(facts):
         yield warn("model.trap", f"{trap.entry}: {trap.what} ({trap.source})", about)
+
+
+def _judge_release(about: str, facts: EngineFacts) -> Finding:
+    told, release = f"vLLM {facts.version}", facts.release
+    if release is None or not was_read(release):
+        return warn("model.release", f"{told} was not read", about)
+    if other := counts_as(release):
+        return warn("model.release", f"{told} was not read: it counts as {other}", about, _PASSED_OVER)
+    return ok("model.release", told, about)

@@ -1,7 +1,7 @@
 """Models and the GPUs they are on: whether the configuration is right, and who disturbs whose start."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sleepd.core.memory import placement, unplaced
 from sleepd.core.model import Known
@@ -56,17 +56,28 @@ def _judge_start(record: ModelRecord, neighbours: Iterable[str]) -> Finding:
     return warn("model.start", f"it measures free memory while {beside} may sleep or wake on its GPU", name)
 
 
-def judge_boot(units: Iterable[UnitSettings], gpus_of: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
-    """Units that systemd starts all at once at boot. `gpus_of`: by unit, the GPUs of its model."""
+def judge_boot(units: Sequence[UnitSettings], gpus_of: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Units that systemd starts all at once at boot. `gpus_of`: by unit, the GPUs of its model, as far as known."""
     enabled = [one.unit for one in units if one.enabled]
+    unread = [one.unit for one in units if one.missing]
+    if not enabled:
+        return
     on: dict[str, list[str]] = defaultdict(list)
     for unit in enabled:
         for gpu in gpus_of.get(unit, ()):
             on[gpu].append(unit)
-    crowds = dict.fromkeys(tuple(names) for names in on.values() if len(names) > 1)
-    for names in crowds:
-        yield warn("unit.boot", f"{_list(names)} start together at boot, on one GPU")
-    if on and not crowds:
+    wrong = [
+        f"{_list(names)} start together at boot, on one GPU"
+        for names in dict.fromkeys(tuple(names) for names in on.values() if len(names) > 1)
+    ]
+    # One alone meets nobody, wherever it is.
+    if (unplaced := [unit for unit in enabled if not gpus_of.get(unit)]) and len(enabled) > 1:
+        wrong.append(f"on which GPU {_list(unplaced)} starts at boot is not known")
+    if unread:
+        wrong.append(f"whether {_list(unread)} starts at boot is not known")
+    for found in wrong:
+        yield warn("unit.boot", found)
+    if not wrong:
         yield ok("unit.boot", "no two of one GPU do")
 
 

@@ -12,7 +12,7 @@ from sleepd.cli.arguments import parse
 from sleepd.cli.daemon import COMMANDS
 from sleepd.cli.verbs import VERBS
 from sleepd.config.load import load_config
-from sleepd.core.dialect import NEWEST_READ, RECIPES
+from sleepd.core.dialect import NEWEST_READ, PASSED_OVER, RECIPES
 from sleepd.doctor.checks import CHECKS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -94,3 +94,6 @@ def test_every_release_that_was_read_has_its_line_of_what_an_upgrade_to_it_chang
     for recipe in RECIPES:
         if recipe.since != (0,):
             assert "nothing changes" not in gains[".".join(map(str, recipe.since))], "a row of recipes is a change"
+    passed_over = {release: re.search(r"not read.* counts as ([\d.]+\d)", gain) for release, gain in gains.items()}
+    told = {release: found[1] for release, found in passed_over.items() if found and found[1] != release}
+    assert told == {".".join(map(str, release)): other for release, other in PASSED_OVER.items()}

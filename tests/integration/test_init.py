@@ -79,6 +79,21 @@ def test_a_link_to_nowhere_is_there_too(tmp_path: Path, capsys: pytest.CaptureFi
     assert link.is_symlink()
 
 
+def test_what_somebody_writes_while_servers_are_asked_stays(
+    socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "etc" / "conf.d" / "models.toml"
+
+    def write_meanwhile(text: str) -> None:
+        target.parent.mkdir(parents=True)
+        target.write_text("# mine\n")
+
+    monkeypatch.setattr("sleepd.cli.init._check", write_meanwhile)
+    assert main(["init", "--dir", str(tmp_path / "etc")]) == 1
+    assert f"{target} is there already and was left as it is" in capsys.readouterr().err
+    assert (target.read_text(), list(target.parent.iterdir())) == ("# mine\n", [target])
+
+
 def test_what_servers_say_is_printed_harmless(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

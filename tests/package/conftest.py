@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakenvml.build import build
 from tests.package.machine import Machine
+from tests.package.real_vllm import DROP_IN, lend, program
 from tests.system.run import find_missing, find_package
 
 HERE = Path(__file__).parent
@@ -29,11 +30,24 @@ def deb() -> Path:
 
 
 @pytest.fixture
-def machine(deb: Path, tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which nothing of sleepd is, but for the package in /srv."""
+def shared(deb: Path, tmp_path: Path) -> Path:
+    """What becomes /srv: the package lies in it."""
     assert not (missing := find_missing()), missing
-    shared = tmp_path / "srv"
-    shared.mkdir()
+    (shared := tmp_path / "srv").mkdir()
     shutil.copy(deb, shared)
+    return shared
+
+
+@pytest.fixture
+def machine(shared: Path) -> Iterator[Machine]:
+    """A machine on which nothing of sleepd is, but for the package in /srv."""
     with Machine(CACHE / "tree", build(CACHE / "nvml"), shared) as machine:
+        yield machine
+
+
+@pytest.fixture
+def real_machine(shared: Path, tmp_path: Path) -> Iterator[Machine]:
+    """The same, whose vLLM is a real one."""
+    vllm = program(tmp_path / "unset")
+    with Machine(CACHE / "tree", build(CACHE / "nvml"), shared, vllm, DROP_IN, lend(shared)) as machine:
         yield machine

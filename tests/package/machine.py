@@ -1,7 +1,7 @@
 """A clean Debian with a real systemd, seen from outside: what is there came with the package, or as words from here.
 
 Two things that a machine without a GPU lacks are stood in for: the program `vllm`, by one that runs a simulated server
-with the words it is given, and NVIDIA's library.
+with the words it is given or the kit's real one (real_vllm.py), and NVIDIA's library.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +21,8 @@ from tests.system.run import LOT
 GIB = 1 << 30
 GPU_BYTES = 8 * GIB
 """Small: before a server was seen asleep, its backup in RAM is taken to be as large as it may get on its GPU."""
-LIMIT_S = 120
+LIMIT_S = 300
+"""Within which every script ends: two real servers load theirs in one."""
 SCRIPT = Path(__file__).parents[1] / "system" / "machine.sh"
 LEDGER = Path("/srv/gpus")
 
@@ -42,6 +44,7 @@ exec sleepd fake-vllm "${where[@]}" --name "$name" "${mode[@]}" "${dev[@]}" --le
 DRIVER = ("LD_LIBRARY_PATH=/opt/nvml", f"SLEEPD_FAKE_NVML={LEDGER}")
 HOST = ("DEBIAN_FRONTEND=noninteractive", "HOME=/root", *DRIVER)
 """What a shell there begins with: nobody who could be asked, and the driver of the GPU of paper."""
+UNITS = "/etc/systemd/system"
 NVML = f"""[Service]
 Environment={" ".join(DRIVER)}
 ReadWritePaths={LEDGER}
@@ -51,10 +54,13 @@ ReadWritePaths={LEDGER}
 class Machine:
     """One throw-away machine, running as long as the `with` lasts. What it sees of this one lies in /srv and /opt."""
 
-    def __init__(self, tree: Path, library: Path, shared: Path) -> None:
-        """`tree` is what it boots from; `shared` becomes /srv there, and a GPU of paper lies in it."""
-        self._gpus = shared / "gpus"
-        binds = {shared: "/srv", library.parent: "/opt/nvml:ro"}
+    def __init__(
+        self, tree: Path, library: Path, shared: Path, vllm: str = VLLM, drop_in: str = "", lent: Iterable[Path] = ()
+    ) -> None:
+        """`tree` is what it boots from; `shared` becomes /srv there, and a GPU of paper lies in it. `vllm` is the
+        program of that name, `drop_in` what is added to vllm@.service for it, `lent` what it sees of this machine."""
+        self._gpus, self._vllm, self._drop_in = shared / "gpus", vllm, drop_in
+        binds = {shared: "/srv", library.parent: "/opt/nvml:ro", **{path: f"{path}:ro" for path in lent}}
         self._environ = {
             **os.environ,
             "MACHINE": f"package-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{LOT}",
@@ -71,8 +77,10 @@ class Machine:
 
     def __enter__(self) -> Machine:
         subprocess.run([SCRIPT, "up"], env=self._environ, check=True)
-        self.write("/opt/vllm/bin/vllm", VLLM, mode=0o755)
-        self.write("/etc/systemd/system/sleepd.service.d/nvml.conf", NVML)
+        self.write("/opt/vllm/bin/vllm", self._vllm, mode=0o755)
+        self.write(f"{UNITS}/sleepd.service.d/nvml.conf", NVML)
+        if self._drop_in:
+            self.write(f"{UNITS}/vllm@.service.d/lent.conf", self._drop_in)
         return self
 
     def __exit__(

@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from tests.package.machine import Machine
 from tests.package.readme_start import start_blocks, troubles
 
 
 def test_from_package_to_first_sleep_and_back(machine: Machine) -> None:
+    follow(machine)
+
+
+@pytest.mark.vllm
+def test_from_package_to_first_sleep_and_back_with_real_servers(real_machine: Machine) -> None:
+    follow(real_machine)
+
+
+def follow(machine: Machine) -> None:
+    """Do as it is written."""
     install, servers, first_look, sleep, ask = start_blocks()
     machine.sh(f"cd /srv\n{install}")
     machine.lend_gpus()

@@ -140,10 +140,16 @@ class RealServer(VllmServer):
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("VLLM_", "SLEEPD_", "PYTHON"))
         }
+        return (
+            kept | {"TMPDIR": str(self.directory / f"{self.name}.tmp")} | self.variables
+        )  # there vLLM leaves its litter
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the server itself is told, whatever it runs in."""
         footprint = self.footprint
-        return kept | {
+        return {
             "PYTHONPATH": f"{PLUGIN}:{ROOT}",
-            "TMPDIR": str(self.directory / f"{self.name}.tmp"),  # where vLLM leaves its litter
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",

@@ -7,6 +7,7 @@ import pytest
 
 from sleepd.cli.completion import fish, zsh
 from tests.integration.harness import Host
+from tests.integration.waiting import wait_until
 from tests.terminal.tmux import Tmux
 
 pytestmark = pytest.mark.terminal
@@ -35,6 +36,8 @@ def test_tab_completes_verbs_options_and_models(host: Host, tmux: Tmux, shell: s
     tmux.run(f"cd {folder}; PATH={Path(sys.executable).parent}:$PATH {command}")
     tmux.run(settings)
     tmux.run("clear")
+    # What is typed ahead of a prompt may be taken for something else.
+    wait_until(lambda: tmux.screen().strip() == f"at-{shell}", f"{shell} to wait for words")
     tmux.type("sleepctl", "Space", "slee", "Tab")
     tmux.see(f"at-{shell} sleepctl sleep")
     tmux.type("-", "-dr", "Tab", "5s", "Space", "ch", "Tab")

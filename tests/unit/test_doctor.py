@@ -274,6 +274,48 @@ def test_all_backups_together_and_pressure() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({}, "warn"),
+        ({"footprint": Footprint(host_pinned=True)}, "ok"),
+        ({"life": Life(State.ASLEEP_L1, Weights.OFFLOADED)}, "ok"),
+        ({"spec": {"max_level": 0}}, "ok"),
+        # These have none yet, and may sleep at level 1 later on.
+        ({"life": Life(State.ASLEEP_L2, Weights.BLANK)}, "warn"),
+        ({"life": Life(State.FALLING_ASLEEP, Weights.DOUBTFUL)}, "warn"),
+        # What the last process had pinned went with it.
+        ({"life": Life(State.STOPPED, Weights.DOUBTFUL), "footprint": Footprint(host_pinned=True)}, "warn"),
+    ],
+)
+def test_whose_backup_is_still_to_be_made_is_counted(more: dict[str, Any], verdict: str) -> None:
+    two = record("a"), record("b", **more)
+    assert verdicts(judge_host(world(*two, available=32 * GIB)))["host.backups"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("version", "release", "found"),
+    [
+        ("0.8.4", (0, 8, 4), "vLLM 0.8.4 was not read"),
+        ("0.8.5", (0, 8, 5), ""),
+        ("0.10.1", (0, 10, 1), "vLLM 0.10.1 was not read: it counts as 0.10.0"),
+        ("0.10.2", (0, 10, 2), ""),
+        ("0.21.0", (0, 21, 0), "vLLM 0.21.0 was not read: it counts as 0.20"),
+        ("0.22.1", (0, 22, 1), ""),
+        ("0.29.1", (0, 29, 1), "vLLM 0.29.1 was not read: it counts as 0.28"),
+        ("0.33.0", (0, 33, 0), ""),
+        ("0.34.0", (0, 34, 0), "vLLM 0.34.0 was not read"),
+        ("a fork", None, "vLLM a fork was not read"),
+    ],
+)
+def test_a_release_that_nobody_read_is_told(version: str, release: tuple[int, ...] | None, found: str) -> None:
+    facts = replace(FACTS, version=version, release=release)
+    (judged,) = (one for one in judge_engine("a", facts, fenced=True) if one.check == "model.release")
+    assert judged.found == (found or f"vLLM {version}")
+    assert judged.verdict is (Verdict.WARN if found else Verdict.OK)
+    assert ("strictest" in judged.remedy) is (found.endswith("not read"))
+
+
+@pytest.mark.parametrize(
     ("disk", "jumped_s", "expected"),
     [
         (DISK, 0.0, {}),

@@ -230,6 +230,23 @@ def test_units_of_one_gpu_that_start_together_at_boot_are_told() -> None:
     assert list(judge_boot([replace(one, enabled=False) for one in units], gpus_of)) == []
 
 
+def test_what_starts_at_boot_on_which_gpu_is_not_said_to_be_well_where_it_is_not_known() -> None:
+    apart = {"a.service": ["GPU-0"], "b.service": ["GPU-1"]}
+    units = [UnitSettings("a.service", enabled=True), UnitSettings("b.service", enabled=True)]
+
+    def warned(units: Iterable[UnitSettings], gpus_of: dict[str, list[str]]) -> list[str]:
+        return [one.found for one in judge_boot(units, gpus_of) if one.verdict is Verdict.WARN]
+
+    assert warned(units, apart) == []
+    assert warned(units, {**apart, "b.service": []}) == ["on which GPU b.service starts at boot is not known"]
+    assert warned(units, {"a.service": ["GPU-0"]}) == ["on which GPU b.service starts at boot is not known"]
+    unread = [units[0], UnitSettings("b.service", missing="systemd did not answer")]
+    assert warned(unread, apart) == ["whether b.service starts at boot is not known"]
+    # One alone meets nobody, wherever it is.
+    assert [one.verdict for one in judge_boot(units[1:], {"b.service": []})] == [Verdict.OK]
+    assert list(judge_boot([UnitSettings("b.service", missing="there is no such unit")], {})) == []
+
+
 def test_what_sleeps_left_behind_is_told_once_there_are_two() -> None:
     def grown(*residual: int, sleeps: int) -> list[Finding]:
         footprint = Footprint(
