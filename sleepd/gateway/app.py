@@ -222,8 +222,8 @@ class Gateway:
             await asyncio.sleep(NEWCOMER_LOOK_S)
 
     async def _close_doors(self) -> None:
-        """Take no connection any more. Each that was taken is one of the front's afterwards: the loop tells of it in the
-        round after."""
+        """Take no connection any more. Each that was taken is one of the front's afterwards: the loop tells of it one
+        round later."""
         for server in self._servers:
             server.close()
         self._servers.clear()

@@ -403,7 +403,7 @@ async def test_who_reads_nothing_of_its_last_answer_does_not_keep_its_connection
 
 @pytest.fixture
 def just_taken(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """What happens, once each, when a connection was taken from the kernel and before the loop tells that it is there."""
+    """What happens, once each, when a connection was taken from the kernel and before the loop tells of it."""
     due: list[Callable[[], None]] = []
     make = app._make_connection
 
