@@ -250,7 +250,7 @@ class ModelKeys(Section):
         "vllm@chat.service",
     )
     cgroup: Cgroup = key(
-        "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "system.slice/docker-*.scope"
+        "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "vllm.slice/vllm-chat.slice/*"
     )
     fenced: bool = key(False, "only this host's sleepd reaches the server; some releases may sleep only then", True)
     wake_direct: bool = key(True, "a direct connection that waits on a sleeper for more than 6 s wakes it", False)
