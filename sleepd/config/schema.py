@@ -56,8 +56,8 @@ class DaemonKeys(Section):
 
 
 class RoleKeys(Section):
-    admin: RoleEntries = key(["root"], "reload, and force; stop, once sleepd controls units", ["root", "alice"])
-    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, reset, pin; later start", ["%ml-team"])
+    admin: RoleEntries = key(["root"], "reload, stop, and force", ["root", "alice"])
+    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, start, reset, pin", ["%ml-team"])
     caller: RoleEntries = key([], "the gate only", ["www-data"])
     viewer: RoleEntries = key(["*"], "look", ["%staff"])
 
@@ -246,7 +246,7 @@ class ModelKeys(Section):
     )
     unit: Unit = key(
         "",
-        "its systemd service: where its processes are found; starting and stopping it comes with unit control",
+        "its systemd service: where its processes are found, and what is started, stopped and restarted",
         "vllm@chat.service",
     )
     cgroup: Cgroup = key(

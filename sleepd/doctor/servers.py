@@ -88,11 +88,15 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     if seen.encoder_stays:
         yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
     else:
-        yield ok("server.encoder", "no argument of its keeps one awake", about)
+        yield ok("server.encoder", "no argument keeps it awake", about)
 
 
 def _judge_counts(seen: ServerSeen) -> Finding:
-    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
+    counts = {
+        True: "it counts them",
+        False: "its metrics have no vllm:num_requests_running",
+        None: "that was not found out",
+    }
     return (ok if seen.counts else warn)("server.counts", counts[seen.counts], seen.name)
 
 
@@ -135,7 +139,7 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
         found = "its key guards /v1 alone: everybody on this host may call /sleep and /collective_rpc"
         yield warn("server.key", found, about)
     elif seen.facts is not None:
-        yield ok("server.key", "it has one, and a unix socket" if seen.locked else "it has none", about)
+        yield ok("server.key", "it has one, and a unix socket" if seen.locked else "it asks for none", about)
 
 
 def _judge_environment(seen: ServerSeen) -> Iterator[Finding]:
