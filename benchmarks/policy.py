@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -22,12 +21,12 @@ from unittest.mock import patch
 
 from figures import describe_machine
 from policy_chart import draw_curves
+from policy_sums import BASE, Run, Sum, add_up, ratio
 
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.core import limits
 from sleepd.core.units import GIB
 from sleepd.replay.hosts import Costs, Host, HostGpu, bundled_host
-from sleepd.replay.outcome import nearest_rank
 from sleepd.replay.policies.base import Policy
 from sleepd.replay.policies.clairvoyant import Clairvoyant, least_gpu_gib_h
 from sleepd.replay.policies.histogram import Histogram
@@ -39,7 +38,6 @@ from sleepd.sim.traffic import make_traffic
 
 DAY_S = 86400.0
 BEGIN_WALL_S = 1767571200.0
-BASE = "ttl-5m"
 ETC = Path(__file__).parents[1] / "etc"
 RULE = '[[rules]]\nname = "nap"\nwhen = {{ idle = "{idle}" }}\nthen = {{ sleep = 1 }}\n'
 NO_RULE = '[[rules]]\nname = "nap"\nenabled = false\nwhen = { idle = "5m" }\nthen = { sleep = 1 }\n'
@@ -62,6 +60,8 @@ def _clairvoyant(trace: Trace, host: Host) -> Policy:
 FORESIGHT = (ETC / "conf.d" / "foresight.toml.example").read_text()
 WRITTEN = "5m"
 """The idle time that the example of foresight names, in both of its rules."""
+FORESEEN = ("1m", "5m", "15m", "1h")
+"""What it is turned to: the points of foresight's line."""
 UNLIMITED = 1 << 30
 
 CONTENDERS: Mapping[str, Contender] = {
@@ -71,7 +71,7 @@ CONTENDERS: Mapping[str, Contender] = {
         f"ttl-{idle}-unlimited": Contender(RULE.format(idle=idle), actions_an_hour=UNLIMITED)
         for idle in ("1m", "90s", "5m")
     },
-    **{f"foresight-{idle}": Contender(FORESIGHT.replace(WRITTEN, idle)) for idle in ("1m", "5m", "15m")},
+    **{f"foresight-{idle}": Contender(FORESIGHT.replace(WRITTEN, idle)) for idle in FORESEEN},
     "windows": Contender(NO_RULE, lambda trace, host: Windows()),
     "histogram": Contender(NO_RULE, lambda trace, host: Histogram()),
     "clairvoyant": Contender(NO_RULE, _clairvoyant),
@@ -95,22 +95,6 @@ SHAPES = (
     Shape("2x80", 2, 80, 16, (16, 24, 36)),
     Shape("1x24", 1, 24, 6, (7, 9, 12)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one contender came to in one play."""
-
-    contender: str
-    shape: str
-    traffic: str
-    seed: int
-    served: int
-    refused: int
-    waits_s: tuple[float, ...]
-    gpu_gib_h: float
-    wakes: int
-    least_gib_h: float
 
 
 def draw_host(shape: Shape, models: Sequence[str], random: Random) -> Host:
@@ -189,56 +173,18 @@ def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | Non
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """One contender's runs on one shape and sort of traffic together."""
-
-    served: int
-    waited: int
-    refused: int
-    p95_s: float
-    p95_waiting_s: float
-    gpu_gib_h: float
-    wakes: int
-    least_gib_h: float
-
-    @property
-    def point(self) -> tuple[float, float]:
-        """GiB-hours, and the share of requests that waited or were turned away."""
-        return self.gpu_gib_h, (self.waited + self.refused) / max(1, self.served + self.refused)
-
-
-def add_up(runs: Sequence[Run]) -> Sum:
-    waits_s = sorted(wait_s for run in runs for wait_s in run.waits_s)
-    served = sum(run.served for run in runs)
-    return Sum(
-        served,
-        len(waits_s),
-        sum(run.refused for run in runs),
-        nearest_rank(waits_s, served, 0.95),
-        nearest_rank(waits_s, len(waits_s), 0.95),
-        sum(run.gpu_gib_h for run in runs),
-        sum(run.wakes for run in runs),
-        sum(run.least_gib_h for run in runs),
-    )
-
-
 def print_table(name: str, sums: Mapping[str, Sum]) -> None:
     base = sums[BASE]
     print(f"\n{name}: {base.served} requests judged; without waits at least {base.least_gib_h:.0f} GiB-hours")
     print(f"  {'policy':22} {'waited':>14} {'p95 all':>8} {'p95 of these':>12} {'refused':>8} {'GiB-hours':>16}"
           f" {'wakes':>6}")  # fmt: skip
     for contender, found in sums.items():
-        waited = f"{100 * found.waited / max(1, found.served):.2f}% x{_ratio(found.waited, base.waited)}"
-        hours = f"{found.gpu_gib_h:.0f} x{_ratio(found.gpu_gib_h, base.gpu_gib_h)}"
+        waited = f"{100 * found.waited / max(1, found.served):.2f}% x{ratio(found.waited, base.waited)}"
+        hours = f"{found.gpu_gib_h:.0f} x{ratio(found.gpu_gib_h, base.gpu_gib_h)}"
         print(
             f"  {contender:22} {waited:>14} {found.p95_s:8.1f} {found.p95_waiting_s:12.1f} {found.refused:8}"
             f" {hours:>16} {found.wakes:6}"
         )
-
-
-def _ratio(value: float, base: float) -> str:
-    return f"{value / base:.2f}" if base else "-"
 
 
 def parse(contenders: Sequence[str]) -> argparse.Namespace:
@@ -251,15 +197,20 @@ def parse(contenders: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", action="append", choices=names, help="these hosts alone; repeat for more")
     parser.add_argument("--policy", action="append", choices=sorted(contenders), help="these alone; repeat for more")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the curves")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="write every play to it as it ends, one JSON a line")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FILE",
+        help="write every play to it as it ends, and play none that it has: keep to one trace and --days",
+    )
     parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept")
     return parser.parse_args()
 
 
-Plays = Sequence[tuple[str, Shape, str, int, Path | None, int]]
+Play = tuple[str, Shape, str, int, Path | None, int]
 
 
-def play_all(plays: Plays, jobs: int, keep: TextIO | None) -> list[Run]:
+def play_all(plays: Sequence[Play], jobs: int, keep: TextIO | None) -> list[Run]:
     """Play them, so many at once, and write each to `keep` as it ends: who is stopped half-way keeps seeds."""
     found: list[Run] = []
     with ProcessPoolExecutor(jobs) as pool:
@@ -274,9 +225,25 @@ def play_all(plays: Plays, jobs: int, keep: TextIO | None) -> list[Run]:
     return found
 
 
+def go_on(plays: Sequence[Play], jobs: int, path: Path) -> list[Run]:
+    """Play those that the file does not have yet, and write each to it; return all that were asked for."""
+    kept = {(run.contender, run.shape, run.traffic, run.seed): run for run in read_runs(path)} if path.exists() else {}
+    asked = {(contender, shape.name, traffic, seed) for contender, shape, traffic, seed, *_ in plays}
+    left = [each for each in plays if (each[0], each[1].name, *each[2:4]) not in kept]
+    with path.open("w") as keep:
+        for run in kept.values():
+            print(json.dumps(asdict(run)), file=keep, flush=True)
+        return [run for key, run in kept.items() if key in asked] + play_all(left, jobs, keep)
+
+
 def read_runs(path: Path) -> list[Run]:
-    """Return what a run before this one kept, without the seeds that were not played by all."""
-    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
+    """Return what a run before this one kept; its last line may be cut off."""
+    whole = (line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n"))
+    return [Run(**json.loads(line)) for line in whole]
+
+
+def played_by_all(runs: Sequence[Run]) -> list[Run]:
+    """Without the seeds that some contender did not play."""
     contenders = {run.contender for run in runs}
     played = Counter((run.shape, run.traffic, run.seed) for run in runs)
     return [run for run in runs if played[run.shape, run.traffic, run.seed] == len(contenders)]
@@ -321,9 +288,10 @@ def main() -> int:
         for contender in contenders
     ]
     began_s = time.monotonic()
-    with options.keep.open("w") if options.keep is not None else nullcontext() as keep:
-        runs = read_runs(options.kept) if options.kept is not None else play_all(plays, options.jobs, keep)
-    if options.kept is None:
+    if options.kept is not None:
+        runs = played_by_all(read_runs(options.kept))
+    else:
+        runs = go_on(plays, options.jobs, options.keep) if options.keep else play_all(plays, options.jobs, None)
         print(f"{describe_machine()}; {len(runs)} plays, {options.jobs} at once: {time.monotonic() - began_s:.0f} s")
     groups = group(runs)
     for name, sums in groups.items():

@@ -15,6 +15,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.silences import (
     BUSIEST,
     FADES,
+    LONGEST_S,
     SHORTEST_S,
     SILENCES_S,
     BySilence,
@@ -39,11 +40,28 @@ TRUST_FADES, MOST_TOLD = 0.98, 3.0
 LATEST_S: LocalS = 1e11
 """No clock shows what lies so far ahead, in the year 5138."""
 
+MOST_COMPARED = 1e10
+"""No forecast of either kind comes to so many requests in four weeks."""
 MOST_TRUST = MOST_TOLD / (1 - TRUST_FADES)
 """No run of silences tells more."""
 
 Tally: TypeAlias = tuple[tuple[float, float], ...]
 """How many requests came, and how many were expected by everything else that is known; faded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The present silence against what was expected of it, on the days of it that are over: each by what was known as
+    it ended, which is before it counted itself. So one turn compares a day and what has passed of another at most."""
+
+    until_s: Seconds = SHORTEST_S
+    """How much of the silence this is of; the rest is not compared yet."""
+    due: tuple[float, ...] = (0.0,) * len(SILENCES_S)
+    """By length of silence: requests that were expected by everything but the length, MOST_DUE at most."""
+    told: tuple[float, ...] = (0.0,) * len(SILENCES_S)
+    """By length of silence: how much better local time foretold that nothing came than silences did."""
+    expected: float = 0.0
+    """Requests that were expected by everything but how busy the hour before was, MOST_DUE at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,7 @@ class Habits:
     by_silence: BySilence = ()
     trust: tuple[float, ...] = ()
     """By length of silence: how much better local time foretold than silences did, as the logarithm of odds; faded."""
+    compared: Compared = Compared()
 
 
 def restore(kept: Habits) -> Habits:
@@ -77,7 +96,15 @@ def restore(kept: Habits) -> Habits:
         min(max(kept.busy, 0), BUSIEST),
         kept.by_silence if fits(kept.by_silence) else (),
         kept.trust if len(kept.trust) == len(SILENCES_S) and all(abs(t) <= MOST_TRUST for t in kept.trust) else (),
+        kept.compared if _is_possible(kept.compared) else Compared(),
     )
+
+
+def _is_possible(compared: Compared) -> bool:
+    shaped = len(compared.due) == len(compared.told) == len(SILENCES_S)
+    due = all(0 <= value <= MOST_DUE for value in (*compared.due, compared.expected))
+    told = all(abs(value) <= MOST_COMPARED for value in compared.told)
+    return shaped and due and told and SHORTEST_S <= compared.until_s <= LONGEST_S
 
 
 def _fits(tally: Tally, length: int) -> bool:
@@ -89,10 +116,13 @@ def watch(habits: Habits, local_s: LocalS) -> Habits:
 
     Where the clock was set back behind the last request, the silence counts from now: nobody knows how long it was."""
     if habits.last_s - local_s >= SHORTEST_S:
-        habits = replace(habits, last_s=local_s - SHORTEST_S)
+        habits = replace(habits, last_s=local_s - SHORTEST_S, compared=Compared())
     day = int(local_s // DAY_S)
     if habits.days and habits.days[-1][0] == day:
         return habits
+    midnight_s = day * DAY_S - habits.last_s
+    if _was_watched(habits, midnight_s) and habits.days[-1][0] == day - 1:
+        habits = replace(habits, compared=_compare(habits, midnight_s)[0])
     # Neither days far ahead nor far back are dropped: which clock was wrong, the one of then or of now, is not known.
     others = [d for d in habits.days if d[0] != day][1 - DAYS_KEPT :]
     return replace(habits, days=(*others, (day, dict(habits.days).get(day, 0))))
@@ -102,20 +132,21 @@ def attend(habits: Habits, local_s: LocalS) -> Habits:
     """The habits after a request came, or was still running, at this moment."""
     silent_s = local_s - habits.last_s
     habits = watch(habits, local_s)
-    if habits.last_s > 0 and silent_s >= SHORTEST_S and _was_watched(habits, silent_s):
+    if silent_s >= SHORTEST_S and _was_watched(habits, silent_s):
         habits = _learn(habits, silent_s)
     day, slot = divmod(int(local_s // SLOT_S), SLOTS)
     bits = habits.days[-1][1]
     if not bits >> slot & 1:
         habits = replace(habits, days=(*habits.days[:-1], (day, bits | 1 << slot)))
     busy = _busy(habits.days, day, slot) if silent_s >= 0 or not habits.last_s else habits.busy
-    return replace(habits, last_s=local_s, busy=busy)
+    return replace(habits, last_s=local_s, busy=busy, compared=Compared())
 
 
 def _was_watched(habits: Habits, silent_s: Seconds) -> bool:
-    """Whether it was watched on every day of this silence: else requests may have come that nobody saw."""
-    first, last = int(habits.last_s // DAY_S), int((habits.last_s + silent_s) // DAY_S)
-    return last - first < DAYS_KEPT and {day for day, _ in habits.days}.issuperset(range(first, last + 1))
+    """Whether it was watched on every day of this silence before today, and each was compared: else requests may have
+    come that nobody saw."""
+    known = habits.last_s > 0 and silent_s < LONGEST_S and bool(habits.days)
+    return known and (habits.last_s + habits.compared.until_s) // DAY_S >= habits.days[-1][0]
 
 
 def _busy(days: Days, day: int, slot: int) -> int:
@@ -126,27 +157,38 @@ def _busy(days: Days, day: int, slot: int) -> int:
     return min(BUSIEST, (recent.bit_count() + 1) // 2)
 
 
-def _learn(habits: Habits, silent_s: Seconds) -> Habits:
-    """Compare a silence that ended with what was expected of it."""
-    after = list(habits.after or ((0.0, 0.0),) * len(SILENCES_S))
-    following = list(habits.following or ((0.0, 0.0),) * (BUSIEST + 1))
-    by_busy, expected = likelier_following(habits), 0.0
-    due = [0.0] * len(SILENCES_S)
-    told = [0.0] * len(SILENCES_S)
-    for piece in pieces(habits, SHORTEST_S, silent_s):
+def _compare(habits: Habits, silent_s: Seconds) -> tuple[Compared, float]:
+    """The present silence compared up to this length of it, which is today's, and how much likelier a request was then
+    by local time than by silences, as a logarithm: of one that came then."""
+    due, told = list(habits.compared.due), list(habits.compared.told)
+    by_busy, expected, likelier = likelier_following(habits), habits.compared.expected, 0.0
+    after_such = rates_after(habits.by_silence, habits.busy)
+    for piece in pieces(habits, habits.compared.until_s, silent_s):
         due[piece.silence] += piece.rate * piece.lasts_s * by_busy
         expected += piece.rate * piece.lasts_s * likelier_after(habits, piece.silence)
-        by_time, by_silence = rate_by_calendar(habits, piece), rate_by_silence(habits, piece)
+        by_time, by_silence = rate_by_calendar(habits, piece), after_such[piece.silence]
         told[piece.silence] += (by_silence - by_time) * piece.lasts_s
-        if piece.begin_s + piece.lasts_s >= silent_s:
-            told[piece.silence] += log(max(by_time, LEAST_RATE) / max(by_silence, LEAST_RATE))
+        likelier = log(max(by_time, LEAST_RATE) / max(by_silence, LEAST_RATE))
+    # Beyond the bound: what lies before it is over, however floats are rounded.
+    until_s = round(max(habits.compared.until_s, silent_s + GRAIN_S), 3)
+    enough = tuple(round(min(MOST_DUE, value), 6) for value in due)
+    told_so_far = tuple(round(value, 6) for value in told)
+    return Compared(until_s, enough, told_so_far, round(min(MOST_DUE, expected), 6)), likelier
+
+
+def _learn(habits: Habits, silent_s: Seconds) -> Habits:
+    """Compare a silence that ended with what was expected of it."""
+    compared, likelier = _compare(habits, silent_s)
+    after = list(habits.after or ((0.0, 0.0),) * len(SILENCES_S))
+    following = list(habits.following or ((0.0, 0.0),) * (BUSIEST + 1))
+    trust = list(habits.trust or (0.0,) * len(SILENCES_S))
     last = length_of(silent_s)
     for silence in range(last + 1):
-        after[silence] = _faded(after[silence], float(silence == last), due[silence])
-    following[habits.busy] = _faded(following[habits.busy], 1.0, expected)
-    trust = list(habits.trust or (0.0,) * len(SILENCES_S))
-    for silence in range(last + 1):
-        trust[silence] = round(trust[silence] * TRUST_FADES + max(-MOST_TOLD, min(MOST_TOLD, told[silence])), 4)
+        came = silence == last
+        after[silence] = _faded(after[silence], float(came), compared.due[silence])
+        told = compared.told[silence] + (likelier if came else 0.0)
+        trust[silence] = round(trust[silence] * TRUST_FADES + max(-MOST_TOLD, min(MOST_TOLD, told)), 4)
+    following[habits.busy] = _faded(following[habits.busy], 1.0, compared.expected)
     return replace(
         habits,
         after=_rounded(after),

@@ -33,6 +33,7 @@ from sleepd.core.lending import make_reserved_room
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Known, Missing, ModelSpec, Now, Settings
 from sleepd.core.owed_wakes import owe_all
+from sleepd.core.placing import place
 from sleepd.core.progress import end_step
 from sleepd.core.record import ModelRecord
 from sleepd.core.refusals import refuse_all
@@ -45,7 +46,7 @@ from sleepd.core.reservations import (
     forget_reserver,
 )
 from sleepd.core.restarts import owe_restarts
-from sleepd.core.sightings import LOST_AFTER_POLLS, look_at, place
+from sleepd.core.sightings import LOST_AFTER_POLLS, look_at
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
 from sleepd.core.tasks import without_victim

@@ -102,9 +102,10 @@ def widen(span: dict[str, Span], gpus: GpusSeen) -> None:
 
 
 def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tuple[str, ...]:
-    """UUIDs of the model's GPUs: as configured, else where its processes were seen; empty where unknown."""
+    """UUIDs of the model's GPUs: as configured, else where its processes were seen; empty where unknown, and where one
+    of them is not in this reading: what the others tell is no measure of it."""
     if not spec.gpus:
-        return tuple(u for u in placed_on if find_gpu(gpus, u))
+        return tuple(placed_on) if all(find_gpu(gpus, u) for u in placed_on) else ()
     found = [find_gpu(gpus, address) for address in spec.gpus]
     # An index and a UUID may name the same one.
     return tuple(dict.fromkeys(g.uuid for g in found if g)) if all(found) else ()
@@ -113,6 +114,8 @@ def placement(spec: ModelSpec, placed_on: Sequence[str], gpus: GpusSeen) -> tupl
 def unplaced(record: ModelRecord, gpus: GpusSeen) -> str:
     """Why the model's GPUs are not known, and what to do, as a sentence."""
     if not record.spec.gpus:
+        if gone := [u for u in record.placed_on if find_gpu(gpus, u) is None]:
+            return f"{gone[0]}, where it lies, is not told of (nvidia-smi -L)"
         return f"which GPUs it uses is not known; set gpus in [models.{record.spec.name}]"
     key = f"gpus = {', '.join(record.spec.gpus)} in [models.{record.spec.name}]"
     for address in record.spec.gpus:

@@ -12,15 +12,13 @@ from sleepd.core.frozen import replace
 from sleepd.core.half_way import half_way, is_to_be_weighed
 from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_use, take_facts
-from sleepd.core.life import ASLEEP, Fact, Life, State, Weights
-from sleepd.core.memory import held_bytes
+from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.restarts import may_come_back
 from sleepd.core.seen import ModelSeen, SleepGauge
 from sleepd.core.strangers import hold_down, meet_counted, watch_asked
-from sleepd.core.units import Bytes
 
 LOST_AFTER_POLLS = 3
 """Polls in a row that must fail before a reading is missing, and a refused connection means the server is gone."""
@@ -44,11 +42,11 @@ def look_at(draft: Draft, event: ModelLooked) -> None:
         draft.change(event.model, entered=event.entered, last_active_s=draft.mono_s)
     if isinstance(event.reading, Missing):
         _missed(draft, event.model, event.reading)
-    elif event.reading.asked_at_s >= max(record.settled_s, _seen_s(record)):
+    elif event.reading.asked_at_s >= max(record.settled_s, seen_s(record)):
         _saw(draft, event.model, event.reading)
 
 
-def _seen_s(record: ModelRecord) -> float:
+def seen_s(record: ModelRecord) -> float:
     """When the newest look was asked: an older one that comes late says nothing any more."""
     return record.seen.asked_at_s if isinstance(record.seen, Known) else 0.0
 
@@ -129,7 +127,7 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         watch_asked(draft, task, seen)
         return
     if draft.models[name].life.state is State.UNKNOWN:
-        _interpret(draft, name, reading)
+        meet_unknown(draft, name, reading)
     else:
         _watch(draft, name, reading)
 
@@ -187,7 +185,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, kno
     )
 
 
-def _interpret(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
+def meet_unknown(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
     """Say what an unknown engine is doing, from the belief of a former run, its counters and its own word."""
     seen = reading.value
     if seen.is_sleeping is None:
@@ -307,34 +305,3 @@ def _watch(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         if record.reason == "found awake" and (used or seen.running):
             draft.change(name, reason="in use")
     draft.change(name, control=seen.control if record.control is None else record.control)
-
-
-def place(draft: Draft) -> None:
-    """Learn from a reading with process lists on which GPUs each server holds memory, and how much in its state."""
-    if not isinstance(draft.gpus, Known):
-        return
-    asked_s = draft.gpus.asked_at_s
-    for name, record in draft.models.items():
-        pids = record.seen.value.pids if isinstance(record.seen, Known) else ()
-        unknown = record.life.state is State.UNKNOWN
-        if not pids or (unknown and _seen_s(record) < record.since_s):
-            continue
-        record = draft.change(name, listed_s=asked_s)
-        held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
-        if held and set(held) != set(record.placed_on):
-            draft.change(name, placed_on=tuple(held))
-        if name in draft.tasks:
-            continue
-        if unknown and isinstance(record.seen, Known):
-            _interpret(draft, name, record.seen)
-        if held and asked_s >= record.settled_s:
-            _note_held(draft, name, held)
-
-
-def _note_held(draft: Draft, name: str, held: dict[str, Bytes]) -> None:
-    record = draft.models[name]
-    asleep = record.life.state in ASLEEP
-    if record.life.state is State.AWAKE and held != record.footprint.awake:
-        draft.change(name, footprint=replace(record.footprint, awake=held))
-    elif asleep and held != record.footprint.asleep:
-        draft.change(name, footprint=replace(record.footprint, asleep=held))

@@ -47,7 +47,7 @@ LOOK_S = 0.02
 """How soon it is noticed that nothing runs any more."""
 NEWCOMER_LOOKS = 100
 NEWCOMER_LOOK_S = 0.01
-"""How long a connection that was just taken may need for its first bytes, when its door is left: a second in all."""
+"""How long a connection that was just taken may need for its first request, when its door is left: a second in all."""
 
 
 class ListenRefused(Exception):
@@ -159,8 +159,8 @@ class Gateway:
         `close` has to follow, for those that could not move.
         """
         front, begun_s = self._front, self._front.time()
-        self._close_doors()
         front.handing_over = True
+        await self._close_doors()
         while (spent_s := front.time() - begun_s) < limit_s:
             halves = spent_s < UNSENT_S
             if not any(_keeps_here(c, halves) for c in front.connections):
@@ -197,7 +197,7 @@ class Gateway:
                 async with asyncio.timeout(STOP_S):
                     await front.settled.wait()
                     await self._read_whole()
-        self._close_doors()
+        await self._close_doors()
         for client in list(front.connections):
             client.transport.close() if client.now is None else client.transport.abort()
         for lane in front.directory.lanes.values():
@@ -215,16 +215,19 @@ class Gateway:
             await asyncio.sleep(LOOK_S)
 
     async def _leave_doors(self) -> None:
-        self._close_doors()
+        await self._close_doors()
         for _ in range(NEWCOMER_LOOKS):
-            if all(client.asked for client in self._front.connections):
+            if all(client.asked and not client.is_midway for client in self._front.connections):
                 return
             await asyncio.sleep(NEWCOMER_LOOK_S)
 
-    def _close_doors(self) -> None:
+    async def _close_doors(self) -> None:
+        """Take no connection any more. Each that was taken is one of the front's afterwards: the loop tells of it one
+        round later."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        await asyncio.sleep(0)
 
     def _furnish(self, settings: GatewaySettings) -> None:
         keys = Keys(settings.keys) if settings.keys is not None else None

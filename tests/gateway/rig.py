@@ -102,6 +102,9 @@ class FakeDaemon:
     def eta_s(self, model: str) -> float | None:
         return self.eta
 
+    def come_back_s(self, model: str) -> float | None:
+        return self.eta
+
     def reason(self, model: str) -> str:
         return "it is a test"
 
@@ -232,6 +235,7 @@ class Rig:
         self.daemon = FakeDaemon()
         self.servers: dict[str, Server] = {}
         self.annex: Annex | None = None
+        self.passed = False
         self._access = access
         self._open = AsyncExitStack()
         self._count = 0
@@ -239,7 +243,7 @@ class Rig:
     async def __aenter__(self) -> Rig:
         import socket
 
-        self.gateway = Gateway(self.daemon, self.settings, self._access_of, annex=self.annex)
+        self.gateway = Gateway(self.daemon, self.settings, self._access_of, passed=self.passed, annex=self.annex)
         self.path = self.root / "g.sock"
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.path))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sleepd.gateway import app
+from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.handover import UnknownState, write_state
 from sleepd.gateway.settings import SMALL_BODY, GatewaySettings
@@ -396,3 +399,50 @@ async def test_who_reads_nothing_of_its_last_answer_does_not_keep_its_connection
     async with Rig(root) as rig:
         await unread(rig, fields=b"Connection: close\r\n")
         await rig.until(lambda: not rig.gateway._front.connections, "the connection to be given up")
+
+
+@pytest.fixture
+def just_taken(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What happens, once each, when a connection was taken from the kernel and before the loop tells of it."""
+    due: list[Callable[[], None]] = []
+    make = app._make_connection
+
+    def make_connection(*words: Any) -> ClientConnection:
+        while due:
+            due.pop()()
+        return make(*words)
+
+    monkeypatch.setattr(app, "_make_connection", make_connection)
+    return due
+
+
+async def test_who_is_just_being_let_in_is_left_to_the_next_run(
+    root: Path, just_taken: list[Callable[[], None]]
+) -> None:
+    async with two_runs(root) as (old, new):
+        await new.server("m")
+        moving: list[asyncio.Future[tuple[int, int]]] = []
+        just_taken.append(lambda: moving.append(asyncio.ensure_future(move(old, new))))
+        client = await old.client()
+        client.send(post(CHAT))
+        assert (await client.answer())[0] == 200
+        assert await moving[0] == (1, 0)
+
+
+async def test_who_is_just_being_let_in_is_answered_before_a_stop(
+    root: Path, just_taken: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepd.gateway.app.NEWCOMER_LOOKS", 10_000)
+    rig, request = Rig(root), post(CHAT)
+    rig.passed = True
+    async with rig:
+        await rig.server("m")
+        closing: list[asyncio.Future[None]] = []
+        just_taken.append(lambda: closing.append(asyncio.ensure_future(rig.gateway.close())))
+        client = await rig.client()
+        client.send(request[:-5])
+        await rig.until(lambda: any(c.asked for c in rig.gateway._front.connections), "its head to be read")
+        await asyncio.sleep(0.1)
+        client.send(request[-5:])
+        assert (await client.answer())[0] == 200
+        await closing[0]

@@ -1,5 +1,6 @@
 """benchmarks/policy.py at small size: every contender plays, and the numbers stand in the order that they must."""
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -28,3 +29,20 @@ def test_every_contender_plays_and_knowing_all_costs_least(benchmark: ModuleType
     drawn = benchmark.draw_curves({"a & b": {name: found.point for name, found in sums.items()}})
     assert drawn.count("<circle") == len(sums)
     assert "a &amp; b" in drawn
+
+
+def test_who_is_stopped_goes_on_with_what_is_left(benchmark: ModuleType, tmp_path: Path) -> None:
+    shape = next(shape for shape in benchmark.SHAPES if shape.name == "1x24")
+    plays = [(contender, shape, "made-up", 0, None, 1) for contender in ("ttl-1m", "ttl-5m")]
+    kept = tmp_path / "plays.jsonl"
+    first = benchmark.go_on(plays[:1], 1, kept)
+    line = kept.read_text()
+    kept.write_text(line + line[: len(line) // 2])
+    both = benchmark.go_on(plays, 1, kept)
+    assert [run.contender for run in both] == ["ttl-1m", "ttl-5m"]
+    assert both[0].gpu_gib_h == first[0].gpu_gib_h
+    assert kept.read_text().startswith(line)
+    assert [run.contender for run in benchmark.read_runs(kept)] == ["ttl-1m", "ttl-5m"]
+    assert benchmark.played_by_all(benchmark.read_runs(kept)) == benchmark.read_runs(kept)
+    kept.write_text(kept.read_text() + line.replace('"seed": 0', '"seed": 1'))
+    assert {run.seed for run in benchmark.played_by_all(benchmark.read_runs(kept))} == {0}

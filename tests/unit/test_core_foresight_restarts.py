@@ -14,7 +14,7 @@ from sleepd.core.draft import durable
 from sleepd.core.events import SettingsChanged
 from sleepd.core.expected import expected_idle
 from sleepd.core.foresight import spent_today_s
-from sleepd.core.habits import Habits, attend, likelier_following, restore, trust_in_calendar, watch
+from sleepd.core.habits import Compared, Habits, attend, likelier_following, restore, trust_in_calendar, watch
 from sleepd.core.record import Ahead
 from sleepd.core.records import Saved
 from sleepd.core.rules import WAKE, PredictedIdle
@@ -96,6 +96,10 @@ ODD = {
     "a day beyond all": {"days": ((1 << 70, 5), (-(1 << 70), 5))},
     "a last request beyond all": {"last_s": 1e300},
     "no last request": {"last_s": float("nan")},
+    "compared by fewer lengths": {"compared": Compared(60.0, (0.0,) * 3)},
+    "compared for ever": {"compared": Compared(1e300)},
+    "expected beyond all": {"compared": Compared(expected=float("nan"))},
+    "told beyond all": {"compared": Compared(told=(1e308,) * len(SILENCES_S))},
 }
 
 

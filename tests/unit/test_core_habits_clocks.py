@@ -61,7 +61,7 @@ def test_a_silence_that_was_not_watched_teaches_nothing(known):
     for away_s in (5 * DAY_S, 56 * YEAR_S):
         back = attend(known, at(14, "06:31") + away_s)
         assert (back.after, back.following) == (known.after, known.following)
-    watched = known
+    watched = asked(job(14))
     for day in range(12, 20):
         watched = watch(watched, at(day, "12:00"))
     assert attend(watched, at(19, "13:00")).after != known.after, "a week in which it was watched is one"

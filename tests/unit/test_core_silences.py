@@ -1,10 +1,13 @@
 """What silences tell of how soon they end, without a clock; and which forecast is trusted."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from sleepd.core.habits import Habits, trust_in_calendar
+from sleepd.core import habits as habits_module
+from sleepd.core.daybook import DAYS_KEPT, SLOTS, whole_days
+from sleepd.core.habits import Habits, attend, restore, trust_in_calendar, watch
 from sleepd.core.silences import BUSIEST, SILENCES_S, chance_within, length_of, note_end, rates_after
 from tests.unit.test_core_habits import DAY_S, HOUR_S, MONDAY_S, NEVER_S, asked, expect, job
 
@@ -70,3 +73,48 @@ def test_local_time_is_trusted_by_who_comes_by_the_clock_and_not_by_who_comes_at
 def test_a_job_is_expected_by_the_clock_whatever_silences_tell():
     assert expect(asked(job(14)), 14, "07:55") < 300
     assert expect(asked(job(14)), 14, "12:00") > NEVER_S
+
+
+def watched_silence(habits, days):
+    """The habits after each look of a silence of so many days, and after the request that ends it."""
+    last_s = habits.last_s
+    for half_days in range(1, 2 * days):
+        habits = watch(habits, last_s + half_days * DAY_S / 2)
+        yield habits
+    yield attend(habits, last_s + days * DAY_S - 60.0)
+
+
+def test_a_silence_of_weeks_is_compared_day_by_day_and_by_none_but_the_days_before_each(monkeypatch):
+    known, read, counted = asked(job(14)), set(), []
+    pieces, rates = habits_module.pieces, habits_module.rates
+
+    def count(*args):
+        for piece in pieces(*args):
+            counted.append(piece)
+            yield piece
+
+    def note(days, day):
+        read.add((day, tuple(known_day for known_day, _ in whole_days(days, day))))
+        return rates(days, day)
+
+    monkeypatch.setattr(habits_module, "pieces", count)
+    monkeypatch.setattr(habits_module, "rates", note)
+    most, learned = 0, known
+    for habits in watched_silence(known, DAYS_KEPT - 1):
+        most, learned, counted[:] = max(most, len(counted)), habits, []
+    assert learned.after != known.after
+    assert SLOTS <= most <= 2 * (SLOTS + len(SILENCES_S)), "what one turn went through"
+    assert len(read) == DAYS_KEPT, "every day of the silence, once"
+    assert all(max(days) < day for day, days in read)
+
+
+def test_what_was_compared_so_far_outlives_a_restart_and_ends_with_the_silence():
+    known = asked(job(14))
+    *looks, learned = watched_silence(known, 5)
+    assert looks[-1].compared.until_s > 3 * DAY_S
+    assert restore(looks[-1]) == looks[-1]
+    assert attend(restore(looks[-1]), known.last_s + 5 * DAY_S - 60.0) == learned
+    assert learned.compared == Habits().compared
+    elsewhere = replace(looks[-1], compared=Habits().compared)
+    unlearned = attend(elsewhere, known.last_s + 5 * DAY_S - 60.0)
+    assert unlearned.after == known.after, "an older release compared none of these days: they teach nothing"
