@@ -12,6 +12,7 @@ from sleepd.core.life import ASLEEP, LEVEL, Fact, State
 from sleepd.core.memory import Blind, unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
+from sleepd.core.places import keep_place, kept_place_s, place_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned, wants_deeper
 from sleepd.core.restarts import clear_restarts
@@ -41,6 +42,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         draft.mono_s,
         draft.mono_s + ask.timeout_s,
         force=ask.force,
+        place_s=kept_place_s(draft, ask.model),
     )
     if not ask.wait and record.life.state is not State.AWAKE:
         # Nobody waits for it, so nobody's patience bounds it: the wish lives long enough to be served.
@@ -304,6 +306,8 @@ def change_attendance(draft: Draft, event: AttendanceChanged) -> None:
     """Take in whether anybody waits behind a wish. It keeps its age: who comes back has not lost its place."""
     record = draft.models.get(event.model)
     if record is not None and any(w.id == event.waiter for w in record.waiters):
+        if not event.attended:
+            keep_place(draft, event.model, place_of(draft, event.model))
         waiters = (replace(w, attended=event.attended) if w.id == event.waiter else w for w in record.waiters)
         draft.change(event.model, waiters=tuple(waiters))
 
