@@ -22,6 +22,7 @@ from typing import TextIO
 from unittest.mock import patch
 
 from figures import describe_machine
+from policy_answers import print_answers
 from policy_chart import draw_curves
 from policy_sums import BASE, Run, Sum, add_up, ratio
 
@@ -306,6 +307,7 @@ def main() -> int:
     groups = group(runs)
     for name, sums in groups.items():
         print_table(name, sums)
+    print_answers(sorted(runs, key=lambda run: _place((run.traffic, run.shape))))
     if options.svg is not None:
         options.svg.write_text(draw_curves({n: _drawn(sums) for n, sums in groups.items()}))
     return 0
