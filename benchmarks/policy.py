@@ -6,6 +6,7 @@ each for every seed. Hosts: 80 GiB with 8 models, two of 80 GiB with 16, 24 GiB 
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -14,12 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import TextIO
 from unittest.mock import patch
 
 from figures import describe_machine
+from policy_answers import print_answers
 from policy_chart import draw_curves
 from policy_sums import BASE, Run, Sum, add_up, ratio
 
@@ -129,6 +132,14 @@ def _draw_costs(awake_gib: int, like: Costs) -> Costs:
     )
 
 
+@cache
+def _read_once(path: Path) -> Trace:
+    """The trace, once for all plays of a process: requests that stay, which nobody need look at again and again."""
+    trace = read_trace(path)
+    gc.freeze()
+    return trace
+
+
 def draw_traffic(shape: Shape, seed: int, trace: Trace | None, days: int) -> Trace:
     """Models of the trace, drawn by the seed, or made-up ones."""
     if trace is None:
@@ -139,7 +150,7 @@ def draw_traffic(shape: Shape, seed: int, trace: Trace | None, days: int) -> Tra
 
 def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | None, days: int) -> Run:
     """Play the whole of it and judge its second half."""
-    trace = draw_traffic(shape, seed, read_trace(path) if path is not None else None, days)
+    trace = draw_traffic(shape, seed, _read_once(path) if path is not None else None, days)
     host = draw_host(shape, trace.models, Random(seed))
     rules, end_s = CONTENDERS[contender], days * DAY_S
     with tempfile.TemporaryDirectory() as folder:
@@ -296,6 +307,7 @@ def main() -> int:
     groups = group(runs)
     for name, sums in groups.items():
         print_table(name, sums)
+    print_answers(sorted(runs, key=lambda run: _place((run.traffic, run.shape))))
     if options.svg is not None:
         options.svg.write_text(draw_curves({n: _drawn(sums) for n, sums in groups.items()}))
     return 0
