@@ -12,6 +12,7 @@ from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import Deadlines, next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
+from sleepd.core.explain import explain
 from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
 from sleepd.core.habits import Habits
 from sleepd.core.life import State
@@ -255,3 +256,13 @@ def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeyp
     ):
         kept.after(before, later(700.0))
         assert kept.after(world_, now) == next_deadline(world_, now)
+
+
+def test_when_what_is_foreseen_changes_is_told_of_the_rule_and_kept_awake_by_it():
+    of, kept = model(0, 1), rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    before = made(of, NAP, kept, rule("late", SLEEP_1, IdleFor(4001.0)))
+    in_s = foreseen_moment(of, before, NOW) - NOW.mono_s
+    assert report(before, "nap").due_in_s == pytest.approx(in_s)
+    assert report(before, "nap").conditions[0].in_s == pytest.approx(in_s)
+    assert explain(before, "a", NOW).next.in_s == pytest.approx(in_s), "what keeps it awake ends no sooner"
+    assert in_s > 2.0
