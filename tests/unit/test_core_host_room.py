@@ -4,10 +4,10 @@ not."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
+from core_worlds import AWAKE, FACTS, KNOWN_ANSWER, NOW, host, nap, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
-from sleepd.core.events import ModelLooked, Tick
+from sleepd.core.events import Evidence, ModelLooked, StepEnd, StepEnded, Tick
 from sleepd.core.footprint import Footprint
 from sleepd.core.host_room import (
     HostShort,
@@ -22,12 +22,14 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode
-from sleepd.core.plan import plan_sleep
+from sleepd.core.plan import Verb, plan_sleep
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.seen import ModelSeen, UnitMemory
 from sleepd.core.task import HOST_LOCK, Intent, Task, TaskKind
+from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
 from sleepd.core.wishes import SleepAsked
+from sleepd.core.world import World
 
 FREED = Footprint(freed={"GPU-0": (28 * GIB,)})
 
@@ -190,6 +192,41 @@ def test_a_sleep_that_waited_for_its_turn_is_measured_again_when_it_comes():
     turn = step(replace(queued, tasks={}, host=host(20 * GIB)), [Tick()], NOW)
     assert [c.problem for c in turn.commands if isinstance(c, Answer)] == ["level_unsafe"]
     assert turn.world.tasks == {}
+
+
+def drained(made: World) -> Turn:
+    """It drained for as long as its caller allowed; now nothing runs in it any more."""
+    task = made.tasks["a"]
+    assert task.plan.steps[task.cursor].verb is Verb.CONFIRM_IDLE
+    return step(made, [StepEnded("a", task.id, task.cursor, StepEnd.DONE, Evidence(seen=seen()))], NOW)
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "fits"), [(90, None, True), (20, None, False), (90, 22, False)], ids=str
+)
+def test_a_sleep_that_drained_for_long_is_measured_again_before_it_is_sent(available, limit, fits):
+    """Host RAM that was free when its gate was shut may be somebody else's by now: the kernel would end the engine."""
+    begun = step(world(record("a", fingerprint=KNOWN_ANSWER)), [SleepAsked(7, "a", "root", 1, 600.0)], NOW).world
+    look = seen(unit_memory=unit(5 * GIB, limit and limit * GIB))
+    models = {"a": replace(begun.models["a"], seen=look)}
+    turn = drained(replace(begun, models=models, host=host(available * GIB)))
+    sent = [c.order.step.verb for c in turn.commands if isinstance(c, RunStep)]
+    assert sent == ([Verb.SLEEP_L1] if fits else [])
+    found = turn.world.models["a"]
+    assert found.life.state is (State.FALLING_ASLEEP if fits else State.AWAKE)
+    if not fits:
+        answer = next(c for c in turn.commands if isinstance(c, Answer))
+        assert answer.problem == "level_unsafe"
+        assert "its backup would not fit" in answer.detail
+        assert "its backup would not fit" in found.reason
+        assert (turn.world.tasks, found.failure) == ({}, None)
+
+
+def test_level_2_pins_nothing_and_is_sent_all_the_same():
+    begun = step(world(record("a", fingerprint=KNOWN_ANSWER)), [SleepAsked(7, "a", "root", 1, 600.0)], NOW).world
+    deep = replace(begun.tasks["a"], level=2, plan=plan_sleep(2, fingerprint_wanted=False))
+    turn = drained(replace(begun, tasks={"a": deep}, host=host(20 * GIB)))
+    assert [c.order.step.verb for c in turn.commands if isinstance(c, RunStep)] == [Verb.SLEEP_L2]
 
 
 # --- prime --------------------------------------------------------------------------------------------------------
