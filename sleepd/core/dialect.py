@@ -219,7 +219,7 @@ def _against_level2(recipe: Recipe, facts: EngineFacts, fenced: bool) -> Iterato
         yield f"a reload does not quantize ({facts.quantization}) anew before vLLM 0.16"
     if (facts.kv_cache_dtype or "").startswith("fp8") and _before(facts, (0, 12)):
         yield "scales of an fp8 KV cache are lost at level 2 before vLLM 0.12"
-    if facts.load_format in NO_RELOAD_FORMATS:
+    if not _is_read_again(facts):
         yield f"load format {facts.load_format} cannot be reloaded"
     if _is_unreadable(facts):
         yield f"its checkpoint {facts.model_path} cannot be read here, so a reload may fail"
@@ -235,5 +235,24 @@ def _is_unreadable(facts: EngineFacts) -> bool:
     return facts.model_path.startswith("/") and facts.checkpoint_bytes is None
 
 
-NO_RELOAD_FORMATS = frozenset({"dummy", "tensorizer", "runai_streamer_sharded", "sharded_state"})
-"""Formats whose loader has no get_all_weights: vLLM does not implement a reload for them (0.16+ model_loader)."""
+_NEVER_READ_AGAIN = frozenset(
+    {
+        "bitsandbytes",
+        "dummy",
+        "gguf",
+        "ipc_cache",
+        "modelexpress",
+        "runai_streamer_sharded",
+        "sharded_state",
+        "tensorizer",
+    }
+)
+"""Formats whose loader has no get_all_weights: a reload of them is a NotImplementedError, and the blank weights stay
+(0.32, model_loader/*.py and model_loader/reload/inplace.py)."""
+
+
+def _is_read_again(facts: EngineFacts) -> bool:
+    # Of the streamer's releases before 0.32 one was seen to refuse, and which were the first that do not was not read.
+    return facts.load_format not in _NEVER_READ_AGAIN and (
+        facts.load_format != "runai_streamer" or not _before(facts, (0, 32))
+    )

@@ -92,7 +92,7 @@ def learn_wake(draft: Draft, task: Task, evidence: Evidence) -> None:
         footprint=replace(
             footprint,
             awake=_held(evidence.gpus_after, uuids, pids) or footprint.awake,
-            taken=added(footprint.taken, _peaks(footprint, evidence, uuids, pids)),
+            taken=added(footprint.taken, _peaks(footprint, evidence, uuids, pids, draft.settings.gpu_margin_bytes)),
         ),
     )
 
@@ -104,7 +104,7 @@ def learn_reload(draft: Draft, task: Task, evidence: Evidence) -> None:
     took_s = round(evidence.answered_s - evidence.started_s, 3)
     footprint = replace(
         footprint,
-        reloaded=added(footprint.reloaded, _peaks(footprint, evidence, uuids, pids)),
+        reloaded=added(footprint.reloaded, _peaks(footprint, evidence, uuids, pids, draft.settings.gpu_margin_bytes)),
         durations=added(footprint.durations, {"reload": took_s}),
     )
     draft.change(task.model, footprint=footprint)
@@ -161,7 +161,9 @@ def _device_freed(evidence: Evidence, uuid: str) -> Bytes | None:
     return after.free_bytes - before.free_bytes
 
 
-def _peaks(footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids: Sequence[int]) -> dict[str, Bytes]:
+def _peaks(
+    footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids: Sequence[int], margin_bytes: Bytes
+) -> dict[str, Bytes]:
     """The most held above what is held asleep: its own bytes at the end, and what free memory dipped by meanwhile where
     nobody else's moved."""
     held_after, held_before = _held(evidence.gpus_after, uuids, pids), _held(evidence.gpus_before, uuids, pids)
@@ -175,6 +177,8 @@ def _peaks(footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids:
         if span is not None and before is not None:
             others_moved = (before.free_bytes - after.free_bytes) - (held - held_before.get(uuid, asleep))
             dip = max(0, after.free_bytes - span.least_free_bytes) if abs(others_moved) <= STILL_BYTES else 0
+            # Somebody may have come and left meanwhile: beside what is here now, what went well fits again.
+            dip = min(dip, max(0, after.free_bytes - margin_bytes))
         if held + dip > asleep:
             peaks[uuid] = held + dip - asleep
     return peaks

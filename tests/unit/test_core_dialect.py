@@ -7,7 +7,6 @@ import pytest
 
 from sleepd.core.dialect import (
     NEWEST_READ,
-    NO_RELOAD_FORMATS,
     RECIPES,
     Recipe,
     Remedy,
@@ -209,13 +208,32 @@ def test_a_level_1_wake_is_bare_and_probed_only_in_doubt():
         ({"data_parallel": 2}, "data parallelism"),
         ({"sleep_mode": False}, "without --enable-sleep-mode"),
         ({"model_path": "/models/gone"}, "/models/gone cannot be read here"),
-        *(({"load_format": name}, f"load format {name} cannot be reloaded") for name in sorted(NO_RELOAD_FORMATS)),
+        *(
+            ({"load_format": name}, f"load format {name} cannot be reloaded")
+            for name in (
+                "bitsandbytes",
+                "dummy",
+                "gguf",
+                "ipc_cache",
+                "modelexpress",
+                "runai_streamer_sharded",
+                "sharded_state",
+                "tensorizer",
+            )
+        ),
     ],
 )
 def test_level_2_is_refused_by_the_fact_that_forbids_it(change, named):
     allowed = facts_of((0, 32))
     assert capabilities(allowed, fenced=False).level2_unsafe == ""
     assert named in capabilities(replace(allowed, **change), fenced=False).level2_unsafe
+
+
+@pytest.mark.parametrize(("release", "safe"), [((0, 31), False), ((0, 32), True)])
+def test_streamed_weights_are_reloaded_from_the_release_on_of_which_that_was_read(release, safe):
+    """An earlier one was seen to answer 500, "Model reloading with `runai_streamer` format", and then nonsense."""
+    streamed = facts_of(release, load_format="runai_streamer")
+    assert (capabilities(streamed, fenced=True).level2_unsafe == "") is safe
 
 
 def test_a_hybrids_weights_are_read_anew_only_where_its_answer_can_be_compared():

@@ -19,8 +19,8 @@ from sleepd.core.measured import (
     learn_sleep,
     learn_wake,
 )
-from sleepd.core.memory import Blind, start_needs, wake_needs
-from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
+from sleepd.core.memory import Admitted, Blind, Short, preflight, start_needs, wake_needs
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Settings
 from sleepd.core.orders import expected_s, step_timeout
 from sleepd.core.plan import Plan, Verb, plan_sleep, plan_wake, step_of
 from sleepd.core.seen import GpuSeen, HostSeen, Span, UnitMemory
@@ -151,6 +151,16 @@ def test_a_dip_beside_a_moving_neighbour_is_not_taken_for_its_own():
         span=span(10 * GIB, 70 * GIB),
     )
     assert woke(evidence, asleep).taken == {"GPU-0": (28 * GIB,)}
+
+
+def test_a_wake_that_went_well_fits_again_beside_who_was_there_whoever_came_and_left_meanwhile():
+    """A job that filled the GPU and died of it would else keep the model asleep for good."""
+    asleep = replace(FRESH, asleep={"GPU-0": 2 * GIB})
+    filled = Evidence(gpus_before=reading(2 * GIB), gpus_after=reading(30 * GIB), span=span(0, 70 * GIB))
+    again = record("a", ASLEEP, footprint=woke(filled, asleep))
+    needs, margin = wake_needs(again, reading(2 * GIB).value), Settings({}).gpu_margin_bytes
+    assert preflight(needs, reading(2 * GIB).value, margin, {}) == Admitted()
+    assert isinstance(preflight(needs, reading(2 * GIB, others=OTHERS + 1).value, margin, {}), Short)
 
 
 def test_a_reading_before_the_wake_without_processes_is_compared_by_what_it_held_asleep():
