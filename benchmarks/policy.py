@@ -214,7 +214,7 @@ def parse(contenders: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="write every play to it as it ends, and play none that it has: keep to one trace and --days",
     )
-    parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept of these")
     return parser.parse_args()
 
 
@@ -300,7 +300,9 @@ def main() -> int:
     ]
     began_s = time.monotonic()
     if options.kept is not None:
-        runs = played_by_all(read_runs(options.kept))
+        told = {(contender, shape.name, seed) for contender, shape, _, seed, *_ in plays}
+        kept = [run for run in read_runs(options.kept) if (run.contender, run.shape, run.seed) in told]
+        runs = played_by_all(kept)
     else:
         runs = go_on(plays, options.jobs, options.keep) if options.keep else play_all(plays, options.jobs, None)
         print(f"{describe_machine()}; {len(runs)} plays, {options.jobs} at once: {time.monotonic() - began_s:.0f} s")

@@ -1,7 +1,11 @@
 """benchmarks/policy.py at small size: every contender plays, and the numbers stand in the order that they must."""
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -53,7 +57,7 @@ def answers(benchmark: ModuleType) -> ModuleType:
     return load_benchmark("policy_answers")
 
 
-def run_of(benchmark: ModuleType, contender: str, gib_h: float, waits_s: tuple[float, ...], seed: int = 0) -> object:
+def run_of(benchmark: ModuleType, contender: str, gib_h: float, waits_s: tuple[float, ...], seed: int = 0) -> Any:
     return benchmark.Run(contender, "1x24", "made-up", seed, 100, 0, waits_s, gib_h, 1, 1.0)
 
 
@@ -84,3 +88,22 @@ def test_beyond_the_ends_of_its_line_foresight_has_no_point(answers: ModuleType)
     assert answers.at_hours(line, 150.0) == answers.Point(150.0, pytest.approx(0.25), 1.5, 0.0)
     assert [answers.at_hours(line, gib_h) for gib_h in (99.0, 301.0)] == [None, None]
     assert answers.spread([None, None]) == answers.NO_POINT
+
+
+def test_what_was_kept_is_told_again_of_the_seeds_and_policies_that_are_asked_for(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, drawing = tmp_path / "plays.jsonl", tmp_path / "policy.svg"
+    runs = [
+        run_of(benchmark, contender, 100.0, (1.0,), seed)
+        for contender in ("ttl-1m", "ttl-5m", "windows")
+        for seed in (0, 1)
+    ]
+    kept.write_text("".join(json.dumps(asdict(run)) + "\n" for run in runs))
+    command = ["policy.py", "--kept", str(kept), "--policy", "ttl-1m", "--seeds", "1", "--svg", str(drawing)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert benchmark.main() == 0
+    said = capsys.readouterr().out
+    assert "1x24, 6 models, made-up: 100 requests judged" in said
+    assert [line.split()[0] for line in said.splitlines()[3:]] == ["ttl-1m", "ttl-5m"]
+    assert drawing.read_text().count("<circle") == 2
