@@ -24,7 +24,7 @@ from sleepd.core.memory import Admitted, Blind
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode
 from sleepd.core.plan import Verb, plan_sleep
 from sleepd.core.rehearse import plan_of_wake
-from sleepd.core.seen import ModelSeen, UnitMemory
+from sleepd.core.seen import GpuSeen, ModelSeen, UnitMemory
 from sleepd.core.task import HOST_LOCK, Intent, Task, TaskKind
 from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
@@ -59,6 +59,27 @@ def unit(used: int, limit: int | None, kept: int = 3 * GIB) -> UnitMemory:
 def test_what_the_next_backup_takes(more, need):
     made = world(record("a", AWAKE, **more))
     assert backup_need(made.models["a"], made.gpus.value) == need
+
+
+TWO_GPUS = tuple(GpuSeen(f"GPU-{i}", i, (80 - 40 * i) * GIB, 10 * GIB) for i in range(2))
+BARE = replace(FACTS, checkpoint_bytes=None, tensor_parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("more", "need"),
+    [
+        ({"spec": {"vram_bytes": 30 * GIB}}, 60 * GIB),
+        ({"facts": replace(BARE, gpu_memory_utilization=0.5)}, 60 * GIB),
+        ({"footprint": Footprint(freed={"GPU-0": (28 * GIB, 30 * GIB), "GPU-1": (29 * GIB,)})}, 59 * GIB),
+        # One of its GPUs is not told of: a bound that leaves it out is none.
+        ({"facts": replace(BARE, gpu_memory_utilization=0.5), "gpus": TWO_GPUS[:1]}, None),
+    ],
+)
+def test_where_no_checkpoint_tells_all_gpus_of_a_model_bound_its_backup(more, need):
+    """Rounding and KV cache, which needs no backup, are taken to make up for one another."""
+    gpus = more.pop("gpus", TWO_GPUS)
+    made = record("a", AWAKE, **{"facts": BARE, "footprint": Footprint(), **more})
+    assert backup_need(replace(made, spec=replace(made.spec, gpus=("0", "1"))), gpus) == need
 
 
 @pytest.mark.parametrize(("available", "fits"), [(28 * GIB, True), (28 * GIB - 1, False)])
@@ -109,6 +130,22 @@ def pending(kept_then: int | None, kept_now: int | None) -> object:
     return replace(world(record("a"), b), tasks={"b": replace(task, intent=intent)}, host=host(40 * GIB))
 
 
+def test_a_sleep_that_drains_has_no_host_ram_promised():
+    """It is measured again before it is sent."""
+    made = pending(3 * GIB, 3 * GIB)
+    b = replace(made.models["b"], life=Life(State.DRAINING, Weights.LOADED))
+    assert host_promised(replace(made, models=made.models | {"b": b}), "a") == 0
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(45, True), (44, False)])
+def test_a_limit_leaves_room_for_what_others_below_it_may_still_pin(limit, fits):
+    """5 GiB are held below it, 20 needed, and 20 promised to a neighbour."""
+    made = pending(None, None)
+    a = replace(made.models["a"], seen=seen(unit_memory=unit(5 * GIB, limit * GIB)))
+    world_ = replace(made, models=made.models | {"a": a}, host=host(90 * GIB))
+    assert (admit_backup(world_, a) == Admitted()) is fits
+
+
 @pytest.mark.parametrize(
     ("kept", "promised"),
     [
@@ -139,6 +176,8 @@ def test_limits_count_as_read_when_they_were_not_when_the_server_was_last_looked
     made = beside_a_backup(17 * GIB, NOW.mono_s - age_s)
     assert made.models["a"].seen.asked_at_s > NOW.mono_s - 1.0
     assert limits_unread(made.models, made.models["a"]) is unread
+    settled = replace(made.models["a"], settled_s=NOW.mono_s)
+    assert limits_unread(made.models | {"a": settled}, settled) is unread, "its own steps read them"
 
 
 def test_a_sleep_asked_for_on_limits_from_before_a_backup_waits_for_a_look_and_is_judged_by_it():
