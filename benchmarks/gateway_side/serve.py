@@ -78,6 +78,9 @@ class StandIn:
     def eta_s(self, model: str) -> float | None:
         return 1.0
 
+    def come_back_s(self, model: str) -> float | None:
+        return 1.0
+
     def reason(self, model: str) -> str:
         return "a benchmark"
 

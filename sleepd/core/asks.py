@@ -7,13 +7,15 @@ from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
 from sleepd.core.first_looks import is_to_be_placed
 from sleepd.core.frozen import replace
-from sleepd.core.host_room import HostShort, admit_backup, limits_unread
+from sleepd.core.host_room import limits_unread
 from sleepd.core.life import ASLEEP, LEVEL, Fact, State
-from sleepd.core.memory import Blind, unplaced
+from sleepd.core.memory import unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
+from sleepd.core.places import keep_place, kept_place_s, place_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned, wants_deeper
+from sleepd.core.refusals import backup_refused, refuse_wishes
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
@@ -40,6 +42,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
         draft.mono_s,
         draft.mono_s + ask.timeout_s,
         force=ask.force,
+        place_s=kept_place_s(draft, ask.model),
     )
     if not ask.wait and record.life.state is not State.AWAKE:
         # Nobody waits for it, so nobody's patience bounds it: the wish lives long enough to be served.
@@ -140,7 +143,7 @@ def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) ->
         return kept
     if level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return replace(refused, problem="level_unsafe", detail=f"level 2 is not safe for {name}: {unsafe}")
-    return _backup_refused(draft, record) if level == 1 else None
+    return backup_refused(draft, record) if level == 1 else None
 
 
 def _kept_awake(record: ModelRecord) -> Answer | None:
@@ -152,18 +155,6 @@ def _kept_awake(record: ModelRecord) -> Answer | None:
     if record.holds:
         detail, hint = f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)"
         return replace(refused, problem="held", detail=detail, hint=hint)
-    return None
-
-
-def _backup_refused(draft: Draft, record: ModelRecord) -> Answer | None:
-    """The answer where a level 1 backup would not fit: nothing overrides that, as the kernel would end the engine."""
-    name, verdict = record.spec.name, admit_backup(draft.world(), record)
-    refused = Answer(0, AnswerKind.REFUSED, problem="level_unsafe")
-    if isinstance(verdict, Blind):
-        return replace(refused, detail=f"{name} stays awake: {verdict.wanted}")
-    if isinstance(verdict, HostShort):
-        detail = f"{name} stays awake: {verdict.reason} ({verdict.wanted}, {verdict.found})"
-        return replace(refused, detail=detail, wanted=verdict.wanted, found=verdict.found, hint=verdict.hint)
     return None
 
 
@@ -210,13 +201,13 @@ def begin_asked_sleeps(draft: Draft) -> None:
             continue
         if unseen := _gpus_unseen(draft, record):
             blind = Answer(0, AnswerKind.REFUSED, problem="blind")
-            _refuse_wishes(draft, name, wishes, replace(blind, detail=_unproven(name, unseen)))
+            refuse_wishes(draft, name, wishes, replace(blind, detail=_unproven(name, unseen)))
             continue
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
         if kept := _kept_awake(record):
             # A hold or a pin that came while it waited for its turn.
-            _refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
+            refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
             wishes = [w for w in wishes if w.force]
             if not wishes:
                 continue
@@ -233,7 +224,7 @@ def begin_asked_sleeps(draft: Draft) -> None:
             if refused is None:
                 granted.append(wish)
             else:
-                _refuse_wishes(draft, name, [wish], refused)
+                refuse_wishes(draft, name, [wish], refused)
         if granted:
             begin_sleep(draft, name, max(w.level for w in granted), granted[0].cause)
 
@@ -247,15 +238,9 @@ def _answer_found(draft: Draft, record: ModelRecord, wishes: list[Waiter]) -> No
         return
     for wish in wishes:
         if refused := _refused_as_it_is(record, wish.level, via_wake=wish.via_wake):
-            _refuse_wishes(draft, name, [wish], refused)
+            refuse_wishes(draft, name, [wish], refused)
         elif not wants_deeper(record, wish):
             draft.answer(name, wish, AnswerKind.DONE, level=LEVEL[state])
-
-
-def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:
-    for waiter in wishes:
-        answered = {"problem": why.problem, "detail": why.detail, "wanted": why.wanted}
-        draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=why.found, hint=why.hint)
 
 
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:
@@ -304,6 +289,8 @@ def change_attendance(draft: Draft, event: AttendanceChanged) -> None:
     """Take in whether anybody waits behind a wish. It keeps its age: who comes back has not lost its place."""
     record = draft.models.get(event.model)
     if record is not None and any(w.id == event.waiter for w in record.waiters):
+        if not event.attended:
+            keep_place(draft, event.model, place_of(draft, event.model))
         waiters = (replace(w, attended=event.attended) if w.id == event.waiter else w for w in record.waiters)
         draft.change(event.model, waiters=tuple(waiters))
 

@@ -11,6 +11,7 @@ from sleepd.core.line import in_line, kept_for_start
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
+from sleepd.core.places import keep_place, place_of
 from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wakes_asked, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
@@ -292,6 +293,8 @@ def serve_callers(draft: Draft) -> None:
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
+    if waiter.ask is AskKind.WAKE:
+        keep_place(draft, name, place_of(draft, name))
     task = draft.tasks.get(name)
     if task is not None:
         detail = f"{name} is not ready yet; the task goes on"

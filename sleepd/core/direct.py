@@ -3,6 +3,7 @@
 from sleepd.core.draft import Draft
 from sleepd.core.life import ASLEEP
 from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.places import kept_place_s
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import KEEP_ALIVE_S, DirectSeen
 from sleepd.core.units import Seconds, format_duration
@@ -52,6 +53,7 @@ def watch_connections(draft: Draft, name: str, direct: DirectSeen | None) -> Non
         draft.note("direct", name, f"{name} is wanted awake: {told}", {"connections": direct.count})
         cause = Cause(CauseKind.REQUEST, "a direct connection")
         deadline_s = draft.mono_s + record.spec.max_wait_s
-        waiter = Waiter(WAITER_ID, AskKind.WAKE, cause, draft.mono_s, deadline_s, silent=True)
+        place_s = kept_place_s(draft, name)
+        waiter = Waiter(WAITER_ID, AskKind.WAKE, cause, draft.mono_s, deadline_s, silent=True, place_s=place_s)
         not_before_s = draft.mono_s + AGAIN_S
         draft.change(name, waiters=(*record.waiters, waiter), direct_not_before_s=not_before_s)

@@ -7,7 +7,7 @@ from sleepd.core.memory import placement
 from sleepd.core.model import Known, Now
 from sleepd.core.record import Awaited, ModelRecord
 from sleepd.core.reports import NextAction
-from sleepd.core.sharing import is_awaited, wake_and_turn_s
+from sleepd.core.sharing import PATIENCE, is_awaited, wake_and_turn_s
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
@@ -42,6 +42,19 @@ def eta_s(world: World, name: str, now: Now) -> Seconds | None:
     # Until its first call leaves, room is made: how long that takes is not in what was learned.
     gone_s = now.mono_s - task.called_s if task is not None and task.called_s is not None else 0.0
     return max(0.0, learned - gone_s)
+
+
+def come_back_s(world: World, name: str, now: Now) -> Seconds | None:
+    """Seconds until whoever waited in vain should ask again; None where unknown.
+
+    Who waits for the end of a turn has to be there when it ends, or another takes the room: it should come back with
+    half of its `max_wait` left for what comes after that, and at once where the turn is due. All others should once
+    the model is awake.
+    """
+    record = world.models[name]
+    if record.awaited is None or record.life.state not in OUT or name in world.tasks:
+        return eta_s(world, name, now)
+    return max(0.0, record.awaited.at_s - now.mono_s - PATIENCE * record.spec.max_wait_s)
 
 
 def _turn_s(world: World, awaited: Awaited, now: Now) -> Seconds:

@@ -11,7 +11,8 @@ from sleepd.core.commands import AnswerKind, LookNow, OpenGate
 from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied
 from sleepd.core.life import OUT, State
-from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, wakes_asked
+from sleepd.core.places import keep_place, place_of
+from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, serves, wakes_asked
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
 from sleepd.core.sharing import is_awaited
 from sleepd.core.task import TaskKind
@@ -88,6 +89,8 @@ def settle_turns(draft: Draft) -> None:
     for name, record in list(draft.models.items()):
         if record.awaited is not None and not _still_waits(draft, record):
             draft.change(name, awaited=None)
+        if record.place is not None and serves(record):
+            draft.change(name, place=None)
 
 
 def _is_late(draft: Draft, record: ModelRecord) -> bool:
@@ -103,6 +106,7 @@ def _serve_on(draft: Draft, name: str) -> None:
     record = draft.models[name]
     assert record.yields is not None
     first, tried_s = record.yields.to, draft.mono_s - record.yields.since_s
+    place_s = place_of(draft, first) if first in draft.models else None
     again_s = max(tried_s, record.spec.min_awake_s)
     draft.change(name, turn_until_s=draft.mono_s + again_s)
     detail = f"{name} did not finish its requests within {format_duration(tried_s)}"
@@ -113,6 +117,7 @@ def _serve_on(draft: Draft, name: str) -> None:
             draft.answer(first, waiter, AnswerKind.REFUSED, problem="busy", detail=told, hint=hint)
     if first in draft.models:
         draft.change(first, awaited=Awaited((name,), draft.mono_s + again_s), reason=f"asleep: {detail}")
+        keep_place(draft, first, place_s)
     _reopen(draft, name, f"it did not finish its requests within {format_duration(tried_s)}")
 
 

@@ -49,6 +49,16 @@ class Waiter:
     """Its answer went out when it was accepted; only its wish is left."""
     attended: bool = True
     """False: whoever waited was told to come back. What was begun goes on, but it costs nobody else anything."""
+    place_s: MonotonicS | None = None
+    """Since when its model is waited for by those who were told to come back, and did; None: since it asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whoever asks by `until_s` comes back to a place in the line that was taken at `since_s`."""
+
+    since_s: MonotonicS
+    until_s: MonotonicS
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,8 @@ class ModelRecord:
     """It is not asked to give up its turn before this: when it last was, its requests did not end in time."""
     awaited: Awaited | None = None
     """What it waits for where that is the end of others' turns."""
+    place: Place | None = None
+    """Its place in the line, kept for callers who were told to come back; gone once it serves."""
     restarts_spent: bool = False
     """No more restarts of ours before a reset, or before a new incarnation serves."""
     reason: str = "not looked at yet"
@@ -265,6 +277,11 @@ class ModelRecord:
 def gate_hold_id(model: str) -> str:
     """The id of the hold that is taken for whoever asked at the gate and sends its request past the gateway."""
     return f"gate-{model}"
+
+
+def placed_s(waiter: Waiter) -> MonotonicS:
+    """Since when it has its place in the line."""
+    return waiter.asked_s if waiter.place_s is None else waiter.place_s
 
 
 def serves(record: ModelRecord) -> bool:

@@ -15,6 +15,7 @@ from sleepd.core.life import ASLEEP, Life, State, Weights, wakes_from
 from sleepd.core.memory import Blind, find_gpu, placement, wake_needs
 from sleepd.core.model import Cause, CauseKind, Known, Now
 from sleepd.core.neighbours import Neighbour, Ready, neighbours_of
+from sleepd.core.places import kept_place_s
 from sleepd.core.plan import Verb, plan_wake
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.room import Go, MakeRoom, Refuse, Room, room_for
@@ -124,7 +125,8 @@ def _rehearse(world: World, name: str, now: Now) -> WakePlan:
         draft.gpus = replace(draft.gpus, asked_at_s=now.mono_s)
     record = draft.models[name]
     if not is_awaited(record):
-        asked = Waiter(0, AskKind.WAKE, REHEARSAL, now.mono_s, now.mono_s + ASKED_FOR_S)
+        place_s = kept_place_s(draft, name)
+        asked = Waiter(0, AskKind.WAKE, REHEARSAL, now.mono_s, now.mono_s + ASKED_FOR_S, place_s=place_s)
         record = draft.change(name, waiters=(*record.waiters, asked))
     level = wakes_from(record.life.state)
     room = _ask(draft, name)

@@ -12,7 +12,7 @@ from sleepd.core.conditions import is_busy
 from sleepd.core.durations import expected_wake
 from sleepd.core.life import wakes_from
 from sleepd.core.model import ModelSpec, Settings
-from sleepd.core.record import AskKind, ModelRecord, wakes_asked
+from sleepd.core.record import AskKind, ModelRecord, placed_s, wakes_asked
 from sleepd.core.units import MonotonicS, Seconds
 
 LEAST_TURN_S = 1.0
@@ -123,10 +123,10 @@ def _patience(waiting: int, holder: int) -> float:
 
 
 def _wishes(record: ModelRecord) -> list[tuple[MonotonicS, Seconds]]:
-    """When each wish was made that somebody waits for, and how long it may wait at most: max_wait, or what its caller
-    has."""
+    """When each wish took its place that somebody waits for, and how long it may wait at most: max_wait, or what its
+    caller has."""
     return [
-        (w.asked_s, min(record.spec.max_wait_s, w.deadline_s - w.asked_s))
+        (placed_s(w), min(record.spec.max_wait_s, w.deadline_s - w.asked_s))
         for w in record.waiters
         if w.ask is AskKind.WAKE and w.attended
     ]

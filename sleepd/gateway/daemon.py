@@ -75,6 +75,10 @@ class Daemon(Protocol):
     def eta_s(self, model: str) -> Seconds | None:
         """Seconds until the model would be awake if asked now, from learned durations; None where unknown."""
 
+    def come_back_s(self, model: str) -> Seconds | None:
+        """Seconds until whoever waited in vain should ask again: by then its turn is near, or the model awake; None
+        where unknown."""
+
     def reason(self, model: str) -> str:
         """One sentence: why the model is in its state."""
 

@@ -27,6 +27,8 @@ ASK_AGAIN_S: Seconds = 0.05
 WISH_S: Seconds = 3600.0
 """How long one wish lasts: longer than any request may wait, as each request has a deadline of its own here."""
 GOES_ON_S: Seconds = 60.0
+"""A wish outlives the last that was told to come back by so long. Its place in the line is kept for longer, for as long
+as that was told (core/places.py)."""
 GUESS_S: Seconds = 10.0
 """Retry-After where no wake of the model was measured yet."""
 LASTING_S: Seconds = 30.0
@@ -76,6 +78,7 @@ class Queue:
         self._waiter = 0
         self._releasing = False
         self._ending: asyncio.TimerHandle | None = None
+        self._goes_on_until_s = 0.0
 
     def hold(self, x: Waiting, limit_s: Seconds | None = None) -> None:
         """Keep the request until the gate opens, its deadline, or its client's leave. Raises Refusal.
@@ -86,7 +89,7 @@ class Queue:
         limit = self._front.settings.queue
         if len(self.held) >= limit:
             message = f"{limit} requests wait for {self._lane.name} already"
-            raise Refusal(503, "queue_full", message, retry_after_s=self.retry_after_s())
+            raise Refusal(503, "queue_full", message, retry_after_s=_told_s(self._front.daemon.eta_s(self._lane.name)))
         self._front.count_bytes(x)
         x.held_at_s = x.held_at_s or self._front.time()
         self._keep(x)
@@ -114,29 +117,37 @@ class Queue:
             self._keep(x)
 
     def forget(self, x: Waiting, *, told_to_come_back: bool = False) -> None:
-        """The request waits no more. When it was the last one the wish is withdrawn: at once where its client left, and
-        later where it was told when to come back, lest what was begun for it is undone just before.
+        """The request waits no more. When it was the last one the wish is withdrawn: at once where all clients left,
+        and later where one was told when to come back, lest what was begun for it is undone just before.
 
         Until then nobody waits, and nobody else gives up anything for it. Who had less time than a request has asks
         again and again, as proxies do at the gate: that counts as waiting.
         """
+        now_s = self._front.time()
+        if told_to_come_back:
+            self._goes_on_until_s = now_s + GOES_ON_S
         if self.held.pop(x, self) is self:
             return
         self._let_go(x)
         if self.held or self._wishing is None:
             return
-        if told_to_come_back:
-            self._ending = asyncio.get_running_loop().call_later(GOES_ON_S, self._withdraw)
-            if x.limit_s >= self._lane.spec.max_wait_s:
-                self._front.daemon.attend(self._waiter, self._lane.name, attended=False)
-        else:
+        if now_s >= self._goes_on_until_s:
             self._withdraw()
+            return
+        self._ending = asyncio.get_running_loop().call_later(self._goes_on_until_s - now_s, self._give_up)
+        if not told_to_come_back or x.limit_s >= self._lane.spec.max_wait_s:
+            self._front.daemon.attend(self._waiter, self._lane.name, attended=False)
 
     def leave(self, x: Waiting) -> None:
         """The request waits no more, if it did: its client left."""
         if x in self.held:
             self._tell(x, HeldEnd.LEFT)
         self.forget(x)
+
+    def _give_up(self) -> None:
+        """Nobody came back yet."""
+        self._front.daemon.attend(self._waiter, self._lane.name, attended=False)
+        self._withdraw()
 
     def _withdraw(self) -> None:
         if self._ending is not None:
@@ -244,8 +255,9 @@ class Queue:
             x.refuse(again)
 
     def retry_after_s(self, problem: str = "") -> Seconds:
-        """Return when it is worth asking again: by the wakes that were measured, else a guess."""
-        if problem in _LASTING:
-            return LASTING_S
-        eta_s = self._front.daemon.eta_s(self._lane.name)
-        return GUESS_S if eta_s is None else max(1.0, eta_s)
+        """Return when it is worth asking again: by turns and wakes that were measured, else a guess."""
+        return LASTING_S if problem in _LASTING else _told_s(self._front.daemon.come_back_s(self._lane.name))
+
+
+def _told_s(known_s: Seconds | None) -> Seconds:
+    return GUESS_S if known_s is None else max(1.0, known_s)

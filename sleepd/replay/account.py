@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sleepd.core.units import GIB, Bytes, Seconds
-from sleepd.replay.hosts import Host, Watts
+from sleepd.replay.energy import Energy
+from sleepd.replay.hosts import Host
 from sleepd.replay.servers import Server
 
 HOUR_S: Seconds = 3600.0
@@ -48,29 +49,21 @@ class ModelAccount:
     host_gib_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _GpuLoad:
-    awake: int = 0
-    busy: int = 0
-    since_s: Seconds = 0.0
-
-
 class Account:
     """Counts what happens from `from_s` on; before it, only who is awake."""
 
     def __init__(self, host: Host, servers: dict[str, Server], from_s: Seconds) -> None:
-        self._watts, self.from_s = host.watts, from_s
+        self.from_s = from_s
         self.models = {name: ModelAccount() for name in servers}
         self.switches: list[Switch] = []
         self.spans: dict[str, list[Span]] = {name: [] for name in servers}
         """What each model was, one after the other."""
         self.arrivals: dict[str, list[Seconds]] = {name: [] for name in servers}
-        self.energy_j = 0.0
+        self.energy = Energy(host.watts, (gpu.uuid for gpu in host.gpus), from_s)
         self._servers = servers
         self._held_since_s: dict[str, Seconds] = {}
         self._asleep_since_s = dict.fromkeys(servers, 0.0)
         self._pinned_since_s = {name: 0.0 for name, server in servers.items() if server.pinned}
-        self._loads = {gpu.uuid: _GpuLoad() for gpu in host.gpus}
         self._busy: set[str] = set()
 
     def came(self, model: str, at_s: Seconds) -> None:
@@ -105,11 +98,12 @@ class Account:
         held = name in self._held_since_s
         if server.holds == held:
             return
-        self._draw(server, now_s, awake=1 if server.holds else -1)
         if server.holds:
+            self.energy.hold(name, server.gpus, server.costs.awake_bytes, now_s)
             self._held_since_s[name] = now_s
             self._end_span(name, self._asleep_since_s.pop(name), now_s, server.level)
         else:
+            self.energy.release(name, server.gpus, now_s)
             self._release(name, now_s)
             self._asleep_since_s[name] = now_s
 
@@ -118,7 +112,7 @@ class Account:
         busy = server.running > 0
         if busy is not (server.name in self._busy):
             (self._busy.add if busy else self._busy.discard)(server.name)
-            self._draw(server, now_s, busy=1 if busy else -1)
+            (self.energy.serve if busy else self.energy.rest)(server.name, server.gpus, now_s)
 
     def close(self, now_s: Seconds) -> None:
         """The replay is over: what is still held is counted until now."""
@@ -126,8 +120,7 @@ class Account:
             self._release(name, now_s)
         for name, since_s in self._asleep_since_s.items():
             self._end_span(name, since_s, now_s, self._servers[name].level)
-        for uuid in self._loads:
-            self._spend(uuid, now_s)
+        self.energy.close(now_s)
         for name, since_s in self._pinned_since_s.items():
             held_s = max(0.0, now_s - max(since_s, self.from_s))
             self.models[name].host_gib_s += held_s * self._servers[name].costs.backup_bytes / GIB
@@ -145,22 +138,3 @@ class Account:
     def _end_span(self, name: str, since_s: Seconds, now_s: Seconds, level: int) -> None:
         if now_s > max(since_s, self.from_s):
             self.spans[name].append(Span(max(since_s, self.from_s), now_s, level))
-
-    def _draw(self, server: Server, now_s: Seconds, *, awake: int = 0, busy: int = 0) -> None:
-        for uuid in server.gpus:
-            self._spend(uuid, now_s)
-            load = self._loads[uuid]
-            load.awake += awake
-            load.busy += busy
-
-    def _spend(self, uuid: str, now_s: Seconds) -> None:
-        load = self._loads[uuid]
-        since_s = max(load.since_s, self.from_s)
-        if now_s > since_s:
-            self.energy_j += (now_s - since_s) * watts_of(self._watts, load.awake, load.busy)
-        load.since_s = now_s
-
-
-def watts_of(watts: Watts, awake: int, busy: int) -> float:
-    """The watts of a GPU on which so many models are awake and so many serve."""
-    return watts.busy if busy else watts.awake if awake else watts.asleep

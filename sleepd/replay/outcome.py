@@ -21,7 +21,8 @@ class Waits(TypedDict):
 
 class Row(TypedDict):
     """One model's, or everybody's. `wait_s` is over all requests that were served, `waiting_s` over those that waited:
-    percentiles by nearest rank. `wakes` and `sleeps` go by level."""
+    percentiles by nearest rank. `wakes` and `sleeps` go by level. `energy_kwh` is an estimate from declared watts: a
+    model's share of what its GPUs drew; everybody's, what all GPUs drew."""
 
     requests: int
     served: int
@@ -35,28 +36,36 @@ class Row(TypedDict):
     awake_h: float
     awake_gpu_gib_h: float
     host_gib_h: float
+    energy_kwh: float
 
 
 class Outcome(TypedDict):
-    """`energy_kwh` is an estimate from declared watts."""
+    """`nobody_kwh` of `energy_kwh` were drawn by GPUs on which no model was awake; the rest is the models' together."""
 
     seconds: float
     total: Row
     models: dict[str, Row]
     energy_kwh: float
+    nobody_kwh: float
 
 
 def outcome_of(account: Account, end_s: Seconds) -> Outcome:
     """Return what was counted of a replay that ended at `end_s`."""
+    energy, models = account.energy, account.models
     return {
         "seconds": round(max(0.0, end_s - account.from_s), 3),
-        "total": _row(list(account.models.values())),
-        "models": {name: _row([model]) for name, model in sorted(account.models.items())},
-        "energy_kwh": round(account.energy_j / 3.6e6, 3),
+        "total": _row(list(models.values()), energy.total_j),
+        "models": {name: _row([models[name]], energy.of_model_j.get(name, 0.0)) for name in sorted(models)},
+        "energy_kwh": _kwh(energy.total_j),
+        "nobody_kwh": _kwh(energy.of_nobody_j),
     }
 
 
-def _row(accounts: Sequence[ModelAccount]) -> Row:
+def _kwh(joules: float) -> float:
+    return round(joules / 3.6e6, 3)
+
+
+def _row(accounts: Sequence[ModelAccount], energy_j: float) -> Row:
     waits_s = sorted(wait_s for account in accounts for wait_s in account.waits_s)
     requests, served = sum(a.requests for a in accounts), sum(a.served for a in accounts)
     return {
@@ -72,6 +81,7 @@ def _row(accounts: Sequence[ModelAccount]) -> Row:
         "awake_h": round(sum(a.held_s for a in accounts) / HOUR_S, 3),
         "awake_gpu_gib_h": round(sum(a.gpu_gib_s for a in accounts) / HOUR_S, 3),
         "host_gib_h": round(sum(a.host_gib_s for a in accounts) / HOUR_S, 3),
+        "energy_kwh": _kwh(energy_j),
     }
 
 

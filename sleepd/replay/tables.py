@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from sleepd.core.units import format_duration
 from sleepd.replay.outcome import Outcome, Row
 
-HEADS = ("MODEL", "REQUESTS", "WAITED", "P50", "P95", "P99", "MAX", "REFUSED", "WAKES L1/L2", "AWAKE", "GPU GIB-H")
+HEADS = (
+    *("MODEL", "REQUESTS", "WAITED", "P50", "P95", "P99", "MAX", "REFUSED", "WAKES L1/L2", "AWAKE"),
+    *("GPU GIB-H", "KWH", "HOST GIB-H"),
+)
 COMPARED = ("", "REQUESTS", "WAITED", "P95 OF THESE", "REFUSED", "WAKES", "AWAKE GPU GIB-H", "HOST GIB-H", "ENERGY")
 
 
@@ -27,6 +30,8 @@ def row_of(name: str, row: Row) -> tuple[str, ...]:
         f"{row['wakes']['1']}/{row['wakes']['2']}",
         f"{row['awake_h']:.1f} h",
         f"{row['awake_gpu_gib_h']:.0f}",
+        f"{row['energy_kwh']:.1f}",
+        f"{row['host_gib_h']:.0f}",
     )
 
 
@@ -86,6 +91,7 @@ def sentences(outcome: Outcome, remarks: Sequence[str], what: str) -> list[str]:
         what,
         f"{total['waited']} of {total['served']} served requests waited for a wake ({share(total)}){refused}.",
         f"Awake models held {total['awake_gpu_gib_h']:.0f} GiB-hours of GPU memory, backups {total['host_gib_h']:.0f}"
-        f" of host RAM; about {outcome['energy_kwh']:.0f} kWh by the watts that the host description declares.",
+        f" of host RAM; about {outcome['energy_kwh']:.1f} kWh by the watts that the host description declares,"
+        f" {outcome['nobody_kwh']:.1f} of them drawn by GPUs on which no model was awake.",
         *(f"Note: {remark}." for remark in remarks),
     ]

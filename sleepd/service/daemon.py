@@ -14,7 +14,7 @@ from sleepd.config.settings import Config
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer
 from sleepd.core.explain import explain, next_action, reason
-from sleepd.core.forecast import eta_s
+from sleepd.core.forecast import come_back_s, eta_s
 from sleepd.core.model import Known, Now, OnStop
 from sleepd.core.records import TaskEnded
 from sleepd.core.rehearse import WakePlan, plan_of_wake
@@ -129,6 +129,9 @@ class Service:
 
     def eta_s(self, model: str) -> Seconds | None:
         return eta_s(self.world, model, self.now())
+
+    def come_back_s(self, model: str) -> Seconds | None:
+        return come_back_s(self.world, model, self.now())
 
     @property
     def ended(self) -> Sequence[TaskEnded]:

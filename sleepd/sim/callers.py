@@ -51,6 +51,7 @@ class Callers:
         self.held: dict[str, list[Request]] = {name: [] for name in daemon.servers}
         self._inside: set[Request] = set()
         self._wishes: dict[str, int] = {}
+        self._go_on_until_s: dict[str, float] = {}
         daemon.opened = self._release
         daemon.died = self._lose_all
 
@@ -70,12 +71,12 @@ class Callers:
             self._wish(request.model)
 
     def leave(self, request: Request) -> None:
-        """Its client hangs up; where it was the last one that was held, nobody wants the model any more."""
+        """Its client hangs up; where it was the last one that was held, nobody wants the model any more, unless others
+        were told to come back."""
         if request in self.held[request.model]:
             self._take_out(request)
             request.ended(Fate.LEFT, self._time.now() - request.came_s)
-            if not self.held[request.model]:
-                self._withdraw(request.model)
+            self._end_wish(request.model)
 
     def _begin(self, request: Request) -> None:
         waited_s, gate = self._time.now() - request.came_s, self._daemon.gates.of(request.model)
@@ -98,10 +99,19 @@ class Callers:
         """It waits no more."""
         self._take_out(request)
         request.ended(fate, self._time.now() - request.came_s)
-        waiter = self._wishes.get(request.model)
-        if not self.held[request.model] and waiter is not None:
-            self._daemon.submit(AttendanceChanged(waiter, request.model, attended=False))
-            self._time.call_later(GOES_ON_S, lambda: self._expire(request.model, waiter))
+        self._go_on_until_s[request.model] = self._time.now() + GOES_ON_S
+        self._end_wish(request.model)
+
+    def _end_wish(self, model: str) -> None:
+        """Withdraw the wish if nobody is held any more: at once, or once nobody has to find it any more."""
+        waiter, left_s = self._wishes.get(model), self._go_on_until_s.get(model, 0.0) - self._time.now()
+        if self.held[model] or waiter is None:
+            return
+        if left_s <= 0:
+            self._withdraw(model)
+            return
+        self._daemon.submit(AttendanceChanged(waiter, model, attended=False))
+        self._time.call_later(left_s, lambda: self._expire(model, waiter))
 
     def _expire(self, model: str, waiter: int) -> None:
         """Nobody came back for what this wish was about."""

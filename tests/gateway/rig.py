@@ -102,6 +102,9 @@ class FakeDaemon:
     def eta_s(self, model: str) -> float | None:
         return self.eta
 
+    def come_back_s(self, model: str) -> float | None:
+        return self.eta
+
     def reason(self, model: str) -> str:
         return "it is a test"
 

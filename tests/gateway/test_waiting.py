@@ -160,6 +160,32 @@ async def test_a_wish_that_nobody_waits_behind_is_told_so_until_somebody_comes_b
         assert (len(rig.daemon.asked), rig.daemon.withdrawn) == (1, 0), "it is the same wish"
 
 
+async def test_a_client_that_hangs_up_takes_no_wish_along_that_another_was_told_to_come_back_to(root: Path) -> None:
+    async with Rig(root) as rig:
+        await rig.server("m", awake=False, max_wait_s=0.5)
+        told, leaving = await waiting(rig), await rig.client()
+        await asyncio.sleep(0.1)
+        leaving.send(post(CHAT))
+        await held(rig, 2)
+        assert (await told.answer())[0] == 503
+        assert rig.daemon.attended == []
+        leaving.close()
+        await rig.until(lambda: rig.daemon.attended == [(1, False)], "it to be said that nobody waits")
+        assert rig.daemon.withdrawn == 0
+
+
+async def test_the_place_is_given_up_before_the_wish_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy at the gate counts as waiting for a minute; the core keeps its place from then on."""
+    monkeypatch.setattr("sleepd.gateway.queue.GOES_ON_S", 0.05)
+    async with Rig(root) as rig:
+        await rig.server("m", awake=False)
+        client = await rig.client()
+        client.send(get(b"/gate/m?wait_s=0"))
+        assert (await client.answer())[0] == 503
+        await rig.until(lambda: rig.daemon.withdrawn == 1, "the wish to be withdrawn")
+        assert rig.daemon.attended == [(1, False)]
+
+
 async def test_who_asks_at_the_gate_without_waiting_counts_as_waiting_until_it_asks_again(root: Path) -> None:
     async with Rig(root) as rig:
         await rig.server("m", awake=False)

@@ -3,6 +3,7 @@ nobody is put to sleep under a request."""
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import ceil
 from random import Random
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepd.core.durations import expected_sleep, expected_wake
+from sleepd.core.forecast import come_back_s
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.record import wakes_asked
 from sleepd.core.turn import Note
+from sleepd.gateway.queue import GUESS_S
 from sleepd.sim.callers import Fate, Request
 from sleepd.sim.scenario.cast import Cast, CastModel
 from sleepd.sim.scenario.invariants import EVERY_COMMIT, EVERY_TURN, check
@@ -26,21 +29,28 @@ LOOKS_S = 10.0
 
 @dataclass(slots=True)
 class Demand:
-    """Requests for one model: so many clients who each ask again after a pause, and how long an answer takes."""
+    """Requests for one model: so many clients who each ask again after a pause, and how long an answer takes.
+
+    `obeys`: who is told to come back does so when it was told to, as `Retry-After` says it.
+    """
 
     clients: int
     pause_s: float
     takes_s: float
+    obeys: bool = False
 
 
 @dataclass(slots=True)
 class Watched:
     """What happened to the models: when each fell asleep, and how long its clients waited."""
 
-    slept: Counter[str] = field(default_factory=Counter)
-    waits_s: dict[str, list[float]] = field(default_factory=dict)
+    waits_s: dict[str, list[float]]
+    """At the gate, each time."""
+    served_after_s: dict[str, list[float]]
+    """Since it first asked, however often it was told to come back."""
     awaited_since_s: dict[str, float] = field(default_factory=dict)
     """Since when somebody waited behind the wish of each without a break."""
+    slept: Counter[str] = field(default_factory=Counter)
     fates: Counter[Fate] = field(default_factory=Counter)
 
 
@@ -69,7 +79,7 @@ def crowd(seed: int) -> tuple[Cast, dict[str, Demand]]:
 
 
 def run(cast: Cast, demands: dict[str, Demand]) -> tuple[Stage, Watched]:
-    watched = Watched(waits_s={name: [] for name in demands})
+    watched = Watched({name: [] for name in demands}, {name: [] for name in demands})
 
     up = False
 
@@ -101,15 +111,29 @@ def wait_until_up(stage: Stage) -> None:
         stage.time.run_until(stage.time.now() + 5.0)
 
 
-def ask(stage: Stage, watched: Watched, name: str, demand: Demand) -> None:
+def ask(stage: Stage, watched: Watched, name: str, demand: Demand, first_s: float | None = None) -> None:
     """One client: its request is answered after `takes_s`; after a pause it asks again, whatever became of it."""
+    came_s = stage.time.now()
+    asked_s = came_s if first_s is None else first_s
 
     def ended(fate: Fate, waited_s: float) -> None:
         watched.fates[fate] += 1
         watched.waits_s[name].append(waited_s)
-        stage.later(demand.pause_s, lambda: ask(stage, watched, name, demand))
+        if fate is Fate.SERVED:
+            watched.served_after_s[name].append(came_s + waited_s - asked_s)
+            stage.later(demand.pause_s, lambda: ask(stage, watched, name, demand))
+        elif demand.obeys:
+            stage.later(told_s(stage, name), lambda: ask(stage, watched, name, demand, asked_s))
+        else:
+            stage.later(demand.pause_s, lambda: ask(stage, watched, name, demand, asked_s))
 
     stage.callers.send(Request(name, lambda done: stage.later(demand.takes_s, done), ended))
+
+
+def told_s(stage: Stage, name: str) -> float:
+    """The gateway's `Retry-After`."""
+    known_s = come_back_s(stage.daemon.world, name, stage.daemon.now())
+    return GUESS_S if known_s is None else ceil(max(1.0, known_s))
 
 
 def check_wish(stage: Stage, watched: Watched, name: str, demands: dict[str, Demand]) -> None:
@@ -209,6 +233,24 @@ def test_the_least_important_is_served_beside_two_that_never_rest(priority: int,
     assert watched.fates.keys() == {Fate.SERVED}
     # Half of max_wait, and two turns of 20 s with what ends them.
     assert 0.0 < max(watched.waits_s["low"]) <= 60.0 + sum(20.0 + 2.0 + switch_s(stage, n) for n in names[:2])
+
+
+@pytest.mark.parametrize(("others", "max_wait_s", "min_awake_s"), [(2, 20.0, 60.0), (3, 60.0, 120.0)])
+def test_who_may_wait_for_less_than_a_turn_and_comes_back_when_told_is_served_in_each_round(
+    others: int, max_wait_s: float, min_awake_s: float
+) -> None:
+    """It came back once the switch was over, to find that another was awake; and a minute later its age was lost. It
+    had one turn where the others had 23."""
+    busy = [f"b{i}" for i in range(others)]
+    models = tuple(
+        CastModel(n, "0.32.0", (0,), 16, 50, min_awake_s=min_awake_s, max_wait_s=max_wait_s if n == "brief" else 60.0)
+        for n in ("brief", *busy)
+    )
+    demands = {"brief": Demand(1, 5.0, 1.0, obeys=True)} | {n: Demand(2, 0.0, 2.0) for n in busy}
+    stage, watched = run(Cast(1, 512, models, nap_idle_s=3600.0), demands)
+    round_s = sum(min_awake_s + 2.0 + switch_s(stage, n) for n in busy)
+    assert 0.0 < max(watched.served_after_s["brief"]) <= max_wait_s / 2 + round_s
+    assert watched.slept["brief"] >= min(watched.slept[n] for n in busy) - 1
 
 
 def test_a_wide_model_has_its_turn_among_narrow_ones_that_never_rest() -> None:

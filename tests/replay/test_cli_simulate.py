@@ -36,21 +36,8 @@ def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFix
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert (code, said.err) == (0, "")
-    assert lines[0].split() == [
-        "MODEL",
-        "REQUESTS",
-        "WAITED",
-        "P50",
-        "P95",
-        "P99",
-        "MAX",
-        "REFUSED",
-        "WAKES",
-        "L1/L2",
-        "AWAKE",
-        "GPU",
-        "GIB-H",
-    ]
+    heads = "MODEL REQUESTS WAITED P50 P95 P99 MAX REFUSED WAKES L1/L2 AWAKE GPU GIB-H KWH HOST GIB-H"
+    assert lines[0].split() == heads.split()
     assert lines[1].split()[:4] == ["m", "8", "12.5%", "1.5s"]
     assert "8 requests for 1 models in 26m40s, on 1 GPU, by the configuration in " in said.out
     assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from sleepd.core.life import State
+from sleepd.replay.energy import Energy
+from sleepd.replay.hosts import Watts
 from sleepd.replay.outcome import outcome_of
 from sleepd.replay.trace import Trace
 from tests.replay.replays import replay, switches, trace_of
@@ -121,14 +123,39 @@ def test_only_what_is_judged_is_counted(tmp_path: Path) -> None:
     assert part["host_gib_h"] == pytest.approx(16 * 95.0 / 3600, abs=0.001)
 
 
+WATTS = "[power]\nasleep = 100\nawake = 200\nbusy = 1000\n"
+
+
 def test_energy_adds_up_what_each_gpu_did(tmp_path: Path) -> None:
-    host = (
-        '[power]\nasleep = 100\nawake = 200\nbusy = 1000\n[[gpus]]\nmemory = "80GiB"\n'
-        '[model_defaults]\nwake1 = "2s"\nslowdown = 0\n'
-    )
-    played = replay(tmp_path, trace_of((100.0, "a"), tokens=(0, 600)), host=host, until_s=200.0)
-    joules = 100.0 * 100 + 2.0 * 200 + 10.0 * 1000 + 88.0 * 200
-    assert played.account.energy_j == pytest.approx(joules, rel=0.001)
+    host = f'{WATTS}[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nwake1 = "2s"\nslowdown = 0\n'
+    energy = replay(tmp_path, trace_of((100.0, "a"), tokens=(0, 600)), host=host, until_s=200.0).account.energy
+    awake_j = 2.0 * 200 + 10.0 * 1000 + 88.0 * 200
+    assert energy.of_nobody_j == pytest.approx(100.0 * 100, rel=0.001)
+    assert energy.of_model_j == {"a": pytest.approx(awake_j, rel=0.001)}
+
+
+def test_energy_is_shared_by_memory_while_nobody_serves_and_evenly_by_those_that_serve() -> None:
+    energy, gpus = Energy(Watts(asleep=100, awake=200, busy=1000), ("one", "two"), from_s=50.0), ("one",)
+    energy.hold("a", gpus, 30, 0.0)
+    energy.hold("b", gpus, 10, 0.0)
+    energy.serve("a", gpus, 100.0)
+    energy.serve("b", gpus, 110.0)
+    energy.rest("a", gpus, 120.0)
+    energy.release("a", gpus, 130.0)
+    energy.close(140.0)
+    assert energy.of_nobody_j == 90.0 * 100, "the other GPU, from where it is judged"
+    assert energy.of_model_j["a"] == pytest.approx(80.0 * 150 + 10.0 * 800 + 10.0 * 400)
+    assert energy.of_model_j["b"] == pytest.approx(80.0 * 50 + 10.0 * 200 + 10.0 * 400 + 20.0 * 800)
+
+
+def test_what_the_models_and_nobody_drew_is_what_all_gpus_drew(tmp_path: Path) -> None:
+    trace = trace_of(*((400.0 * n, "abc"[n % 3]) for n in range(1, 40)), tokens=(1000, 3000))
+    outcome = outcome_of(replay(tmp_path, trace, until_s=20000.0).account, 20000.0)
+    of_models = [row["energy_kwh"] for row in outcome["models"].values()]
+    assert min(of_models) > 0
+    assert outcome["nobody_kwh"] > 0
+    assert outcome["energy_kwh"] == outcome["total"]["energy_kwh"]
+    assert sum(of_models) + outcome["nobody_kwh"] == pytest.approx(outcome["energy_kwh"], abs=0.003)
 
 
 def test_the_same_trace_gives_the_same_numbers(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ How long a turn lasts at least is looked at for every sleep (invariants.py).
 
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
-from sleepd.core.record import AskKind, ModelRecord, wakes_asked
+from sleepd.core.record import AskKind, ModelRecord, placed_s, wakes_asked
 from sleepd.core.sharing import PATIENCE, is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.sim.scenario.stage import Stage
@@ -34,7 +34,7 @@ def nobody_is_served_again_before_who_is_pressing(stage: Stage) -> None:
 
 
 def _asked_s(record: ModelRecord) -> float | None:
-    return min((w.asked_s for w in record.waiters if w.ask is AskKind.WAKE and w.attended), default=None)
+    return min((placed_s(w) for w in record.waiters if w.ask is AskKind.WAKE and w.attended), default=None)
 
 
 def _could_be_next(stage: Stage, record: ModelRecord) -> bool:

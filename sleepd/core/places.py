@@ -1,0 +1,32 @@
+"""Places in the line of callers who are told to come back: whoever does so in time has lost nothing of its age.
+
+All doors are alike in this: the gateway, its gate for proxies, the socket API, and clients of a replay. Nobody waits
+meanwhile, so a place that is kept costs nobody a turn; it counts from the next wish on.
+"""
+
+from sleepd.core.draft import Draft
+from sleepd.core.forecast import come_back_s
+from sleepd.core.record import AskKind, Place, placed_s
+from sleepd.core.units import MonotonicS, Seconds
+
+KEPT_S: Seconds = 60.0
+"""For how long beyond the moment that it was told a caller may come back and has its place."""
+
+
+def place_of(draft: Draft, name: str) -> MonotonicS | None:
+    """Return since when callers wait for the model, those included who were told to come back; None where none does."""
+    waiters = (w for w in draft.models[name].waiters if w.ask is AskKind.WAKE and w.attended)
+    return min((placed_s(w) for w in waiters), default=None)
+
+
+def keep_place(draft: Draft, name: str, since_s: MonotonicS | None) -> None:
+    """Keep the place that was taken at `since_s` until a minute after its callers should be back, as things stand."""
+    if since_s is not None:
+        again_s = come_back_s(draft.world(), name, draft.now) or 0.0
+        draft.change(name, place=Place(since_s, draft.mono_s + again_s + KEPT_S))
+
+
+def kept_place_s(draft: Draft, name: str) -> MonotonicS | None:
+    """Return when the place was taken that whoever asks now comes back to; None where there is none."""
+    place = draft.models[name].place
+    return place.since_s if place is not None and draft.mono_s <= place.until_s else None

@@ -1,0 +1,110 @@
+"""Places in the line of callers who were told to come back: kept while they are away, at every door."""
+
+import pytest
+from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
+
+from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.events import GpusLooked, Tick
+from sleepd.core.forecast import come_back_s
+from sleepd.core.frozen import replace
+from sleepd.core.machine import step
+from sleepd.core.model import CauseKind, Now
+from sleepd.core.units import GIB
+from sleepd.core.wishes import AttendanceChanged, CallerGone, WakeAsked
+
+MAX_WAIT_S = 120.0
+BUSY_S = 400.0
+"""The turn of chat goes on for so long at least."""
+LEARNED = replace(record("x").footprint, durations={"wake1": (3.0,)})
+TOLD = AttendanceChanged(1, "qwen", attended=False)
+GONE = CallerGone(1, "qwen")
+
+
+def at(seconds):
+    return Now(NOW.mono_s + seconds, NOW.wall_s + seconds)
+
+
+def turn(made, seconds, *events):
+    now = at(seconds)
+    read = GpusLooked(replace(gpus(20 * GIB), asked_at_s=now.mono_s, at_s=now.mono_s))
+    return step(made, [read, *events, Tick()], now)
+
+
+def asked(number, *, lasts_s=3600.0):
+    return WakeAsked(number, "qwen", "web", lasts_s, cause=CauseKind.REQUEST)
+
+
+def waits(**more):
+    """qwen is asked for, and chat is always in use, in a turn of 400 s."""
+    chat = record("chat", AWAKE, in_flight=1, last_active_s=NOW.mono_s + 900, turn_until_s=NOW.mono_s + BUSY_S)
+    made = world(record("qwen", ASLEEP, footprint=LEARNED), chat, free=20 * GIB)
+    return turn(made, 0.0, asked(1, **more)).world
+
+
+def line_s(made):
+    """Since when the model has its place, by the clock of these tests."""
+    return [w.place_s - NOW.mono_s if w.place_s is not None else None for w in made.models["qwen"].waiters]
+
+
+def test_who_comes_back_when_it_was_told_has_its_place_though_its_wish_is_over():
+    left = turn(waits(), MAX_WAIT_S, TOLD).world
+    told_s = come_back_s(left, "qwen", at(MAX_WAIT_S))
+    assert told_s == BUSY_S - MAX_WAIT_S - MAX_WAIT_S / 2, "with half of max_wait left when the turn before it ends"
+    back_s = MAX_WAIT_S + told_s
+    over = turn(left, MAX_WAIT_S + 60.0, GONE).world
+    assert over.models["qwen"].waiters == ()
+    back = turn(over, back_s, asked(2)).world
+    assert line_s(back) == [0.0]
+    assert turn(back, BUSY_S - 1.0).shut == ()
+    assert turn(back, BUSY_S).shut == ("chat",), "though it asked a moment ago"
+
+
+@pytest.mark.parametrize(("late_s", "place"), [(59.0, 0.0), (61.0, None)])
+def test_a_place_is_kept_for_a_minute_longer_than_was_told(late_s, place):
+    left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
+    back_s = BUSY_S - MAX_WAIT_S / 2 + late_s
+    assert line_s(turn(left, back_s, asked(2)).world) == [place]
+
+
+def test_clients_that_leave_leave_no_place():
+    left = turn(waits(), 50.0, GONE).world
+    assert line_s(turn(left, 51.0, asked(2)).world) == [None]
+
+
+def test_a_place_is_kept_over_as_often_as_its_client_is_told_to_come_back():
+    left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
+    back = turn(left, 150.0, asked(2)).world
+    again = turn(back, 270.0, AttendanceChanged(2, "qwen", attended=False), CallerGone(2, "qwen")).world
+    assert line_s(turn(again, 340.0, asked(3)).world) == [0.0]
+
+
+def test_a_caller_whose_own_time_is_over_keeps_its_place():
+    """As `sleepctl wake` does at the socket API."""
+    late = turn(waits(lasts_s=30.0), 30.0)
+    assert [(c.waiter, c.kind) for c in late.commands if isinstance(c, Answer)] == [(1, AnswerKind.REFUSED)]
+    assert line_s(turn(late.world, 31.0, asked(2)).world) == [0.0]
+
+
+def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
+    before = waits()
+    shut = turn(before, BUSY_S).world
+    assert shut.models["chat"].yields is not None
+    late = turn(shut, BUSY_S + 300.0)
+    assert [c.problem for c in late.commands if isinstance(c, Answer)] == ["busy"]
+    back_s = BUSY_S + 300.0 + come_back_s(late.world, "qwen", at(BUSY_S + 300.0))
+    assert line_s(turn(late.world, back_s, asked(2)).world) == [0.0]
+
+
+def test_the_place_is_gone_once_the_model_served():
+    left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
+    assert left.models["qwen"].place is not None
+    qwen = replace(left.models["qwen"], life=AWAKE, awake_since_s=NOW.mono_s + 121.0)
+    assert turn(replace(left, models={**left.models, "qwen": qwen}), 121.0).world.models["qwen"].place is None
+
+
+def test_who_waits_for_a_turn_that_is_due_comes_back_at_once_and_others_when_the_model_is_awake():
+    made = waits()
+    assert come_back_s(made, "qwen", at(BUSY_S - 10.0)) == 0.0
+    alone = world(record("qwen", ASLEEP, footprint=LEARNED))
+    assert come_back_s(alone, "qwen", at(0.0)) == 3.0
+    assert come_back_s(world(record("qwen", ASLEEP)), "qwen", at(0.0)) is None
