@@ -181,6 +181,8 @@ class ModelRecord:
     """Why direct connections cannot be seen, as it was told."""
     unverified: bool = False
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
+    untried: bool = False
+    """It serves since a wake that nothing has shown to be whole yet: no answer, and no request that came to its end."""
     footprint: Footprint = Footprint()
     """What was learned of this incarnation."""
     prior: Footprint = Footprint()

@@ -161,6 +161,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, kno
             owed_wake=None,
             frees_nothing=False,
             unverified=False,
+            untried=False,
             not_provable="",
             belief=None,
             placed_on=(),
