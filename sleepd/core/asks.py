@@ -18,7 +18,6 @@ from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_p
 from sleepd.core.refusals import backup_refused, refuse_wishes
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
-from sleepd.core.sightings import LOOK_FAILURES
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
@@ -131,7 +130,8 @@ def _refused_as_it_is(record: ModelRecord, level: int, *, via_wake: bool) -> Ans
     if asleep or state is State.AWAKE or state in _ON_THE_WAY_DOWN:
         return None
     problem = "stopped" if state is State.STOPPED else "engine_failed"
-    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {record.reason}")
+    why = record.unreadable.detail if record.unreadable is not None else record.reason
+    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {why}")
 
 
 def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) -> Answer | None:
@@ -233,7 +233,7 @@ def _answer_found(draft: Draft, record: ModelRecord, wishes: list[Waiter]) -> No
     """Answer whoever waited for a first look, or for a turn, where the model turns out to be asleep or nobody's to put
     to sleep. What passes by itself is waited for."""
     name, state = record.spec.name, record.life.state
-    told = state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES
+    told = state is State.UNKNOWN and record.unreadable is not None
     if not told and state not in (*ASLEEP, State.FOREIGN, State.STOPPED):
         return
     for wish in wishes:
