@@ -14,11 +14,13 @@ Clients give up after 120 s. All sides get the same requests at the same moments
 Waits are until a request is let in; one that was turned away counts with the 120 s it might have waited. Ratios are
 to sleepd as shipped. Beside the p95 of all requests stands that of the model whose clients wait longest: who is rarely
 asked for is not seen in the first.
+
+With --strays, sleepd alone with settings of their own for the two models that are rarely asked for.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contention_side.curves import draw
@@ -31,13 +33,21 @@ from sleepd.core.model import ModelSpec
 
 DOWN_S, UP_S = 6.5, (1.5, 2.4)
 MAX_WAIT_S = 120.0
+SHIPPED = ModelSpec("", "", min_awake_s=60.0, max_wait_s=MAX_WAIT_S)
 MIN_AWAKES_S = (60.0, 10.0)
+OF_STRAYS = {
+    "all as shipped": SHIPPED,
+    "strays: min_awake 10 s": replace(SHIPPED, min_awake_s=10.0),
+    "strays: min_awake 10 s, priority 1": replace(SHIPPED, min_awake_s=10.0, priority=1),
+}
 LOADS = {"alternating, 2 models": alternating, "Zipf, 6 models": zipf, "strays, 3 models": strays}
 COLUMNS = (
     *("load", "rule", "served an hour (ratio)", "p50 s", "p95 s (ratio)", "p95 s of the worst model"),
     *("worst s", "switches an hour", "refused"),
 )
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+BUSY_RATES = RATES[3:]
+"""From one request in five seconds on: the busy model is mostly in use."""
 
 
 def up_s(name: str) -> float:
@@ -48,11 +58,19 @@ def play(names: tuple[str, ...], arrivals: list[Arrival], until_s: float) -> lis
     """Every side under the same load, sleepd first."""
     outcomes = []
     for min_awake_s in MIN_AWAKES_S:
-        spec = ModelSpec("", "", min_awake_s=min_awake_s, max_wait_s=MAX_WAIT_S)
-        side = f"sleepd, min_awake {min_awake_s:g} s"
-        outcomes.append(Sleepd(names, DOWN_S, up_s, spec, side).play(arrivals, until_s))
+        specs = dict.fromkeys(names, replace(SHIPPED, min_awake_s=min_awake_s))
+        outcomes.append(Sleepd(specs, DOWN_S, up_s, f"sleepd, min_awake {min_awake_s:g} s").play(arrivals, until_s))
     others = [rule(names, lambda _, to: DOWN_S + up_s(to), MAX_WAIT_S) for rule in OTHERS]
     return outcomes + [other.play(arrivals, until_s) for other in others]
+
+
+def play_strays(names: tuple[str, ...], arrivals: list[Arrival], until_s: float) -> list[Outcome]:
+    """sleepd with each setting of the strays, first as shipped. The busy model is as shipped always."""
+    busy, *others = names
+    return [
+        Sleepd({busy: SHIPPED, **dict.fromkeys(others, theirs)}, DOWN_S, up_s, side).play(arrivals, until_s)
+        for side, theirs in OF_STRAYS.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +119,16 @@ def main() -> int:
         "--minutes", type=float, default=60.0, help="virtual minutes of each load, and four more in which nobody comes"
     )
     parser.add_argument("--svg", type=Path, help="write the curves there")
+    parser.add_argument("--strays", action="store_true", help="settings of the strays' own, and nothing else")
     options = parser.parse_args()
     asked_s = options.minutes * 60.0
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|{'---|' * len(COLUMNS)}")
+    if options.strays:
+        for rate in BUSY_RATES:
+            outcomes = play_strays(*strays(rate, asked_s), asked_s + 2 * MAX_WAIT_S)
+            show("strays, 3 models", rate, outcomes, asked_s / 3600.0)
+        return 0
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for heading, draw_load in LOADS.items():
         for rate in RATES:

@@ -6,6 +6,7 @@ each for every seed. Hosts: 80 GiB with 8 models, two of 80 GiB with 16, 24 GiB 
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -14,12 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import TextIO
 from unittest.mock import patch
 
 from figures import describe_machine
+from policy_answers import print_answers
 from policy_chart import draw_curves
 from policy_sums import BASE, Run, Sum, add_up, ratio
 
@@ -129,6 +132,14 @@ def _draw_costs(awake_gib: int, like: Costs) -> Costs:
     )
 
 
+@cache
+def _read_once(path: Path) -> Trace:
+    """The trace, once for all plays of a process: requests that stay, which nobody need look at again and again."""
+    trace = read_trace(path)
+    gc.freeze()
+    return trace
+
+
 def draw_traffic(shape: Shape, seed: int, trace: Trace | None, days: int) -> Trace:
     """Models of the trace, drawn by the seed, or made-up ones."""
     if trace is None:
@@ -139,7 +150,7 @@ def draw_traffic(shape: Shape, seed: int, trace: Trace | None, days: int) -> Tra
 
 def play(contender: str, shape: Shape, traffic: str, seed: int, path: Path | None, days: int) -> Run:
     """Play the whole of it and judge its second half."""
-    trace = draw_traffic(shape, seed, read_trace(path) if path is not None else None, days)
+    trace = draw_traffic(shape, seed, _read_once(path) if path is not None else None, days)
     host = draw_host(shape, trace.models, Random(seed))
     rules, end_s = CONTENDERS[contender], days * DAY_S
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +214,7 @@ def parse(contenders: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="write every play to it as it ends, and play none that it has: keep to one trace and --days",
     )
-    parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="play nothing: tell what this file kept of these")
     return parser.parse_args()
 
 
@@ -289,13 +300,16 @@ def main() -> int:
     ]
     began_s = time.monotonic()
     if options.kept is not None:
-        runs = played_by_all(read_runs(options.kept))
+        told = {(contender, shape.name, seed) for contender, shape, _, seed, *_ in plays}
+        kept = [run for run in read_runs(options.kept) if (run.contender, run.shape, run.seed) in told]
+        runs = played_by_all(kept)
     else:
         runs = go_on(plays, options.jobs, options.keep) if options.keep else play_all(plays, options.jobs, None)
         print(f"{describe_machine()}; {len(runs)} plays, {options.jobs} at once: {time.monotonic() - began_s:.0f} s")
     groups = group(runs)
     for name, sums in groups.items():
         print_table(name, sums)
+    print_answers(sorted(runs, key=lambda run: _place((run.traffic, run.shape))))
     if options.svg is not None:
         options.svg.write_text(draw_curves({n: _drawn(sums) for n, sums in groups.items()}))
     return 0

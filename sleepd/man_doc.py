@@ -68,8 +68,7 @@ def write_manual(manual: Manual, page: str) -> str:
         *(f"\\fB{_text(line)}\\fR" for line in manual.usage),
         *(".fi", ".SH DESCRIPTION"),
         *_blocks(tree.children),
-        *(".SH FILES", "All documents: /usr/share/doc/sleepd"),
-        *(".SH SEE ALSO", _text(manual.see_also)),
+        *(".SH SEE ALSO", f"{_text(manual.see_also)}; all documents: /usr/share/doc/sleepd"),
     ]
     return "\n".join([*lines, ""])
 

@@ -1,6 +1,7 @@
 """sleepd under the load: its core, its steps and its simulated servers, looks, readings and records in virtual time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from contention_side.load import SERVICE_S, Arrival, Outcome
 
@@ -23,19 +24,14 @@ UP_WITHIN_S = 60.0
 class Sleepd:
     """One GPU on which only one of the models fits; all of them have slept once, and the first is awake."""
 
-    def __init__(
-        self, names: Sequence[str], down_s: float, up_s: Callable[[str], float], spec: ModelSpec, side: str
-    ) -> None:
-        self._names, self._down_s, self._up_s = names, down_s, up_s
+    def __init__(self, specs: Mapping[str, ModelSpec], down_s: float, up_s: Callable[[str], float], side: str) -> None:
+        """`specs`: what is set for each model, but for its name and where it is."""
+        self._names = names = tuple(specs)
+        self._down_s, self._up_s = down_s, up_s
         self.time, self.outcome = VirtualTime(), Outcome(side)
         self._host = SimHost([SimGpu("GPU-0", 0, 112 * GIB)], ram_bytes=1024 * GIB)
         self._servers = {name: VirtualServer(self.time, name) for name in names}
-        specs = {
-            name: ModelSpec(
-                name, f"http://{name}", gpus=("0",), min_awake_s=spec.min_awake_s, max_wait_s=spec.max_wait_s
-            )
-            for name in names
-        }
+        specs = {n: replace(spec, name=n, url=f"http://{n}", gpus=("0",)) for n, spec in specs.items()}
         self._daemon = VirtualDaemon(Settings(specs), self.time, self._host, self._servers)
         self._callers = Callers(self._daemon)
         self._daemon.start()

@@ -52,7 +52,7 @@ class CgroupMemory:
         Without `unit` and `cgroup` it is the cgroup its first process is in, which may hold others too: then the limits
         count, and growth says nothing (`own` False). A few small files, read where it is called.
         """
-        own = tuple(group_dirs(self._root, spec))
+        own = tuple(self._own_groups(spec, pids))
         groups = own or tuple(self._group_of(pids))
         self._kills.note(spec.name, groups, pids)
         found = [seen for group in groups if (seen := self._read_group(group, own=bool(own))) is not None]
@@ -72,7 +72,7 @@ class CgroupMemory:
     def limits(self, spec: ModelSpec, pids: Sequence[int]) -> tuple[MemoryLimit, ...]:
         """Return every limit at or above the server's cgroups, the nearest first; none where there is no limit, or no
         cgroup to be seen. Small files, read where it is called."""
-        groups = tuple(group_dirs(self._root, spec)) or tuple(self._group_of(pids))
+        groups = tuple(self._own_groups(spec, pids)) or tuple(self._group_of(pids))
         return tuple(dict.fromkeys(limit for group in groups for limit in self._limits_above(group)))
 
     @property
@@ -92,6 +92,14 @@ class CgroupMemory:
             " host RAM bounds level 1 backups; boot with systemd.unified_cgroup_hierarchy=1, or check [host]"
             " cgroup_root"
         )
+
+    def _own_groups(self, spec: ModelSpec, pids: Sequence[int]) -> Iterator[Path]:
+        """Its configured cgroups or its unit's; deep in slices, or with a user's manager, by a process in it."""
+        found = tuple(group_dirs(self._root, spec))
+        yield from found
+        if spec.unit and not spec.cgroup and not found:
+            for group in self._group_of(pids):
+                yield from (above for above in (group, *group.parents) if above.name == spec.unit)
 
     def _group_of(self, pids: Sequence[int]) -> Iterator[Path]:
         for pid in pids[:1]:
@@ -115,8 +123,8 @@ class CgroupMemory:
         for limit in self._limits_above(group):
             if limit.group not in held_by:
                 held_by[limit.group] = _held_bytes(self._root / limit.group.strip("/"))
-            if (of_group := held_by[limit.group]) is not None:
-                found.append((limit, of_group[0]))
+            of_group = held_by[limit.group]
+            found.append((limit, of_group[0] if of_group is not None else held[0]))
         if not found:
             return UnitMemory(*held, own)
         tightest, used = min(found, key=lambda one: one[0].limit_bytes - one[1])
@@ -127,7 +135,7 @@ class CgroupMemory:
         """The root's own limits are the last: a host's root has no such files, a container's is the container."""
         for above in (group, *group.parents):
             for name in _LIMITS:
-                if (limit := _read_limit(above / name)) is not None:
+                if (limit := _read_bytes(above / name)) is not None:
                     yield MemoryLimit(self._name(above), name, limit)
             if above == self._root:
                 return
@@ -153,7 +161,8 @@ def group_dirs(root: Path, spec: ModelSpec) -> Iterator[Path]:
 
 
 def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
-    """(used without reclaimable file pages, anon and shmem); None where the memory controller tells nothing here."""
+    """(used without reclaimable file pages, anon and shmem, swapped out or not); None where the memory controller tells
+    nothing here."""
     try:
         current = int(read_small(group / "memory.current"))
         found = _STAT.findall(read_small(group / "memory.stat"))
@@ -161,11 +170,12 @@ def _held_bytes(group: Path) -> tuple[Bytes, Bytes] | None:
     except (OSError, ValueError):
         return None
     reclaimable = sum(stat.get(key, 0) for key in _RECLAIMABLE)
-    return max(0, current - reclaimable), sum(stat.get(key, 0) for key in _KEPT)
+    kept = sum(stat.get(key, 0) for key in _KEPT) + (_read_bytes(group / "memory.swap.current") or 0)
+    return max(0, current - reclaimable), kept
 
 
-def _read_limit(file: Path) -> Bytes | None:
-    """The limit in bytes; None for "max", and where there is none to read."""
+def _read_bytes(file: Path) -> Bytes | None:
+    """A number of bytes; None for "max", and where there is none to read."""
     try:
         return int(read_small(file))
     except (OSError, ValueError):

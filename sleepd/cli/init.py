@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
             return _refuse_to_replace(target)
         why = f"{error.filename2 or error.filename or target}: {error.strerror}"
         return _refuse(f"{why}; nothing was written. Run this as root, or name another --dir")
-    _tell(found, survey, target)
+    _tell(found, survey, options.dir)
     return DONE if fits(options.dir, "sleepd init") else FAILED
 
 
@@ -104,11 +104,12 @@ def _check(text: str) -> None:
         load_config(Path(scratch), environ={})
 
 
-def _tell(found: Sequence[Found], survey: Survey, target: Path) -> None:
+def _tell(found: Sequence[Found], survey: Survey, folder: Path) -> None:
     for one in found:
         print(clean(f"{one.name}: {one.says}, {one.told.url or 'no address'}"))
         for sentence in missing(one, shared_names(found)):
             print(clean(f"  missing: {sentence}"))
     if not survey.whole:
         print("Environments and sockets of other users' servers were not seen: run this as root for those.")
-    print(f"Wrote {target}, in observe mode. Look at it, then: sleepctl reload")
+    then = "sleepctl reload" if folder == DEFAULT_DIR else f"sleepd check --config {folder}"
+    print(f"Wrote {folder / FILE}, in observe mode. Look at it, then: {then}")

@@ -49,7 +49,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 COMMON = (
     Option("--socket", "default $SLEEPD_SOCKET, else /run/sleepd/sleepd.sock", "text", "PATH"),
-    Option("--json", "exactly what the API answered"),
+    Option("--json", "print JSON, one line per answer"),
 )
 ALL = Option("--all", "every model")
 NO_WAIT = Option("--no-wait", "return once the task is accepted")

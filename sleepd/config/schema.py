@@ -56,8 +56,8 @@ class DaemonKeys(Section):
 
 
 class RoleKeys(Section):
-    admin: RoleEntries = key(["root"], "reload, and force; stop, once sleepd controls units", ["root", "alice"])
-    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, reset, pin; later start", ["%ml-team"])
+    admin: RoleEntries = key(["root"], "reload, stop, and force", ["root", "alice"])
+    operator: RoleEntries = key(["%sleepd"], "wake, sleep, hold, reserve, start, reset, pin", ["%ml-team"])
     caller: RoleEntries = key([], "the gate only", ["www-data"])
     viewer: RoleEntries = key(["*"], "look", ["%staff"])
 
@@ -246,11 +246,11 @@ class ModelKeys(Section):
     )
     unit: Unit = key(
         "",
-        "its systemd service: where its processes are found; starting and stopping it comes with unit control",
+        "its systemd service: where its processes are found, and what is started, stopped and restarted",
         "vllm@chat.service",
     )
     cgroup: Cgroup = key(
-        "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "system.slice/docker-*.scope"
+        "", "instead of `unit`: its cgroup below `cgroup_root`, globs allowed", "vllm.slice/vllm-chat.slice/*"
     )
     fenced: bool = key(False, "only this host's sleepd reaches the server; some releases may sleep only then", True)
     wake_direct: bool = key(True, "a direct connection that waits on a sleeper for more than 6 s wakes it", False)

@@ -38,7 +38,8 @@ WINDOW_BUCKETS = 120
 
 
 class Judged(NamedTuple):
-    """`changes_s`: when time alone changes `holds`; None: never, as far as is known."""
+    """`changes_s`: when time alone changes `holds`; None: never, as far as is known. Of what is foreseen `timed` tells
+    it: who decides does not ask, and it takes as long as the rest."""
 
     holds: bool | None
     changes_s: MonotonicS | None = None
@@ -145,7 +146,19 @@ def _judge_predicted(
         return NO_OPINION
     if is_busy(record) or record.holds:
         return NO
-    return Judged(found.holds(condition, rule), foreseen_moment(record, world, now))
+    return YES if found.holds(condition, rule) else NO
+
+
+def timed(judged: tuple[Judged, ...], rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[Judged, ...]:
+    """What was said of the rule's conditions, with when what is foreseen changes."""
+    if is_busy(record) or record.holds:
+        return judged
+    return tuple(
+        found._replace(changes_s=foreseen_moment(record, world, now))
+        if isinstance(condition, PredictedIdle) and found.holds is not None
+        else found
+        for condition, found in zip(rule.conditions, judged, strict=True)
+    )
 
 
 # --- local time --------------------------------------------------------------------------------------------------

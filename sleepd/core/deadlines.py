@@ -4,10 +4,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from math import inf
 
+from sleepd.core.calendar import Calendar, offset_at
 from sleepd.core.conditions import is_busy, judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
-from sleepd.core.foresight import foreseeing, foreseen_moment
+from sleepd.core.foresight import clocks_apart_s, foreseeing, foreseen_moment
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
@@ -46,6 +47,38 @@ class _Kept:
         self.next_s = self.moments_s[following] if following < len(self.moments_s) else inf
 
 
+class _Ahead:
+    """When what is foreseen of models changes: worked out anew where it is past, or a model is not what it was."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[ModelRecord, MonotonicS, MonotonicS]] = {}
+        """A model as it was, from when on its moment was the next, and that moment."""
+        self._by: tuple[Settings, Calendar, Seconds | None, Seconds] | None = None
+
+    def moments_s(self, world: World, names: tuple[str, ...], now: Now) -> dict[str, MonotonicS]:
+        """The next moment of each of these models of which a rule could act on what is foreseen."""
+        self._renew(world, now)
+        now_s, found = now.mono_s, {}
+        for name in names:
+            record = world.models.get(name)
+            if record is None:
+                continue
+            was, from_s, moment_s = self._of.get(name, (None, inf, inf))
+            if was is not record or not from_s <= now_s < moment_s:
+                moment_s = _foreseen_s(record, world, now)
+                self._of[name] = (record, now_s, moment_s)
+            if moment_s < inf:
+                found[name] = moment_s
+        return found
+
+    def _renew(self, world: World, now: Now) -> None:
+        """Drop everything where rules, the calendar or a clock are not what they were."""
+        by = (world.settings, world.calendar, offset_at(world.calendar, now.wall_s), clocks_apart_s(now))
+        same = self._by is not None and by[0] is self._by[0] and by[1] is self._by[1] and by[2:] == self._by[2:]
+        if not same:
+            self._of, self._by = {}, by
+
+
 class Deadlines:
     """`next_deadline` for one world after another, which looks anew only at models that are not what they were.
 
@@ -61,6 +94,7 @@ class Deadlines:
         self._local: tuple[LocalTime, ...] = ()
         self._rates: tuple[tuple[Rule, int, str], ...] = ()
         self._foreseen: tuple[str, ...] = ()
+        self._ahead = _Ahead()
         self._foreseen_s: dict[str, MonotonicS] = {}
         """When what is foreseen of each model changes, as of the last call."""
         self._nobodys_s: MonotonicS = inf
@@ -84,7 +118,7 @@ class Deadlines:
             elif not kept.from_s <= now_s < kept.next_s:
                 kept.seek(now_s)
             first_s = min(first_s, kept.next_s)
-        self._foreseen_s = dict(_changes_foreseen(world, self._foreseen, now)) if self._foreseen else {}
+        self._foreseen_s = self._ahead.moments_s(world, self._foreseen, now) if self._foreseen else {}
         self._nobodys_s = min((s for s in self._of_nobody(world, now) if s > now_s), default=inf)
         first_s = min(first_s, self._nobodys_s, *self._foreseen_s.values())
         return None if first_s == inf else first_s
@@ -161,17 +195,15 @@ def _foreseen(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in settings.rules_of if foreseeing(settings, name))
 
 
-def _changes_foreseen(world: World, names: tuple[str, ...], now: Now) -> Iterator[tuple[str, MonotonicS]]:
-    """When what is foreseen of these models changes, where a rule could act on it."""
-    for name in names:
-        record = world.models.get(name)
-        if record is None or record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds:
-            continue
-        done = ActionKind.SLEEP if record.life.state in ASLEEP else ActionKind.WAKE
-        if any(rule.action.kind is not done for rule in foreseeing(world.settings, name)):
-            moment_s = foreseen_moment(record, world, now)
-            if moment_s is not None:
-                yield name, moment_s
+def _foreseen_s(record: ModelRecord, world: World, now: Now) -> MonotonicS:
+    """When what is foreseen of the model changes, where a rule could act on it; infinite where none could."""
+    if record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds:
+        return inf
+    done = ActionKind.SLEEP if record.life.state in ASLEEP else ActionKind.WAKE
+    if all(rule.action.kind is done for rule in foreseeing(world.settings, record.spec.name)):
+        return inf
+    moment_s = foreseen_moment(record, world, now)
+    return inf if moment_s is None else moment_s
 
 
 def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[MonotonicS]:

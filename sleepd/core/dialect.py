@@ -108,12 +108,16 @@ _FROM_0_31 = replace(
 )
 _FROM_0_32 = replace(_FROM_0_31, since=(0, 32), checksums=True)
 
+_UNREAD = replace(_STRICTEST, sleep_mode_parameter=True)
+"""The strictest row, but for `mode`: releases up to 0.16 ignore it, and from 0.17 on its default ends requests."""
+
 RECIPES: tuple[Recipe, ...] = (_FROM_0_32, _FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
 OLDEST_READ: Release = (0, 8, 5)
 NEWEST_READ: Release = (0, 33)
 """The newest release whose source was read; later ones get the strictest row until theirs was."""
 PASSED_OVER: Mapping[Release, str] = {(0, 10, 1): "0.10.0", (0, 21): "0.20", (0, 25): "0.24", (0, 29): "0.28"}
-"""Releases between those that were read, each with the one it counts as."""
+"""Releases between those that were read, each with the one it counts as. 0.23 and 0.27 were read for what calls do and
+what a failed one leaves, which is what a row says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,10 @@ class Capabilities:
 
 
 def recipe_of(release: Release | None) -> Recipe:
-    """The row of a release; the strictest for None and for releases newer than any that was read."""
+    """The row of a release; the strictest for None and for releases newer than any that was read, with the guard that
+    does no harm to those that do not know it."""
     if not was_read(release):
-        return _STRICTEST
+        return _UNREAD
     return next(r for r in RECIPES if release is not None and release >= r.since)
 
 
@@ -218,7 +223,7 @@ def _against_level2(recipe: Recipe, facts: EngineFacts, fenced: bool) -> Iterato
         yield f"a reload does not quantize ({facts.quantization}) anew before vLLM 0.16"
     if (facts.kv_cache_dtype or "").startswith("fp8") and _before(facts, (0, 12)):
         yield "scales of an fp8 KV cache are lost at level 2 before vLLM 0.12"
-    if facts.load_format in NO_RELOAD_FORMATS:
+    if not _is_read_again(facts):
         yield f"load format {facts.load_format} cannot be reloaded"
     if _is_unreadable(facts):
         yield f"its checkpoint {facts.model_path} cannot be read here, so a reload may fail"
@@ -234,5 +239,24 @@ def _is_unreadable(facts: EngineFacts) -> bool:
     return facts.model_path.startswith("/") and facts.checkpoint_bytes is None
 
 
-NO_RELOAD_FORMATS = frozenset({"dummy", "tensorizer", "runai_streamer_sharded", "sharded_state"})
-"""Formats whose loader has no get_all_weights: vLLM does not implement a reload for them (0.16+ model_loader)."""
+_NEVER_READ_AGAIN = frozenset(
+    {
+        "bitsandbytes",
+        "dummy",
+        "gguf",
+        "ipc_cache",
+        "modelexpress",
+        "runai_streamer_sharded",
+        "sharded_state",
+        "tensorizer",
+    }
+)
+"""Formats whose loader has no get_all_weights: a reload of them is a NotImplementedError, and the blank weights stay
+(0.32, model_loader/*.py and model_loader/reload/inplace.py)."""
+
+
+def _is_read_again(facts: EngineFacts) -> bool:
+    # Of the streamer's releases before 0.32 one was seen to refuse, and which were the first that do not was not read.
+    return facts.load_format not in _NEVER_READ_AGAIN and (
+        facts.load_format != "runai_streamer" or not _before(facts, (0, 32))
+    )

@@ -1,6 +1,7 @@
 """How long a model's next sleep and wake should take: the median of what was learned, else by its bytes."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median_low
 
 from sleepd.core.footprint import STEP
@@ -55,12 +56,17 @@ def expected_reload(record: ModelRecord) -> Expected:
 def expected_step(record: ModelRecord, verb: Verb) -> Expected | None:
     """Seconds of one step of a wake, where it was measured."""
     samples = record.learned.durations.get(STEP + verb)
-    return Expected(median_low(samples), True) if samples else None
+    return _measured(samples) if samples else None
 
 
 def _expected(record: ModelRecord, key: str, guess_s: Seconds) -> Expected:
     samples = record.learned.durations.get(key)
-    return Expected(median_low(samples), True) if samples else Expected(round(guess_s, 3), False)
+    return _measured(samples) if samples else Expected(round(guess_s, 3), False)
+
+
+@lru_cache(maxsize=1024)
+def _measured(samples: tuple[Seconds, ...]) -> Expected:
+    return Expected(median_low(samples), True)
 
 
 def _weights_gib(record: ModelRecord) -> float:

@@ -133,12 +133,14 @@ def price_of(settings: Settings, record: ModelRecord) -> Seconds:
 
 
 def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS | None:
-    """When what is foreseen of the model changes by time alone; None: not as far as is known, or no rule asks."""
+    """When what is foreseen of the model changes by time alone; None: not as far as is known, or no rule asks.
+
+    The same whenever one asks before it, as long as the clocks agree: see `clocks_apart_s`."""
     offset_s, account = offset_at(world.calendar, now.wall_s), record.account
     if offset_s is None or account is None:
         return None
-    local_s, price_s = now.wall_s + offset_s, price_of(world.settings, record)
-    moments = [now.mono_s + next_change(record.habits, local_s) - local_s]
+    price_s = price_of(world.settings, record)
+    moments = [next_change(record.habits, now.wall_s + offset_s) - offset_s - clocks_apart_s(now)]
     left_s = left_of_budget(record, world, now)
     if left_s is not None:
         moments.append(now.mono_s + left_s)
@@ -149,9 +151,22 @@ def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS |
                 moments += crossings(account, price_s, price_s + condition.seconds + waking_s(record))
             else:
                 moments.append(account.at_s + condition.seconds - account.silent_s)
-    # What floats cannot tell from the moment itself is so with one of the hundredths around it.
-    around = (ceil((s + grain_s) / GRID_S) * GRID_S for s in moments for grain_s in (-GRAIN_S, 0.0, 2 * GRAIN_S))
-    return min((s for s in around if s > now.mono_s), default=None)
+    return min((s for s in (_told_at(moment_s, now.mono_s) for moment_s in moments) if s is not None), default=None)
+
+
+def clocks_apart_s(now: Now) -> Seconds:
+    """How far the clock is ahead of monotonic time, without what floats of either add to it."""
+    return round(now.wall_s - now.mono_s, 6)
+
+
+def _told_at(moment_s: MonotonicS, now_s: MonotonicS) -> MonotonicS | None:
+    """The first of the hundredths around the moment that is to come: what floats cannot tell from the moment itself is
+    so with one of these. None: it is past."""
+    for grain_s in (-GRAIN_S, 0.0, 2 * GRAIN_S):
+        at_s = ceil((moment_s + grain_s) / GRID_S) * GRID_S
+        if at_s > now_s:
+            return at_s
+    return None
 
 
 def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:

@@ -7,7 +7,8 @@ twice, and nothing that was promised is given away.
 from collections.abc import Iterable, Mapping
 
 from sleepd.core.frozen import replace
-from sleepd.core.memory import Blind, held_bytes, wake_needs
+from sleepd.core.life import State
+from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
 from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.record import ModelRecord
 from sleepd.core.reservation import Reservation
@@ -41,6 +42,13 @@ def left_of_reservation(reservation: Reservation, gpu: GpuSeen, managed: Iterabl
     return left_of(reservation.bytes_per_gpu, None if now is None or then is None else now - then)
 
 
+def left_beside(models: Mapping[str, ModelRecord], reservation: Reservation, gpu: GpuSeen) -> Bytes:
+    """`left_of_reservation` among these servers: all of a granted one where they cannot be told from its job."""
+    if reservation.granted and not _are_told(models, gpu):
+        return reservation.bytes_per_gpu
+    return left_of_reservation(reservation, gpu, managed_pids(models) or ())
+
+
 def own_bytes(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
     """What the job's processes hold already; our servers are nobody's job, whoever started them."""
     return held_bytes(gpu, tuple(set(reservation.pids) - set(managed)))
@@ -52,15 +60,15 @@ def reserved_bytes(
     """Bytes by GPU uuid that are kept free for jobs and not taken by them yet."""
     reserved: dict[str, Bytes] = {}
     standing = tuple(reservations)
-    managed = managed_pids(models) if standing else ()
     for gpu in gpus if standing else ():
         here = [r for r in standing if gpu.uuid in r.uuids]
         if here:
-            waiting = sum(left_of_reservation(r, gpu, managed or ()) for r in here if not r.granted)
+            managed = managed_pids(models) or ()
+            waiting = sum(left_of_reservation(r, gpu, managed) for r in here if not r.granted)
             granted = [r for r in here if r.granted]
-            # A server nobody looked at yet would count as a job's growth.
-            unseen = managed is None
-            kept = sum(r.bytes_per_gpu for r in granted) if unseen else _left_of_all(granted, gpu, managed or ())
+            # What a server holds that cannot be told from strangers would count as a job's growth.
+            told = _are_told(models, gpu)
+            kept = _left_of_all(granted, gpu, managed) if told else sum(r.bytes_per_gpu for r in granted)
             reserved[gpu.uuid] = waiting + kept
     return reserved
 
@@ -92,6 +100,34 @@ def managed_pids(models: Mapping[str, ModelRecord]) -> tuple[int, ...] | None:
     if any(isinstance(r.seen, Missing) and r.seen.reason is MissingReason.NOT_YET for r in models.values()):
         return None
     return tuple(p for r in models.values() if isinstance(r.seen, Known) for p in r.seen.value.pids)
+
+
+def _are_told(models: Mapping[str, ModelRecord], gpu: GpuSeen) -> bool:
+    """Whether this list of processes tells our servers on this GPU from strangers: all were looked at once, none is
+    silent while its processes may run, and none is there without being named (in a container without the host's pids).
+    """
+    if managed_pids(models) is None:
+        return False
+    for record in models.values():
+        if not _is_on(record, gpu):
+            continue
+        if isinstance(record.seen, Missing):
+            if record.life.state not in _GONE and record.seen.reason not in _NOT_OURS:
+                return False
+        elif record.seen.value.pids and gpu.used_by_pid is not None and held_bytes(gpu, record.seen.value.pids) is None:
+            return False
+    return True
+
+
+def _is_on(record: ModelRecord, gpu: GpuSeen) -> bool:
+    """Whether it lies on this GPU, as far as is known."""
+    said = any(find_gpu((gpu,), address) for address in record.spec.gpus)
+    return said if record.spec.gpus else gpu.uuid in record.placed_on
+
+
+_GONE = frozenset({State.LOST, State.STOPPED})
+_NOT_OURS = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
+"""It answers, and cannot be put to sleep: a stranger, whose memory stands still."""
 
 
 def promised_bytes(

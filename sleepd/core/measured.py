@@ -6,6 +6,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import Evidence
 from sleepd.core.footprint import STEP, Footprint, added, kept
 from sleepd.core.frozen import replace
+from sleepd.core.host_room import UNMEASURED_BACKUP_FACTOR
 from sleepd.core.memory import find_gpu, held_bytes
 from sleepd.core.model import Known, Reading
 from sleepd.core.orders import pids_of, uuids_of
@@ -20,6 +21,8 @@ STILL_BYTES = 64 * MIB
 LEAK_SHARE = 0.05
 """Of a GPU: once sleeps leave this much more behind than the first did, a restart is asked for (seen: 412 MiB to 5 GiB
 in a day of rotation, vLLM #36651; 3 GiB and more a cycle, #21336)."""
+LEAST_SHARE = 0.125
+"""Of its checkpoint, at the least in a backup: weights of 32 bits that are quantized to 4 as they are loaded."""
 _FIRST = (Verb.SLEEP_L1, Verb.SLEEP_L2)
 
 
@@ -27,12 +30,13 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
     """Remember what a sleep gave back, what it left behind, what its backup took and how long it lasted."""
     record = draft.models[task.model]
     uuids, pids, footprint = uuids_of(draft, record), pids_of(record), record.footprint
+    gave = _freed(evidence, uuids, pids)
     if verb in _FIRST:
         took_s = round(evidence.answered_s - evidence.started_s, 3)
         first = task.level == 1 and not footprint.host_pinned
         footprint = replace(
             footprint,
-            freed=added(footprint.freed, _freed(evidence, uuids, pids)),
+            freed=added(footprint.freed, gave),
             awake=_held(evidence.gpus_before, uuids, pids) or footprint.awake,
             durations=added(footprint.durations, {f"sleep{task.level}" + ("_first" if first else ""): took_s}),
         )
@@ -40,7 +44,7 @@ def learn_sleep(draft: Draft, task: Task, verb: Verb, evidence: Evidence) -> Non
         footprint, str(task.level), _held(evidence.gpus_after, uuids, pids), count=verb in _FIRST
     )
     if task.level == 1:
-        footprint = _with_backup(footprint, pinned_since(task.intent, evidence))
+        footprint = _with_backup(footprint, pinned_since(record, task.intent, evidence, gave))
     draft.change(task.model, footprint=footprint)
     _tell_shortfall(draft, task)
     _tell_leak(draft, task)
@@ -52,14 +56,15 @@ def learn_lost_sleep(draft: Draft, task: Task, evidence: Evidence) -> None:
     pids, intent = pids_of(record), task.intent
     # Right after a restart of the daemon nobody has listed yet on which GPUs it is; its intent says so.
     uuids = uuids_of(draft, record) or (tuple(intent.used_by_gpu) if intent is not None else ())
-    left, footprint = _held(evidence.gpus_after, uuids, pids), record.footprint
-    if intent is not None and task.plan.steps[task.cursor].verb in _FIRST:
+    left, footprint, gave = _held(evidence.gpus_after, uuids, pids), record.footprint, dict[str, Bytes]()
+    first = task.plan.steps[task.cursor].verb in _FIRST
+    if intent is not None and first:
         # With process lists, what the intent holds are the server's own bytes before the call left.
         gave = {uuid: was - left[uuid] for uuid, was in intent.used_by_gpu.items() if was > left.get(uuid, was)}
         footprint = replace(footprint, freed=added(footprint.freed, gave))
-    footprint = _with_residual(footprint, str(task.level), left, count=True)
+    footprint = _with_residual(footprint, str(task.level), left, count=first)
     if task.level == 1:
-        footprint = _with_backup(footprint, _kept_growth(intent, evidence.seen))
+        footprint = _with_backup(footprint, pinned_since(record, intent, evidence, gave))
     draft.change(task.model, footprint=footprint)
     _tell_shortfall(draft, task)
     _tell_leak(draft, task)
@@ -87,7 +92,7 @@ def learn_wake(draft: Draft, task: Task, evidence: Evidence) -> None:
         footprint=replace(
             footprint,
             awake=_held(evidence.gpus_after, uuids, pids) or footprint.awake,
-            taken=added(footprint.taken, _peaks(footprint, evidence, uuids, pids)),
+            taken=added(footprint.taken, _peaks(footprint, evidence, uuids, pids, draft.settings.gpu_margin_bytes)),
         ),
     )
 
@@ -99,7 +104,7 @@ def learn_reload(draft: Draft, task: Task, evidence: Evidence) -> None:
     took_s = round(evidence.answered_s - evidence.started_s, 3)
     footprint = replace(
         footprint,
-        reloaded=added(footprint.reloaded, _peaks(footprint, evidence, uuids, pids)),
+        reloaded=added(footprint.reloaded, _peaks(footprint, evidence, uuids, pids, draft.settings.gpu_margin_bytes)),
         durations=added(footprint.durations, {"reload": took_s}),
     )
     draft.change(task.model, footprint=footprint)
@@ -156,7 +161,9 @@ def _device_freed(evidence: Evidence, uuid: str) -> Bytes | None:
     return after.free_bytes - before.free_bytes
 
 
-def _peaks(footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids: Sequence[int]) -> dict[str, Bytes]:
+def _peaks(
+    footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids: Sequence[int], margin_bytes: Bytes
+) -> dict[str, Bytes]:
     """The most held above what is held asleep: its own bytes at the end, and what free memory dipped by meanwhile where
     nobody else's moved."""
     held_after, held_before = _held(evidence.gpus_after, uuids, pids), _held(evidence.gpus_before, uuids, pids)
@@ -170,6 +177,8 @@ def _peaks(footprint: Footprint, evidence: Evidence, uuids: Sequence[str], pids:
         if span is not None and before is not None:
             others_moved = (before.free_bytes - after.free_bytes) - (held - held_before.get(uuid, asleep))
             dip = max(0, after.free_bytes - span.least_free_bytes) if abs(others_moved) <= STILL_BYTES else 0
+            # Somebody may have come and left meanwhile: beside what is here now, what went well fits again.
+            dip = min(dip, max(0, after.free_bytes - margin_bytes))
         if held + dip > asleep:
             peaks[uuid] = held + dip - asleep
     return peaks
@@ -247,19 +256,30 @@ def _tell_leak(draft: Draft, task: Task) -> None:
 # host RAM
 
 
-def pinned_since(intent: Intent | None, evidence: Evidence) -> Bytes | None:
-    """Host bytes that a step pinned: what its unit's cgroup kept more, else what available RAM fell by.
+def pinned_since(
+    record: ModelRecord, intent: Intent | None, evidence: Evidence, gave: Mapping[str, Bytes]
+) -> Bytes | None:
+    """Host bytes that a sleep pinned: what its unit's cgroup kept more, else what available RAM fell by. None where,
+    with what is pinned already, neither can be a backup: too little is one that reuses a stranger's, or noise, and a
+    fall that is out of proportion is somebody else's too. `gave`: what the GPUs got back.
 
     Where RAM fell by more than twice what the unit shows, the driver's pages are not charged to it: the fall counts.
     """
-    grown = _kept_growth(intent, evidence.seen)
-    host_before, host_after = evidence.host_before, evidence.host_after
-    fell = None
-    if isinstance(host_before, Known) and isinstance(host_after, Known):
-        fell = host_before.value.available_bytes - host_after.value.available_bytes
-    if grown is not None and (fell is None or 2 * grown >= fell):
-        return grown
-    return fell if fell is not None and fell > 0 else None
+    weights, already = record.facts.checkpoint_bytes if record.facts else None, record.footprint.pinned_bytes
+    grown, fell = _kept_growth(intent, evidence.seen), _fall(evidence)
+    if grown is not None and already + grown < max(STILL_BYTES, LEAST_SHARE * (weights or 0)):
+        grown = None
+    most = UNMEASURED_BACKUP_FACTOR * (weights or sum(gave.values()))
+    if fell is not None and not max(STILL_BYTES, weights or 0) <= already + fell <= (most or already + fell):
+        fell = None
+    return fell if fell is not None and (grown is None or fell > 2 * grown) else grown
+
+
+def _fall(evidence: Evidence) -> Bytes | None:
+    before, after = evidence.host_before, evidence.host_after
+    if not isinstance(before, Known) or not isinstance(after, Known):
+        return None
+    return before.value.available_bytes - after.value.available_bytes
 
 
 def _kept_growth(intent: Intent | None, after: Reading[ModelSeen] | None) -> Bytes | None:

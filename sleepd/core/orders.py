@@ -7,7 +7,6 @@ from sleepd.core.commands import RunStep, StepOrder
 from sleepd.core.dialect import recipe_of
 from sleepd.core.draft import Draft
 from sleepd.core.durations import FIRST_SLEEP_S, FIRST_SLEEP_S_PER_GIB
-from sleepd.core.footprint import STEP
 from sleepd.core.frozen import replace
 from sleepd.core.memory import Blind, find_gpu, held_bytes, placement, wake_needs
 from sleepd.core.model import Known, Settings
@@ -40,6 +39,15 @@ FIRST_FACTOR = 20.0
 SLOW_DISK_GIB_S = 0.5
 HASH_GIB_S = 0.5
 """SHA-256 of a rank's weights on one core, after their copy to the host (0.32, model_loader/weight_checksum.py)."""
+
+
+_WAKES = ("wake1", "wake2")
+_PARTS_OF: Mapping[Verb, tuple[str, ...]] = {
+    Verb.WAKE: ("wake1",),
+    Verb.RELOAD: ("reload", "wake2"),
+    **dict.fromkeys((Verb.WAKE_WEIGHTS, Verb.WAKE_KV, Verb.RESET_PREFIX), _WAKES),
+}
+"""By which learned durations a call of a wake is waited for: those of what it was a part of."""
 
 
 def order_of(draft: Draft, task: Task) -> RunStep:
@@ -129,8 +137,8 @@ def expected_s(record: ModelRecord, verb: Verb) -> Seconds:
     """
     durations, weights = record.learned.durations, record.facts.checkpoint_bytes if record.facts else None
     gib = (weights or 0) / GIB
-    if verb in (Verb.RELOAD, Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.WAKE_KV, Verb.RESET_PREFIX):
-        learned = [s for key, samples in durations.items() if not key.startswith(("sleep", STEP)) for s in samples]
+    if verb in _PARTS_OF:
+        learned = [s for key in _PARTS_OF[verb] for s in durations.get(key, ())]
         return max([*learned, gib / SLOW_DISK_GIB_S if verb is Verb.RELOAD else 0.0])
     if verb in CHECKSUMS:
         return gib / HASH_GIB_S

@@ -1,5 +1,6 @@
 """A rule of a model as an operator reads it: its conditions, whether it holds, what is missing, when it would act."""
 
+from sleepd.core.conditions import timed
 from sleepd.core.detector import Evaluated, evaluate
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.limits import Limit, limit_of
@@ -21,7 +22,7 @@ def report_rules(world: World, record: ModelRecord, now: Now) -> tuple[RuleRepor
 
 
 def _report(rule: Rule, world: World, record: ModelRecord, now: Now) -> RuleReport:
-    found = evaluate(rule, record, world, now)
+    found = _evaluate(rule, record, world, now)
     limit = limit_of(rule, record.spec.name, world, now) if found.holds else None
     conditions = [report_condition(rule, i, j, record, world, now) for i, j in enumerate(found.judged)]
     if found.ready_s is not None:
@@ -37,6 +38,12 @@ def _report(rule: Rule, world: World, record: ModelRecord, now: Now) -> RuleRepo
         kind=str(rule.kind),
         missing=_missing(found, limit, conditions, world, record, now),
     )
+
+
+def _evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
+    """What the rule says of the model now, with when that changes."""
+    found = evaluate(rule, record, world, now)
+    return found._replace(judged=timed(found.judged, rule, record, world, now))
 
 
 def _due_in_s(found: Evaluated, limit: Limit | None, now: Now) -> Seconds | None:
@@ -124,7 +131,7 @@ def next_by_rules(world: World, record: ModelRecord, now: Now) -> NextAction | N
     for rule in world.settings.rules_of.get(record.spec.name, ()):
         if not rule.enabled or rule.action.kind is not wanted or is_ram_pressure(rule):
             continue
-        found = evaluate(rule, record, world, now)
+        found = _evaluate(rule, record, world, now)
         limit = limit_of(rule, record.spec.name, world, now) if found.holds else None
         in_s = _due_in_s(found, limit, now)
         if in_s is not None and rule.kind is RuleClass.IDLE:
@@ -143,7 +150,8 @@ def _kept_awake_s(world: World, record: ModelRecord, now: Now) -> Seconds | None
     left_s = 0.0
     for found in acting(record, world, now):
         if found.rule.action.kind is ActionKind.KEEP_AWAKE:
-            ends = [j.changes_s for j in found.judged if j.holds and j.changes_s is not None]
+            judged = timed(found.judged, found.rule, record, world, now)
+            ends = [j.changes_s for j in judged if j.holds and j.changes_s is not None]
             if not ends:
                 return None
             left_s = max(left_s, min(ends) - now.mono_s)

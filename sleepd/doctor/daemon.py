@@ -93,6 +93,7 @@ def _judge_backups(world: World, host: HostSeen) -> Iterator[Finding]:
     """What is left of RAM, against what everybody else's backup takes: level 1 sleepers have theirs."""
     due = [r for r in world.models.values() if r.spec.max_level > 0 and LEVEL[r.life.state] != 1]
     if not due:
+        yield ok("host.backups", "none is still to be made")
         return
     needs = [need for need in (_need(record, world) for record in due) if need is not None]
     left = host.available_bytes - world.settings.host_reserve_bytes

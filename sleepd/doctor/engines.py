@@ -20,8 +20,11 @@ def judge_engine(about: str, facts: EngineFacts, *, fenced: bool) -> Iterator[Fi
         yield warn("model.sleep-mode", "it does not tell whether it runs with --enable-sleep-mode", about)
     else:
         yield ok("model.sleep-mode", "it may sleep", about)
-    for trap in traps_of(facts):
+    traps = tuple(traps_of(facts))
+    for trap in traps:
         yield warn("model.trap", f"{trap.entry}: {trap.what} ({trap.source})", about)
+    if not traps and was_read(facts.release):
+        yield ok("model.trap", "none that is known", about)
 
 
 def _judge_release(about: str, facts: EngineFacts) -> Finding:

@@ -30,18 +30,16 @@ def _judge_model(world: World, record: ModelRecord, now_s: MonotonicS, strangers
     yield _judge_service(world, record)
     if record.spec.allow_exposed:
         yield warn("model.exposed", f"allow_exposed = true: {record.spec.url}", name)
+    else:
+        yield ok("model.exposed", "its address is this host's own", name)
     if record.spec.mode is Mode.OBSERVE and world.settings.mode is not Mode.OBSERVE:
         yield ok("daemon.mode", "observe: rules only tell what they would do", name)
     if record.facts is not None:
         yield from judge_engine(name, record.facts, fenced=record.spec.fenced)
-        if record.spec.max_level > 1 and (unsafe := level2_unsafe(record.facts, fenced=record.spec.fenced)):
-            yield warn("model.level2", f"max_level = 2 is set, and will not be used: {unsafe}", name)
+        if record.spec.max_level > 1:
+            yield _judge_level2(name, level2_unsafe(record.facts, fenced=record.spec.fenced))
         yield _judge_unit(record)
-    if record.frees_nothing:
-        yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
-    elif (found := record.footprint.shortfall()) is not None:
-        freed, held = map(format_size, found)
-        yield warn("model.frees", f"its last sleep gave back {freed} of the {held} that it held", name)
+    yield from _judge_freed(record)
     yield from _judge_growth(record)
     if record.facts is not None or strangers:
         yield _judge_strangers(record, now_s, strangers)
@@ -61,8 +59,8 @@ def _judge_looks(record: ModelRecord) -> Finding:
 def _judge_service(world: World, record: ModelRecord) -> Finding:
     name = record.spec.name
     state = public_state(world, name)
-    if record.failure is not None or state == "failed":
-        return fail("model.failed", record.failure.detail if record.failure else record.reason, name)
+    if record.failing is not None or state == "failed":
+        return fail("model.failed", record.failing.detail if record.failing else record.reason, name)
     if state == "lost":
         return fail("model.failed", f"its server is gone: {record.reason}", name)
     if state == "unknown":
@@ -82,6 +80,24 @@ def _judge_unit(record: ModelRecord) -> Finding:
     else:
         found = "it has no unit"
     return warn("model.unit", found, name)
+
+
+def _judge_level2(name: str, unsafe: str) -> Finding:
+    if unsafe:
+        return warn("model.level2", f"max_level = 2 is set, and will not be used: {unsafe}", name)
+    return ok("model.level2", "nothing forbids it; a checked cycle decides", name)
+
+
+def _judge_freed(record: ModelRecord) -> Iterator[Finding]:
+    """What its sleeps gave back, once one was measured."""
+    name = record.spec.name
+    if record.frees_nothing:
+        yield fail("model.frees", "a sleep was answered 200 and freed nothing", name)
+    elif (found := record.footprint.shortfall()) is not None:
+        freed, held = map(format_size, found)
+        yield warn("model.frees", f"its last sleep gave back {freed} of the {held} that it held", name)
+    elif record.footprint.sleeps and (back := record.footprint.given_back()):
+        yield ok("model.frees", f"its last sleep gave back {format_size(sum(back.values()))}", name)
 
 
 def _judge_growth(record: ModelRecord) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ def judge_boot(units: Sequence[UnitSettings], gpus_of: Mapping[str, Sequence[str
     """Units that systemd starts all at once at boot. `gpus_of`: by unit, the GPUs of its model, as far as known."""
     enabled = [one.unit for one in units if one.enabled]
     unread = [one.unit for one in units if one.missing]
-    if not enabled:
+    if not units:
         return
     on: dict[str, list[str]] = defaultdict(list)
     for unit in enabled:
@@ -73,12 +73,12 @@ def judge_boot(units: Sequence[UnitSettings], gpus_of: Mapping[str, Sequence[str
     # One alone meets nobody, wherever it is.
     if (unplaced := [unit for unit in enabled if not gpus_of.get(unit)]) and len(enabled) > 1:
         wrong.append(f"on which GPU {_list(unplaced)} starts at boot is not known")
-    if unread:
+    if unread and len(enabled) + len(unread) > 1:
         wrong.append(f"whether {_list(unread)} starts at boot is not known")
     for found in wrong:
         yield warn("unit.boot", found)
-    if not wrong:
-        yield ok("unit.boot", "no two of one GPU do")
+    if not wrong and not unread:
+        yield ok("unit.boot", "no two of one GPU do" if enabled else "none does")
 
 
 def _list(words: Iterable[str]) -> str:

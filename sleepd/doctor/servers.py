@@ -80,13 +80,23 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     yield from _judge_reach(seen)
     if seen.port_of:
         yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
+    elif seen.url:
+        yield ok("server.port", "nobody else was told to listen there", about)
     if seen.facts is not None or seen.counts is False:
         yield _judge_counts(seen)
-    yield from _judge_memory(seen)
+    yield from _judge_environment(seen)
+    if seen.encoder_stays:
+        yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
+    else:
+        yield ok("server.encoder", "no argument keeps it awake", about)
 
 
 def _judge_counts(seen: ServerSeen) -> Finding:
-    counts = {True: "it does", False: "its metrics have no vllm:num_requests_running", None: "that was not found out"}
+    counts = {
+        True: "it counts them",
+        False: "its metrics have no vllm:num_requests_running",
+        None: "that was not found out",
+    }
     return (ok if seen.counts else warn)("server.counts", counts[seen.counts], seen.name)
 
 
@@ -128,31 +138,38 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
     if seen.locked and not seen.url.startswith("unix:"):
         found = "its key guards /v1 alone: everybody on this host may call /sleep and /collective_rpc"
         yield warn("server.key", found, about)
+    elif seen.facts is not None:
+        yield ok("server.key", "it has one, and a unix socket" if seen.locked else "it asks for none", about)
 
 
-def _judge_memory(seen: ServerSeen) -> Iterator[Finding]:
-    about = seen.name
-    if seen.interposed:
-        yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
-    for (name, way), why in HINDERS.items():
-        if seen.environ is not None and read_switch(seen.environ, name) is way:
-            yield warn("server.environment", f"{name}={seen.environ[name]}: {why}", about)
-    if seen.encoder_stays:
-        yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
-    if seen.environ is None:
+def _judge_environment(seen: ServerSeen) -> Iterator[Finding]:
+    """What it was started with. Where that cannot be read one line says so for all."""
+    about, environ = seen.name, seen.environ
+    if environ is None:
         yield warn("server.allocator", "its environment cannot be read", about, AS_ROOT)
         return
+    hinders = [(name, why) for (name, way), why in HINDERS.items() if read_switch(environ, name) is way]
+    for name, why in hinders:
+        yield warn("server.environment", f"{name}={environ[name]}: {why}", about)
+    if not hinders:
+        yield ok("server.environment", "nothing in it stands in the way", about)
+    if seen.interposed:
+        yield warn("server.interposer", f"{seen.interposed} stands between it and the driver", about)
+    else:
+        yield ok("server.interposer", "no library that is known stands between", about)
+    yield _judge_allocator(seen, environ)
+
+
+def _judge_allocator(seen: ServerSeen, environ: Mapping[str, str]) -> Finding:
+    about = seen.name
     # PyTorch reads over spaces.
-    said = {name: seen.environ.get(name, "").lower().replace(" ", "") for name in ALLOCATOR_VARIABLES}
+    said = {name: environ.get(name, "").lower().replace(" ", "") for name in ALLOCATOR_VARIABLES}
     asked = [name for name in ALLOCATOR_VARIABLES if "expandable_segments:true" in said[name]]
     if not asked:
-        yield ok("server.allocator", "expandable_segments is not asked for", about)
-        return
+        return ok("server.allocator", "expandable_segments is not asked for", about)
     release = seen.facts.release if seen.facts else None
     harmless = release is not None and release >= TOGGLES_SINCE and "PYTORCH_ALLOC_CONF" not in asked
     found = f"{asked[0]} asks for expandable_segments"
-    yield (
-        warn("server.allocator", f"{found}; this release switches it off for what sleeps", about)
-        if harmless
-        else fail("server.allocator", f"{found}: sleeps free nothing (vLLM #11743)", about)
-    )
+    if harmless:
+        return warn("server.allocator", f"{found}; this release switches it off for what sleeps", about)
+    return fail("server.allocator", f"{found}: sleeps free nothing (vLLM #11743)", about)

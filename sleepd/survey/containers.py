@@ -19,8 +19,11 @@ from sleepd.adapters.owners import Owners
 PROC = Path("/proc")
 _ID = "[0-9a-f]{12,}"
 _CONTAINER = re.compile(
-    rf"(docker-|libpod-(payload-)?|crio-|cri-containerd-|nerdctl-){_ID}|/(docker|lxc)/|/lxc\.payload|kubepods"
+    rf"(docker-|libpod-(payload-)?|crio-|cri-containerd-|nerdctl-){_ID}|/[0-9a-f]{{64}}(/|$)|/(docker|lxc)/|/lxc\.payload"
+    r"|kubepods|/machine\.slice/(machine-[^/]+\.scope|systemd-nspawn@[^/]+\.service)/"
 )
+"""By runtime and cgroup driver: with systemd's a scope that names both, with cgroupfs a bare id below a folder that may
+be chosen (--cgroup-parent), which is Kubernetes' kubepods for its pods."""
 _UNIT = re.compile(r"[\w:.@\\-]+\.service", re.ASCII)
 _SPLIT = re.compile(rf"(?P<unit>[^/]+\.service)/libpod-payload-{_ID}(/.*)?$")
 _RANGE = r"(\d{1,5})(?:-(\d{1,5}))?"
@@ -36,10 +39,10 @@ def is_in_container(cgroup: str) -> bool:
 
 def unit_of(cgroup: str) -> str:
     """The system's unit that a cgroup is, or in which Podman runs a container of a unit's own (a quadlet); empty in a
-    session, another container or a unit of a user's own manager."""
-    if cgroup.startswith("user.slice/"):
-        return ""
+    session, another container (a unit there is of a service manager in it), or a unit of a user's own manager."""
     split = _SPLIT.search(cgroup)
+    if cgroup.startswith("user.slice/") or (is_in_container(cgroup) and not split):
+        return ""
     last = split["unit"] if split else cgroup.rpartition("/")[2]
     return last if _UNIT.fullmatch(last) else ""
 
@@ -76,6 +79,8 @@ def _of_docker_proxy(words: Sequence[str]) -> Iterator[Forward]:
     try:
         outer, inner = int(told["-host-port"]), int(told["-container-port"])
     except (KeyError, ValueError):
+        return
+    if told.get("-proto") == "udp":
         return
     yield Forward(outer, inner, address=told.get("-container-ip", ""))
 

@@ -134,7 +134,7 @@ def _asides(one: Found) -> dict[str, str]:
     if one.guessed:
         asides["gpus"] = "a guess: nothing told on which GPU it is"
     if one.process.in_container:
-        asides["cgroup"] = "of this container; the next one has another: a glob such as docker-*.scope matches all"
+        asides["cgroup"] = "of this container, and gone with it: see man sleepd, sleepd init"
     if one.process.cgroup.startswith("user.slice/"):
         asides["cgroup"] = "of a user's own service manager, which sleepd cannot ask to start or stop it"
     return asides

@@ -1,6 +1,6 @@
 """Reservations as the API shows them: how they are made of the world. Pure."""
 
-from sleepd.core.ledger import left_of_reservation, managed_pids
+from sleepd.core.ledger import left_beside
 from sleepd.core.memory import find_gpu
 from sleepd.core.model import Known
 from sleepd.core.reservation import Reservation as Kept
@@ -37,7 +37,7 @@ def _reserved_gpu(world: World, kept: Kept, uuid: str) -> ReservedGpu:
     gpu = find_gpu(world.gpus.value, uuid) if isinstance(world.gpus, Known) else None
     if gpu is None:
         return {"uuid": uuid, "index": None, "left_bytes": None, "missing_bytes": None}
-    left = left_of_reservation(kept, gpu, managed_pids(world.models) or ())
+    left = left_beside(world.models, kept, gpu)
     free = max(0, gpu.free_bytes - world.settings.gpu_margin_bytes)
     missing = 0 if kept.granted else max(0, left - free)
     return {"uuid": gpu.uuid, "index": gpu.index, "left_bytes": left, "missing_bytes": missing}

@@ -33,14 +33,14 @@ def find_compiler() -> list[str]:
     )
 
 
-def build(directory: Path, compiler: list[str] | None = None) -> Path:
+def build(directory: Path, compiler: list[str] | None = None, *, source: Path = SOURCE, name: str = LIBRARY) -> Path:
     """The library's path in `directory`, built if it was not there. Raises BuildFailed, in the compiler's words."""
-    library = directory / LIBRARY
-    if library.exists() and library.stat().st_mtime >= SOURCE.stat().st_mtime:
+    library = directory / name
+    if library.exists() and library.stat().st_mtime >= source.stat().st_mtime:
         return library
     directory.mkdir(parents=True, exist_ok=True)
-    scratch = directory / f".{LIBRARY}.{os.getpid()}"
-    command = [*(compiler or find_compiler()), *OPTIONS, "-o", str(scratch), str(SOURCE)]
+    scratch = directory / f".{name}.{os.getpid()}"
+    command = [*(compiler or find_compiler()), *OPTIONS, "-o", str(scratch), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         raise BuildFailed(f"wanted: {' '.join(command)}\nfound: exit status {done.returncode}\n{done.stderr}")

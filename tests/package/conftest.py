@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.fakenvml.build import build
-from tests.package.machine import Machine
+from tests.package.machine import CLOCK, Machine
 from tests.package.real_vllm import DROP_IN, lend, program
 from tests.system.run import find_missing, find_package
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".cache" / "package"
+LIBRARIES = CACHE / "nvml"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,16 +39,23 @@ def shared(deb: Path, tmp_path: Path) -> Path:
     return shared
 
 
+@pytest.fixture(scope="session")
+def libraries() -> Path:
+    """What becomes /opt/nvml: the driver's library, and a clock that is kept right."""
+    build(LIBRARIES, source=HERE / "clock.c", name=CLOCK.name)
+    return build(LIBRARIES).parent
+
+
 @pytest.fixture
-def machine(shared: Path) -> Iterator[Machine]:
+def machine(shared: Path, libraries: Path) -> Iterator[Machine]:
     """A machine on which nothing of sleepd is, but for the package in /srv."""
-    with Machine(CACHE / "tree", build(CACHE / "nvml"), shared) as machine:
+    with Machine(CACHE / "tree", libraries, shared) as machine:
         yield machine
 
 
 @pytest.fixture
-def real_machine(shared: Path, tmp_path: Path) -> Iterator[Machine]:
+def real_machine(shared: Path, libraries: Path, tmp_path: Path) -> Iterator[Machine]:
     """The same, whose vLLM is a real one."""
     vllm = program(tmp_path / "unset")
-    with Machine(CACHE / "tree", build(CACHE / "nvml"), shared, vllm, DROP_IN, lend(shared)) as machine:
+    with Machine(CACHE / "tree", libraries, shared, vllm, DROP_IN, lend(shared)) as machine:
         yield machine

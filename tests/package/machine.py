@@ -1,7 +1,8 @@
 """A clean Debian with a real systemd, seen from outside: what is there came with the package, or as words from here.
 
-Two things that a machine without a GPU lacks are stood in for: the program `vllm`, by one that runs a simulated server
-with the words it is given or the kit's real one (real_vllm.py), and NVIDIA's library.
+What a machine without a GPU lacks is stood in for: the program `vllm`, by one that runs a simulated server with the
+words it is given or the kit's real one (real_vllm.py), and NVIDIA's library. So is what differs from one machine around
+it to another: host RAM as the daemon reads it, and whether the kernel was told that its clock is right (clock.c).
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from types import TracebackType
 from typing import Any
 
 from sleepd.sim.ledger import Ledger, LedgerGpu
+from tests.integration.ram import write_ram
 from tests.system.run import LOT
 
 GIB = 1 << 30
 GPU_BYTES = 8 * GIB
 """Small: before a server was seen asleep, its backup in RAM is taken to be as large as it may get on its GPU."""
+RAM_BYTES, AVAILABLE_BYTES = 64 * GIB, 48 * GIB
 LIMIT_S = 300
 """Within which every script ends: two real servers load theirs in one."""
 SCRIPT = Path(__file__).parents[1] / "system" / "machine.sh"
 LEDGER = Path("/srv/gpus")
+PROC = Path("/srv/proc")
+"""Where the daemon finds the files of /proc on host RAM."""
+CLOCK = Path("/opt/nvml/clock.so")
 
 VLLM = r"""#!/bin/bash
 # vllm serve MODEL [--served-model-name NAME] (--uds PATH | --port PORT) [--enable-sleep-mode]: a simulated server.
@@ -42,11 +48,12 @@ exec sleepd fake-vllm "${where[@]}" --name "$name" "${mode[@]}" "${dev[@]}" --le
   --weights 1GiB --kv 2GiB --residual 256MiB --sleep-seconds 0.05 --wake-seconds 0.05
 """
 DRIVER = ("LD_LIBRARY_PATH=/opt/nvml", f"SLEEPD_FAKE_NVML={LEDGER}")
-HOST = ("DEBIAN_FRONTEND=noninteractive", "HOME=/root", *DRIVER)
-"""What a shell there begins with: nobody who could be asked, and the driver of the GPU of paper."""
+HOST = ("DEBIAN_FRONTEND=noninteractive", "HOME=/root", f"LD_PRELOAD={CLOCK}", *DRIVER)
+"""What a shell there begins with: nobody who could be asked, a clock that is right, and the driver of the GPU of
+paper."""
 UNITS = "/etc/systemd/system"
-NVML = f"""[Service]
-Environment={" ".join(DRIVER)}
+PAPER = f"""[Service]
+Environment={" ".join(DRIVER)} 'SLEEPD__HOST__PROC_ROOT="{PROC}"'
 ReadWritePaths={LEDGER}
 """
 
@@ -55,12 +62,13 @@ class Machine:
     """One throw-away machine, running as long as the `with` lasts. What it sees of this one lies in /srv and /opt."""
 
     def __init__(
-        self, tree: Path, library: Path, shared: Path, vllm: str = VLLM, drop_in: str = "", lent: Iterable[Path] = ()
+        self, tree: Path, libraries: Path, shared: Path, vllm: str = VLLM, drop_in: str = "", lent: Iterable[Path] = ()
     ) -> None:
-        """`tree` is what it boots from; `shared` becomes /srv there, and a GPU of paper lies in it. `vllm` is the
-        program of that name, `drop_in` what is added to vllm@.service for it, `lent` what it sees of this machine."""
+        """`tree` is what it boots from; `libraries` becomes /opt/nvml there, `shared` /srv, and a GPU and host RAM of
+        paper lie in it. `vllm` is the program of that name, `drop_in` what is added to vllm@.service for it, `lent`
+        what it sees of this machine."""
         self._gpus, self._vllm, self._drop_in = shared / "gpus", vllm, drop_in
-        binds = {shared: "/srv", library.parent: "/opt/nvml:ro", **{path: f"{path}:ro" for path in lent}}
+        binds = {shared: "/srv", libraries: "/opt/nvml:ro", **{path: f"{path}:ro" for path in lent}}
         self._environ = {
             **os.environ,
             "MACHINE": f"package-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{LOT}",
@@ -68,6 +76,7 @@ class Machine:
             "MACHINE_BIND": " ".join(f"{source}:{target}" for source, target in binds.items()),
             "MACHINE_LIMIT_S": "600",
         }
+        write_ram(shared / PROC.name, AVAILABLE_BYTES, RAM_BYTES)
         self._gpus.mkdir()
         Ledger.create(self._gpus, [LedgerGpu("GPU-0000", GPU_BYTES)])
         for path in (shared, self._gpus):
@@ -78,7 +87,7 @@ class Machine:
     def __enter__(self) -> Machine:
         subprocess.run([SCRIPT, "up"], env=self._environ, check=True)
         self.write("/opt/vllm/bin/vllm", self._vllm, mode=0o755)
-        self.write(f"{UNITS}/sleepd.service.d/nvml.conf", NVML)
+        self.write(f"{UNITS}/sleepd.service.d/paper.conf", PAPER)
         if self._drop_in:
             self.write(f"{UNITS}/vllm@.service.d/lent.conf", self._drop_in)
         return self

@@ -30,8 +30,9 @@ def test_manuals_are_shown_without_a_warning(deb: Path, manual: str, tmp_path: P
     fetch = f"dpkg-deb --fsys-tarfile {deb} | tar -xO ./usr/share/man/{manual}.gz | gunzip >{tmp_path}/page"
     run("bash", "-euo", "pipefail", "-c", fetch)
     assert run("groff", "-ww", "-k", "-Tutf8", "-man", "-z", tmp_path / "page").stderr == ""
-    shown = run("man", "--warnings", "-l", tmp_path / "page", MANPAGER="cat", MANWIDTH="100", LC_ALL="C.UTF-8")
+    shown = run("man", "--warnings", "-l", tmp_path / "page", MANPAGER="cat", MANWIDTH="80", LC_ALL="C.UTF-8")
     assert shown.stderr == ""
+    assert [line for line in shown.stdout.splitlines() if len(line) > 80] == [], "what stands as it is must fit too"
     assert shown.stdout.startswith(f"{manual.partition('/')[2].rpartition('.')[0]}(")
 
 

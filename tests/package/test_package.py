@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tests.package.machine import Machine, repacked
+from tests.package.machine import GIB, Machine, repacked
 
 MODEL = """
 [gateway]
@@ -17,15 +18,22 @@ host_ram = "1GiB"
 url  = "unix:/run/vllm/a.sock"
 unit = "vllm@a.service"
 """
+OTHER = (
+    MODEL[MODEL.index("[models.a]") :]
+    .replace("/a.sock", "/b.sock")
+    .replace("@a", "@b")
+    .replace("[models.a]", "[models.b]")
+)
 
 
-def start_server(machine: Machine) -> None:
-    """One server, and a daemon that knows it."""
-    machine.write("/etc/vllm/a.env", "MODEL=a\n")
-    machine.write("/etc/sleepd/conf.d/models.toml", MODEL)
-    machine.sh("systemctl start vllm@a.service")
-    machine.sh("until curl -fs --unix-socket /run/vllm/a.sock http://a/health; do sleep 0.1; done")
-    machine.sh("systemctl restart sleepd; until sleepctl is-awake a; do sleep 0.1; done")
+def start_servers(machine: Machine, names: str, settings: str) -> None:
+    """Servers of these names, and a daemon that knows them."""
+    for name in names:
+        machine.write(f"/etc/vllm/{name}.env", f"MODEL={name}\n")
+    machine.write("/etc/sleepd/conf.d/models.toml", settings)
+    ready = "until curl -fs --unix-socket /run/vllm/$n.sock http://a/health; do sleep 0.1; done"
+    machine.sh(f"for n in {' '.join(names)}; do systemctl start vllm@$n; {ready}; done")
+    machine.sh(f"systemctl restart sleepd; until sleepctl is-awake {' '.join(names)}; do sleep 0.1; done")
 
 
 def ask_as_nobody(machine: Machine) -> None:
@@ -79,7 +87,7 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
     machine: Machine, deb: Path, tmp_path: Path
 ) -> None:
     machine.install(deb)
-    start_server(machine)
+    start_servers(machine, "a", MODEL)
     machine.write("/etc/sleepd/conf.d/wake.toml", '[daemon]\non_stop = "wake"\n')
     machine.sh("sleepctl reload; sleepctl sleep a; sed -i '1i # mine' /etc/sleepd/sleepd.toml")
     settings = machine.say("cat /etc/sleepd/sleepd.toml")
@@ -109,16 +117,20 @@ def test_removal_leaves_or_wakes_sleepers_and_a_wrong_configuration_is_told_on_t
     machine: Machine, deb: Path
 ) -> None:
     machine.install(deb)
-    start_server(machine)
-    machine.sh("sleepctl sleep a")
+    start_servers(machine, "ab", MODEL + OTHER)
+    machine.sh("sleepctl sleep a b")
     machine.sh("apt-get -qq remove -y sleepd")
-    assert machine.is_sleeping("a"), "left as it was, and its server runs on"
+    assert [machine.is_sleeping(name) for name in "ab"] == [True, True], "left as they were, and their servers run on"
     machine.write("/etc/sleepd/conf.d/wrong.toml", "[daemon]\nno_such = 1\n")
     told = machine.say(f"dpkg -i /srv/{deb.name} 2>&1")
     assert '/etc/sleepd/conf.d/wrong.toml:2: unknown key "no_such" in [daemon]' in told
     assert "sleepd cannot run with this configuration." in told
     machine.sh("rm /etc/sleepd/conf.d/wrong.toml; until systemctl is-active sleepd; do sleep 0.1; done")
-    machine.sh("until sleepctl --json status a | grep -q asleep; do sleep 0.1; done")
+    machine.sh("for n in a b; do until sleepctl --json status $n | grep -q asleep; do sleep 0.1; done; done")
+    # A job takes 2 of the GPU's 8 GiB (process 1, here): of the 5.5 that are left a wake takes 3, and 1 is the margin.
+    machine.sh(f"echo {2 * GIB} >/srv/gpus/0.1; until sleepctl status | grep -q '2.5GiB of 8GiB'; do sleep 0.1; done")
     machine.write("/etc/sleepd/conf.d/leave.toml", '[daemon]\non_stop = "wake"\n')
-    machine.sh("sleepctl reload; apt-get -qq remove -y sleepd")
-    assert not machine.is_sleeping("a")
+    told = machine.say("sleepctl reload; apt-get -qq remove -y sleepd 2>&1")
+    assert sorted(machine.is_sleeping(name) for name in "ab") == [False, True], "as many as fit"
+    words = r"^sleepd: before the end: woke ([ab]); (?!\1)[ab] is left asleep: waits for room: \1 is awake$"
+    assert re.search(words, told, re.MULTILINE), told

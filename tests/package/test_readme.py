@@ -42,7 +42,8 @@ def follow(machine: Machine) -> None:
     for name in ("qwen3-8b", "gemma-3"):
         assert re.search(rf"^ok +server.managed +{name}: it is in the configuration$", shown, re.MULTILINE), shown
         assert re.search(rf"^ok +unit.kill-mode +vllm@{name}.service: KillMode=control-group$", shown, re.MULTILINE)
-    assert re.search(r"^\d+ ok, \d+ warn, 0 fail$", shown, re.MULTILINE), shown
+    assert re.search(r"^ok +host.backups +\S+ more for who is not asleep at level 1, 40GiB left$", shown, re.MULTILINE)
+    assert re.search(r"^\d+ ok, 0 warn, 0 fail$", shown, re.MULTILINE), shown
 
     assert json.loads(machine.say(ask))["choices"][0]["message"]["content"]
     assert not machine.is_sleeping("qwen3-8b")

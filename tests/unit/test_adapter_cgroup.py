@@ -1,5 +1,6 @@
 """What a unit holds and which limit above it binds: made-up trees of cgroup v2, read from files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,35 @@ def test_without_a_unit_the_limits_of_its_processs_cgroup_count_and_growth_does_
     (root / "proc/7/cgroup").write_text("4:memory:/elsewhere\n0::/user.slice/app.scope\n")
     found = read(root, ModelSpec("a", "http://127.0.0.1:1", gpus=("0",)), (7,))
     assert found == UnitMemory(70, 60, False, 100, 70, "memory.max of user.slice/app.scope")
+
+
+@pytest.mark.parametrize(
+    "slices", ["a.slice/a-b.slice/a-b-c.slice", "user.slice/user-1000.slice/user@1000.service/app.slice"]
+)
+def test_a_unit_deep_below_the_root_is_found_by_its_process_and_is_its_own(root: Path, slices: str) -> None:
+    """What its backup took shows there as in any unit's cgroup; its workers may be in groups of their own below it."""
+    unit = ModelSpec("a", "http://127.0.0.1:1", unit="deep.service")
+    group(root, f"{slices}/deep.service", 70, anon=50, shmem=10, limits={"memory.max": "100"})
+    group(root, f"{slices}/deep.service/worker", 7, anon=5)
+    (root / "proc/7").mkdir(parents=True)
+    (root / "proc/7/cgroup").write_text(f"0::/{slices}/deep.service/worker\n")
+    assert read(root, unit, (7,)) == UnitMemory(70, 60, True, 100, 70, f"memory.max of {slices}/deep.service")
+    elsewhere = replace(unit, unit="another.service")
+    assert read(root, elsewhere, (7,)) == UnitMemory(7, 5, False, 100, 70, f"memory.max of {slices}/deep.service")
+
+
+def test_what_was_swapped_out_is_kept_all_the_same(root: Path) -> None:
+    """Else the rest of the server, pushed out by its own backup, would be taken off what that took."""
+    (root / "system.slice/vllm@a.service/memory.swap.current").write_text("40\n")
+    assert read(root) == UnitMemory(used_bytes=420, kept_bytes=340, own=True, limit_bytes=None)
+
+
+def test_a_limit_counts_where_what_is_held_below_it_cannot_be_read(root: Path) -> None:
+    (root / "system.slice/memory.max").write_text("1000")
+    (root / "system.slice/memory.stat").unlink()
+    found = read(root)
+    assert found is not None
+    assert (found.limit_bytes, found.limit_used_bytes) == (1000, 420), "at least what the server holds itself"
 
 
 def test_in_a_container_the_limit_of_its_own_root_binds_too(root: Path) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from sleepd.core.dialect import (
     NEWEST_READ,
-    NO_RELOAD_FORMATS,
     RECIPES,
     Recipe,
     Remedy,
     capabilities,
     level1_unsafe,
     recipe_of,
+    was_read,
 )
 from sleepd.core.plan import Verb, plan_wake
 from sleepd.core.remedy import remedies_for
@@ -98,7 +98,8 @@ def facts_of(release: Release | None, **more: object) -> EngineFacts:
 
 def test_the_newest_release_read_is_the_last_that_is_not_strictest():
     assert recipe_of(NEWEST_READ) == recipe_of((0, 32))
-    assert recipe_of((NEWEST_READ[0], NEWEST_READ[1] + 1)) == recipe_of(None) == RECIPES[-1]
+    newer = recipe_of((NEWEST_READ[0], NEWEST_READ[1] + 1))
+    assert newer == recipe_of(None) == replace(RECIPES[-1], sleep_mode_parameter=True)
 
 
 def test_rows_are_ordered_and_the_last_one_holds_everything():
@@ -111,7 +112,8 @@ def test_rows_are_ordered_and_the_last_one_holds_everything():
 def test_a_release_gets_its_row(release, row):
     level1, mode, level2, *_ = ROWS[row]
     facts = facts_of(release)
-    assert recipe_of(release).sleep_mode_parameter is mode
+    # Without one the default ends requests from 0.17 on, and earlier releases ignore it: who is not known gets it.
+    assert recipe_of(release).sleep_mode_parameter is (mode or not was_read(release))
     for fenced in (True, False):
         caps = capabilities(facts, fenced=fenced)
         assert (not level1_unsafe(facts, fenced=fenced)) is (level1 == OPEN or fenced)
@@ -209,13 +211,32 @@ def test_a_level_1_wake_is_bare_and_probed_only_in_doubt():
         ({"data_parallel": 2}, "data parallelism"),
         ({"sleep_mode": False}, "without --enable-sleep-mode"),
         ({"model_path": "/models/gone"}, "/models/gone cannot be read here"),
-        *(({"load_format": name}, f"load format {name} cannot be reloaded") for name in sorted(NO_RELOAD_FORMATS)),
+        *(
+            ({"load_format": name}, f"load format {name} cannot be reloaded")
+            for name in (
+                "bitsandbytes",
+                "dummy",
+                "gguf",
+                "ipc_cache",
+                "modelexpress",
+                "runai_streamer_sharded",
+                "sharded_state",
+                "tensorizer",
+            )
+        ),
     ],
 )
 def test_level_2_is_refused_by_the_fact_that_forbids_it(change, named):
     allowed = facts_of((0, 32))
     assert capabilities(allowed, fenced=False).level2_unsafe == ""
     assert named in capabilities(replace(allowed, **change), fenced=False).level2_unsafe
+
+
+@pytest.mark.parametrize(("release", "safe"), [((0, 31), False), ((0, 32), True)])
+def test_streamed_weights_are_reloaded_from_the_release_on_of_which_that_was_read(release, safe):
+    """An earlier one was seen to answer 500, "Model reloading with `runai_streamer` format", and then nonsense."""
+    streamed = facts_of(release, load_format="runai_streamer")
+    assert (capabilities(streamed, fenced=True).level2_unsafe == "") is safe
 
 
 def test_a_hybrids_weights_are_read_anew_only_where_its_answer_can_be_compared():

@@ -6,11 +6,13 @@ import pytest
 from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
 from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
 
+from sleepd.core import deadlines
 from sleepd.core.break_even import Account
 from sleepd.core.daybook import SLOT_S, SLOTS
-from sleepd.core.deadlines import next_deadline
+from sleepd.core.deadlines import Deadlines, next_deadline
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
+from sleepd.core.explain import explain
 from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
 from sleepd.core.habits import Habits
 from sleepd.core.life import State
@@ -230,3 +232,37 @@ def test_moments_that_are_past_come_not_again(credit_s, silent_s):
         at_s, was_s, moments = foreseen_moment(of, before, later(at_s)) - NOW.mono_s, at_s, moments + 1
         assert at_s > was_s
     assert moments < 60
+
+
+def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeypatch):
+    """What is foreseen of silent models is not worked out in every turn: whatever changes it is told apart."""
+    asked_s, of = [], model(0, 1)
+    before = made(of, NAP, AHEAD)
+    monkeypatch.setattr(
+        deadlines, "foreseen_moment", lambda *asked: asked_s.append(asked[2].mono_s) or foreseen_moment(*asked)
+    )
+    kept = Deadlines()
+    for turn in range(1000):
+        assert kept.after(before, later(0.7 * turn)) == foreseen_moment(of, before, later(0.7 * turn))
+    assert len(asked_s) < 10
+    set_forth = replace(later(700.0), wall_s=NOW.wall_s + 900.0)
+    poor = replace(of, account=replace(RICH, credit_s=400.0))
+    for world_, now in (
+        (before, set_forth),
+        (made(poor, NAP, AHEAD), later(700.0)),
+        (made(of, AHEAD), later(700.0)),
+        (replace(before, calendar=calendar(around=later(-90_000.0))), later(0.0)),
+        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(0.0)),
+    ):
+        kept.after(before, later(700.0))
+        assert kept.after(world_, now) == next_deadline(world_, now)
+
+
+def test_when_what_is_foreseen_changes_is_told_of_the_rule_and_kept_awake_by_it():
+    of, kept = model(0, 1), rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
+    before = made(of, NAP, kept, rule("late", SLEEP_1, IdleFor(4001.0)))
+    in_s = foreseen_moment(of, before, NOW) - NOW.mono_s
+    assert report(before, "nap").due_in_s == pytest.approx(in_s)
+    assert report(before, "nap").conditions[0].in_s == pytest.approx(in_s)
+    assert explain(before, "a", NOW).next.in_s == pytest.approx(in_s), "what keeps it awake ends no sooner"
+    assert in_s > 2.0

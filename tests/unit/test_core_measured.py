@@ -19,10 +19,10 @@ from sleepd.core.measured import (
     learn_sleep,
     learn_wake,
 )
-from sleepd.core.memory import Blind, start_needs, wake_needs
-from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
+from sleepd.core.memory import Admitted, Blind, Short, preflight, start_needs, wake_needs
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Settings
 from sleepd.core.orders import expected_s, step_timeout
-from sleepd.core.plan import Verb, plan_sleep, plan_wake
+from sleepd.core.plan import Plan, Verb, plan_sleep, plan_wake, step_of
 from sleepd.core.seen import GpuSeen, HostSeen, Span, UnitMemory
 from sleepd.core.task import Intent, Task, TaskKind
 from sleepd.core.units import GIB, MIB
@@ -63,8 +63,10 @@ def waking(level: int = 1) -> Task:
     return Task(1, "a", TaskKind.WAKE, level, RULE, plan, 0.0)
 
 
-def slept(evidence: Evidence, *, level: int = 1, kept: int | None = None, footprint: Footprint = FRESH) -> Footprint:
-    draft = Draft(world(record("a", AWAKE, footprint=footprint)), NOW)
+def slept(
+    evidence: Evidence, *, level: int = 1, kept: int | None = None, footprint: Footprint = FRESH, **more
+) -> Footprint:
+    draft = Draft(world(record("a", AWAKE, footprint=footprint, **more)), NOW)
     verb = Verb.SLEEP_L1 if level == 1 else Verb.SLEEP_L2
     learn_sleep(draft, sleeping(level, kept), verb, replace(evidence, started_s=10.0, answered_s=17.5))
     return draft.models["a"].footprint
@@ -151,6 +153,16 @@ def test_a_dip_beside_a_moving_neighbour_is_not_taken_for_its_own():
     assert woke(evidence, asleep).taken == {"GPU-0": (28 * GIB,)}
 
 
+def test_a_wake_that_went_well_fits_again_beside_who_was_there_whoever_came_and_left_meanwhile():
+    """A job that filled the GPU and died of it would else keep the model asleep for good."""
+    asleep = replace(FRESH, asleep={"GPU-0": 2 * GIB})
+    filled = Evidence(gpus_before=reading(2 * GIB), gpus_after=reading(30 * GIB), span=span(0, 70 * GIB))
+    again = record("a", ASLEEP, footprint=woke(filled, asleep))
+    needs, margin = wake_needs(again, reading(2 * GIB).value), Settings({}).gpu_margin_bytes
+    assert preflight(needs, reading(2 * GIB).value, margin, {}) == Admitted()
+    assert isinstance(preflight(needs, reading(2 * GIB, others=OTHERS + 1).value, margin, {}), Short)
+
+
 def test_a_reading_before_the_wake_without_processes_is_compared_by_what_it_held_asleep():
     asleep = replace(FRESH, asleep={"GPU-0": 2 * GIB})
     before = Known((GpuSeen("GPU-0", 0, TOTAL, TOTAL - OTHERS - 2 * GIB),), 0.0, 0.0)
@@ -206,6 +218,14 @@ def backup(*, kept: tuple[int, int] | None, fell: int | None, own: bool = True) 
         # No cgroup of its own.
         ((4 * GIB, 20 * GIB), 12 * GIB, False, 12 * GIB),
         (None, 12 * GIB, True, 12 * GIB),
+        # Somebody else took or gave back host RAM meanwhile: no backup is larger than twice the weights, or smaller.
+        ((4 * GIB, 20 * GIB), 60 * GIB, True, 16 * GIB),
+        ((4 * GIB, 4 * GIB + 5 * MIB), 60 * GIB, True, None),
+        ((4 * GIB, 4 * GIB + 5 * MIB), 3 * MIB, True, None),
+        (None, 60 * GIB, True, None),
+        (None, 2 * GIB, True, None),
+        # Weights that were quantized as they were loaded are smaller than their checkpoint.
+        ((4 * GIB, 7 * GIB), 4 * GIB, True, 3 * GIB),
         # Nothing to see: a backup was made all the same.
         (None, -1 * GIB, True, None),
         (None, None, True, None),
@@ -218,6 +238,19 @@ def test_what_a_backup_took(kept, fell, own, learned):
     assert found.pinned_bytes == (learned or 0)
 
 
+@pytest.mark.parametrize(("fell", "learned"), [(12 * GIB, 12 * GIB), (60 * GIB, None)])
+def test_where_the_checkpoint_is_not_known_no_backup_is_larger_than_twice_what_the_gpu_got_back(fell, learned):
+    facts = replace(FACTS, checkpoint_bytes=None)
+    evidence = Evidence(
+        seen=seen(),
+        gpus_before=reading(30 * GIB),
+        gpus_after=reading(2 * GIB),
+        host_before=ram(100 * GIB),
+        host_after=ram(100 * GIB - fell),
+    )
+    assert slept(evidence, facts=facts).host_bytes == learned
+
+
 def test_a_second_backup_uses_the_blocks_of_the_first_and_teaches_nothing():
     first = backup(kept=(4 * GIB, 20 * GIB), fell=None)
     evidence = Evidence(
@@ -226,6 +259,28 @@ def test_a_second_backup_uses_the_blocks_of_the_first_and_teaches_nothing():
     again = slept(evidence, kept=20 * GIB, footprint=first)
     assert (again.backups, again.pinned_bytes) == ((16 * GIB,), 16 * GIB)
     assert again.durations == {"sleep1_first": (7.5,), "sleep1": (7.5,)}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_backup_into_blocks_that_a_stranger_pinned_before_is_not_taken_for_its_size(lost):
+    """Of an adopted process: 30 MiB would be all that the next one were asked to find."""
+    after = seen(unit_memory=unit(20 * GIB + 30 * MIB))
+    evidence = Evidence(seen=after, gpus_before=reading(30 * GIB), gpus_after=reading(2 * GIB))
+    draft = Draft(world(record("a", AWAKE, footprint=FRESH)), NOW)
+    if lost:
+        learn_lost_sleep(draft, sleeping(1, kept=20 * GIB), evidence)
+    else:
+        learn_sleep(draft, sleeping(1, kept=20 * GIB), Verb.SLEEP_L1, evidence)
+    found = draft.models["a"].footprint
+    assert (found.host_bytes, found.host_pinned) == (None, True)
+
+
+def test_the_rest_of_a_backup_that_failed_once_makes_it_whole():
+    half = replace(FRESH, pinned_bytes=15 * GIB)
+    evidence = Evidence(
+        seen=seen(unit_memory=unit(21 * GIB)), gpus_before=reading(9 * GIB), gpus_after=reading(2 * GIB)
+    )
+    assert slept(evidence, kept=20 * GIB, footprint=half).host_bytes == 16 * GIB
 
 
 def test_a_level_2_sleep_backs_nothing_up():
@@ -298,10 +353,15 @@ def test_levels_are_compared_with_themselves():
     assert draft.models["a"].restart_wanted == ""
 
 
-def test_putting_a_failed_wake_back_is_no_sleep_of_its_own():
+@pytest.mark.parametrize("lost", [False, True])
+def test_putting_a_failed_wake_back_is_no_sleep_of_its_own(lost):
     draft = Draft(world(record("a", ASLEEP, footprint=replace(FRESH, awake={"GPU-0": 30 * GIB}))), NOW)
     evidence = Evidence(gpus_before=reading(12 * GIB), gpus_after=reading(2 * GIB))
-    learn_sleep(draft, waking(), Verb.WORKER_SLEEP_L1, evidence)
+    undo = replace(waking(), plan=Plan((step_of(Verb.WORKER_SLEEP_L1),)))
+    if lost:
+        learn_lost_sleep(draft, undo, evidence)
+    else:
+        learn_sleep(draft, undo, Verb.WORKER_SLEEP_L1, evidence)
     found = draft.models["a"].footprint
     assert (found.sleeps, found.freed, found.residual) == (0, {}, {})
     assert (found.awake, found.asleep) == ({"GPU-0": 30 * GIB}, {"GPU-0": 2 * GIB})
@@ -332,6 +392,16 @@ def test_how_long_a_call_may_stay_unanswered(footprint, verb, least_s):
     found = step_timeout(of, verb, world(of).settings)
     assert found == pytest.approx(least_s, rel=0.1)
     assert found >= 10 * expected_s(of, verb)
+
+
+def test_a_call_is_waited_for_by_what_calls_like_it_took_and_by_nothing_else():
+    """A server that takes ten minutes to start, or two to read its weights, has no slow wakes from host RAM."""
+    slow = replace(FRESH, durations={"start": (600.0,), "reload": (120.0,), "wake2": (125.0,), "wake1": (40.0,)})
+    of = record("a", footprint=slow)
+    settings = world(of).settings
+    found = {verb: step_timeout(of, verb, settings) for verb in (Verb.WAKE, Verb.WAKE_WEIGHTS, Verb.RELOAD)}
+    assert found == {Verb.WAKE: 400.0, Verb.WAKE_WEIGHTS: 1250.0, Verb.RELOAD: 1250.0}
+    assert step_timeout(of, Verb.AWAIT_HEALTH, settings) == 6000.0
 
 
 def test_a_configured_patience_is_taken_as_it_is():
@@ -378,6 +448,19 @@ def test_a_start_takes_the_whole_share_whatever_the_size_of_the_cache():
     assert start_needs(record("a", ASLEEP, footprint=FRESH, facts=beyond), reading(2 * GIB).value) == {
         "GPU-0": 30 * GIB
     }
+
+
+@pytest.mark.parametrize(
+    ("life", "needed"),
+    [
+        (ASLEEP, 28 * GIB),
+        (Life(State.ASLEEP_L2, Weights.BLANK), 35 * GIB),
+        (Life(State.ASLEEP_L1, Weights.DOUBTFUL), 35 * GIB),
+    ],
+)
+def test_a_sleeper_whose_weights_may_have_to_be_read_anew_needs_the_peak_of_that(life, needed):
+    peaked = replace(FRESH, freed={"GPU-0": (28 * GIB,)}, reloaded={"GPU-0": (35 * GIB,)})
+    assert wake_needs(record("a", life, footprint=peaked), reading(2 * GIB).value) == {"GPU-0": needed}
 
 
 def test_else_nothing_is_promised():

@@ -20,6 +20,7 @@ from sleepd.core.record import ModelRecord
 from sleepd.core.seen import EngineFacts, GpuSeen, HostSeen, UnitMemory
 from sleepd.core.units import GIB, MIB
 from sleepd.core.world import World
+from sleepd.doctor.checks import CHECKS
 from sleepd.doctor.daemon import DiskSeen, judge_daemon, judge_gpus, judge_host
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import Finding, Verdict, by_check, fail, ok, warn, worst
@@ -55,9 +56,24 @@ def world(*models: ModelRecord, available: int = 90 * GIB, **more: Any) -> World
 def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
     found = verdicts(judge_server(GOOD))
     assert set(found.values()) == {"ok"}
-    assert found.keys() == {
-        f"server.{name}" for name in ("answers", "dev-mode", "exposed", "allocator", "managed", "counts")
-    }
+    assert found.keys() == {check for check in CHECKS if check.startswith("server.")}
+    unread = verdicts(judge_server(replace(GOOD, environ=None)))
+    assert found.keys() - unread.keys() == {"server.environment", "server.interposer"}, "one line says so for all"
+    assert "server.key" not in verdicts(judge_server(replace(GOOD, facts=None))), "whether it has one was not told"
+    keyed = replace(GOOD, locked=True)
+    assert [one.found for one in judge_server(keyed) if one.check == "server.key"] == ["it has one, and a unix socket"]
+
+
+def test_a_model_that_is_as_it_should_be_passes_everything_that_may_be_asked_of_it() -> None:
+    """`model.start` and `model.gpus` depend on its GPUs, and are elsewhere."""
+    slept = Footprint(freed={"g": (9,)}, awake={"g": 10}, sleeps=2)
+    model = record(
+        spec={"unit": "v.service", "max_level": 2}, facts=replace(FACTS, checkpoint_bytes=GIB), footprint=slept
+    )
+    found = verdicts(judge_models(world(model), NOW.mono_s, {}))
+    assert set(found.values()) == {"ok"}
+    assert found.keys() == {check for check in CHECKS if check.startswith("model.")} - {"model.start", "model.gpus"}
+    assert "model.frees" not in verdicts(judge_models(world(record()), NOW.mono_s, {})), "no sleep was measured"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +278,8 @@ def test_all_backups_together_and_pressure() -> None:
     assert unmarred(judge_host(world(*two))) == {"host.pressure": "warn"}, "PSI is not told in these worlds"
     assert unmarred(judge_host(world(*two, available=40 * GIB)))["host.backups"] == "warn"
     unmeasured = record("c", facts=None, footprint=Footprint())
+    (none,) = (one for one in judge_host(world()) if one.check == "host.backups")
+    assert (none.verdict, none.found) == ("ok", "none is still to be made")
     (unknown,) = (one for one in judge_host(world(*two, unmeasured)) if one.check == "host.backups")
     assert (unknown.verdict, unknown.found.rpartition("; ")[2]) == ("warn", "of 1 more it is not known")
     calm = Known(HostSeen(100 * GIB, 90 * GIB, 0.01), NOW.mono_s, NOW.mono_s)

@@ -227,7 +227,9 @@ def test_units_of_one_gpu_that_start_together_at_boot_are_told() -> None:
     (found,) = judge_boot(units, gpus_of)
     assert (found.verdict, found.found) == ("warn", "a.service, b.service start together at boot, on one GPU")
     assert unmarred(judge_boot(units, gpus_of | {"b.service": ["GPU-1"]})) == {}
-    assert list(judge_boot([replace(one, enabled=False) for one in units], gpus_of)) == []
+    (none,) = judge_boot([replace(one, enabled=False) for one in units], gpus_of)
+    assert (none.verdict, none.found) == ("ok", "none does")
+    assert list(judge_boot([], gpus_of)) == []
 
 
 def test_what_starts_at_boot_on_which_gpu_is_not_said_to_be_well_where_it_is_not_known() -> None:
@@ -245,6 +247,8 @@ def test_what_starts_at_boot_on_which_gpu_is_not_said_to_be_well_where_it_is_not
     # One alone meets nobody, wherever it is.
     assert [one.verdict for one in judge_boot(units[1:], {"b.service": []})] == [Verdict.OK]
     assert list(judge_boot([UnitSettings("b.service", missing="there is no such unit")], {})) == []
+    both = [UnitSettings(name, missing="systemd did not answer") for name in apart]
+    assert warned(both, apart) == ["whether a.service, b.service starts at boot is not known"]
 
 
 def test_what_sleeps_left_behind_is_told_once_there_are_two() -> None:

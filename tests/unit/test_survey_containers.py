@@ -20,6 +20,34 @@ from sleepd.survey.table import ProcessRow, ProcessTable
 ONE, OTHER = "a1" * 32, "b2" * 32
 DOCKER = "system.slice/docker-{}.scope"
 ROOTLESS = "user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{}.scope/container"
+USER = "user.slice/user-1000.slice/user@1000.service"
+POD = "podd5e3a8f0_4d51_4b0e_8e3d_2a1c4f5a8b9c"
+CONTAINERS = {
+    "Docker, systemd driver": DOCKER.format(ONE),
+    "Docker, cgroupfs driver": f"docker/{ONE}",
+    "Docker, cgroupfs driver, --cgroup-parent": f"llm/{ONE}",
+    "Docker, --cgroup-parent": f"vllm.slice/vllm-a.slice/docker-{ONE}.scope",
+    "Docker without root": f"{USER}/user.slice/docker-{ONE}.scope",
+    "Podman": f"machine.slice/libpod-{ONE}.scope/container",
+    "Podman, cgroupfs manager": f"libpod_parent/libpod-{ONE}",
+    "Podman without root": ROOTLESS.format(ONE),
+    "Podman without root, in a pod": f"{USER}/user.slice/user-libpod_pod_{OTHER}.slice/libpod-{ONE}.scope/container",
+    "a quadlet of a user's": f"{USER}/app.slice/vllm.service/libpod-payload-{ONE}",
+    "containerd, systemd driver": f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/"
+    f"cri-containerd-{ONE}.scope",
+    "containerd, cgroupfs driver": f"kubepods/burstable/{POD.replace('_', '-')}/{ONE}",
+    "containerd, whose driver is another than kubelet's": "system.slice/containerd.service/"
+    f"kubepods-burstable-{POD}.slice:cri-containerd:{ONE}",
+    "CRI-O": f"kubepods.slice/kubepods-{POD}.slice/crio-{ONE}.scope/container",
+    "Kubernetes in Docker": f"docker/{OTHER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{POD}.slice/"
+    f"cri-containerd-{ONE}.scope",
+    "nerdctl, cgroupfs driver": f"default/{ONE}",
+    # Units of a service manager in there, of which this host's knows nothing, or another of that name.
+    "a unit in Docker": f"{DOCKER.format(ONE)}/system.slice/vllm@a.service",
+    "a unit in LXC": "lxc.payload.web/system.slice/vllm@a.service",
+    "a unit in nspawn": "machine.slice/systemd-nspawn@web.service/payload/system.slice/vllm@a.service",
+    "a unit in a machine": "machine.slice/machine-web.scope/payload/system.slice/vllm@a.service",
+}
 PROXY = "/usr/bin/{}docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port {} -container-ip {} -container-port 8000"
 FIB = """Main:
   +-- 0.0.0.0/0 3 0 5
@@ -61,6 +89,35 @@ def test_a_container_is_told_from_another_by_its_address(proc: Path) -> None:
     assert ports_into(7, DOCKER.format(ONE), 9000, forwards) == (), "another port of that container"
     # Where its addresses are not shown every port may be the one.
     assert ports_into(8, DOCKER.format(ONE), 8000, forwards) == (8001, 8002)
+
+
+@pytest.mark.parametrize("cgroup", CONTAINERS.values(), ids=CONTAINERS)
+def test_a_container_is_known_by_its_cgroup_and_is_no_unit_of_this_host(cgroup: str) -> None:
+    found = FoundProcess(7, "root", ServerArguments(()), cgroup=cgroup)
+    assert (found.in_container, found.unit, found.own_cgroup) == (True, "", cgroup)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit", "own"),
+    [
+        ("system.slice/system-vllm.slice/vllm@a.service", "vllm@a.service", True),
+        ("system.slice/docker.service", "docker.service", True),
+        (f"{USER}/app.slice/vllm.service", "", True),
+        ("user.slice/user-0.slice/session-3.scope", "", False),
+        ("system.slice/run-p7-i8.scope", "", False),
+    ],
+)
+def test_what_is_no_container(cgroup: str, unit: str, own: bool) -> None:
+    found = FoundProcess(7, "root", ServerArguments(()), cgroup=cgroup)
+    assert (found.in_container, found.unit, found.own_cgroup) == (False, unit, cgroup if own else "")
+
+
+def test_dockers_proxies_as_they_are_started_today(proc: Path) -> None:
+    """One for each family, and a flag without a value (Docker 28); ports of UDP are none of a server's."""
+    command = "/usr/bin/docker-proxy -proto {} -host-ip {} -host-port {} -container-ip 172.17.0.2 -container-port 8000"
+    lines = [command.format("tcp", ip, 8001) for ip in ("0.0.0.0", "::")] + [command.format("udp", "0.0.0.0", 8002)]
+    forwards = find_forwards({n: [*line.split(), "-use-listen-fd"] for n, line in enumerate(lines)}, Owners())
+    assert forwards == (Forward(8001, 8000, "172.17.0.2"),)
 
 
 def test_podman_with_root_holds_ports_in_conmon_which_names_its_container(proc: Path) -> None:
@@ -112,7 +169,8 @@ def test_a_socket_in_a_mounted_folder_is_found_where_that_lies_here(proc: Path) 
 
 
 def test_the_survey_puts_it_together(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two containers with the same port of their own, a third with a socket in a mounted folder, a quadlet's unit."""
+    """Two containers with the same port of their own, by either driver, a third with a socket in a mounted folder, a
+    quadlet's unit, and one in a pod, which nothing leads to."""
     serve = ["python3", "/usr/bin/vllm", "serve"]
     rows = {
         1: PROXY.format("", 8001, "172.17.0.2").split(),
@@ -120,9 +178,11 @@ def test_the_survey_puts_it_together(proc: Path, monkeypatch: pytest.MonkeyPatch
         11: [*serve, "one"],
         12: [*serve, "two"],
         13: [*serve, "three", "--uds", "/sockets/three.sock"],
+        14: ["vllm", "serve", "four", "--port", "8080"],
     }
     add(proc, 11, cgroup=f"0::/{DOCKER.format(ONE)}\n", fib=FIB.format("172.17.0.2"))
-    add(proc, 12, cgroup=f"0::/{DOCKER.format(OTHER)}\n", fib=FIB.format("172.17.0.3"))
+    add(proc, 12, cgroup=f"0::/docker/{OTHER}\n", fib=FIB.format("172.17.0.3"))
+    add(proc, 14, cgroup=f"0::/{CONTAINERS['containerd, systemd driver']}\n", fib=FIB.format("10.244.0.7"))
     add(proc, 13, cgroup=f"0::/system.slice/three.service/libpod-payload-{ONE}\n")
     add(proc, 13, mountinfo="91 90 8:1 /srv/s /sockets rw - ext4 /dev/sda1 rw\n")
     add(proc, "self", mountinfo="22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
@@ -130,9 +190,10 @@ def test_the_survey_puts_it_together(proc: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(psutil, "Process", lambda _: this)
     monkeypatch.setattr("sleepd.survey.processes.look_around", lambda parents: Owners())
     table = ProcessTable({pid: ProcessRow(pid, 0, words[0], words) for pid, words in rows.items()})
-    one, two, three = survey_processes(table).servers
+    one, two, three, four = survey_processes(table).servers
     assert (one.urls[0], two.urls[0]) == ("http://127.0.0.1:8001", "http://127.0.0.1:8002")
     assert (three.urls, three.unit) == (("unix:/srv/s/three.sock",), "three.service")
+    assert (four.urls, four.unit, four.in_container) == (("http://127.0.0.1:8080",), "", True)
 
 
 async def test_a_port_that_leads_to_another_container_is_not_taken_for_its_own(tmp_path: Path) -> None:

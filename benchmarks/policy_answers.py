@@ -1,0 +1,120 @@
+"""What benchmarks/policy.py was made to tell of foresight: how it does against `ttl-5m` and the histogram at the
+GiB-hours that each of these takes, and how far it is from knowing all. By seed, with what the seed makes of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+from policy_sums import BASE, Run, Sum, add_up
+
+AHEAD = "foresight-"
+NO_POINT = "no point"
+"""Where foresight's line has none of these GiB-hours."""
+Sums = Mapping[str, Sum]
+Ratios = tuple[float | None, ...]
+
+
+class Point(NamedTuple):
+    """Of a policy: GiB-hours, share of requests that waited, and two 95th percentiles of waits in seconds."""
+
+    gib_h: float
+    share: float
+    p95_waiting_s: float
+    p95_s: float
+
+
+def print_answers(runs: Sequence[Run]) -> None:
+    """Print a table for each question, a line for each host and sort of traffic in the order of the runs."""
+    groups = _by_seed(runs)
+    groups = {name: seeds for name, seeds in groups.items() if all(BASE in sums for sums in seeds)}
+    if not any(_line(sums) for seeds in groups.values() for sums in seeds):
+        return
+    seeds = max(map(len, groups.values()))
+    print(f"\nForesight by seed, straight between the points of its own line: median of {seeds} (least to most)")
+    _print("at ttl-5m's GiB-hours, of ttl-5m's", ("waiting", "p95 of these", "p95 of all"), groups, _against_base)
+    _print(
+        "at the histogram's GiB-hours, of its", ("waiting", "p95 of these", "p95 of all"), groups, _against_histogram
+    )
+    _print("its dearest point, of the histogram's", ("waiting", "p95 of these", "GiB-hours"), groups, _dearest)
+    _print("at ttl-5m's GiB-hours, of the clairvoyant's", ("waiting", "GiB-hours"), groups, _against_clairvoyant)
+
+
+def at_hours(line: Sequence[Point], gib_h: float) -> Point | None:
+    """The point of the line at these GiB-hours, straight between the nearest on both sides; None beyond its ends."""
+    for below, above in pairwise(sorted(line)):
+        if below.gib_h <= gib_h <= above.gib_h:
+            part = (gib_h - below.gib_h) / (above.gib_h - below.gib_h) if above.gib_h > below.gib_h else 0.0
+            return Point(*(low + part * (high - low) for low, high in zip(below, above, strict=True)))
+    return None
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """The median, the least and the most; how many of them there are, where some are missing."""
+    found = sorted(value for value in values if value is not None)
+    if not found:
+        return NO_POINT
+    of = "" if len(found) == len(values) else f"; {len(found)} of {len(values)}"
+    return f"{median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f}{of})"
+
+
+def _print(
+    heading: str, heads: Sequence[str], groups: Mapping[str, Sequence[Sums]], ask: Callable[[Sums], Ratios]
+) -> None:
+    print(f"  {heading:44} " + " ".join(f"{head:22}" for head in heads).rstrip())
+    for name, seeds in groups.items():
+        columns = zip(*(ask(sums) for sums in seeds), strict=True)
+        print(f"    {name:42} " + " ".join(f"{spread(column):22}" for column in columns).rstrip())
+
+
+def _by_seed(runs: Sequence[Run]) -> dict[str, list[Sums]]:
+    found: dict[str, dict[int, dict[str, Sum]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        found[f"{run.shape}, {run.traffic}"][run.seed][run.contender] = add_up([run])
+    return {name: list(seeds.values()) for name, seeds in found.items()}
+
+
+def _point(found: Sum) -> Point:
+    return Point(found.gpu_gib_h, found.share, found.p95_waiting_s, found.p95_s)
+
+
+def _line(sums: Sums) -> list[Point]:
+    return [_point(found) for contender, found in sums.items() if contender.startswith(AHEAD)]
+
+
+def _ratios(values: Sequence[float], bases: Sequence[float]) -> Ratios:
+    return tuple(value / base if base else None for value, base in zip(values, bases, strict=True))
+
+
+def _at(sums: Sums, contender: str) -> Ratios:
+    """Foresight at the contender's GiB-hours, of what it comes to itself."""
+    if contender not in sums:
+        return None, None, None
+    base = _point(sums[contender])
+    there = at_hours(_line(sums), base.gib_h)
+    return (None, None, None) if there is None else _ratios(there[1:], base[1:])
+
+
+def _against_base(sums: Sums) -> Ratios:
+    return _at(sums, BASE)
+
+
+def _against_histogram(sums: Sums) -> Ratios:
+    return _at(sums, "histogram")
+
+
+def _dearest(sums: Sums) -> Ratios:
+    if "histogram" not in sums:
+        return None, None, None
+    base, most = _point(sums["histogram"]), max(_line(sums))
+    return _ratios((most.share, most.p95_waiting_s, most.gib_h), (base.share, base.p95_waiting_s, base.gib_h))
+
+
+def _against_clairvoyant(sums: Sums) -> Ratios:
+    there = at_hours(_line(sums), sums[BASE].gpu_gib_h)
+    if there is None or "clairvoyant" not in sums:
+        return None, None
+    knows = _point(sums["clairvoyant"])
+    return _ratios((there.share, there.gib_h), (knows.share, knows.gib_h))
