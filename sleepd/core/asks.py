@@ -7,17 +7,17 @@ from sleepd.core.draft import Draft
 from sleepd.core.ends import take_back_drain
 from sleepd.core.first_looks import is_to_be_placed
 from sleepd.core.frozen import replace
-from sleepd.core.host_room import HostShort, admit_backup, limits_unread
+from sleepd.core.host_room import limits_unread
 from sleepd.core.life import ASLEEP, LEVEL, Fact, State
-from sleepd.core.memory import Blind, unplaced
+from sleepd.core.memory import unplaced
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.orders import uuids_of
 from sleepd.core.places import keep_place, kept_place_s, place_of
 from sleepd.core.policy import held_by, level1_refusal, level2_refusal
 from sleepd.core.record import WAITERS_LIMIT, AskKind, ModelRecord, Waiter, is_pinned, wants_deeper
+from sleepd.core.refusals import backup_refused, refuse_wishes
 from sleepd.core.restarts import clear_restarts
 from sleepd.core.room import claimed
-from sleepd.core.sightings import LOOK_FAILURES
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
@@ -130,7 +130,8 @@ def _refused_as_it_is(record: ModelRecord, level: int, *, via_wake: bool) -> Ans
     if asleep or state is State.AWAKE or state in _ON_THE_WAY_DOWN:
         return None
     problem = "stopped" if state is State.STOPPED else "engine_failed"
-    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {record.reason}")
+    why = record.unreadable.detail if record.unreadable is not None else record.reason
+    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {why}")
 
 
 def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) -> Answer | None:
@@ -142,7 +143,7 @@ def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) ->
         return kept
     if level == 2 and (unsafe := level2_refusal(draft.world(), record)):
         return replace(refused, problem="level_unsafe", detail=f"level 2 is not safe for {name}: {unsafe}")
-    return _backup_refused(draft, record) if level == 1 else None
+    return backup_refused(draft, record) if level == 1 else None
 
 
 def _kept_awake(record: ModelRecord) -> Answer | None:
@@ -154,18 +155,6 @@ def _kept_awake(record: ModelRecord) -> Answer | None:
     if record.holds:
         detail, hint = f"{name} stays awake: {held_by(record)}", "wait until it lets go, or use force (admin)"
         return replace(refused, problem="held", detail=detail, hint=hint)
-    return None
-
-
-def _backup_refused(draft: Draft, record: ModelRecord) -> Answer | None:
-    """The answer where a level 1 backup would not fit: nothing overrides that, as the kernel would end the engine."""
-    name, verdict = record.spec.name, admit_backup(draft.world(), record)
-    refused = Answer(0, AnswerKind.REFUSED, problem="level_unsafe")
-    if isinstance(verdict, Blind):
-        return replace(refused, detail=f"{name} stays awake: {verdict.wanted}")
-    if isinstance(verdict, HostShort):
-        detail = f"{name} stays awake: {verdict.reason} ({verdict.wanted}, {verdict.found})"
-        return replace(refused, detail=detail, wanted=verdict.wanted, found=verdict.found, hint=verdict.hint)
     return None
 
 
@@ -212,13 +201,13 @@ def begin_asked_sleeps(draft: Draft) -> None:
             continue
         if unseen := _gpus_unseen(draft, record):
             blind = Answer(0, AnswerKind.REFUSED, problem="blind")
-            _refuse_wishes(draft, name, wishes, replace(blind, detail=_unproven(name, unseen)))
+            refuse_wishes(draft, name, wishes, replace(blind, detail=_unproven(name, unseen)))
             continue
         if {*uuids_of(draft, record), HOST_LOCK} & claimed(draft) or any(w.ask is AskKind.WAKE for w in record.waiters):
             continue
         if kept := _kept_awake(record):
             # A hold or a pin that came while it waited for its turn.
-            _refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
+            refuse_wishes(draft, name, [w for w in wishes if not w.force], kept)
             wishes = [w for w in wishes if w.force]
             if not wishes:
                 continue
@@ -235,7 +224,7 @@ def begin_asked_sleeps(draft: Draft) -> None:
             if refused is None:
                 granted.append(wish)
             else:
-                _refuse_wishes(draft, name, [wish], refused)
+                refuse_wishes(draft, name, [wish], refused)
         if granted:
             begin_sleep(draft, name, max(w.level for w in granted), granted[0].cause)
 
@@ -244,20 +233,14 @@ def _answer_found(draft: Draft, record: ModelRecord, wishes: list[Waiter]) -> No
     """Answer whoever waited for a first look, or for a turn, where the model turns out to be asleep or nobody's to put
     to sleep. What passes by itself is waited for."""
     name, state = record.spec.name, record.life.state
-    told = state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES
+    told = state is State.UNKNOWN and record.unreadable is not None
     if not told and state not in (*ASLEEP, State.FOREIGN, State.STOPPED):
         return
     for wish in wishes:
         if refused := _refused_as_it_is(record, wish.level, via_wake=wish.via_wake):
-            _refuse_wishes(draft, name, [wish], refused)
+            refuse_wishes(draft, name, [wish], refused)
         elif not wants_deeper(record, wish):
             draft.answer(name, wish, AnswerKind.DONE, level=LEVEL[state])
-
-
-def _refuse_wishes(draft: Draft, name: str, wishes: list[Waiter], why: Answer) -> None:
-    for waiter in wishes:
-        answered = {"problem": why.problem, "detail": why.detail, "wanted": why.wanted}
-        draft.answer(name, waiter, AnswerKind.REFUSED, **answered, found=why.found, hint=why.hint)
 
 
 def _give_up_draining(draft: Draft, name: str, wishes: list[Waiter]) -> None:

@@ -8,7 +8,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.handover import await_no_turn, await_turn, room_in_turn
 from sleepd.core.life import ASLEEP, Fact, State, Weights
 from sleepd.core.line import in_line, kept_for_start
-from sleepd.core.model import Cause, CauseKind, Known, Missing
+from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
 from sleepd.core.places import keep_place, place_of
@@ -20,7 +20,7 @@ from sleepd.core.restarts import is_unit_unread, may_come_back, owe_restart
 from sleepd.core.room import Go, MakeRoom, Refuse, WaitFor, room_for
 from sleepd.core.saying import note_act
 from sleepd.core.sharing import barred_from_s
-from sleepd.core.sightings import LOOK_FAILURES, START_HINT
+from sleepd.core.sightings import START_HINT
 from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
 from sleepd.core.tasks import begin_sleep, begin_wake, carry_on
 from sleepd.core.unanswered import BLIND_S, leave_silent, silent_until_s
@@ -319,9 +319,9 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
     state = record.life.state
-    if state is State.AWAKE and isinstance(record.seen, Missing) and record.failure is not None:
-        # Last seen awake, but it does not answer any more: nobody is sent there.
-        detail = record.failure.detail
+    if state in (State.AWAKE, State.UNKNOWN) and record.unreadable is not None:
+        # Last seen awake, maybe, but it does not answer any more: nobody is sent there.
+        detail = record.unreadable.detail
         draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=detail)
     elif state is State.AWAKE and record.yields is not None:
         return  # its gate is shut: it waits for the next turn
@@ -329,8 +329,6 @@ def _serve_wake(draft: Draft, name: str, waiter_id: int) -> None:
         last = record.last_wake
         task_id = last.task_id if last is not None and record.awake_since_s >= waiter.asked_s else None
         draft.answer(name, waiter, AnswerKind.DONE, task_id=task_id, level=0)
-    elif state is State.UNKNOWN and record.failure is not None and record.failure.code in LOOK_FAILURES:
-        draft.answer(name, waiter, AnswerKind.REFUSED, problem="engine_failed", detail=record.failure.detail)
     elif state is State.LOST and may_come_back(record):
         return
     elif state is State.STOPPED:

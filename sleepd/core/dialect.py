@@ -108,6 +108,9 @@ _FROM_0_31 = replace(
 )
 _FROM_0_32 = replace(_FROM_0_31, since=(0, 32), checksums=True)
 
+_UNREAD = replace(_STRICTEST, sleep_mode_parameter=True)
+"""The strictest row, but for `mode`: releases up to 0.16 ignore it, and from 0.17 on its default ends requests."""
+
 RECIPES: tuple[Recipe, ...] = (_FROM_0_32, _FROM_0_31, _FROM_0_28, _FROM_0_24, _FROM_0_17, _FROM_0_10_2, _STRICTEST)
 OLDEST_READ: Release = (0, 8, 5)
 NEWEST_READ: Release = (0, 33)
@@ -130,9 +133,10 @@ class Capabilities:
 
 
 def recipe_of(release: Release | None) -> Recipe:
-    """The row of a release; the strictest for None and for releases newer than any that was read."""
+    """The row of a release; the strictest for None and for releases newer than any that was read, with the guard that
+    does no harm to those that do not know it."""
     if not was_read(release):
-        return _STRICTEST
+        return _UNREAD
     return next(r for r in RECIPES if release is not None and release >= r.since)
 
 

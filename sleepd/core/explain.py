@@ -42,8 +42,9 @@ def explain(world: World, name: str, now: Now) -> Explanation:
 def reason(world: World, name: str, now: Now) -> str:
     """One sentence: why the model is in its state."""
     record, task = world.models[name], world.tasks.get(name)
-    if record.failure and record.life.state in (State.FAILED, State.LOST, State.UNKNOWN):
-        return record.failure.detail
+    failing = record.failing
+    if failing and (failing is not record.failure or record.life.state in (State.FAILED, State.LOST, State.UNKNOWN)):
+        return failing.detail
     if task is not None and task.victim is not None:
         how = f" ({task.chosen})" if task.chosen else ""
         return f"waits for {task.victim} to fall asleep{how}: {describe(task.cause)}"

@@ -42,7 +42,7 @@ def unread_beside(draft: Draft, name: str, missing: Iterable[str]) -> str:
 
 def is_unread(record: ModelRecord) -> bool:
     """Whether nobody knows yet what the server is doing, and the next looks tell."""
-    return record.life.state is State.UNKNOWN and record.failed_polls < LOST_AFTER_POLLS and record.failure is None
+    return record.life.state is State.UNKNOWN and record.failed_polls < LOST_AFTER_POLLS and record.failing is None
 
 
 def _lies(record: ModelRecord, gpus: GpusSeen) -> tuple[str, ...]:

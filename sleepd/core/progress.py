@@ -1,12 +1,12 @@
 """How a step ended, and what follows: the next step, a repair, or the end of the task."""
 
-from sleepd.core.commands import AnswerKind
+from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.drain import cut_ended
 from sleepd.core.ends import WANTED_PAUSE_S, give_up, prove_later
 from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
-from sleepd.core.host_room import backup_need
+from sleepd.core.host_room import backup_need, backup_refusal
 from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
@@ -25,6 +25,7 @@ from sleepd.core.proof import (
     take_answer,
 )
 from sleepd.core.record import AskKind
+from sleepd.core.refusals import backup_refused, refuse_wishes
 from sleepd.core.repair import repair
 from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.task import Phase, Task, TaskKind
@@ -203,6 +204,17 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
             draft.answer(name, waiter, AnswerKind.REFUSED, problem="busy", detail=f"{name} is in use", hint=hint)
 
 
+def _keep_awake(draft: Draft, task: Task, refused: Answer) -> None:
+    """Nothing was sent, and there is no host RAM for its backup any more: it serves on."""
+    name = task.model
+    reason = f"stays awake: {backup_refusal(draft.world(), draft.models[name])}"
+    draft.state(name, Fact.OVERTAKEN)
+    draft.end_task(task, reason)
+    not_before_s = draft.mono_s + (OVERTAKEN_PAUSE_S if _is_ours(task.cause) else WANTED_PAUSE_S)
+    draft.change(name, not_before_s=not_before_s, checking=False, reason=reason)
+    refuse_wishes(draft, name, [w for w in draft.models[name].waiters if w.ask is AskKind.SLEEP], refused)
+
+
 def _is_ours(cause: Cause) -> bool:
     """Whether nobody waits for the sleep: then there is time until whoever uses the model has finished."""
     return cause.kind in (CauseKind.RULE, CauseKind.CHECK, CauseKind.PRIME)
@@ -237,6 +249,12 @@ def _succeed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -
         busy = replace(evidence, detail=f"{event.in_flight} requests inside its gate")
         _overtake(draft, task, replace(event, end=StepEnd.BUSY, evidence=busy))
         return
+    if verb is Verb.CONFIRM_IDLE and drains and task.kind is TaskKind.SLEEP and task.level == 1:
+        # It was let in before its gate was shut, and drained for as long as it took.
+        refused = backup_refused(draft, draft.models[task.model])
+        if refused is not None:
+            _keep_awake(draft, task, refused)
+            return
     if verb in SLEEPS:
         learn_sleep(draft, task, verb, evidence)
     elif verb in (Verb.WAKE, Verb.WAKE_KV):

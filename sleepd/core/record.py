@@ -8,7 +8,7 @@ from sleepd.core.break_even import Account
 from sleepd.core.footprint import Footprint
 from sleepd.core.habits import Habits
 from sleepd.core.life import LEVEL, SERVING, Life, State, Weights
-from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, ModelSpec, Reading
+from sleepd.core.model import Cause, CauseKind, Failure, Known, Missing, MissingReason, ModelSpec, Reading
 from sleepd.core.seen import Activity, ControlCounts, EngineFacts, Fingerprint, ModelSeen
 from sleepd.core.unit import UnitSeen
 from sleepd.core.units import MonotonicS, Seconds, WallS
@@ -19,6 +19,10 @@ WAITERS_LIMIT = 1024
 
 HOLDS_LIMIT = 256
 """Holds that may keep one model awake; one more is refused."""
+
+
+PLAIN = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
+"""Why one look alone shows that a server cannot be read: it answered, and said so."""
 
 
 class AskKind(StrEnum):
@@ -247,6 +251,27 @@ class ModelRecord:
     def learned(self) -> Footprint:
         """What was learned of this incarnation, and where it taught nothing yet, of earlier ones."""
         return self.footprint.over(self.prior) if self.prior.under else self.footprint
+
+    @property
+    def unreadable(self) -> Failure | None:
+        """Why looks at its server tell nothing, where that is how it is now; None where they do, where it is not known
+        yet, and where nobody listens: that is a state of its own. `failure` and `reason` tell what was so before, and
+        is so again once it answers."""
+        if isinstance(self.seen, Known) or self.seen.reason in (MissingReason.NOT_YET, MissingReason.REFUSED):
+            return None
+        why = self.seen.reason
+        if why in PLAIN:
+            return Failure(why.name.lower(), f"{why}: {self.seen.detail}")
+        return Failure("unreachable", f"{self.spec.name} does not answer at {self.spec.url}: {self.seen.detail}")
+
+    @property
+    def failing(self) -> Failure | None:
+        """What is wrong with it now: first of all that it cannot be read. That one which failed or was stopped answers
+        nobody is no news."""
+        told = self.unreadable
+        if told is None or (told.code == "unreachable" and self.life.state in (State.FAILED, State.STOPPED)):
+            return self.failure
+        return told
 
 
 def gate_hold_id(model: str) -> str:

@@ -13,9 +13,9 @@ from sleepd.core.half_way import half_way, is_to_be_weighed
 from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_use, take_facts
 from sleepd.core.life import Fact, Life, State, Weights
-from sleepd.core.model import Known, Missing, MissingReason
+from sleepd.core.model import Failure, Known, Missing, MissingReason
 from sleepd.core.owed_wakes import restore_victims
-from sleepd.core.record import Belief, ModelRecord
+from sleepd.core.record import PLAIN, Belief, ModelRecord
 from sleepd.core.restarts import may_come_back
 from sleepd.core.seen import ModelSeen, SleepGauge
 from sleepd.core.strangers import hold_down, meet_counted, watch_asked
@@ -25,9 +25,6 @@ LOST_AFTER_POLLS = 3
 START_HINT = "start the server; it is taken in as soon as it answers"
 
 _GONE = frozenset({MissingReason.REFUSED})
-LOOK_FAILURES = frozenset({"unreachable", "no_dev_mode", "not_vllm", "unauthorized"})
-"""Failures that a look told and the next good look takes back."""
-_PLAIN = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
 
 
 def look_at(draft: Draft, event: ModelLooked) -> None:
@@ -56,9 +53,10 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
     if record.spec.unit and record.failed_polls == 1:
         # Its unit tells why nothing answers.
         draft.command(LookNow(unit=name))
-    if reading.reason in _PLAIN:
+    if reading.reason in PLAIN:
+        was = record.unreadable
         draft.change(name, seen=reading)
-        draft.fail(name, reading.reason.name.lower(), f"{reading.reason}: {reading.detail}")
+        _tell_unreadable(draft, name, was)
         return
     if record.failed_polls < LOST_AFTER_POLLS:
         return
@@ -66,7 +64,7 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
     draft.change(name, seen=replace(reading, since_s=silent_since_s))
     if reading.reason not in _GONE or record.life.state in (State.LOST, State.STOPPED, State.STARTING, State.STOPPING):
         if record.failed_polls == LOST_AFTER_POLLS and reading.reason not in _GONE:
-            draft.fail(name, "unreachable", f"{name} does not answer at {record.spec.url}: {reading.detail}")
+            _tell_unreadable(draft, name, None)
         return
     if record.life.state is State.FAILED and (record.restarts_spent or is_given_up(record)):
         return  # given up: that it answers nobody is why
@@ -75,6 +73,13 @@ def _missed(draft: Draft, name: str, reading: Missing) -> None:
     if reading.killed:
         found, todo = f"{reading.killed}, and {found}", "it needs RAM for its weights and a backup, see sleepctl doctor"
     _lose(draft, name, f"{found}: {todo}")
+
+
+def _tell_unreadable(draft: Draft, name: str, was: Failure | None) -> None:
+    """Tell why it cannot be read, where that is news. It says so of itself as long as it lasts, and no longer."""
+    told = draft.models[name].unreadable
+    if told is not None and told != was:
+        draft.note("failure", name, told.detail, {"code": told.code, "step": told.step})
 
 
 def _lose(draft: Draft, name: str, detail: str) -> None:
@@ -109,11 +114,10 @@ def _saw(draft: Draft, name: str, reading: Known[ModelSeen]) -> None:
         reading = replace(reading, value=seen)
     take_facts(draft, name, seen.facts)
     record = draft.change(name, seen=reading, failed_polls=0, unit_read_s=unit_read_s)
-    if record.failure and record.failure.code in LOOK_FAILURES:
-        draft.change(name, failure=None)
     if record.life.state in (State.LOST, State.STOPPED) and name not in draft.tasks:
         draft.state(name, Fact.FOUND_AGAIN)
-        draft.change(name, failure=None, stopped=None, start_wanted=None, restart_due="")
+        reason = "it answers again: looking at it"
+        draft.change(name, failure=None, stopped=None, start_wanted=None, restart_due="", reason=reason)
         draft.note("found_again", name, f"{name} answers again at {record.spec.url}")
     elif record.life.state is State.UNKNOWN:
         draft.change(name, start_wanted=None)  # it runs
@@ -166,6 +170,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, kno
             start_wanted=None,
             stopped=None,
             not_before_s=draft.mono_s,
+            reason="it was restarted: looking at it",
         )
     elif record.belief is not None and record.belief.incarnation != seen.facts.incarnation:
         record = replace(record, belief=None, fingerprint=None, life=Life(State.UNKNOWN, Weights.LOADED))

@@ -59,8 +59,8 @@ def _judge_looks(record: ModelRecord) -> Finding:
 def _judge_service(world: World, record: ModelRecord) -> Finding:
     name = record.spec.name
     state = public_state(world, name)
-    if record.failure is not None or state == "failed":
-        return fail("model.failed", record.failure.detail if record.failure else record.reason, name)
+    if record.failing is not None or state == "failed":
+        return fail("model.failed", record.failing.detail if record.failing else record.reason, name)
     if state == "lost":
         return fail("model.failed", f"its server is gone: {record.reason}", name)
     if state == "unknown":

@@ -131,6 +131,9 @@ class Tally:
         failure, was = record.failure, old.failure if old is not None else None
         if failure is not None and failure is not was and failure != was:
             self.counts.add("sleepd_failures_total", name, failure.code)
+        unreadable = record.unreadable
+        if unreadable is not None and (old is None or old.unreadable is None or old.unreadable.code != unreadable.code):
+            self.counts.add("sleepd_failures_total", name, unreadable.code)
         known_as = old.incarnation if old is not None else None
         if known_as is not None and record.incarnation is not None and record.incarnation != known_as:
             self.counts.add("sleepd_server_restarts_total", name)

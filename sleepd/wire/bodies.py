@@ -67,7 +67,7 @@ def model_body(daemon: Daemon, name: str) -> shapes.Model:
     world, now = daemon.world, daemon.now()
     record = world.models[name]
     spec, seen = record.spec, record.seen.value if isinstance(record.seen, Known) else None
-    failure, last = record.failure, record.last_wake
+    failure, last = record.failing, record.last_wake
     return {
         "name": name,
         "state": cast(shapes.State, public_state(world, name)),

@@ -62,7 +62,7 @@ def test_a_neighbour_that_nobody_looked_at_yet_may_make_room():
     "told",
     [
         {"failed_polls": LOST_AFTER_POLLS},
-        {"failure": Failure("no_dev_mode", "no dev mode", NOW.wall_s)},
+        {"seen": Missing(MissingReason.NO_DEV_MODE, "GET /is_sleeping: 404")},
         {"life": Life(State.LOST, Weights.LOADED)},
     ],
 )

@@ -4,10 +4,10 @@ not."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import AWAKE, FACTS, NOW, host, nap, record, seen, world
+from core_worlds import AWAKE, FACTS, KNOWN_ANSWER, NOW, host, nap, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
-from sleepd.core.events import ModelLooked, Tick
+from sleepd.core.events import Evidence, ModelLooked, StepEnd, StepEnded, Tick
 from sleepd.core.footprint import Footprint
 from sleepd.core.host_room import (
     HostShort,
@@ -22,12 +22,14 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
 from sleepd.core.memory import Admitted, Blind
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Mode
-from sleepd.core.plan import plan_sleep
+from sleepd.core.plan import Verb, plan_sleep
 from sleepd.core.rehearse import plan_of_wake
-from sleepd.core.seen import ModelSeen, UnitMemory
+from sleepd.core.seen import GpuSeen, ModelSeen, UnitMemory
 from sleepd.core.task import HOST_LOCK, Intent, Task, TaskKind
+from sleepd.core.turn import Turn
 from sleepd.core.units import GIB
 from sleepd.core.wishes import SleepAsked
+from sleepd.core.world import World
 
 FREED = Footprint(freed={"GPU-0": (28 * GIB,)})
 
@@ -57,6 +59,27 @@ def unit(used: int, limit: int | None, kept: int = 3 * GIB) -> UnitMemory:
 def test_what_the_next_backup_takes(more, need):
     made = world(record("a", AWAKE, **more))
     assert backup_need(made.models["a"], made.gpus.value) == need
+
+
+TWO_GPUS = tuple(GpuSeen(f"GPU-{i}", i, (80 - 40 * i) * GIB, 10 * GIB) for i in range(2))
+BARE = replace(FACTS, checkpoint_bytes=None, tensor_parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("more", "need"),
+    [
+        ({"spec": {"vram_bytes": 30 * GIB}}, 60 * GIB),
+        ({"facts": replace(BARE, gpu_memory_utilization=0.5)}, 60 * GIB),
+        ({"footprint": Footprint(freed={"GPU-0": (28 * GIB, 30 * GIB), "GPU-1": (29 * GIB,)})}, 59 * GIB),
+        # One of its GPUs is not told of: a bound that leaves it out is none.
+        ({"facts": replace(BARE, gpu_memory_utilization=0.5), "gpus": TWO_GPUS[:1]}, None),
+    ],
+)
+def test_where_no_checkpoint_tells_all_gpus_of_a_model_bound_its_backup(more, need):
+    """Rounding and KV cache, which needs no backup, are taken to make up for one another."""
+    gpus = more.pop("gpus", TWO_GPUS)
+    made = record("a", AWAKE, **{"facts": BARE, "footprint": Footprint(), **more})
+    assert backup_need(replace(made, spec=replace(made.spec, gpus=("0", "1"))), gpus) == need
 
 
 @pytest.mark.parametrize(("available", "fits"), [(28 * GIB, True), (28 * GIB - 1, False)])
@@ -107,6 +130,22 @@ def pending(kept_then: int | None, kept_now: int | None) -> object:
     return replace(world(record("a"), b), tasks={"b": replace(task, intent=intent)}, host=host(40 * GIB))
 
 
+def test_a_sleep_that_drains_has_no_host_ram_promised():
+    """It is measured again before it is sent."""
+    made = pending(3 * GIB, 3 * GIB)
+    b = replace(made.models["b"], life=Life(State.DRAINING, Weights.LOADED))
+    assert host_promised(replace(made, models=made.models | {"b": b}), "a") == 0
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(45, True), (44, False)])
+def test_a_limit_leaves_room_for_what_others_below_it_may_still_pin(limit, fits):
+    """5 GiB are held below it, 20 needed, and 20 promised to a neighbour."""
+    made = pending(None, None)
+    a = replace(made.models["a"], seen=seen(unit_memory=unit(5 * GIB, limit * GIB)))
+    world_ = replace(made, models=made.models | {"a": a}, host=host(90 * GIB))
+    assert (admit_backup(world_, a) == Admitted()) is fits
+
+
 @pytest.mark.parametrize(
     ("kept", "promised"),
     [
@@ -137,6 +176,8 @@ def test_limits_count_as_read_when_they_were_not_when_the_server_was_last_looked
     made = beside_a_backup(17 * GIB, NOW.mono_s - age_s)
     assert made.models["a"].seen.asked_at_s > NOW.mono_s - 1.0
     assert limits_unread(made.models, made.models["a"]) is unread
+    settled = replace(made.models["a"], settled_s=NOW.mono_s)
+    assert limits_unread(made.models | {"a": settled}, settled) is unread, "its own steps read them"
 
 
 def test_a_sleep_asked_for_on_limits_from_before_a_backup_waits_for_a_look_and_is_judged_by_it():
@@ -190,6 +231,41 @@ def test_a_sleep_that_waited_for_its_turn_is_measured_again_when_it_comes():
     turn = step(replace(queued, tasks={}, host=host(20 * GIB)), [Tick()], NOW)
     assert [c.problem for c in turn.commands if isinstance(c, Answer)] == ["level_unsafe"]
     assert turn.world.tasks == {}
+
+
+def drained(made: World) -> Turn:
+    """It drained for as long as its caller allowed; now nothing runs in it any more."""
+    task = made.tasks["a"]
+    assert task.plan.steps[task.cursor].verb is Verb.CONFIRM_IDLE
+    return step(made, [StepEnded("a", task.id, task.cursor, StepEnd.DONE, Evidence(seen=seen()))], NOW)
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "fits"), [(90, None, True), (20, None, False), (90, 22, False)], ids=str
+)
+def test_a_sleep_that_drained_for_long_is_measured_again_before_it_is_sent(available, limit, fits):
+    """Host RAM that was free when its gate was shut may be somebody else's by now: the kernel would end the engine."""
+    begun = step(world(record("a", fingerprint=KNOWN_ANSWER)), [SleepAsked(7, "a", "root", 1, 600.0)], NOW).world
+    look = seen(unit_memory=unit(5 * GIB, limit and limit * GIB))
+    models = {"a": replace(begun.models["a"], seen=look)}
+    turn = drained(replace(begun, models=models, host=host(available * GIB)))
+    sent = [c.order.step.verb for c in turn.commands if isinstance(c, RunStep)]
+    assert sent == ([Verb.SLEEP_L1] if fits else [])
+    found = turn.world.models["a"]
+    assert found.life.state is (State.FALLING_ASLEEP if fits else State.AWAKE)
+    if not fits:
+        answer = next(c for c in turn.commands if isinstance(c, Answer))
+        assert answer.problem == "level_unsafe"
+        assert "its backup would not fit" in answer.detail
+        assert "its backup would not fit" in found.reason
+        assert (turn.world.tasks, found.failure) == ({}, None)
+
+
+def test_level_2_pins_nothing_and_is_sent_all_the_same():
+    begun = step(world(record("a", fingerprint=KNOWN_ANSWER)), [SleepAsked(7, "a", "root", 1, 600.0)], NOW).world
+    deep = replace(begun.tasks["a"], level=2, plan=plan_sleep(2, fingerprint_wanted=False))
+    turn = drained(replace(begun, tasks={"a": deep}, host=host(20 * GIB)))
+    assert [c.order.step.verb for c in turn.commands if isinstance(c, RunStep)] == [Verb.SLEEP_L2]
 
 
 # --- prime --------------------------------------------------------------------------------------------------------

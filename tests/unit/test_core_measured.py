@@ -450,5 +450,18 @@ def test_a_start_takes_the_whole_share_whatever_the_size_of_the_cache():
     }
 
 
+@pytest.mark.parametrize(
+    ("life", "needed"),
+    [
+        (ASLEEP, 28 * GIB),
+        (Life(State.ASLEEP_L2, Weights.BLANK), 35 * GIB),
+        (Life(State.ASLEEP_L1, Weights.DOUBTFUL), 35 * GIB),
+    ],
+)
+def test_a_sleeper_whose_weights_may_have_to_be_read_anew_needs_the_peak_of_that(life, needed):
+    peaked = replace(FRESH, freed={"GPU-0": (28 * GIB,)}, reloaded={"GPU-0": (35 * GIB,)})
+    assert wake_needs(record("a", life, footprint=peaked), reading(2 * GIB).value) == {"GPU-0": needed}
+
+
 def test_else_nothing_is_promised():
     assert isinstance(needs(footprint=FRESH), Blind)

@@ -14,7 +14,7 @@ from sleepd.core.known_answer import BASE
 from sleepd.core.late_looks import LOOKS_AGAIN
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Cause, CauseKind, Failure, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Now
 from sleepd.core.plan import COUNTED_AS, WAKES, Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import Activity, CallCount, ControlCounts
@@ -130,7 +130,7 @@ def test_what_a_half_done_wake_holds_is_asked_for_before_it_is_repeated() -> Non
 
 def test_who_asks_for_an_awake_model_that_went_silent_is_told_so() -> None:
     silent = Missing(MissingReason.TIMED_OUT, "no answer within 5 s")
-    gone = record("a", AWAKE, seen=silent, failed_polls=3, failure=Failure("unreachable", "a does not answer", ""))
+    gone = record("a", AWAKE, seen=silent, failed_polls=3)
     assert answers(step(world(gone), [wake_asked()], NOW)) == [(AnswerKind.REFUSED, "engine_failed")]
 
 
