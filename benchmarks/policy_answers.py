@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from policy_sums import BASE, Run, Sum, add_up
+from policy_sums import BASE, Run, Sum, add_up, told_seeds
 
 AHEAD = "foresight-"
 NO_POINT = "no point"
@@ -32,8 +32,7 @@ def print_answers(runs: Sequence[Run]) -> None:
     groups = {name: seeds for name, seeds in groups.items() if all(BASE in sums for sums in seeds)}
     if not any(_line(sums) for seeds in groups.values() for sums in seeds):
         return
-    seeds = max(map(len, groups.values()))
-    print(f"\nForesight by seed, straight between the points of its own line: median of {seeds} (least to most)")
+    print("\nForesight by seed, straight between the points of its own line: median of the seeds (least to most)")
     _print("at ttl-5m's GiB-hours, of ttl-5m's", ("waiting", "p95 of these", "p95 of all"), groups, _against_base)
     _print(
         "at the histogram's GiB-hours, of its", ("waiting", "p95 of these", "p95 of all"), groups, _against_histogram
@@ -66,7 +65,10 @@ def _print(
     print(f"  {heading:44} " + " ".join(f"{head:22}" for head in heads).rstrip())
     for name, seeds in groups.items():
         columns = zip(*(ask(sums) for sums in seeds), strict=True)
-        print(f"    {name:42} " + " ".join(f"{spread(column):22}" for column in columns).rstrip())
+        print(
+            f"    {f'{name}, {told_seeds(len(seeds))}':42} "
+            + " ".join(f"{spread(column):22}" for column in columns).rstrip()
+        )
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, list[Sums]]:

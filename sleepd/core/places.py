@@ -9,8 +9,8 @@ from sleepd.core.forecast import come_back_s
 from sleepd.core.record import AskKind, Place, placed_s
 from sleepd.core.units import MonotonicS, Seconds
 
-KEPT_S: Seconds = 60.0
-"""For how long beyond the moment that it was told a caller may come back and has its place."""
+LEAST_KEPT_S: Seconds = 60.0
+"""For how long beyond the moment that it was told a caller may come back and has its place; max_wait where longer."""
 
 
 def place_of(draft: Draft, name: str) -> MonotonicS | None:
@@ -20,10 +20,12 @@ def place_of(draft: Draft, name: str) -> MonotonicS | None:
 
 
 def keep_place(draft: Draft, name: str, since_s: MonotonicS | None) -> None:
-    """Keep the place that was taken at `since_s` until a minute after its callers should be back, as things stand."""
+    """Keep the place that was taken at `since_s` until max_wait, a minute at least, after its callers should be back,
+    as things stand."""
     if since_s is not None:
         again_s = come_back_s(draft.world(), name, draft.now) or 0.0
-        draft.change(name, place=Place(since_s, draft.mono_s + again_s + KEPT_S))
+        kept_s = max(LEAST_KEPT_S, draft.models[name].spec.max_wait_s)
+        draft.change(name, place=Place(since_s, draft.mono_s + again_s + kept_s))
 
 
 def kept_place_s(draft: Draft, name: str) -> MonotonicS | None:

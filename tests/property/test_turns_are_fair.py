@@ -56,7 +56,7 @@ class Watched:
 
 def crowd(seed: int) -> tuple[Cast, dict[str, Demand]]:
     random = Random(seed)
-    gpus = random.choice((1, 1, 2, 4))
+    gpus = random.choice((1, 1, 2, 3, 4))
     names = [f"m{i}" for i in range(random.randint(2, 8))]
     models = tuple(
         CastModel(
@@ -65,17 +65,25 @@ def crowd(seed: int) -> tuple[Cast, dict[str, Demand]]:
             gpus=tuple(sorted(random.sample(range(gpus), random.choice([n for n in (1, 1, 2, 4) if n <= gpus])))),
             weights_gib=16,
             kv_gib=random.choice((10, 30, 50)),
-            min_awake_s=random.choice((5.0, 10.0, 30.0)),
-            max_wait_s=random.choice((30.0, 60.0, 120.0)),
-            priority=random.choice((0, 0, 0, 3)),
+            min_awake_s=random.choice((0.0, 5.0, 10.0, 30.0, 60.0)),
+            max_wait_s=random.choice((20.0, 30.0, 60.0, 120.0, 240.0)),
+            priority=random.choice((0, 0, 1, 2, 3)),
         )
         for name in names
     )
     demands = {
-        name: Demand(random.randint(1, 4), random.choice((0.1, 2.0, 40.0)), random.choice((0.5, 3.0, 12.0)))
+        name: Demand(
+            random.randint(1, 4),
+            random.choice((0.1, 2.0, 40.0)),
+            random.choice((0.5, 3.0, 12.0)),
+            obeys=random.random() < 0.5,
+        )
         for name in names
     }
-    return Cast(gpus, ram_gib=2048, models=models, nap_idle_s=3600.0, drain_s=DRAIN_S), demands
+    group = tuple(random.sample(names, random.randint(2, len(names)))) if random.random() < 0.3 else ()
+    awake = random.randint(1, len(group) - 1) if group else 1
+    cast = Cast(gpus, ram_gib=2048, models=models, nap_idle_s=3600.0, group=group, group_awake=awake, drain_s=DRAIN_S)
+    return cast, demands
 
 
 def run(cast: Cast, demands: dict[str, Demand]) -> tuple[Stage, Watched]:
@@ -167,22 +175,27 @@ def check_turns(seed: int) -> Watched:
     assert watched.fates[Fate.LOST] == 0
     for name, model in stage.models.items():
         # Each sleep ends a turn of min_awake at least: the bound that docs/turns.md tells operators.
-        most = 1 + PLAYED_S / (model.min_awake_s + switch_s(stage, name) / 2)
+        most = 1 + PLAYED_S / (max(1.0, model.min_awake_s) + switch_s(stage, name) / 2)
         assert watched.slept[name] <= most, f"{name} slept {watched.slept[name]} times, {most:.1f} at most"
-        check_served(stage, watched, demands, name)
+        check_served(stage, watched, demands, name, cast.group)
     return watched
 
 
-def check_served(stage: Stage, watched: Watched, demands: dict[str, Demand], name: str) -> None:
-    """Nobody waits for longer than its own patience and one turn of everybody else on its GPUs (docs/turns.md), where
-    that is shorter than it may wait at all."""
-    rivals = [n for n in stage.models if n != name and set(stage.models[n].gpus) & set(stage.models[name].gpus)]
+def check_served(stage: Stage, watched: Watched, demands: dict[str, Demand], name: str, group: tuple[str, ...]) -> None:
+    """Nobody waits for longer than its own patience and one turn of everybody else on its GPUs or in its group
+    (docs/turns.md), where that is shorter than it may wait at all; nor, where it comes back when it was told, from the
+    time that it first asked."""
+    gpus, mates = set(stage.models[name].gpus), group if name in group else ()
+    rivals = [n for n in stage.models if n != name and (gpus & set(stage.models[n].gpus) or n in mates)]
     model = stage.models[name]
     turns_s = sum(turn_s(stage, n, demands[n]) for n in rivals)
     bound_s = 0.75 * model.max_wait_s + turns_s + LOOKS_S
     if bound_s < model.max_wait_s:
         late = [w for w in watched.waits_s[name] if w > bound_s]
         assert not late, f"{name} waited for {max(late):.1f}s, {bound_s:.1f}s at most"
+    if demands[name].obeys:
+        longest_s = max(watched.served_after_s[name], default=0.0)
+        assert longest_s <= bound_s, f"{name} was served after {longest_s:.1f}s, {bound_s:.1f}s at most"
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

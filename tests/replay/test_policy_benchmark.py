@@ -76,10 +76,10 @@ def test_foresight_is_compared_at_the_hours_of_the_others_on_its_own_line(
     answers.print_answers(runs)
     rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "1x24" in line]
     assert rows == [
-        "1x24, made-up 0.75 (0.50-1.00) 1.00 (1.00-1.00) 1.00 (1.00-1.00)",
-        "1x24, made-up 1.50 (1.50-1.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2)",
-        "1x24, made-up 2.00 (1.00-3.00) 3.00 (3.00-3.00) 1.03 (0.86-1.20)",
-        "1x24, made-up 15.00 (10.00-20.00) 10.00 (10.00-10.00)",
+        "1x24, made-up, 2 seeds 0.75 (0.50-1.00) 1.00 (1.00-1.00) 1.00 (1.00-1.00)",
+        "1x24, made-up, 2 seeds 1.50 (1.50-1.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2)",
+        "1x24, made-up, 2 seeds 2.00 (1.00-3.00) 3.00 (3.00-3.00) 1.03 (0.86-1.20)",
+        "1x24, made-up, 2 seeds 15.00 (10.00-20.00) 10.00 (10.00-10.00)",
     ]
 
 
@@ -104,6 +104,6 @@ def test_what_was_kept_is_told_again_of_the_seeds_and_policies_that_are_asked_fo
     monkeypatch.setattr(sys, "argv", command)
     assert benchmark.main() == 0
     said = capsys.readouterr().out
-    assert "1x24, 6 models, made-up: 100 requests judged" in said
+    assert "1x24, 6 models, made-up, 1 seed: 100 requests judged" in said
     assert [line.split()[0] for line in said.splitlines()[3:]] == ["ttl-1m", "ttl-5m"]
     assert drawing.read_text().count("<circle") == 2

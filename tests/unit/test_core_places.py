@@ -59,8 +59,8 @@ def test_who_comes_back_when_it_was_told_has_its_place_though_its_wish_is_over()
     assert turn(back, BUSY_S).shut == ("chat",), "though it asked a moment ago"
 
 
-@pytest.mark.parametrize(("late_s", "place"), [(59.0, 0.0), (61.0, None)])
-def test_a_place_is_kept_for_a_minute_longer_than_was_told(late_s, place):
+@pytest.mark.parametrize(("late_s", "place"), [(MAX_WAIT_S - 1.0, 0.0), (MAX_WAIT_S + 1.0, None)])
+def test_a_place_is_kept_for_max_wait_longer_than_was_told(late_s, place):
     left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
     back_s = BUSY_S - MAX_WAIT_S / 2 + late_s
     assert line_s(turn(left, back_s, asked(2)).world) == [place]

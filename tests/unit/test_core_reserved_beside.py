@@ -41,6 +41,8 @@ def kept_beside(server, used):
         ({JOB: 10}, {"seen": SILENT, "spec": ModelSpec("a", "http://a")}, 20),
         ({JOB: 10}, {"seen": Missing(MissingReason.NO_DEV_MODE)}, 20),
         ({JOB: 10}, {"seen": Missing(MissingReason.NOT_YET), "spec": ModelSpec("a", "http://a")}, 30),
+        # Its engine outlived it: known since the grant.
+        ({1: 30, JOB: 10}, {"seen": SILENT, "life": Life(State.LOST, Weights.LOADED)}, 20),
         # A container without the host's pids: the list names processes, and none of ours.
         ({4005: 30}, {}, 30),
         ({JOB: 10}, {"spec": ModelSpec("a", "http://a", gpus=("1",))}, 20),
@@ -49,3 +51,11 @@ def kept_beside(server, used):
 def test_what_a_server_holds_that_cannot_be_told_from_a_stranger_is_not_taken_for_the_jobs(used, more, kept):
     server = replace(record("a", seen=seen(pids=(5,))), **more)
     assert kept_beside(server, used) == kept
+
+
+def test_a_job_that_took_more_than_it_reserved_takes_nothing_of_who_came_after_it():
+    """The second was granted beside the 25 GiB of the first, which had reserved 10."""
+    late = replace(HELD, id="late", bytes_per_gpu=10 * GIB, unmanaged={"GPU-0": 25 * GIB}, granted_as=2)
+    early = replace(HELD, bytes_per_gpu=10 * GIB)
+    gpu = GpuSeen("GPU-0", 0, 80 * GIB, 55 * GIB, {JOB: 25 * GIB})
+    assert promised_bytes({}, {}, {"r": early, "late": late}, (gpu,), but="") == {"GPU-0": 10 * GIB}
