@@ -218,6 +218,8 @@ class ModelRecord:
     last_wake: LastWake | None = None
     listed_s: MonotonicS = -1.0
     """When processes on the GPUs were last listed for it; lists hold a driver-wide lock and are asked for rarely."""
+    in_part_since_s: MonotonicS | None = None
+    """Since when they name it on fewer GPUs than it has ranks; None where they do not, or it is placed."""
     prime_failed: bool = False
     """A sleep that was to make later ones fast did not come about: not tried again in this incarnation."""
     restart_wanted: str = ""

@@ -165,6 +165,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, kno
             not_provable="",
             belief=None,
             placed_on=(),
+            in_part_since_s=None,
             prime_failed=False,
             restart_wanted="",
             restart_due="",
