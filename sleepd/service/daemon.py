@@ -190,8 +190,9 @@ class Service:
         return self._listeners.queued(model)
 
     async def examine(self) -> Sequence[Finding]:
-        world, parts = self.world, self._parts
-        disk = await asyncio.to_thread(look_at_disk, self._reloading.config.service.state_dir)
+        assert self._loop is not None
+        world, parts, folder = self.world, self._parts, self._reloading.config.service.state_dir
+        disk = await asyncio.to_thread(look_at_disk, folder, self._loop.unrecorded)
         limits = await asyncio.to_thread(look_at_limits, world, parts.units)
         events = self._ring.read(None).events
         return await examine(world, disk, parts.gpus, limits, started=self._started, now=self.now(), events=events)
