@@ -1,22 +1,25 @@
 """Places in the line of callers who were told to come back: kept while they are away, at every door."""
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
+from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, seen, world
 
-from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind, OpenGate
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, Now
+from sleepd.core.record import is_expected
+from sleepd.core.task import TaskKind
 from sleepd.core.units import GIB
-from sleepd.core.wishes import AttendanceChanged, CallerGone, WakeAsked
+from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 
 MAX_WAIT_S = 120.0
 BUSY_S = 400.0
 """The turn of chat goes on for so long at least."""
 LEARNED = replace(record("x").footprint, durations={"wake1": (3.0,)})
-TOLD = AttendanceChanged(1, "qwen", attended=False)
+TOLD, BACK = AttendanceChanged(1, "qwen", attended=False), AttendanceChanged(1, "qwen", attended=True)
 GONE = CallerGone(1, "qwen")
 
 
@@ -93,6 +96,53 @@ def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
     assert [c.problem for c in late.commands if isinstance(c, Answer)] == ["busy"]
     back_s = BUSY_S + 300.0 + come_back_s(late.world, "qwen", at(BUSY_S + 300.0))
     assert line_s(turn(late.world, back_s, asked(2)).world) == [0.0]
+
+
+def told_at_once(*, idle=False):
+    """The gate of chat is shut for qwen, whose last client was just told to come back at once."""
+    shut = turn(waits(), BUSY_S).world
+    if idle:
+        looked = replace(seen(), asked_at_s=NOW.mono_s + BUSY_S, at_s=NOW.mono_s + BUSY_S)
+        chat = replace(shut.models["chat"], in_flight=0, last_active_s=NOW.mono_s, seen=looked)
+        shut = replace(shut, models={**shut.models, "chat": chat})
+    assert shut.models["chat"].yields is not None
+    assert come_back_s(shut, "qwen", at(BUSY_S)) == 0.0
+    return turn(shut, BUSY_S, TOLD)
+
+
+def test_a_gate_stays_shut_for_whoever_was_told_to_come_back_at_once():
+    """What it would let in takes as long as what it waited for: one that may wait for less would never be served."""
+    told = told_at_once()
+    assert not [c for c in told.commands if isinstance(c, OpenGate)]
+    left = turn(told.world, BUSY_S + 1.0, GONE).world
+    assert left.models["chat"].yields is not None, "whether its wish is over or not"
+    back = turn(left, BUSY_S + 4.0, asked(2)).world
+    assert turn(back, BUSY_S + 60.0).world.models["chat"].yields == told.world.models["chat"].yields, "by the old limit"
+
+
+def test_it_opens_when_nobody_came_back_within_five_seconds():
+    told = told_at_once().world
+    assert next_deadline(told, at(BUSY_S)) == NOW.mono_s + BUSY_S + 5.0
+    assert turn(told, BUSY_S + 4.9).world.models["chat"].yields is not None
+    assert OpenGate("chat") in turn(told, BUSY_S + 5.0).commands
+
+
+@pytest.mark.parametrize("ask", [HoldAsked(9, "h", "chat", 0, "ann", 60.0), PinAsked(9, "chat", "ann", True)])
+def test_it_opens_for_a_hold_or_a_pin_as_well(ask):
+    assert OpenGate("chat") in turn(told_at_once().world, BUSY_S + 1.0, ask).commands
+
+
+def test_idle_behind_it_nobody_sleeps_until_somebody_came_back():
+    told = turn(told_at_once(idle=True).world, BUSY_S + 1.0).world
+    assert told.tasks == {}
+    assert turn(told, BUSY_S + 2.0, BACK).world.tasks["chat"].kind is TaskKind.SLEEP
+
+
+def test_who_has_to_come_back_later_keeps_no_gate_shut():
+    shut = turn(waits(), BUSY_S).world
+    late = turn(shut, BUSY_S + 300.0)
+    assert come_back_s(late.world, "qwen", at(BUSY_S + 300.0)) > 1.0
+    assert not is_expected(late.world.models["qwen"], NOW.mono_s + BUSY_S + 300.0)
 
 
 def test_the_place_is_gone_once_the_model_served():

@@ -312,7 +312,6 @@ def test_one_whose_requests_ended_at_last_sleeps_at_once():
     "event",
     [
         CallerGone(1, "qwen"),
-        AttendanceChanged(1, "qwen", attended=False),
         HoldAsked(9, "h", "chat", 0, "ann", 60.0),
         PinAsked(9, "chat", "ann", True),
     ],
