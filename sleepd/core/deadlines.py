@@ -219,8 +219,6 @@ def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[M
         yield record.awaited.at_s
     if record.yields is not None:
         yield record.yields.until_s
-    if record.place is not None:
-        yield record.place.gates_until_s
     if record.life.state is State.FOREIGN:
         yield record.hold_down_until_s
     if record.life.state is State.AWAKE:

@@ -12,8 +12,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied
 from sleepd.core.life import OUT, State
 from sleepd.core.places import keep_place, place_of
-from sleepd.core.policy import kept_from_neighbour
-from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, is_expected, serves, wakes_asked
+from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, serves, wakes_asked
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
 from sleepd.core.sharing import is_awaited
 from sleepd.core.task import TaskKind
@@ -129,12 +128,10 @@ def _in_vain(draft: Draft, record: ModelRecord) -> str:
     first, task = draft.models.get(to), draft.tasks.get(to)
     if record.life.state not in (State.AWAKE, State.DRAINING):
         return "it is not awake any more"
-    if first is None or not (wakes_asked(first) or is_expected(first, draft.mono_s)):
+    if first is None or not wakes_asked(first):
         return f"{to} is not waited for any more"
     makes_room = task is not None and not task.running and task.kind in (TaskKind.WAKE, TaskKind.START)
     if task is None and first.life.state in OUT:
-        if not wakes_asked(first):
-            return kept_from_neighbour(draft.world(), record, first.spec.priority, draft.now, beyond_turn=True)
         return "" if name in draft.waits_for.get(to, (name,)) else f"{to} does not wait for its turn any more"
     return "" if makes_room else f"{to} needs no room of it any more"
 

@@ -55,15 +55,10 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whoever asks by `until_s` comes back to a place in the line that was taken at `since_s`.
-
-    Until `gates_until_s` they are expected to, as they were told to come back at once: gates that are shut for the
-    model stay shut.
-    """
+    """Whoever asks by `until_s` comes back to a place in the line that was taken at `since_s`."""
 
     since_s: MonotonicS
     until_s: MonotonicS
-    gates_until_s: MonotonicS
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +282,6 @@ def gate_hold_id(model: str) -> str:
 def placed_s(waiter: Waiter) -> MonotonicS:
     """Since when it has its place in the line."""
     return waiter.asked_s if waiter.place_s is None else waiter.place_s
-
-
-def is_expected(record: ModelRecord, mono_s: MonotonicS) -> bool:
-    """Whether callers who were told to come back at once should be there any moment."""
-    return record.place is not None and mono_s < record.place.gates_until_s
 
 
 def serves(record: ModelRecord) -> bool:

@@ -1,7 +1,7 @@
 """Places in the line of callers who were told to come back: kept while they are away, at every door."""
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, seen, world
+from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
 
 from sleepd.core.commands import Answer, AnswerKind, OpenGate
 from sleepd.core.deadlines import next_deadline
@@ -10,8 +10,6 @@ from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, Now
-from sleepd.core.record import is_expected
-from sleepd.core.task import TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 
@@ -19,7 +17,7 @@ MAX_WAIT_S = 120.0
 BUSY_S = 400.0
 """The turn of chat goes on for so long at least."""
 LEARNED = replace(record("x").footprint, durations={"wake1": (3.0,)})
-TOLD, BACK = AttendanceChanged(1, "qwen", attended=False), AttendanceChanged(1, "qwen", attended=True)
+TOLD = AttendanceChanged(1, "qwen", attended=False)
 GONE = CallerGone(1, "qwen")
 
 
@@ -53,7 +51,7 @@ def test_who_comes_back_when_it_was_told_has_its_place_though_its_wish_is_over()
     left = turn(waits(), MAX_WAIT_S, TOLD).world
     told_s = come_back_s(left, "qwen", at(MAX_WAIT_S))
     assert told_s == BUSY_S - MAX_WAIT_S - MAX_WAIT_S / 2, "with half of max_wait left when the turn before it ends"
-    back_s = MAX_WAIT_S + told_s
+    back_s = MAX_WAIT_S + told_s + 30.0
     over = turn(left, MAX_WAIT_S + 60.0, GONE).world
     assert over.models["qwen"].waiters == ()
     back = turn(over, back_s, asked(2)).world
@@ -67,6 +65,21 @@ def test_a_place_is_kept_for_max_wait_longer_than_was_told(late_s, place):
     left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
     back_s = BUSY_S - MAX_WAIT_S / 2 + late_s
     assert line_s(turn(left, back_s, asked(2)).world) == [place]
+
+
+@pytest.mark.parametrize(("late_s", "place"), [(59.0, 0.0), (61.0, None)])
+def test_a_place_is_kept_for_a_minute_at_least(late_s, place):
+    made = waits()
+    qwen = made.models["qwen"]
+    brief = replace(qwen, spec=replace(qwen.spec, max_wait_s=20.0))
+    left = turn(replace(made, models={**made.models, "qwen": brief}), 20.0, TOLD, GONE).world
+    assert line_s(turn(left, BUSY_S - 10.0 + late_s, asked(2)).world) == [place]
+
+
+def test_a_place_is_not_kept_for_longer_when_the_wish_is_given_up():
+    left = turn(waits(), MAX_WAIT_S, TOLD).world
+    over = turn(left, MAX_WAIT_S + 60.0, TOLD, GONE).world
+    assert over.models["qwen"].place == left.models["qwen"].place is not None
 
 
 def test_clients_that_leave_leave_no_place():
@@ -98,13 +111,9 @@ def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
     assert line_s(turn(late.world, back_s, asked(2)).world) == [0.0]
 
 
-def told_at_once(*, idle=False):
+def told_at_once():
     """The gate of chat is shut for qwen, whose last client was just told to come back at once."""
     shut = turn(waits(), BUSY_S).world
-    if idle:
-        looked = replace(seen(), asked_at_s=NOW.mono_s + BUSY_S, at_s=NOW.mono_s + BUSY_S)
-        chat = replace(shut.models["chat"], in_flight=0, last_active_s=NOW.mono_s, seen=looked)
-        shut = replace(shut, models={**shut.models, "chat": chat})
     assert shut.models["chat"].yields is not None
     assert come_back_s(shut, "qwen", at(BUSY_S)) == 0.0
     return turn(shut, BUSY_S, TOLD)
@@ -123,6 +132,7 @@ def test_a_gate_stays_shut_for_whoever_was_told_to_come_back_at_once():
 def test_it_opens_when_nobody_came_back_within_five_seconds():
     told = told_at_once().world
     assert next_deadline(told, at(BUSY_S)) == NOW.mono_s + BUSY_S + 5.0
+    assert turn(told, BUSY_S + 5.0).world.models["qwen"].place == told.models["qwen"].place, "its place is kept on"
     assert turn(told, BUSY_S + 4.9).world.models["chat"].yields is not None
     assert OpenGate("chat") in turn(told, BUSY_S + 5.0).commands
 
@@ -132,17 +142,10 @@ def test_it_opens_for_a_hold_or_a_pin_as_well(ask):
     assert OpenGate("chat") in turn(told_at_once().world, BUSY_S + 1.0, ask).commands
 
 
-def test_idle_behind_it_nobody_sleeps_until_somebody_came_back():
-    told = turn(told_at_once(idle=True).world, BUSY_S + 1.0).world
-    assert told.tasks == {}
-    assert turn(told, BUSY_S + 2.0, BACK).world.tasks["chat"].kind is TaskKind.SLEEP
-
-
-def test_who_has_to_come_back_later_keeps_no_gate_shut():
-    shut = turn(waits(), BUSY_S).world
-    late = turn(shut, BUSY_S + 300.0)
-    assert come_back_s(late.world, "qwen", at(BUSY_S + 300.0)) > 1.0
-    assert not is_expected(late.world.models["qwen"], NOW.mono_s + BUSY_S + 300.0)
+def test_who_has_to_come_back_later_is_not_waited_for():
+    late = turn(turn(waits(), BUSY_S).world, BUSY_S + 300.0).world
+    assert come_back_s(late, "qwen", at(BUSY_S + 300.0)) > 1.0
+    assert late.models["qwen"].waiters == ()
 
 
 def test_the_place_is_gone_once_the_model_served():

@@ -5,7 +5,7 @@ How long a turn lasts at least is looked at for every sleep (invariants.py).
 
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import CauseKind, Known
-from sleepd.core.record import AskKind, ModelRecord, is_expected, placed_s, wakes_asked
+from sleepd.core.record import AskKind, ModelRecord, placed_s, wakes_asked
 from sleepd.core.sharing import PATIENCE, is_awaited
 from sleepd.core.task import TaskKind
 from sleepd.sim.scenario.stage import Stage
@@ -59,11 +59,10 @@ def no_gate_is_shut_for_longer_than_a_drain(stage: Stage) -> None:
 
 
 def every_shut_gate_has_somebody_waiting(stage: Stage) -> None:
-    """a gate is shut for a turn only while somebody waits for it, or was told to come back at once"""
+    """a gate is shut for a turn only while somebody waits for it"""
     for name, record in stage.daemon.world.models.items():
         if record.yields is not None:
-            first = stage.daemon.world.models[record.yields.to]
-            waiting = wakes_asked(first) or is_expected(first, stage.daemon.now().mono_s - LATE_S)
+            waiting = wakes_asked(stage.daemon.world.models[record.yields.to])
             assert waiting, stage.say(f"{name}'s gate is shut for {record.yields.to}, whom nobody waits for")
 
 
