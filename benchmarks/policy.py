@@ -24,7 +24,7 @@ from unittest.mock import patch
 from figures import describe_machine
 from policy_answers import print_answers
 from policy_chart import draw_curves
-from policy_sums import BASE, Run, Sum, add_up, ratio
+from policy_sums import BASE, Run, Sum, add_up, ratio, told_seeds
 
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.core import limits
@@ -266,7 +266,8 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, Sum]]:
     for traffic, shape in sorted({(run.traffic, run.shape) for run in runs}, key=_place):
         of = [run for run in runs if (run.shape, run.traffic) == (shape, traffic)]
         models = next(s.models for s in SHAPES if s.name == shape)
-        groups[f"{shape}, {models} models, {traffic}"] = {
+        seeds = told_seeds(len({run.seed for run in of}))
+        groups[f"{shape}, {models} models, {traffic}, {seeds}"] = {
             contender: add_up([run for run in of if run.contender == contender])
             for contender in CONTENDERS
             if any(run.contender == contender for run in of)

@@ -1,5 +1,6 @@
 """What benchmarks/policy.py was made to tell of foresight: how it does against `ttl-5m` and the histogram at the
-GiB-hours that each of these takes, and how far it is from knowing all. By seed, with what the seed makes of it.
+GiB-hours that each of these takes, how far it is from knowing all, and what a timeout does for as much. By seed, with
+what the seed makes of it.
 """
 
 from collections import defaultdict
@@ -8,7 +9,8 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from policy_sums import BASE, Run, Sum, add_up
+from policy_chart import CURVES
+from policy_sums import BASE, Run, Sum, add_up, told_seeds
 
 AHEAD = "foresight-"
 NO_POINT = "no point"
@@ -32,14 +34,15 @@ def print_answers(runs: Sequence[Run]) -> None:
     groups = {name: seeds for name, seeds in groups.items() if all(BASE in sums for sums in seeds)}
     if not any(_line(sums) for seeds in groups.values() for sums in seeds):
         return
-    seeds = max(map(len, groups.values()))
-    print(f"\nForesight by seed, straight between the points of its own line: median of {seeds} (least to most)")
+    print("\nForesight by seed, straight between the points of its own line: median of the seeds (least to most)")
     _print("at ttl-5m's GiB-hours, of ttl-5m's", ("waiting", "p95 of these", "p95 of all"), groups, _against_base)
     _print(
         "at the histogram's GiB-hours, of its", ("waiting", "p95 of these", "p95 of all"), groups, _against_histogram
     )
     _print("its dearest point, of the histogram's", ("waiting", "p95 of these", "GiB-hours"), groups, _dearest)
     _print("at ttl-5m's GiB-hours, of the clairvoyant's", ("waiting", "GiB-hours"), groups, _against_clairvoyant)
+    points = [name for name in CURVES[1] if any(name in sums for seeds in groups.values() for sums in seeds)]
+    _print("waiting, of a timeout's that costs as much", points, groups, lambda sums: _against_timeouts(sums, points))
 
 
 def at_hours(line: Sequence[Point], gib_h: float) -> Point | None:
@@ -52,12 +55,13 @@ def at_hours(line: Sequence[Point], gib_h: float) -> Point | None:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """The median, the least and the most; how many of them there are, where some are missing."""
+    """The median, the least and the most where they are several; how many they are, where some are missing."""
     found = sorted(value for value in values if value is not None)
     if not found:
         return NO_POINT
-    of = "" if len(found) == len(values) else f"; {len(found)} of {len(values)}"
-    return f"{median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f}{of})"
+    bounds = [f"{found[0]:.2f}-{found[-1]:.2f}"] if len(found) > 1 else []
+    more = bounds + ([f"{len(found)} of {len(values)}"] if len(found) < len(values) else [])
+    return f"{median(found):.2f}" + (f" ({'; '.join(more)})" if more else "")
 
 
 def _print(
@@ -66,7 +70,10 @@ def _print(
     print(f"  {heading:44} " + " ".join(f"{head:22}" for head in heads).rstrip())
     for name, seeds in groups.items():
         columns = zip(*(ask(sums) for sums in seeds), strict=True)
-        print(f"    {name:42} " + " ".join(f"{spread(column):22}" for column in columns).rstrip())
+        print(
+            f"    {f'{name}, {told_seeds(len(seeds))}':42} "
+            + " ".join(f"{spread(column):22}" for column in columns).rstrip()
+        )
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, list[Sums]]:
@@ -118,3 +125,13 @@ def _against_clairvoyant(sums: Sums) -> Ratios:
         return None, None
     knows = _point(sums["clairvoyant"])
     return _ratios((there.share, there.gib_h), (knows.share, knows.gib_h))
+
+
+def _against_timeouts(sums: Sums, points: Sequence[str]) -> Ratios:
+    """Each of these of what timeouts come to at its GiB-hours, straight between the points of their line."""
+    timeouts = [_point(sums[name]) for name in CURVES[0] if name in sums]
+    there = [at_hours(timeouts, sums[name].gpu_gib_h) if name in sums else None for name in points]
+    return tuple(
+        sums[name].share / point.share if point is not None and point.share else None
+        for name, point in zip(points, there, strict=True)
+    )

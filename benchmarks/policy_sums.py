@@ -66,3 +66,7 @@ def add_up(runs: Sequence[Run]) -> Sum:
 
 def ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}" if base else "-"
+
+
+def told_seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"

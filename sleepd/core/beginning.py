@@ -146,6 +146,7 @@ def _remember(spec: ModelSpec, kept: ModelSaved, now: Now, settings: Settings) -
         # What was owed because the daemon would be gone is not owed any more: here it is.
         owed_wake=None if kept.owed_wake is not None and kept.owed_wake.who == ON_STOP else kept.owed_wake,
         unverified=kept.unverified,
+        untried=kept.untried,
         holds=tuple(_remember_hold(h, now) for h in kept.holds),
         habits=restore(kept.habits),
         account=_remember_account(kept.account, now) if kept.account is not None else None,

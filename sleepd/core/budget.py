@@ -4,12 +4,12 @@ Counted are tasks in a row that ended in a failure of the engine, or in its deat
 to sleep and the proof that it is back died of us as far as anybody knows. Persons may try at any time; rules,
 neighbours and requests wait.
 
-The account is closed by one whole cycle, down and up again and proven; by a reset; and by a new process, where the one
-before ended at rest. That a new process is awake proves nothing of what killed the one before: it serves, and goes on
-with its account.
+The account is closed by one whole cycle, down and up again and proven: by its answer, or where none is to be compared,
+by a request of its users that came to its end; by a reset; and by a new process, where the one before ended at rest.
+That a new process is awake proves nothing of what killed the one before: it serves, and goes on with its account.
 """
 
-from sleepd.core.draft import Draft
+from sleepd.core.draft import ACTIVITY_GRAIN_S, Draft
 from sleepd.core.life import ASLEEP, Fact, State
 from sleepd.core.model import Verify
 from sleepd.core.record import ModelRecord
@@ -25,7 +25,8 @@ DYING_S = 60.0
 POLLS_UNTIL_LOST = 8
 """A sleeper whose process ends so soon after it fell asleep may have answered 200 as it was dying already (vLLM F9).
 That it ended is noticed so many polls later at most: sleepers are polled at a fifth, and three misses in a row tell."""
-_AT_REST = ASLEEP | {State.AWAKE, State.DRAINING, State.FOREIGN}
+_SERVED = frozenset({State.AWAKE, State.DRAINING})
+_AT_REST = ASLEEP | _SERVED | {State.FOREIGN}
 """Where nothing of ours was under way. A process that failed may have ended of that, only later."""
 
 
@@ -61,24 +62,36 @@ def settle_end(draft: Draft, name: str, record: ModelRecord, task: Task | None) 
     noticed_s = DYING_S + POLLS_UNTIL_LOST * draft.settings.poll_every_s
     if died_of_us(record, task, draft.mono_s - noticed_s):
         count_failure(draft, name)
-    elif record.life.state in _AT_REST:
+    elif record.life.state in _AT_REST and not (record.life.state in _SERVED and record.untried):
+        # One that nobody used since its wake tells nothing either way.
         clear_failures(draft, name)
 
 
 def died_of_us(record: ModelRecord, task: Task | None, newly_s: MonotonicS) -> bool:
     """Whether a process that is gone ended in a sleep or wake of ours, or before that was proven: a sleep that ended
-    after `newly_s` is not."""
+    after `newly_s` is not. A wake after which no answer is compared is not before a request came to its end: it died of
+    that where it was in use since, or woke after `newly_s`: what comes past the gate and kills at once shows nowhere.
+    """
     state = record.life.state
     if state in ASLEEP:
         return record.since_s > newly_s
-    if state is State.AWAKE:
-        return is_unproven(record)
-    return task is not None and task.kind in (TaskKind.SLEEP, TaskKind.WAKE) and state is not State.DRAINING
+    if state in _SERVED:
+        # When it was last used is remembered over restarts of the daemon to a grain only.
+        used = record.last_active_s > record.awake_since_s + ACTIVITY_GRAIN_S or record.awake_since_s > newly_s
+        return _is_to_be_compared(record) or (record.untried and used)
+    return task is not None and task.kind in (TaskKind.SLEEP, TaskKind.WAKE)
 
 
-def is_unproven(record: ModelRecord) -> bool:
+def _is_to_be_compared(record: ModelRecord) -> bool:
     """Whether it serves since a wake of ours, and its answer is still to be compared."""
     return record.unverified and record.fingerprint is not None and record.spec.verify is not Verify.OFF
+
+
+def close_account(draft: Draft, name: str) -> None:
+    """Forget its failures where nothing is left to be shown of its last wake."""
+    record = draft.models[name]
+    if not record.untried and not _is_to_be_compared(record):
+        clear_failures(draft, name)
 
 
 def is_given_up(record: ModelRecord) -> bool:

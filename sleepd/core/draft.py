@@ -247,6 +247,7 @@ def durable(record: ModelRecord, now: Now) -> ModelSaved:
         frees_nothing=record.frees_nothing,
         owed_wake=record.owed_wake,
         unverified=record.unverified,
+        untried=record.untried,
         holds=tuple(
             HoldSaved(h.id, h.uid, h.who, h.reason, h.since_wall_s, h.ttl_s, h.until_wall_s) for h in record.holds
         ),

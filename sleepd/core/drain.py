@@ -20,7 +20,7 @@ from sleepd.core.refusals import refuse_sleepers
 from sleepd.core.room import wakes_waiting
 from sleepd.core.task import HOST_LOCK, Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on
-from sleepd.core.units import MonotonicS, format_duration
+from sleepd.core.units import MonotonicS, Seconds, format_duration
 
 PENDING_PAUSE_S = 2.0
 PAUSED_BY_OTHERS_S = 60.0
@@ -86,6 +86,7 @@ def wait_for_drain(draft: Draft, task: Task, event: StepEnded) -> None:
         task = replace(task, drained=seen.value.activity, drained_s=draft.mono_s)
     quiet = seen.value.running == 0 and seen.value.waiting == 0
     stuck_s = step_timeout(record, task.plan.steps[task.cursor].verb, draft.settings)
+    stands = draft.mono_s - max(task.drained_s, task.sent_s) > stuck_s
     if quiet and draft.mono_s - task.sent_s > PAUSED_BY_OTHERS_S:
         draft.end_task(task, "somebody else paused it")
         draft.state(name, Fact.CONTRADICTED)
@@ -94,16 +95,30 @@ def wait_for_drain(draft: Draft, task: Task, event: StepEnded) -> None:
         refuse_sleepers(draft, name)
     elif not quiet and draft.mono_s >= _late_at_s(draft, task) and _is_wanted(draft, task):
         _cut(draft, task)
-    elif draft.mono_s - max(task.drained_s, task.sent_s) > stuck_s:
+    elif stands and seen.value.running == 0:
+        # Requests that merely wait hold up no sleep: what runs is all that a drain waits for.
         draft.state(name, Fact.GAVE_UP)
-        told = f"its sleep waits for direct requests, and none got on for {format_duration(stuck_s)}"
+        told = f"its sleep waits, though nothing has run nor been counted for {format_duration(stuck_s)}"
         give_up(draft, task, "never_drained", f"{told}: restart the server")
     else:
-        draft.change(name, reason="its sleep waits for requests that reach it directly")
+        _tell_wait(draft, name, stuck_s if stands else None)
         # The host is not kept from others meanwhile; its own GPUs are, as it may fall asleep at any moment.
         claims = task.claims - {HOST_LOCK}
         resume_s = draft.mono_s + PENDING_PAUSE_S
         draft.put_task(replace(task, phase=Phase.FENCE, attempt=0, resume_s=resume_s, claims=claims))
+
+
+def _tell_wait(draft: Draft, name: str, stood_s: Seconds | None) -> None:
+    """Say what its sleep waits for. `stood_s`: so long no counter moved, though its core answers and a request runs.
+    One long prefill counts nothing before its first token: it is slow as far as anybody knows, and may be ended by who
+    is in a hurry. A core that hangs answers no fence either, and is found by that."""
+    waits = "its sleep waits for requests that reach it directly"
+    if stood_s is not None:
+        stood = f"no counter of theirs has moved for {format_duration(stood_s)}, though it answers"
+        waits = f"{waits}; {stood}: sleepctl sleep --force {name} ends them"
+        if draft.models[name].reason != waits:
+            draft.note("held_up", name, f"{name}: {waits}")
+    draft.change(name, reason=waits)
 
 
 def _cut(draft: Draft, task: Task) -> None:

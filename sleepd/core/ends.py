@@ -1,6 +1,6 @@
 """How tasks end, and what an end means for the model, its waiters and those that made room for it."""
 
-from sleepd.core.budget import clear_failures, count_failure, is_unproven
+from sleepd.core.budget import close_account, count_failure
 from sleepd.core.commands import AnswerKind
 from sleepd.core.draft import Draft
 from sleepd.core.known_answer import NEVER_TAKEN
@@ -129,15 +129,15 @@ def woke(draft: Draft, task: Task) -> None:
     draft.end_task(task, "awake", done=task.kind is not TaskKind.SLEEP)
     asked = any(step.verb in (Verb.PROBE, Verb.FINGERPRINT) for step in task.plan.steps)
     if task.kind is TaskKind.WAKE:
-        draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked)
+        draft.change(name, unverified=record.spec.verify is not Verify.OFF and not asked, untried=not asked)
         began_s = task.started_s if task.called_s is None else task.called_s
         learn_duration(draft, draft.models[name], f"wake{task.level}", draft.mono_s - began_s)
     if task.kind is TaskKind.SLEEP:
         _fail_sleep(draft, task)
     else:
         draft.change(name, failure=None, cooldown_until_s=0.0)
-    if task.kind is TaskKind.WAKE and not is_unproven(draft.models[name]):
-        clear_failures(draft, name)
+    if task.kind is TaskKind.WAKE:
+        close_account(draft, name)
     if task.kind is TaskKind.WAKE and task.level == 2:
         _note_check(draft, name)
     draft.change(

@@ -59,6 +59,7 @@ KINDS: Mapping[str, EventKind] = {
         "a wake that somebody asked for is refused",
         {"problem": "the kind of the refusal", "wanted": "what was wanted", "found": "what is there instead"},
     ),
+    "held_up": EventKind("a sleep waits for direct requests that run and whose counters stand still for long"),
     "cut": EventKind("direct requests that a sleep waited for are ended"),
     "cooldown": EventKind(
         "after failures a model rests", {"failures": "how many in a row", "seconds": "how long it rests"}

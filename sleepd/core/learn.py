@@ -1,6 +1,7 @@
 """What an ended step showed: readings that replace older ones, and whether somebody else moved the engine meanwhile."""
 
 from sleepd.core.activity import NOTHING, Owed, ask_lost, share_out
+from sleepd.core.budget import close_account
 from sleepd.core.commands import LookNow
 from sleepd.core.counted import take_off
 from sleepd.core.draft import Draft
@@ -101,6 +102,9 @@ def count_use(draft: Draft, name: str, seen: ModelSeen) -> bool:
     if users.any():
         counted_anew = min(users.prompt_tokens, users.generation_tokens, users.requests_done) < 0
         draft.change(name, last_active_s=draft.mono_s, used=record.used + (NOTHING if counted_anew else users))
+        if record.untried and users.requests_done > 0:
+            draft.change(name, untried=False)
+            close_account(draft, name)
     return users.any()
 
 

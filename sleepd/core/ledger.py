@@ -112,7 +112,7 @@ def _are_told(models: Mapping[str, ModelRecord], gpu: GpuSeen) -> bool:
         if not _is_on(record, gpu):
             continue
         if isinstance(record.seen, Missing):
-            if record.life.state not in _GONE and record.seen.reason not in _NOT_OURS:
+            if not _is_gone(record) and record.seen.reason not in _NOT_OURS:
                 return False
         elif record.seen.value.pids and gpu.used_by_pid is not None and held_bytes(gpu, record.seen.value.pids) is None:
             return False
@@ -125,7 +125,12 @@ def _is_on(record: ModelRecord, gpu: GpuSeen) -> bool:
     return said if record.spec.gpus else gpu.uuid in record.placed_on
 
 
-_GONE = frozenset({State.LOST, State.STOPPED})
+def _is_gone(record: ModelRecord) -> bool:
+    """Whether nobody listens any more: one that was given up stays failed when its process ends."""
+    refused = isinstance(record.seen, Missing) and record.seen.reason is MissingReason.REFUSED
+    return record.life.state in (State.LOST, State.STOPPED) or (refused and record.life.state is State.FAILED)
+
+
 _NOT_OURS = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
 """It answers, and cannot be put to sleep: a stranger, whose memory stands still."""
 

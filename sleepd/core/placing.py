@@ -1,6 +1,7 @@
 """Where servers lie and how much they hold there, from lists of processes: of one GPU they may be missing for once."""
 
 from sleepd.core.draft import Draft
+from sleepd.core.first_looks import FIRST_LOOKS_S
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.memory import held_bytes
@@ -14,7 +15,8 @@ from sleepd.core.units import Bytes
 def place(draft: Draft) -> None:
     """Learn from a reading with process lists on which GPUs each server holds memory, and how much in its state.
 
-    Nobody is placed by some of its ranks alone: it is looked for until all of them are seen.
+    Nobody is placed by some of its ranks alone: the others are looked for, for `FIRST_LOOKS_S`. What is still not seen
+    then lies on another host, or in no process of the unit's, and only `gpus` tells.
     """
     if not isinstance(draft.gpus, Known):
         return
@@ -27,7 +29,9 @@ def place(draft: Draft) -> None:
         held = {g.uuid: b for g in draft.gpus.value if (b := held_bytes(g, pids))}
         beside = _untold(record, draft.gpus.value)
         whole = bool(record.spec.gpus or record.placed_on) or len(held) >= _ranks(record)
-        if whole or unknown or not held:
+        record = _note_part(draft, record, in_part=bool(held) and not whole)
+        sought = record.in_part_since_s is not None and draft.mono_s - record.in_part_since_s < FIRST_LOOKS_S
+        if unknown or not sought:
             record = draft.change(name, listed_s=asked_s)
         if whole and held and {*held, *beside} != set(record.placed_on):
             draft.change(name, placed_on=(*held, *beside))
@@ -37,6 +41,12 @@ def place(draft: Draft) -> None:
             meet_unknown(draft, name, record.seen)
         if whole and held and asked_s >= record.settled_s:
             _note_held(draft, name, held, beside)
+
+
+def _note_part(draft: Draft, record: ModelRecord, *, in_part: bool) -> ModelRecord:
+    if in_part is (record.in_part_since_s is not None):
+        return record
+    return draft.change(record.spec.name, in_part_since_s=draft.mono_s if in_part else None)
 
 
 def _untold(record: ModelRecord, gpus: GpusSeen) -> tuple[str, ...]:

@@ -212,7 +212,9 @@ def _keep_awake(draft: Draft, task: Task, refused: Answer) -> None:
     draft.end_task(task, reason)
     not_before_s = draft.mono_s + (OVERTAKEN_PAUSE_S if _is_ours(task.cause) else WANTED_PAUSE_S)
     draft.change(name, not_before_s=not_before_s, checking=False, reason=reason)
-    refuse_wishes(draft, name, [w for w in draft.models[name].waiters if w.ask is AskKind.SLEEP], refused)
+    # A deeper sleep, which somebody asked for meanwhile, needs no backup.
+    wishes = [w for w in draft.models[name].waiters if w.ask is AskKind.SLEEP and w.level == task.level]
+    refuse_wishes(draft, name, wishes, refused)
 
 
 def _is_ours(cause: Cause) -> bool:

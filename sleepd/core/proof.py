@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sleepd.core.budget import clear_failures
+from sleepd.core.budget import close_account
 from sleepd.core.commands import LookNow
 from sleepd.core.dialect import level2_unsafe
 from sleepd.core.draft import Draft
@@ -70,8 +70,8 @@ def compare_answer(draft: Draft, task: Task, answers: Mapping[str, KnownAnswer])
     serves = record.life.state is State.AWAKE
     wrong = differing(answers, record.fingerprint)
     if not wrong and serves:
-        draft.change(name, unverified=False)
-        clear_failures(draft, name)
+        draft.change(name, unverified=False, untried=False)
+        close_account(draft, name)
         draft.end_task(task, "its answer is right", done=True)
     elif not wrong:
         draft.state(name, Fact.ANSWER_RIGHT)
@@ -176,7 +176,7 @@ def not_verified(draft: Draft, task: Task, event: StepEnded) -> None:
         told = f"it is awake, and answers neither a question nor /is_sleeping ({detail}): restart the server"
         give_up(draft, task, "wedged", told)
         return
-    clear_failures(draft, name)
     draft.end_task(task, f"not verified: {detail}")
     draft.change(name, unverified=False, reason=f"awake; its answer could not be compared ({detail})")
+    close_account(draft, name)
     draft.note("not_provable", name, f"{name} serves, but its answer could not be compared: {detail}")

@@ -181,6 +181,8 @@ class ModelRecord:
     """Why direct connections cannot be seen, as it was told."""
     unverified: bool = False
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
+    untried: bool = False
+    """It serves since a wake that nothing has shown to be whole yet: no answer, and no request that came to its end."""
     footprint: Footprint = Footprint()
     """What was learned of this incarnation."""
     prior: Footprint = Footprint()
@@ -216,6 +218,8 @@ class ModelRecord:
     last_wake: LastWake | None = None
     listed_s: MonotonicS = -1.0
     """When processes on the GPUs were last listed for it; lists hold a driver-wide lock and are asked for rarely."""
+    in_part_since_s: MonotonicS | None = None
+    """Since when they name it on fewer GPUs than it has ranks; None where they do not, or it is placed."""
     prime_failed: bool = False
     """A sleep that was to make later ones fast did not come about: not tried again in this incarnation."""
     restart_wanted: str = ""

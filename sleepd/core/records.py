@@ -66,6 +66,7 @@ class ModelSaved:
     frees_nothing: bool
     owed_wake: Cause | None = None
     unverified: bool = False
+    untried: bool = False
     holds: tuple[HoldSaved, ...] = ()
     pin: bool | None = None
     attempts: int = 0

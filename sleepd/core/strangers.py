@@ -99,6 +99,7 @@ def hold_down(draft: Draft, name: str, what: str) -> None:
         checking=False,
         owed_wake=None,
         unverified=False,
+        untried=False,
         reason=told,
     )
 

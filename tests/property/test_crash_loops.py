@@ -10,11 +10,12 @@ from virtual_rig import Rig
 from sleepd.core.budget import FAILURES_IN_A_ROW
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, State
-from sleepd.core.model import CauseKind
+from sleepd.core.model import CauseKind, Verify
 from sleepd.core.policy import protections
 from sleepd.core.rules import SLEEP_1, IdleFor, Rule
 from sleepd.core.wishes import ResetAsked, WakeAsked
 from sleepd.sim.vllm_faults import Fault
+from sleepd.sim.vllm_types import HttpRequest
 
 STEP_S, RESTART_S = 5.0, 60.0
 NAP = Rule("nap", frozenset({"a"}), (IdleFor(5.0),), SLEEP_1)
@@ -201,3 +202,105 @@ def test_a_death_by_the_oom_killer_is_told_as_one() -> None:
     )
     assert "OOM killer" in answers[0].detail
     assert rig.record("a").attempts == 1
+
+
+UNPROVEN = {"verify is off": {"verify": Verify.OFF}, "no known answer": {}}
+USED_S = 150.0
+"""So long after a wake its first request comes: long after it may still have been about to die of the wake itself."""
+
+
+@dataclass(slots=True)
+class Used(Looping):
+    """No answer is compared after its wakes. Its first request after each comes `used_s` later, and may kill it."""
+
+    used_s: float = USED_S
+    by_gate: bool = True
+    kills: bool = True
+    uses: int = 0
+
+    def begin(self) -> None:
+        rule = replace(NAP, conditions=(IdleFor(2 * USED_S),))
+        self.daemon.settings = replace(self.daemon.settings, rules=(rule,), poll_every_s=STEP_S)
+        self._bring_up(100)
+        self.start()
+
+    def run(self, seconds: float) -> None:
+        Looping.run(self, seconds)
+        woken = sum(note.kind == "task_ended" and "wake of a ended: awake" in note.text for note in self.notes)
+        record = self.record("a")
+        if woken <= self.uses or record.life.state is not State.AWAKE:
+            return
+        if self.daemon.now().mono_s - record.awake_since_s >= self.used_s:
+            self.uses = woken
+            self._use()
+
+    def _use(self) -> None:
+        if self.by_gate:
+            self.daemon.gates.of("a").entered += 1
+        if self.kills:
+            self.engine("a").kill()
+        else:
+            body = {"model": "a", "prompt": "hi", "max_tokens": 4}
+            self.engine("a").call(HttpRequest("POST", "/v1/completions", (), body), lambda answer: None)
+
+
+def used(unproven: str, **more: object) -> Used:
+    answers_nothing = {} if UNPROVEN[unproven] else {"certain_tokens": 0}
+    return Used("0.30.0", spec_more=UNPROVEN[unproven], engine_more=answers_nothing, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("unproven", "by_gate", "used_s", "restart_s"),
+    [
+        ("verify is off", True, USED_S, RESTART_S),
+        ("verify is off", False, STEP_S, 1.0),
+        ("no known answer", True, USED_S, 1.0),
+        ("no known answer", False, STEP_S, RESTART_S),
+    ],
+)
+def test_what_dies_of_its_first_request_after_each_wake_is_left_alone_at_last(
+    unproven: str, by_gate: bool, used_s: float, restart_s: float
+) -> None:
+    rig = used(unproven, by_gate=by_gate, used_s=used_s, restart_s=restart_s)
+    rig.begin()
+    rig.live(2.0 * 3600.0)
+    assert len(rig.died_s) == FAILURES_IN_A_ROW
+    assert [note.data["failures"] for note in rig.notes if note.kind == "cooldown"][:7] == list(range(1, 8))
+    assert rig.state("a") is State.AWAKE, "its next process serves, and is not put to sleep"
+    assert "sleepctl reset a" in protections(rig.record("a"), rig.daemon.now().mono_s)[0]
+
+
+@pytest.mark.parametrize("unproven", UNPROVEN)
+def test_a_request_that_ends_closes_the_account_and_the_wake_alone_does_not(unproven: str) -> None:
+    rig = used(unproven)
+    rig.begin()
+    while len(rig.died_s) < 2:
+        rig.live(STEP_S)
+    rig.kills = False
+    while rig.uses < 3:
+        rig.live(STEP_S)
+    assert rig.record("a").attempts == 2
+    rig.live(2 * STEP_S)
+    assert rig.state("a") is State.AWAKE
+    assert rig.record("a").attempts == 0
+
+
+def test_one_that_ends_unused_long_after_its_wake_is_neither_counted_nor_forgiven() -> None:
+    rig = used("verify is off")
+    rig.begin()
+    while len(rig.died_s) < 2:
+        rig.live(STEP_S)
+    rig.used_s = 1e9
+    rig.live(RESTART_S + 2 * STEP_S)
+    while rig.state("a") is not State.AWAKE or not rig.record("a").untried:
+        rig.live(STEP_S)
+    rig.live(USED_S)
+    assert rig.record("a").attempts == 2
+    rig.daemon.die()
+    rig.daemon.start()
+    rig.live(2 * STEP_S)
+    assert rig.record("a").untried, "it outlives the daemon"
+    rig.reboot("a")
+    rig.run(4 * STEP_S)
+    assert rig.record("a").attempts == 2
+    assert rig.record("a").untried is False

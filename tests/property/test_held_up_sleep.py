@@ -19,8 +19,8 @@ LATE_S = 30.0
 class Direct:
     """A client that reaches server a past sleepd the very moment the call to sleep is on its way."""
 
-    def __init__(self, rig: Rig, seconds: float) -> None:
-        self.rig, self.seconds, self.answers, self.sent = rig, seconds, [], []
+    def __init__(self, rig: Rig, seconds: float, tokens: int = 1000) -> None:
+        self.rig, self.seconds, self.tokens, self.answers, self.sent = rig, seconds, tokens, [], []
         server = rig.servers["a"]
         send = server.call
 
@@ -33,7 +33,8 @@ class Direct:
         server.call = call
 
     def _slip_in(self) -> None:
-        body = {"model": "a", "prompt": "hi", "max_tokens": 1000, "vllm_xargs": {"pace_ms": self.seconds}}
+        pace_ms = 1000.0 * self.seconds / self.tokens
+        body = {"model": "a", "prompt": "hi", "max_tokens": self.tokens, "vllm_xargs": {"pace_ms": pace_ms}}
         self.rig.engine("a").call(HttpRequest("POST", "/v1/completions", (), body), self.answers.append)
 
     @property
@@ -157,14 +158,50 @@ def test_a_daemon_that_dies_meanwhile_goes_on_with_it(late_s):
     rig.check_usable("a")
 
 
-def test_a_request_that_gets_nowhere_is_told_as_what_it_is():
-    """No counter moves any more: the engine does not compute, and nothing will end this."""
+def held_up(rig: Rig) -> list[str]:
+    return [note.text for note in rig.notes if note.kind == "held_up"]
+
+
+def test_a_request_that_moves_no_counter_is_slow_and_loses_nothing():
+    """One long prefill counts nothing before its first token: the core answers meanwhile, so nothing is stuck."""
     rig = rig_with()
-    Direct(rig, 1e6)
+    direct = Direct(rig, 4000.0, tokens=1)
     rig.sleep("a", 1)
-    assert rig.until(lambda: rig.state("a") is State.FAILED, 2000.0)
-    assert rig.record("a").failure.code == "never_drained"
-    assert "restart the server" in rig.record("a").reason
+    rig.run(3900.0)
+    assert rig.state("a") is State.SLEEP_PENDING
+    assert rig.record("a").failure is None
+    assert len(held_up(rig)) == 1, "it is told once"
+    assert "no counter of theirs has moved for 5m, though it answers" in rig.record("a").reason
+    assert "sleepctl sleep --force a" in rig.record("a").reason
+    assert rig.until(lambda: rig.state("a") is State.ASLEEP_L1)
+    assert direct.finished == "length"
+    rig.check_usable("a")
+    assert rig.record("a").reason.startswith("awake")
+
+
+def test_force_ends_a_request_that_moves_no_counter():
+    rig = rig_with()
+    direct = Direct(rig, 1e6, tokens=1)
+    rig.sleep("a", 1)
+    assert rig.until(lambda: bool(held_up(rig)), 2000.0)
+    answers = asked_by_force(rig)
+    assert rig.until(lambda: bool(answers), 60.0)
+    assert answers[0].kind is AnswerKind.DONE
+    assert direct.finished == "abort"
+    rig.check_usable("a")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1000.0])
+def test_a_core_that_hangs_under_such_a_request_is_found(after_s):
+    """Its page answers and shows a request that runs: /is_sleeping waits for the core, and tells."""
+    rig = rig_with()
+    Direct(rig, 1e6, tokens=1)
+    rig.sleep("a", 1)
+    assert rig.until(lambda: rig.state("a") is State.SLEEP_PENDING, 400.0)
+    rig.run(after_s)
+    rig.arm("a", Fault("hang", path="/is_sleeping"))
+    assert rig.until(lambda: rig.state("a") is State.FAILED, 600.0)
+    assert rig.record("a").failure.code == "wedged"
 
 
 def test_nothing_else_is_sent_to_a_model_that_is_wanted_again_meanwhile():

@@ -4,7 +4,7 @@ not."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import AWAKE, FACTS, KNOWN_ANSWER, NOW, host, nap, record, seen, world
+from core_worlds import AWAKE, FACTS, KNOWN_ANSWER, NOW, host, nap, proven, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
 from sleepd.core.events import Evidence, ModelLooked, StepEnd, StepEnded, Tick
@@ -259,6 +259,16 @@ def test_a_sleep_that_drained_for_long_is_measured_again_before_it_is_sent(avail
         assert "its backup would not fit" in answer.detail
         assert "its backup would not fit" in found.reason
         assert (turn.world.tasks, found.failure) == ({}, None)
+
+
+def test_who_asked_for_level_2_meanwhile_is_not_refused_for_a_backup():
+    made = proven(world(record("a", fingerprint=KNOWN_ANSWER, spec={"max_level": 2}), rules=(nap(5.0),)))
+    napping = step(made, [Tick()], NOW).world
+    assert napping.tasks["a"].level == 1
+    deeper = step(napping, [SleepAsked(7, "a", "root", 2, 600.0)], NOW).world
+    turn = drained(replace(deeper, host=host(20 * GIB)))
+    assert not [c for c in turn.commands if isinstance(c, Answer)]
+    assert (turn.world.tasks["a"].level, turn.world.tasks["a"].cause.kind) == (2, CauseKind.OPERATOR)
 
 
 def test_level_2_pins_nothing_and_is_sent_all_the_same():

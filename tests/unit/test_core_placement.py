@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 from core_worlds import ASLEEP, AWAKE, FACTS, NOW, record, seen, world
 
+from sleepd.core.commands import Answer
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
+from sleepd.core.first_looks import FIRST_LOOKS_S
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.life import Life
 from sleepd.core.machine import step, wants_processes
@@ -16,6 +18,7 @@ from sleepd.core.placing import place
 from sleepd.core.record import ModelRecord
 from sleepd.core.seen import GpuSeen
 from sleepd.core.units import GIB
+from sleepd.core.wishes import SleepAsked
 
 WIDE = replace(FACTS, tensor_parallel=2)
 
@@ -71,6 +74,24 @@ def test_half_of_its_ranks_is_no_place() -> None:
     draft = draft_of(wide(), FIRST, SECOND)
     place(draft)
     assert not wants_processes(draft.world())
+
+
+@pytest.mark.parametrize(("later_s", "sought"), [(FIRST_LOOKS_S - 1.0, True), (FIRST_LOOKS_S, False)])
+def test_ranks_that_are_not_here_are_not_looked_for_for_ever(later_s: float, sought: bool) -> None:
+    """Of a server that spans hosts, or whose workers belong to another unit. Lists stall GPUs, and who wants it asleep
+    is told what to do about it."""
+    draft = draft_of(wide(), FIRST, UNTOLD)
+    place(draft)
+    later = replace(NOW, mono_s=NOW.mono_s + later_s)
+    draft = Draft(replace(draft.world(), gpus=Known((FIRST, UNTOLD), later.mono_s, later.mono_s)), later)
+    place(draft)
+    assert draft.models["a"].placed_on == ()
+    assert wants_processes(draft.world()) is sought
+    turn = step(draft.world(), [SleepAsked(7, "a", "root", 1, 600.0)], later)
+    answers = [c for c in turn.commands if isinstance(c, Answer)]
+    assert [a.problem for a in answers] == ([] if sought else ["blind"])
+    assert all("set gpus in [models.a]" in a.detail for a in answers)
+    assert placed(Draft(replace(draft.world(), gpus=draft_of(wide(), FIRST, SECOND).gpus), later))[0] != []
 
 
 def test_no_wake_is_let_in_by_the_gpus_that_happen_to_be_told() -> None:

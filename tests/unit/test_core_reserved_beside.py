@@ -14,7 +14,7 @@ from sleepd.core.units import GIB
 
 JOB = 77
 HELD = Reservation("r", "alice", ("GPU-0",), 30 * GIB, {"GPU-0": 0}, managed=(1,), granted_as=1)
-SILENT = Missing(MissingReason.TIMED_OUT)
+SILENT, GONE = Missing(MissingReason.TIMED_OUT), Missing(MissingReason.REFUSED)
 
 
 def kept_beside(server, used):
@@ -37,6 +37,10 @@ def kept_beside(server, used):
         ({JOB: 10}, {"seen": SILENT, "life": Life(State.STOPPED, Weights.LOADED)}, 20),
         ({JOB: 10}, {"seen": SILENT, "spec": ModelSpec("a", "http://a", gpus=("1",))}, 20),
         ({JOB: 10}, {"seen": SILENT, "spec": ModelSpec("a", "http://a"), "placed_on": ("GPU-1",)}, 20),
+        # It was given up, and its process ended since.
+        ({JOB: 10}, {"seen": GONE, "life": Life(State.FAILED, Weights.DOUBTFUL)}, 20),
+        ({5: 30, JOB: 10}, {"seen": SILENT, "life": Life(State.FAILED, Weights.DOUBTFUL)}, 30),
+        ({5: 30, JOB: 10}, {"seen": GONE, "life": Life(State.STARTING, Weights.LOADED)}, 30),
         # Where it lies nobody knows; or nobody manages it.
         ({JOB: 10}, {"seen": SILENT, "spec": ModelSpec("a", "http://a")}, 20),
         ({JOB: 10}, {"seen": Missing(MissingReason.NO_DEV_MODE)}, 20),

@@ -248,3 +248,28 @@ SLEPT = ControlCounts(sleep=CallCount(ok=1), wake=CallCount(ok=1))
 
 def is_opened(turn: Turn) -> bool:
     return any(isinstance(c, OpenGate) for c in turn.commands) and turn.world.models["a"].life == AWAKE
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "state"),
+    [(1, 0, State.SLEEP_PENDING), (None, None, State.SLEEP_PENDING), (0, 1, State.FAILED), (0, 0, State.UNKNOWN)],
+)
+def test_a_drain_without_a_moved_counter_is_stuck_only_where_nothing_runs(
+    running: int | None, waiting: int | None, state: State
+) -> None:
+    """Its core answers: what runs is slow; where others only wait, what the sleep waited for is over, and it did not
+    come; and an idle one is paused by somebody else."""
+    a = record("a", Life(State.SLEEP_PENDING, Weights.OFFLOADED), control=ControlCounts(), activity=Activity())
+    plan = plan_sleep(1, fingerprint_wanted=False)
+    cursor = next(i for i, s in enumerate(plan.steps) if s.verb is Verb.SLEEP_L1)
+    intent = Intent("pst:1", ControlCounts(), {"GPU-0": 40 * GIB})
+    sent_s = NOW.mono_s - 301.0
+    task = Task(1, "a", TaskKind.SLEEP, 1, OPERATOR, plan, sent_s, cursor, Phase.FENCE, running=True, intent=intent)
+    task = replace(task, sent_s=sent_s, drained=Activity(), drained_s=sent_s)
+    look = seen(
+        is_sleeping=True, running=running, waiting=waiting, control=ControlCounts(), activity=Activity(), pids=()
+    )
+    ended = StepEnded("a", 1, cursor, StepEnd.DONE, Evidence(seen=look, gpus_after=gpus(40 * GIB, age_s=0.0)))
+    turn = step(replace(world(replace(a, seen=look)), tasks={"a": task}), [ended], NOW)
+    assert turn.world.models["a"].life.state is state
+    assert [n.kind for n in turn.notes].count("held_up") == (state is State.SLEEP_PENDING)

@@ -58,11 +58,12 @@ def nobody_is_put_to_sleep_for_a_wake_ahead(stage: Stage) -> None:
 
 def forecasts_go_in_no_circles(stage: Stage) -> None:
     """no rule that goes by forecasts wakes or puts to sleep one model more than six times within an hour"""
-    acts, now_s = stage.daemon.world.memory.acts, stage.time.now()
+    acts, now_s, daemon_s = stage.daemon.world.memory.acts, stage.time.now(), stage.daemon.now().mono_s
     for rule in stage.daemon.settings.rules if stage.cast.foreseen is not None else ():
         for name in rule.applies_to if rule.foresees else ():
             at_s = stage.account.acted.setdefault((stage.daemon.tally.deaths, rule.name, name), {})
-            at_s.update(dict.fromkeys(acts.get((rule.name, name), ()), now_s))
+            # What a stepped clock made older than an hour, while the daemon was away, is no act of this hour.
+            at_s.update({s: now_s for s in acts.get((rule.name, name), ()) if daemon_s - s < HOUR_S})
             recent = [s for s in at_s.values() if now_s - s < HOUR_S]
             assert len(recent) <= ACTIONS_AN_HOUR, stage.say(f"{rule.name} acted {len(recent)} times on {name}")
 
