@@ -1,5 +1,6 @@
 """What benchmarks/policy.py was made to tell of foresight: how it does against `ttl-5m` and the histogram at the
-GiB-hours that each of these takes, and how far it is from knowing all. By seed, with what the seed makes of it.
+GiB-hours that each of these takes, how far it is from knowing all, and what a timeout does for as much. By seed, with
+what the seed makes of it.
 """
 
 from collections import defaultdict
@@ -8,6 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+from policy_chart import CURVES
 from policy_sums import BASE, Run, Sum, add_up, told_seeds
 
 AHEAD = "foresight-"
@@ -39,6 +41,8 @@ def print_answers(runs: Sequence[Run]) -> None:
     )
     _print("its dearest point, of the histogram's", ("waiting", "p95 of these", "GiB-hours"), groups, _dearest)
     _print("at ttl-5m's GiB-hours, of the clairvoyant's", ("waiting", "GiB-hours"), groups, _against_clairvoyant)
+    points = [name for name in CURVES[1] if any(name in sums for seeds in groups.values() for sums in seeds)]
+    _print("waiting, of a timeout's that costs as much", points, groups, lambda sums: _against_timeouts(sums, points))
 
 
 def at_hours(line: Sequence[Point], gib_h: float) -> Point | None:
@@ -51,12 +55,13 @@ def at_hours(line: Sequence[Point], gib_h: float) -> Point | None:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """The median, the least and the most; how many of them there are, where some are missing."""
+    """The median, the least and the most where they are several; how many they are, where some are missing."""
     found = sorted(value for value in values if value is not None)
     if not found:
         return NO_POINT
-    of = "" if len(found) == len(values) else f"; {len(found)} of {len(values)}"
-    return f"{median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f}{of})"
+    bounds = [f"{found[0]:.2f}-{found[-1]:.2f}"] if len(found) > 1 else []
+    more = bounds + ([f"{len(found)} of {len(values)}"] if len(found) < len(values) else [])
+    return f"{median(found):.2f}" + (f" ({'; '.join(more)})" if more else "")
 
 
 def _print(
@@ -120,3 +125,13 @@ def _against_clairvoyant(sums: Sums) -> Ratios:
         return None, None
     knows = _point(sums["clairvoyant"])
     return _ratios((there.share, there.gib_h), (knows.share, knows.gib_h))
+
+
+def _against_timeouts(sums: Sums, points: Sequence[str]) -> Ratios:
+    """Each of these of what timeouts come to at its GiB-hours, straight between the points of their line."""
+    timeouts = [_point(sums[name]) for name in CURVES[0] if name in sums]
+    there = [at_hours(timeouts, sums[name].gpu_gib_h) if name in sums else None for name in points]
+    return tuple(
+        sums[name].share / point.share if point is not None and point.share else None
+        for name, point in zip(points, there, strict=True)
+    )

@@ -68,6 +68,7 @@ def test_foresight_is_compared_at_the_hours_of_the_others_on_its_own_line(
     for seed, waiting in ((0, 20), (1, 40)):
         runs += [
             run_of(benchmark, "ttl-5m", 200.0, (2.0,) * 40, seed),
+            run_of(benchmark, "while-it-fits", 400.0, (2.0,) * 20, seed),
             run_of(benchmark, "histogram", 250.0 + 100 * seed, (1.0,) * 10, seed),
             run_of(benchmark, "clairvoyant", 20.0, (1.0,) * 2, seed),
             run_of(benchmark, "foresight-1m", 100.0, (1.0,) * (waiting + 10), seed),
@@ -77,9 +78,10 @@ def test_foresight_is_compared_at_the_hours_of_the_others_on_its_own_line(
     rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "1x24" in line]
     assert rows == [
         "1x24, made-up, 2 seeds 0.75 (0.50-1.00) 1.00 (1.00-1.00) 1.00 (1.00-1.00)",
-        "1x24, made-up, 2 seeds 1.50 (1.50-1.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2) 2.50 (2.50-2.50; 1 of 2)",
+        "1x24, made-up, 2 seeds 1.50 (1 of 2) 2.50 (1 of 2) 2.50 (1 of 2)",
         "1x24, made-up, 2 seeds 2.00 (1.00-3.00) 3.00 (3.00-3.00) 1.03 (0.86-1.20)",
         "1x24, made-up, 2 seeds 15.00 (10.00-20.00) 10.00 (10.00-10.00)",
+        "1x24, made-up, 2 seeds no point 0.67 (0.33-1.00)",
     ]
 
 
@@ -88,6 +90,8 @@ def test_beyond_the_ends_of_its_line_foresight_has_no_point(answers: ModuleType)
     assert answers.at_hours(line, 150.0) == answers.Point(150.0, pytest.approx(0.25), 1.5, 0.0)
     assert [answers.at_hours(line, gib_h) for gib_h in (99.0, 301.0)] == [None, None]
     assert answers.spread([None, None]) == answers.NO_POINT
+    assert answers.spread([0.5]) == "0.50"
+    assert answers.spread([0.5, None, 0.7]) == "0.60 (0.50-0.70; 2 of 3)"
 
 
 def test_what_was_kept_is_told_again_of_the_seeds_and_policies_that_are_asked_for(
