@@ -1,4 +1,4 @@
-"""A reading that leaves one GPU out, as it fails or needs a reset: what lies there is not told, and that is not zero."""
+"""A reading that leaves one GPU out, as it fails or needs a reset: what lies there is not told, which is not zero."""
 
 from dataclasses import replace
 
@@ -84,8 +84,10 @@ def test_bytes_of_both_gpus_or_none() -> None:
     intent = Intent("pst:1", ControlCounts(), {"GPU-0": 30 * GIB, "GPU-1": 30 * GIB}, NOW.wall_s)
     both = found_since(Verb.SLEEP_L1, intent, replace(SLEPT, gpus_after=reading(gpu(0, 2), gpu(1, 3))), (1,))
     one = found_since(Verb.SLEEP_L1, intent, replace(SLEPT, gpus_after=reading(gpu(0, 2))), (1,))
-    assert both is not None and both.freed == 55 * GIB
-    assert one is not None and one.freed is None
+    assert both is not None
+    assert both.freed == 55 * GIB
+    assert one is not None
+    assert one.freed is None
 
 
 def test_who_may_hold_more_on_a_gpu_that_is_left_out_does_not_hold_what_sleepers_do() -> None:
