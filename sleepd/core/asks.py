@@ -291,7 +291,8 @@ def change_attendance(draft: Draft, event: AttendanceChanged) -> None:
     if record is not None and any(w.id == event.waiter for w in record.waiters):
         if not event.attended:
             keep_place(draft, event.model, place_of(draft, event.model))
-        waiters = (replace(w, attended=event.attended) if w.id == event.waiter else w for w in record.waiters)
+        present = draft.models[event.model].waiters
+        waiters = (replace(w, attended=event.attended) if w.id == event.waiter else w for w in present)
         draft.change(event.model, waiters=tuple(waiters))
 
 

@@ -11,7 +11,7 @@ from sleepd.core.line import in_line, kept_for_start
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.onward import look_again, send_into_room, takes_memory
 from sleepd.core.owed_wakes import owe_wakes, restore_victims
-from sleepd.core.places import keep_place, place_of
+from sleepd.core.places import RETURNING, keep_place, place_of
 from sleepd.core.plan import Verb
 from sleepd.core.record import AskKind, ModelRecord, Waiter, is_start_wanted, is_wanted_awake, wakes_asked, wants_deeper
 from sleepd.core.refusals import refuse_all, refuse_users
@@ -293,7 +293,7 @@ def serve_callers(draft: Draft) -> None:
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
-    if waiter.ask is AskKind.WAKE:
+    if waiter.ask is AskKind.WAKE and waiter.id != RETURNING:
         keep_place(draft, name, place_of(draft, name))
     task = draft.tasks.get(name)
     if task is not None:

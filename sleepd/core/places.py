@@ -1,16 +1,26 @@
 """Places in the line of callers who are told to come back: whoever does so in time has lost nothing of its age.
 
 All doors are alike in this: the gateway, its gate for proxies, the socket API, and clients of a replay. Nobody waits
-meanwhile, so a place that is kept costs nobody a turn; it counts from the next wish on.
+meanwhile, so a place that is kept costs nobody a turn; it counts from the next wish on. Only who was told to come back
+at once goes on waiting for a moment.
 """
 
 from sleepd.core.draft import Draft
 from sleepd.core.forecast import come_back_s
-from sleepd.core.record import AskKind, Place, placed_s
+from sleepd.core.model import Cause, CauseKind
+from sleepd.core.record import AskKind, Place, Waiter, placed_s
 from sleepd.core.units import MonotonicS, Seconds
 
 LEAST_KEPT_S: Seconds = 60.0
 """For how long beyond the moment that it was told a caller may come back and has its place; max_wait where longer."""
+AT_ONCE_S: Seconds = 1.0
+"""The least that a caller is told (gateway/queue.py)."""
+SOON_BACK_S: Seconds = 5.0
+"""Callers who are told to come back at once count as waiting for so long. A gate that opened meanwhile would let
+requests in that take as long as those before: who may wait for less than they take would never be served."""
+RETURNING = -1
+"""The one wish of a model's callers who were told to come back at once; callers' begin at 1."""
+RETURN = Cause(CauseKind.REQUEST, "told to come back")
 
 
 def place_of(draft: Draft, name: str) -> MonotonicS | None:
@@ -22,10 +32,15 @@ def place_of(draft: Draft, name: str) -> MonotonicS | None:
 def keep_place(draft: Draft, name: str, since_s: MonotonicS | None) -> None:
     """Keep the place that was taken at `since_s` until max_wait, a minute at least, after its callers should be back,
     as things stand."""
-    if since_s is not None:
-        again_s = come_back_s(draft.world(), name, draft.now) or 0.0
-        kept_s = max(LEAST_KEPT_S, draft.models[name].spec.max_wait_s)
-        draft.change(name, place=Place(since_s, draft.mono_s + again_s + kept_s))
+    if since_s is None:
+        return
+    record, again_s = draft.models[name], come_back_s(draft.world(), name, draft.now)
+    kept_s = (again_s or 0.0) + max(LEAST_KEPT_S, record.spec.max_wait_s)
+    waiters = tuple(w for w in record.waiters if w.id != RETURNING)
+    if again_s is not None and again_s <= AT_ONCE_S:
+        wish = Waiter(RETURNING, AskKind.WAKE, RETURN, since_s, draft.mono_s + SOON_BACK_S, silent=True)
+        waiters = (*waiters, wish)
+    draft.change(name, place=Place(since_s, draft.mono_s + kept_s), waiters=waiters)
 
 
 def kept_place_s(draft: Draft, name: str) -> MonotonicS | None:

@@ -48,6 +48,7 @@ class FakeDaemon:
         self.ends: list[tuple[str, str]] = []
         self.answers: asyncio.Queue[Callable[[int], Answer]] = asyncio.Queue()
         self.eta: float | None = None
+        self.back: float | None = None
         self._opened: list[Callable[[str], None]] = []
         self.gates.when_opened(lambda model: [tell(model) for tell in self._opened] and None)
         self.world = World(Settings(models={}), {})
@@ -103,7 +104,7 @@ class FakeDaemon:
         return self.eta
 
     def come_back_s(self, model: str) -> float | None:
-        return self.eta
+        return self.back
 
     def reason(self, model: str) -> str:
         return "it is a test"

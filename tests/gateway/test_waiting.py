@@ -117,7 +117,7 @@ async def test_a_gate_that_shuts_again_keeps_the_rest_waiting(root: Path) -> Non
 async def test_more_than_the_queue_holds_are_refused(root: Path) -> None:
     async with Rig(root, GatewaySettings(queue=2)) as rig:
         await rig.server("m", awake=False)
-        rig.daemon.eta = 41.2
+        rig.daemon.eta, rig.daemon.back = 41.2, 1.0
         await waiting(rig)
         await waiting(rig)
         client = await rig.client()
@@ -131,11 +131,12 @@ async def test_more_than_the_queue_holds_are_refused(root: Path) -> None:
 async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
     async with Rig(root) as rig:
         await rig.server("m", awake=False, max_wait_s=0.05)
+        rig.daemon.eta, rig.daemon.back = 81.0, 17.2
         client = await rig.client()
         client.send(post(CHAT))
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "timeout")
-        assert b"retry-after: 10\r\n" in head
+        assert b"retry-after: 18\r\n" in head, "when its turn is near, not when the model is awake"
         told = re.search(rb"x-sleepd-model: m\r\nx-sleepd-waited-ms: (\d+)\r\n", head)
         assert told is not None
         assert int(told[1]) >= 49, "a refusal tells whose it is, and how long it was waited for"

@@ -182,13 +182,11 @@ def check_turns(seed: int) -> Watched:
 
 
 def check_served(stage: Stage, watched: Watched, demands: dict[str, Demand], name: str, group: tuple[str, ...]) -> None:
-    """Nobody waits for longer than its own patience and one turn of everybody else on its GPUs or in its group
-    (docs/turns.md), where that is shorter than it may wait at all; nor, where it comes back when it was told, from the
-    time that it first asked."""
-    gpus, mates = set(stage.models[name].gpus), group if name in group else ()
-    rivals = [n for n in stage.models if n != name and (gpus & set(stage.models[n].gpus) or n in mates)]
+    """Nobody waits for longer than its own patience and one turn of everybody else in its room (docs/turns.md), where
+    that is shorter than it may wait at all; nor, where it comes back when it was told, from the time that it first
+    asked."""
     model = stage.models[name]
-    turns_s = sum(turn_s(stage, n, demands[n]) for n in rivals)
+    turns_s = sum(turn_s(stage, n, demands[n]) for n in room_of(stage, name, group) - {name})
     bound_s = 0.75 * model.max_wait_s + turns_s + LOOKS_S
     if bound_s < model.max_wait_s:
         late = [w for w in watched.waits_s[name] if w > bound_s]
@@ -196,6 +194,19 @@ def check_served(stage: Stage, watched: Watched, demands: dict[str, Demand], nam
     if demands[name].obeys:
         longest_s = max(watched.served_after_s[name], default=0.0)
         assert longest_s <= bound_s, f"{name} was served after {longest_s:.1f}s, {bound_s:.1f}s at most"
+
+
+def room_of(stage: Stage, name: str, group: tuple[str, ...]) -> set[str]:
+    """Who is on its GPUs or in its group, and in the room of those: one that waits for several GPUs keeps them all."""
+    room: set[str] = set()
+    found = {name}
+    while found - room:
+        room |= found
+        gpus = {gpu for n in room for gpu in stage.models[n].gpus}
+        found = {n for n, m in stage.models.items() if gpus & set(m.gpus)} | (
+            set(group) if room & set(group) else set()
+        )
+    return room
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -264,6 +275,17 @@ def test_who_may_wait_for_less_than_a_turn_and_comes_back_when_told_is_served_in
     round_s = sum(min_awake_s + 2.0 + switch_s(stage, n) for n in busy)
     assert 0.0 < max(watched.served_after_s["brief"]) <= max_wait_s / 2 + round_s
     assert watched.slept["brief"] >= min(watched.slept[n] for n in busy) - 1
+
+
+def test_who_may_wait_for_less_than_requests_take_and_comes_back_when_told_is_served() -> None:
+    """Whenever it was told to come back at once, the gate that was shut for it let requests in that took as long as
+    those that had run: it was never served."""
+    brief = CastModel("brief", "0.32.0", (0,), 16, 50, min_awake_s=5.0, max_wait_s=10.0)
+    busy = CastModel("busy", "0.32.0", (0,), 16, 50, min_awake_s=5.0, max_wait_s=60.0)
+    demands = {"brief": Demand(1, 5.0, 1.0, obeys=True), "busy": Demand(6, 0.0, 25.0)}
+    _, watched = run(Cast(1, 512, (brief, busy), nap_idle_s=3600.0, drain_s=DRAIN_S), demands)
+    assert watched.slept["brief"] >= 15
+    assert 0.0 < max(watched.served_after_s["brief"]) <= 5.0 + 25.0 + LOOKS_S
 
 
 def test_a_wide_model_has_its_turn_among_narrow_ones_that_never_rest() -> None:

@@ -16,9 +16,10 @@ from sleepd.core.explain import explain
 from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
 from sleepd.core.habits import Habits
 from sleepd.core.life import State
-from sleepd.core.model import Missing, MissingReason
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
+from sleepd.core.places import RETURNING
 from sleepd.core.policy import kept_from_neighbour
-from sleepd.core.record import Ahead
+from sleepd.core.record import Ahead, AskKind, Waiter
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.silences import SILENCES_S
@@ -187,6 +188,16 @@ def test_level_2_is_for_whose_dearer_wake_may_be_risked_and_is_charged_with_it()
         draft.put(slept)
         note_requests(draft, before)
         assert draft.models["a"].account.credit_s == pytest.approx(credit_s - 300.0 * level)
+
+
+@pytest.mark.parametrize(("number", "ended"), [(7, True), (RETURNING, False)])
+def test_who_waits_for_a_sleeper_ends_its_silence_and_who_was_told_to_come_back_does_not(number, ended):
+    before = made(model(life=ASLEEP), AHEAD)
+    draft = Draft(before, NOW)
+    wish = Waiter(number, AskKind.WAKE, Cause(CauseKind.REQUEST, "web"), NOW.mono_s, NOW.mono_s + 5.0)
+    draft.change("a", waiters=(wish,))
+    note_requests(draft, before)
+    assert (draft.models["a"].habits.last_s != before.models["a"].habits.last_s) is ended
 
 
 def test_a_request_ends_the_silence_and_pays_into_the_account():

@@ -3,14 +3,15 @@
 import pytest
 from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
 
-from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.commands import Answer, AnswerKind, OpenGate
+from sleepd.core.deadlines import next_deadline
 from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, Now
 from sleepd.core.units import GIB
-from sleepd.core.wishes import AttendanceChanged, CallerGone, WakeAsked
+from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 
 MAX_WAIT_S = 120.0
 BUSY_S = 400.0
@@ -50,7 +51,7 @@ def test_who_comes_back_when_it_was_told_has_its_place_though_its_wish_is_over()
     left = turn(waits(), MAX_WAIT_S, TOLD).world
     told_s = come_back_s(left, "qwen", at(MAX_WAIT_S))
     assert told_s == BUSY_S - MAX_WAIT_S - MAX_WAIT_S / 2, "with half of max_wait left when the turn before it ends"
-    back_s = MAX_WAIT_S + told_s
+    back_s = MAX_WAIT_S + told_s + 30.0
     over = turn(left, MAX_WAIT_S + 60.0, GONE).world
     assert over.models["qwen"].waiters == ()
     back = turn(over, back_s, asked(2)).world
@@ -64,6 +65,21 @@ def test_a_place_is_kept_for_max_wait_longer_than_was_told(late_s, place):
     left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
     back_s = BUSY_S - MAX_WAIT_S / 2 + late_s
     assert line_s(turn(left, back_s, asked(2)).world) == [place]
+
+
+@pytest.mark.parametrize(("late_s", "place"), [(59.0, 0.0), (61.0, None)])
+def test_a_place_is_kept_for_a_minute_at_least(late_s, place):
+    made = waits()
+    qwen = made.models["qwen"]
+    brief = replace(qwen, spec=replace(qwen.spec, max_wait_s=20.0))
+    left = turn(replace(made, models={**made.models, "qwen": brief}), 20.0, TOLD, GONE).world
+    assert line_s(turn(left, BUSY_S - 10.0 + late_s, asked(2)).world) == [place]
+
+
+def test_a_place_is_not_kept_for_longer_when_the_wish_is_given_up():
+    left = turn(waits(), MAX_WAIT_S, TOLD).world
+    over = turn(left, MAX_WAIT_S + 60.0, TOLD, GONE).world
+    assert over.models["qwen"].place == left.models["qwen"].place is not None
 
 
 def test_clients_that_leave_leave_no_place():
@@ -93,6 +109,43 @@ def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
     assert [c.problem for c in late.commands if isinstance(c, Answer)] == ["busy"]
     back_s = BUSY_S + 300.0 + come_back_s(late.world, "qwen", at(BUSY_S + 300.0))
     assert line_s(turn(late.world, back_s, asked(2)).world) == [0.0]
+
+
+def told_at_once():
+    """The gate of chat is shut for qwen, whose last client was just told to come back at once."""
+    shut = turn(waits(), BUSY_S).world
+    assert shut.models["chat"].yields is not None
+    assert come_back_s(shut, "qwen", at(BUSY_S)) == 0.0
+    return turn(shut, BUSY_S, TOLD)
+
+
+def test_a_gate_stays_shut_for_whoever_was_told_to_come_back_at_once():
+    """What it would let in takes as long as what it waited for: one that may wait for less would never be served."""
+    told = told_at_once()
+    assert not [c for c in told.commands if isinstance(c, OpenGate)]
+    left = turn(told.world, BUSY_S + 1.0, GONE).world
+    assert left.models["chat"].yields is not None, "whether its wish is over or not"
+    back = turn(left, BUSY_S + 4.0, asked(2)).world
+    assert turn(back, BUSY_S + 60.0).world.models["chat"].yields == told.world.models["chat"].yields, "by the old limit"
+
+
+def test_it_opens_when_nobody_came_back_within_five_seconds():
+    told = told_at_once().world
+    assert next_deadline(told, at(BUSY_S)) == NOW.mono_s + BUSY_S + 5.0
+    assert turn(told, BUSY_S + 5.0).world.models["qwen"].place == told.models["qwen"].place, "its place is kept on"
+    assert turn(told, BUSY_S + 4.9).world.models["chat"].yields is not None
+    assert OpenGate("chat") in turn(told, BUSY_S + 5.0).commands
+
+
+@pytest.mark.parametrize("ask", [HoldAsked(9, "h", "chat", 0, "ann", 60.0), PinAsked(9, "chat", "ann", True)])
+def test_it_opens_for_a_hold_or_a_pin_as_well(ask):
+    assert OpenGate("chat") in turn(told_at_once().world, BUSY_S + 1.0, ask).commands
+
+
+def test_who_has_to_come_back_later_is_not_waited_for():
+    late = turn(turn(waits(), BUSY_S).world, BUSY_S + 300.0).world
+    assert come_back_s(late, "qwen", at(BUSY_S + 300.0)) > 1.0
+    assert late.models["qwen"].waiters == ()
 
 
 def test_the_place_is_gone_once_the_model_served():

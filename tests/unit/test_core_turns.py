@@ -312,7 +312,6 @@ def test_one_whose_requests_ended_at_last_sleeps_at_once():
     "event",
     [
         CallerGone(1, "qwen"),
-        AttendanceChanged(1, "qwen", attended=False),
         HoldAsked(9, "h", "chat", 0, "ann", 60.0),
         PinAsked(9, "chat", "ann", True),
     ],
@@ -331,11 +330,11 @@ LEFT, BACK = AttendanceChanged(1, "qwen", attended=False), AttendanceChanged(1, 
 
 def test_a_wish_that_nobody_waits_behind_costs_nobody_anything_and_keeps_its_place():
     """Neither a turn, nor an idle neighbour's sleep, nor that a younger wish is barred."""
-    made = turn(world(waiting(age_s=PATIENCE_S - 1.0), used(), free=TIGHT)).world
+    made = turn(world(waiting(age_s=PATIENCE_S - 1.0), used(turn_until_s=NOW.mono_s + 200.0), free=TIGHT)).world
     left = turn(made, 1.0, LEFT)
-    assert left.shut == ()
     assert left.world.models["qwen"].waiters, "who comes back finds it"
-    assert turn(left.world, 5.0, BACK).shut == ("chat",), "with its age"
+    assert turn(left.world, 200.0).shut == ()
+    assert turn(left.world, 200.0, BACK).shut == ("chat",), "with its age"
     idle = turn(world(waiting(), used(), free=TIGHT), 0.0, LEFT).world
     idle = replace(idle, models={**idle.models, "chat": record("chat")})
     assert turn(idle, 5.0).world.tasks == {}
