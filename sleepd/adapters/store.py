@@ -32,6 +32,8 @@ from sleepd.core.task import Task
 from sleepd.core.world import TASKS_KEPT
 from sleepd.ports import StoreFailed
 
+DATABASE = "state.db"
+"""Its name in [daemon] state_dir."""
 JOURNAL_ROWS = 50_000
 CLOSE_S = 5.0
 BALLAST_BYTES = 4 << 20

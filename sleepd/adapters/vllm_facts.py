@@ -64,6 +64,7 @@ def facts_of(version: str, incarnation: str | None, models: Any, server_info: An
         data_parallel=_number(parallel, "data_parallel_size"),
         quantization=_text(model, "quantization") or None,
         kv_cache_dtype=_text(cache, "cache_dtype") or None,
+        encoder_mode=_text(_table(model, "multimodal_config"), "mm_encoder_tp_mode"),
         mamba=cache.get("mamba_block_size") is not None,
         kv_connector=_text(_table(config, "kv_transfer_config"), "kv_connector"),
         speculative=config.get("speculative_config") is not None,

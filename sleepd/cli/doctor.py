@@ -17,7 +17,7 @@ from sleepd.cli.screen import Screen, clean, look_at
 from sleepd.cli.trial import try_sleep
 from sleepd.client import ApiProblem, Client, DaemonUnreachable
 from sleepd.core.model import Missing, Reading
-from sleepd.core.seen import GpusSeen
+from sleepd.core.seen import EngineFacts, GpusSeen
 from sleepd.doctor.daemon import tell_free
 from sleepd.doctor.engines import judge_engine
 from sleepd.doctor.findings import AS_ROOT, Finding, Verdict, by_check, fail, ok, warn, worst
@@ -25,6 +25,7 @@ from sleepd.doctor.host import HostKind, judge_kind
 from sleepd.doctor.placement import judge_boot
 from sleepd.doctor.servers import ServerSeen, interposer_of, judge_server
 from sleepd.doctor.units import UnitSettings, judge_rights, judge_unit
+from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.asking import Told, ask_all
 from sleepd.survey.first_config import name_servers
 from sleepd.survey.host import (
@@ -35,7 +36,7 @@ from sleepd.survey.host import (
     polkit_on,
     unified_memory,
 )
-from sleepd.survey.identity import ModelTold, find_places, match_models, read_model, share_a_port
+from sleepd.survey.identity import ModelTold, find_places, match_models, others_at_its_port, read_model
 from sleepd.survey.processes import FoundProcess, is_exposed, is_fenced, survey_processes
 from sleepd.survey.table import ProcessTable, read_table
 from sleepd.survey.unit_settings import read_units
@@ -122,7 +123,7 @@ async def _look_around(models: Sequence[ModelTold] | None) -> list[Finding]:
     if not pairs:
         return [tell_none(table), *_judge_units(settings, models or ()), judge_nvml(gpus), *judge_kind(kind)]
     return [
-        *judge_servers(pairs, matched, asked=models is not None),
+        *judge_servers(pairs, matched, asked=models is not None, hides=table.hides),
         *_judge_units(settings, models or ()),
         judge_nvml(gpus),
         *judge_kind(kind),
@@ -152,9 +153,10 @@ def tell_none(table: ProcessTable) -> Finding:
 
 
 def judge_servers(
-    pairs: Sequence[tuple[FoundProcess, Told]], matched: Sequence[ModelTold | None], *, asked: bool
+    pairs: Sequence[tuple[FoundProcess, Told]], matched: Sequence[ModelTold | None], *, asked: bool, hides: bool = False
 ) -> Iterator[Finding]:
-    """`matched`: by server, the model it is; `asked`: whether a daemon told its models."""
+    """`matched`: by server, the model it is; `asked`: whether a daemon told its models; `hides`: the kernel shows some
+    processes only."""
     processes = [process for process, _ in pairs]
     for guess, (process, told), model in zip(name_servers(pairs), pairs, matched, strict=True):
         name = model.name if model is not None else guess
@@ -168,10 +170,10 @@ def judge_servers(
                 locked=told.locked,
                 exposed=is_exposed(process, told.url),
                 environ=process.environ,
-                encoder_stays=process.arguments.value("--mm-encoder-tp-mode") == "data",
+                encoder_stays=keeps_encoder(process.arguments, told.facts),
                 counts=False if process.arguments.has("--disable-log-stats") else told.counts,
                 interposed=interposer_of(process.environ or {}),
-                port_of=[f"pid {other.pid}" for other in processes if share_a_port(process, other)],
+                port_of=others_at_its_port(process, processes, hides=hides),
                 facts=told.facts,
                 managed=model is not None if asked else None,
                 wrong_unit=unit if process.unit and unit != process.unit else "",
@@ -179,6 +181,15 @@ def judge_servers(
         )
         if model is None and told.facts is not None:  # else the daemon judges it, which knows its configuration
             yield from judge_engine(name, told.facts, fenced=is_fenced(told.url))
+
+
+def keeps_encoder(arguments: ServerArguments, facts: EngineFacts | None) -> bool | None:
+    """Whether its vision encoder does not sleep: as it tells itself, else by its arguments; None where they stand in a
+    file."""
+    asked = arguments.value("--mm-encoder-tp-mode") == "data"
+    if facts is not None and facts.described:
+        return facts.encoder_mode == "data" or (asked and not facts.encoder_mode)
+    return asked or (None if arguments.value("--config") else False)
 
 
 def _judge_units(settings: Sequence[UnitSettings], models: Sequence[ModelTold]) -> Iterator[Finding]:

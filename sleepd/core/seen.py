@@ -39,6 +39,9 @@ class EngineFacts:
     data_parallel: int = 1
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    encoder_mode: str = ""
+    """How its multimodal encoder is split (--mm-encoder-tp-mode, as vLLM took it); empty where it has none, or says so
+    not."""
     mamba: bool = False
     """It has layers with a state of their own beside the KV cache (hybrids)."""
     kv_connector: str = ""

@@ -21,11 +21,13 @@ _NO_PROCESS = frozenset({State.STOPPED, State.STARTING, State.LOST})
 
 @dataclass(frozen=True, slots=True)
 class DiskSeen:
-    """The folder of the state database; `wrong`: why it cannot be looked at, or written."""
+    """The folder of the state database; `wrong`: why it cannot be looked at, or written; `unrecorded`: why the last
+    records could not be."""
 
     folder: str
     free_bytes: Bytes = 0
     wrong: str = ""
+    unrecorded: str = ""
 
 
 def judge_daemon(world: World, disk: DiskSeen, jumped_s: Seconds) -> Iterator[Finding]:
@@ -40,6 +42,8 @@ def judge_daemon(world: World, disk: DiskSeen, jumped_s: Seconds) -> Iterator[Fi
 
 
 def _judge_disk(disk: DiskSeen) -> Finding:
+    if disk.unrecorded:
+        return fail("daemon.state", f"the last records were not taken: {disk.unrecorded}")
     if disk.wrong:
         return fail("daemon.state", f"{disk.folder}: {disk.wrong}")
     found = f"{format_size(disk.free_bytes)} free below {disk.folder}"

@@ -17,33 +17,36 @@ HINDERS: Mapping[tuple[str, bool], str] = {
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 UNTRUSTED = "its certificate does not hold"
 """How a server is told whose certificate nobody here vouches for (sleepd/adapters/connections.py)."""
+ENGINE_HANGS = "it waits for the engine, which is busy or hangs"
 _ADVICE = {
     "Permission denied": AS_ROOT,
     UNTRUSTED: "sleepd needs the same: set ca_file of its model, and a name in url that the certificate is for",
     "network namespace": "start it with --uds PATH, or where this host's network is",
+    ENGINE_HANGS: "wait until it has less to do; if it hangs, restart it",
 }
 """What helps where a server does not answer, by a part of why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """One server process. `silent`: why it does not answer; `environ` None where it may not be read; `exposed`: whether
-    other hosts may reach its `url`, and `counts`: whether its metrics count requests, None where that is not known;
-    `interposed`: the library between it and the driver; `port_of`: other servers that were told to listen at its port;
-    `managed` None where no daemon could be asked; `wrong_unit`: what the configuration calls its unit, where it runs in
-    another."""
+    """One server process. `silent`: why it does not answer, or no further (`facts` is None where it told nothing at
+    all); `environ` None where it may not be read. None where it is not known: `locked`: whether it asks for a key;
+    `exposed`: whether other hosts may reach its `url`; `encoder_stays`: whether its encoder does not sleep; `counts`:
+    whether its metrics count requests; `port_of`: other servers that were told to listen at its port. `interposed`: the
+    library between it and the driver; `managed` None where no daemon could be asked; `wrong_unit`: what the
+    configuration calls its unit, where it runs in another."""
 
     name: str
     url: str
     silent: str = ""
     dev_mode: bool | None = None
-    locked: bool = False
+    locked: bool | None = False
     exposed: bool | None = False
     environ: Mapping[str, str] | None = None
-    encoder_stays: bool = False
+    encoder_stays: bool | None = False
     counts: bool | None = True
     interposed: str = ""
-    port_of: Sequence[str] = ()
+    port_of: Sequence[str] | None = ()
     facts: EngineFacts | None = None
     managed: bool | None = None
     wrong_unit: str = ""
@@ -69,7 +72,7 @@ def interposer_of(environ: Mapping[str, str]) -> str:
 def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     """Everything that its process and its answers tell."""
     about = seen.name
-    if seen.facts is None:
+    if seen.facts is None or seen.silent:
         others = AS_ROOT if seen.environ is None else ""
         advice = next((advice for part, advice in _ADVICE.items() if part in seen.silent), others)
         yield warn("server.answers", f"{seen.url or 'no address'}: {seen.silent}", about, advice)
@@ -78,17 +81,30 @@ def judge_server(seen: ServerSeen) -> Iterator[Finding]:
     if seen.managed is not None:
         yield _judge_managed(seen)
     yield from _judge_reach(seen)
-    if seen.port_of:
-        yield warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
-    elif seen.url:
-        yield ok("server.port", "nobody else was told to listen there", about)
+    if seen.url:
+        yield _judge_port(seen)
     if seen.facts is not None or seen.counts is False:
         yield _judge_counts(seen)
     yield from _judge_environment(seen)
+    yield _judge_encoder(seen)
+
+
+def _judge_port(seen: ServerSeen) -> Finding:
+    about = seen.name
+    if seen.port_of is None:
+        return warn("server.port", "who else was told to listen there cannot be seen", about, AS_ROOT)
+    if seen.port_of:
+        return warn("server.port", f"{seen.url}: {', '.join(seen.port_of)} was told to listen there too", about)
+    return ok("server.port", "nobody else was told to listen there", about)
+
+
+def _judge_encoder(seen: ServerSeen) -> Finding:
+    about = seen.name
+    if seen.encoder_stays is None:
+        return warn("server.encoder", "its arguments stand in a file (--config), and it does not tell them", about)
     if seen.encoder_stays:
-        yield warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
-    else:
-        yield ok("server.encoder", "no argument keeps it awake", about)
+        return warn("server.encoder", "--mm-encoder-tp-mode data: almost nothing is freed (vLLM #47654)", about)
+    return ok("server.encoder", "no argument keeps it awake", about)
 
 
 def _judge_counts(seen: ServerSeen) -> Finding:
@@ -135,11 +151,18 @@ def _judge_reach(seen: ServerSeen) -> Iterator[Finding]:
         yield fail("server.exposed", found, about)
     else:
         yield ok("server.exposed", "only this host reaches it", about)
+    if seen.locked or seen.facts is not None:
+        yield _judge_key(seen)
+
+
+def _judge_key(seen: ServerSeen) -> Finding:
+    about = seen.name
+    if seen.locked is None:
+        return warn("server.key", "whether it asks for one was not found out", about)
     if seen.locked and not seen.url.startswith("unix:"):
         found = "its key guards /v1 alone: everybody on this host may call /sleep and /collective_rpc"
-        yield warn("server.key", found, about)
-    elif seen.facts is not None:
-        yield ok("server.key", "it has one, and a unix socket" if seen.locked else "it asks for none", about)
+        return warn("server.key", found, about)
+    return ok("server.key", "it has one, and a unix socket" if seen.locked else "it asks for none", about)
 
 
 def _judge_environment(seen: ServerSeen) -> Iterator[Finding]:

@@ -77,6 +77,8 @@ class Loop:
         self._wakeup, self._published = asyncio.Event(), asyncio.Event()
         self._gathering: asyncio.Task[None] | None = None
         self._stopped = False
+        self.unrecorded = ""
+        """Why the last records could not be committed; empty where they were."""
         self._owed: tuple[Record, ...] = ()
         self._rejudged: tuple[str, ...] = ()
         self._dropped: list[Event] = []
@@ -191,8 +193,9 @@ class Loop:
         if records:
             try:
                 await self._commit(records)
-                self._owed = ()
+                self._owed, self.unrecorded = (), ""
             except StoreFailed as failure:
+                self.unrecorded = str(failure)
                 if told:
                     self._owe(records, str(failure), now)
                 else:

@@ -80,7 +80,7 @@ class Service:
         self._observer: Observer | None = None
         self._turning: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
-        self._started = parts.clock.now()
+        self._started, self._state_dir = parts.clock.now(), config.service.state_dir
 
     # api.daemon.Daemon
 
@@ -190,8 +190,9 @@ class Service:
         return self._listeners.queued(model)
 
     async def examine(self) -> Sequence[Finding]:
+        assert self._loop is not None
         world, parts = self.world, self._parts
-        disk = await asyncio.to_thread(look_at_disk, self._reloading.config.service.state_dir)
+        disk = await asyncio.to_thread(look_at_disk, self._state_dir, self._loop.unrecorded)
         limits = await asyncio.to_thread(look_at_limits, world, parts.units)
         events = self._ring.read(None).events
         return await examine(world, disk, parts.gpus, limits, started=self._started, now=self.now(), events=events)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sleepd.adapters.cgroup import CgroupMemory
 from sleepd.adapters.declared_gpus import DeclaredGpus
+from sleepd.adapters.store import DATABASE
 from sleepd.api.daemon import RingEvent
 from sleepd.core.model import Known, Now
 from sleepd.core.seen import MemoryLimit
@@ -20,15 +21,22 @@ from sleepd.doctor.placement import judge_placement
 from sleepd.ports import Gpus
 
 
-def look_at_disk(folder: Path) -> DiskSeen:
-    """What is left for the state database. Asks the file system, which may take as long as its disk."""
+def look_at_disk(folder: Path, unrecorded: str) -> DiskSeen:
+    """What is left for the state database; `unrecorded`: why the last records could not be committed. Asks the file
+    system, which may take as long as its disk."""
     try:
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
         return DiskSeen(str(folder), wrong=error.strerror or str(error))
-    if not os.access(folder, os.W_OK):
-        return DiskSeen(str(folder), free_bytes, "it cannot be written")
-    return DiskSeen(str(folder), free_bytes)
+    return DiskSeen(str(folder), free_bytes, _why_unwritable(folder), unrecorded)
+
+
+def _why_unwritable(folder: Path) -> str:
+    database = folder / DATABASE
+    if not database.exists():
+        return f"{DATABASE} is gone: what is recorded now ends with this daemon; restart it"
+    locked = next((path for path in (database, folder) if not os.access(path, os.W_OK)), None)
+    return f"{locked.name} cannot be written" if locked else ""
 
 
 def look_at_limits(world: World, units: CgroupMemory | None) -> Mapping[str, Sequence[MemoryLimit]]:

@@ -12,7 +12,7 @@ from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.nvml import NvmlGpus
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.store import SqliteStore
+from sleepd.adapters.store import DATABASE, SqliteStore
 from sleepd.adapters.systemd import SystemdNotifier, passed_descriptors, watchdog_interval_s
 from sleepd.adapters.systemd_succession import SystemdSuccession
 from sleepd.adapters.systemd_units import SystemdUnits
@@ -60,7 +60,7 @@ def system_parts(config: Config) -> Parts:
         clock=clock,
         gpus=nvml or DeclaredGpus(clock, service.gpu.capacity_bytes),
         host=ProcHostMemory(service.proc_root, clock, units),
-        store=SqliteStore(service.state_dir / "state.db"),
+        store=SqliteStore(service.state_dir / DATABASE),
         notifier=SystemdNotifier(),
         find=ProcessFinder(service.cgroup_root),
         passed={n: tuple(socket.socket(fileno=fd) for fd in fds) for n, fds in passed.items() if n not in KEPT_NAMES},

@@ -17,7 +17,7 @@ from sleepd.adapters.clock import ScaledClock
 from sleepd.adapters.history_db import HistoryDatabase
 from sleepd.adapters.host_memory import ProcHostMemory
 from sleepd.adapters.processes import ProcessFinder
-from sleepd.adapters.store import SqliteStore
+from sleepd.adapters.store import DATABASE, SqliteStore
 from sleepd.config.load import PACKAGED_DIR, load_config
 from sleepd.config.settings import Config
 from sleepd.core.model import Known, ModelSpec, Reading
@@ -161,7 +161,7 @@ class Stage:
             clock=self.clock,
             gpus=DemoGpus(self.host, self.clock),
             host=ProcHostMemory(service.proc_root, self.clock),
-            store=SqliteStore(service.state_dir / "state.db"),
+            store=SqliteStore(service.state_dir / DATABASE),
             notifier=DeafNotifier(),
             find=CastFinder(),
             history=HistoryDatabase(service.state_dir / "history.db", lambda: self.clock.now().wall_s),

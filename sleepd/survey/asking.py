@@ -22,6 +22,7 @@ from sleepd.config.urls import UrlError, parse_url
 from sleepd.core.model import MissingReason
 from sleepd.core.seen import EngineFacts
 from sleepd.core.units import Seconds
+from sleepd.doctor.servers import ENGINE_HANGS
 from sleepd.survey.processes import FoundProcess
 
 TIMEOUT_S: Seconds = 5.0
@@ -31,13 +32,13 @@ VERSION_LIMIT = 100
 @dataclass(frozen=True, slots=True)
 class Told:
     """What one server told. `url` is where it was asked; `facts` None where it did not say that it is vLLM, and then
-    `silent` says why; `locked` where it wants a key; `dev_mode` whether it has sleep endpoints, and `counts` whether
-    its metrics count requests, None where that was not found out."""
+    `silent` says why; with facts, why it told no more. `locked`: whether it wants a key; `dev_mode`: whether it has
+    sleep endpoints; `counts`: whether its metrics count requests: None where that was not found out."""
 
     url: str
     facts: EngineFacts | None = None
     silent: str = ""
-    locked: bool = False
+    locked: bool | None = None
     dev_mode: bool | None = None
     counts: bool | None = None
     is_sleeping: bool | None = None
@@ -110,14 +111,15 @@ async def _ask_more(session: aiohttp.ClientSession, told: Told, version: str, ke
     )
     facts = replace(facts, checkpoint_bytes=await in_thread("checkpoint", lambda: checkpoint_bytes(facts.model_path)))
     counts = scrape.running is not None if metered == 200 else None
-    told = replace(told, facts=facts, counts=counts, locked=bool(key) or status in (401, 403))
+    locked = True if key or status in (401, 403) else False if status == 200 else None
+    told = replace(told, facts=facts, counts=counts, locked=locked)
     try:
         return replace(told, dev_mode=True, is_sleeping=read_sleeping(*await _get(session, "/is_sleeping")))
     except Refusal as refusal:
         missing = refusal.reason is MissingReason.NO_DEV_MODE
         return replace(told, dev_mode=False if missing else None, silent="" if missing else refusal.detail)
     except TimeoutError:
-        return replace(told, silent="/is_sleeping does not answer: it waits for the engine, which is busy or hangs")
+        return replace(told, silent=f"/is_sleeping does not answer: {ENGINE_HANGS}")
 
 
 async def _get(session: aiohttp.ClientSession, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:

@@ -135,6 +135,19 @@ def match_models(
 
 def share_a_port(one: FoundProcess, other: FoundProcess) -> bool:
     """Whether both were told to listen at one port of this host (SO_REUSEPORT lets them)."""
-    if one is other or any(process.apart or process.in_container or not process.urls for process in (one, other)):
+    if one is other or any(_is_elsewhere(process) or not process.urls for process in (one, other)):
         return False
     return place_of(one.urls[0]) == place_of(other.urls[0]) and not one.urls[0].startswith("unix:")
+
+
+def _is_elsewhere(process: FoundProcess) -> bool:
+    """Whether its ports are others than this host's; a container is taken to have its own until they are seen to be."""
+    return bool(process.apart or (process.in_container and process.apart is None))
+
+
+def others_at_its_port(one: FoundProcess, servers: Sequence[FoundProcess], *, hides: bool) -> Sequence[str] | None:
+    """Return the other servers that were told to listen at its port; None where not all can be seen. `hides`: the
+    kernel shows some processes only."""
+    if hides or (one.in_container and one.apart is None):
+        return None
+    return [f"pid {other.pid}" for other in servers if share_a_port(one, other)]

@@ -33,8 +33,8 @@ DAEMON_GROUP = "sleepd"
 class FoundProcess:
     """One API server as a process. `environ` is None where the caller may not read it; `urls` are addresses to try, the
     likeliest first; `open_ports`: their ports at which somebody is seen to listen, and whether other hosts may reach
-    them; `cgroup` is its path below the root of cgroup v2, empty where it is not known; `apart`: it is known to have a
-    network namespace of its own."""
+    them; `cgroup` is its path below the root of cgroup v2, empty where it is not known; `apart`: whether it has a
+    network namespace of its own, None where the caller may not see that."""
 
     pid: int
     user: str
@@ -44,7 +44,7 @@ class FoundProcess:
     urls: tuple[str, ...] = ()
     pids: frozenset[int] = frozenset()
     open_ports: Mapping[int, bool] = field(default_factory=dict)
-    apart: bool = False
+    apart: bool | None = False
 
     @property
     def unit(self) -> str:
@@ -207,11 +207,11 @@ def _environ(process: psutil.Process) -> Mapping[str, str] | None:
         return None
 
 
-def _is_apart(pid: int) -> bool:
+def _is_apart(pid: int) -> bool | None:
     try:
         return (PROC / str(pid) / "ns/net").readlink() != (PROC / "self/ns/net").readlink()
     except OSError:
-        return False
+        return None
 
 
 def _cgroup(pid: int) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from sleepd.core.units import GIB
 from tests.integration.fake_server import FakeServer
-from tests.integration.harness import SERVER_OPTIONS, Host
+from tests.integration.harness import SERVER_OPTIONS, Daemon, Host
 
 SLEEPCTL = [sys.executable, "-m", "sleepd.cli.ctl"]
 
@@ -46,6 +47,10 @@ def examined(host: Host, *words: str) -> tuple[int, dict[tuple[str, str], dict[s
     return ran.returncode, {(one["check"], one["about"]): one for one in told["findings"]}
 
 
+def state_of(daemon: Daemon) -> Mapping[str, Any]:
+    return next(one for one in daemon.client.doctor().body["findings"] if one["check"] == "daemon.state")
+
+
 def test_both_pairs_of_eyes_and_a_sleep_that_is_tried(host: Host) -> None:
     host.configure("chat", chat={"cgroup": "system.slice/chat.service"})
     with executed_server(host, "chat") as server:
@@ -73,6 +78,14 @@ def test_both_pairs_of_eyes_and_a_sleep_that_is_tried(host: Host) -> None:
         assert code == 1
         assert found["try.sleep", "chat"]["found"] == "not tried: it is asleep; wake it first"
         assert server.ask("GET", "/is_sleeping").data == {"is_sleeping": True}
+
+        # A folder that is configured meanwhile is the next run's; this one writes to its own, or to what is left of it.
+        (host.etc / "conf.d").mkdir(exist_ok=True)
+        (host.etc / "conf.d" / "elsewhere.toml").write_text(f'[daemon]\nstate_dir = "{host.root}/other"\n')
+        daemon.client.reload()
+        assert state_of(daemon)["verdict"] == "ok"
+        shutil.rmtree(host.root / "state")
+        assert state_of(daemon)["found"] == f"{host.root}/state: No such file or directory"
 
 
 def test_without_a_daemon_that_is_said_first_and_the_rest_goes_on(host: Host) -> None:

@@ -49,6 +49,13 @@ def test_recorded_answers() -> None:
     assert (facts.lora, facts.speculative, facts.checkpoint_bytes) == (False, False, None)
 
 
+def test_how_its_encoder_is_split_is_read_where_it_has_one() -> None:
+    def mode(told: Any) -> str:
+        return facts_of("0.32.0", None, None, with_model(multimodal_config=told)).encoder_mode
+
+    assert (mode({"mm_encoder_tp_mode": "data"}), mode({"mm_encoder_tp_mode": None}), mode(None)) == ("data", "", "")
+
+
 def test_nothing_told_means_nothing_known() -> None:
     facts = facts_of("0.32.0", None, None, None)
     assert not facts.described

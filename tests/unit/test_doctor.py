@@ -59,7 +59,8 @@ def test_a_server_that_is_as_it_should_be_passes_everything() -> None:
     assert found.keys() == {check for check in CHECKS if check.startswith("server.")}
     unread = verdicts(judge_server(replace(GOOD, environ=None)))
     assert found.keys() - unread.keys() == {"server.environment", "server.interposer"}, "one line says so for all"
-    assert "server.key" not in verdicts(judge_server(replace(GOOD, facts=None))), "whether it has one was not told"
+    unasked = verdicts(judge_server(replace(GOOD, facts=None, locked=None)))
+    assert "server.key" not in unasked, "whether it has one was not told"
     keyed = replace(GOOD, locked=True)
     assert [one.found for one in judge_server(keyed) if one.check == "server.key"] == ["it has one, and a unix socket"]
 
@@ -94,13 +95,18 @@ def test_a_model_that_is_as_it_should_be_passes_everything_that_may_be_asked_of_
         ({"exposed": True, "dev_mode": False}, {"server.dev-mode": "fail"}),
         ({"locked": True, "url": "http://127.0.0.1:8000"}, {"server.key": "warn"}),
         ({"locked": True}, {}),
+        ({"locked": None}, {"server.key": "warn"}),
         ({"managed": False}, {"server.managed": "warn"}),
         ({"wrong_unit": "vllm@b.service"}, {"server.managed": "warn"}),
         ({"managed": None}, {}),
         ({"encoder_stays": True}, {"server.encoder": "warn"}),
+        ({"encoder_stays": None}, {"server.encoder": "warn"}),
         ({"counts": False}, {"server.counts": "warn"}),
         ({"counts": None}, {"server.counts": "warn"}),
         ({"port_of": ["pid 8"]}, {"server.port": "warn"}),
+        ({"port_of": None}, {"server.port": "warn"}),
+        # It said its release, and nothing more.
+        ({"silent": "no answer within 5 s"}, {"server.answers": "warn"}),
         ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}}, {"server.environment": "warn"}),
         ({"environ": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "2"}}, {"server.environment": "warn"}),
         ({"environ": {"VLLM_USE_V1": "1"}}, {}),
@@ -164,6 +170,8 @@ def facts(release: tuple[int, ...] | None, **more: Any) -> EngineFacts:
         (facts((0, 10, 2)), True, {"model.trap": "warn"}),
         (facts((0, 10, 0)), True, {"model.trap": "warn"}),
         (facts((0, 17)), True, {}),
+        # Nothing told its arguments.
+        (facts((0, 32), described=False), False, {"model.trap": "warn"}),
         (facts((0, 32), load_format="ipc_cache"), True, {"model.trap": "warn"}),
         (facts((0, 32), kv_connector="NixlConnector"), False, {"model.sleep-mode": "fail"}),
         (facts(None), True, {"model.release": "warn"}),
@@ -341,6 +349,7 @@ def test_a_release_that_nobody_read_is_told(version: str, release: tuple[int, ..
         (replace(DISK, free_bytes=GIB // 2), 0.0, {"daemon.state": "warn"}),
         (replace(DISK, free_bytes=MIB), 0.0, {"daemon.state": "fail"}),
         (replace(DISK, wrong="it cannot be written"), 0.0, {"daemon.state": "fail"}),
+        (replace(DISK, unrecorded="state.db: disk I/O error"), 0.0, {"daemon.state": "fail"}),
     ],
 )
 def test_the_daemon_s_disk_and_clock(disk: DiskSeen, jumped_s: float, expected: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from core_worlds import FACTS, record, seen, world
 
 from sleepd.adapters.cgroup import CgroupMemory
+from sleepd.adapters.store import DATABASE
 from sleepd.cli.doctor import ask_daemon, judge_nvml, tell_none
 from sleepd.client import ApiProblem
 from sleepd.core.footprint import Footprint
@@ -27,7 +30,8 @@ from sleepd.doctor.models import judge_models
 from sleepd.doctor.placement import judge_boot, judge_placement
 from sleepd.doctor.servers import interposer_of
 from sleepd.doctor.units import UnitSettings
-from sleepd.survey.host import find_controllers, find_orphans, is_wsl, unified_memory
+from sleepd.service.examination import look_at_disk
+from sleepd.survey.host import find_controllers, find_orphans, is_clock_synchronized, is_wsl, unified_memory
 from sleepd.survey.table import ProcessTable, read_table
 
 
@@ -122,6 +126,26 @@ def test_where_nothing_is_there_that_is_said_and_where_nothing_is_seen_that() ->
     assert judge_nvml(Known((), 0.0, 0.0)) == Finding("gpu.caller", Verdict.WARN, "no GPU is listed")
     no_driver = judge_nvml(Missing(MissingReason.UNREADABLE, "NVML: no library"))
     assert (no_driver.verdict, no_driver.found) == ("warn", "NVML: no library")
+
+
+def test_a_database_that_is_gone_or_cannot_be_written_is_told_whatever_its_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert look_at_disk(tmp_path / "none", "").wrong == "No such file or directory"
+    assert "is gone" in look_at_disk(tmp_path, "").wrong
+    (database := tmp_path / DATABASE).touch()
+    assert (look_at_disk(tmp_path, "").wrong, look_at_disk(tmp_path, "full").unrecorded) == ("", "full")
+    for locked in (database, tmp_path):
+        monkeypatch.setattr(os, "access", lambda path, mode, locked=locked: path != locked)
+        assert look_at_disk(tmp_path, "").wrong == f"{locked.name} cannot be written"
+
+
+@pytest.mark.parametrize(("state", "synchronized"), [(0, True), (1, True), (5, False), (-1, None)])
+def test_whether_the_clock_is_right_is_the_kernels_word(
+    state: int, synchronized: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(adjtimex=lambda told: state))
+    assert is_clock_synchronized() is synchronized
 
 
 def test_a_library_before_the_drivers_is_known_by_the_environment() -> None:

@@ -168,11 +168,13 @@ async def test_what_was_told_and_not_recorded_precedes_the_next_step(outside: Ou
     await loop.turn([ENDED])
     await asyncio.sleep(0)
     assert outside.log == ["not_recordable", "not_recordable"], "a step ran without its record"
+    assert loop.unrecorded == "the disk is full"
     outside.full = False
     script.append(turn_of(RUN, record="intent"))
     await loop.turn([ENDED])
     await asyncio.sleep(0)
     assert outside.log[2:] == ["commit awake intent", "run 2"]
+    assert loop.unrecorded == ""
 
 
 async def test_an_owed_record_is_tried_again_without_news(outside: Outside, script: list[Turn]) -> None:

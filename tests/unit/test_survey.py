@@ -246,13 +246,22 @@ async def test_a_server_that_hangs_is_waited_for_so_long_and_not_longer(tmp_path
     assert f'url  = "unix:{tmp_path}/s"' in write_config([one], when="now")
 
 
-async def test_a_server_whose_engine_hangs_has_told_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hangs", "names", "locked", "silent"),
+    [
+        (b"GET /is_sleeping", ("tiny",), False, "/is_sleeping does not answer"),
+        (b"GET /v1/models", (), None, "no answer within"),
+    ],
+)
+async def test_a_server_that_stops_answering_has_told_what_it_said_before_and_nothing_more(
+    hangs: bytes, names: tuple[str, ...], locked: bool | None, silent: str, tmp_path: Path
+) -> None:
     body = b'{"version": "0.32.0", "data": [{"id": "tiny"}]}'
     given_up = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")
-        if not asked.startswith(b"GET /is_sleeping"):
+        if not asked.startswith(hangs):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
         else:
             await reader.read()
@@ -263,8 +272,8 @@ async def test_a_server_whose_engine_hangs_has_told_the_rest(tmp_path: Path) -> 
         told = await ask_server(process(urls=(f"unix:{tmp_path}/s",)), timeout_s=0.5)
         await given_up.wait()
     assert told.facts is not None
-    assert (told.facts.served_names, told.dev_mode) == (("tiny",), None)
-    assert told.silent.startswith("/is_sleeping does not answer")
+    assert (told.facts.served_names, told.dev_mode, told.locked) == (names, None, locked)
+    assert told.silent.startswith(silent)
 
 
 async def test_somebody_else_at_the_address_is_told_from_vllm(tmp_path: Path) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sleepd.cli.doctor import judge_servers
+from sleepd.cli.doctor import judge_servers, keeps_encoder
 from sleepd.core.seen import EngineFacts
 from sleepd.doctor.findings import Finding
 from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.asking import Told
-from sleepd.survey.identity import ModelTold, Places, find_places, match_models, share_a_port
+from sleepd.survey.identity import ModelTold, Places, find_places, match_models, others_at_its_port, share_a_port
 from sleepd.survey.processes import FoundProcess
 
 HERE = "http://127.0.0.1:8000"
 FACTS = EngineFacts("0.32.0", (0, 32, 0), "pst:1")
 OURS = "192.0.2.5"
+CONTAINER = f"system.slice/docker-{'a1' * 32}.scope"
 
 
 def server(url: str, unit: str = "", *, answers: bool = True, **more: Any) -> tuple[FoundProcess, Told]:
@@ -106,8 +108,39 @@ def test_two_servers_at_one_port_of_this_host_are_told() -> None:
     for apart in (
         server("http://127.0.0.1:8001"),
         server(f"http://{OURS}:8000"),
-        server(HERE, cgroup=f"system.slice/docker-{'a1' * 32}.scope"),
+        server(HERE, cgroup=CONTAINER, apart=True),
+        server(HERE, cgroup=CONTAINER, apart=None),
         server(HERE, apart=True),
     ):
         assert not share_a_port(one, apart[0])
     assert not share_a_port(server("unix:/a")[0], server("unix:/a")[0])
+    assert share_a_port(one, server(HERE, cgroup=CONTAINER)[0]), "a container in this host's network"
+
+
+def test_who_else_was_told_to_listen_at_a_port_is_not_known_where_processes_or_networks_are_hidden() -> None:
+    one, other = server(HERE)[0], server(HERE, apart=None)[0]
+    assert others_at_its_port(one, [one, other], hides=False) == ["pid 7"]
+    assert others_at_its_port(one, [one], hides=False) == []
+    assert others_at_its_port(one, [one], hides=True) is None
+    contained = server(HERE, cgroup=CONTAINER, apart=None)[0]
+    assert others_at_its_port(contained, [contained], hides=False) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "facts", "stays"),
+    [
+        (("m",), None, False),
+        (("m", "--mm-encoder-tp-mode", "data"), None, True),
+        (("--config", "x.yaml"), None, None),
+        (("--config", "x.yaml"), FACTS, None),
+        (("--config", "x.yaml"), replace(FACTS, described=True), False),
+        (("--config", "x.yaml"), replace(FACTS, described=True, encoder_mode="data"), True),
+        # vLLM does so where the model cannot do otherwise.
+        (("m", "--mm-encoder-tp-mode=data"), replace(FACTS, described=True, encoder_mode="weights"), False),
+        (("m", "--mm-encoder-tp-mode=data"), replace(FACTS, described=True), True),
+    ],
+)
+def test_whether_the_encoder_stays_is_known_by_what_it_tells_else_by_its_arguments(
+    words: tuple[str, ...], facts: EngineFacts | None, stays: bool | None
+) -> None:
+    assert keeps_encoder(ServerArguments(words), facts) is stays
