@@ -48,9 +48,8 @@ def holds_as_asleep(record: ModelRecord, gpus: Reading[GpusSeen] | None, pids: t
     """Whether it certainly holds no more than it was learned to hold asleep, on each GPU."""
     if not isinstance(gpus, Known) or not record.footprint.asleep:
         return False
-    asleep = record.footprint.asleep
-    held = [(held_bytes(gpu, pids), asleep[gpu.uuid]) for gpu in gpus.value if gpu.uuid in asleep]
-    return all(now is not None and now <= then for now, then in held)
+    held = {gpu.uuid: held_bytes(gpu, pids) for gpu in gpus.value}
+    return all((now := held.get(uuid)) is not None and now <= then for uuid, then in record.footprint.asleep.items())
 
 
 def _is_more(held: Bytes, asleep: Bytes | None, awake: Bytes | None, margin_bytes: Bytes) -> bool:

@@ -11,7 +11,8 @@ from sleepd.core.late_looks import is_late
 from sleepd.core.learn import count_calls, count_own_wake, take_readings
 from sleepd.core.life import Fact, State
 from sleepd.core.measured import learn_failed_backup, learn_reload, learn_sleep, learn_step, learn_wake
-from sleepd.core.model import Cause, CauseKind, Known
+from sleepd.core.memory import placement
+from sleepd.core.model import Cause, CauseKind, Known, Reading
 from sleepd.core.onward import with_rest
 from sleepd.core.plan import OBSERVES, SLEEPS, WAKES, Verb
 from sleepd.core.proof import (
@@ -24,9 +25,10 @@ from sleepd.core.proof import (
     not_verified,
     take_answer,
 )
-from sleepd.core.record import AskKind
+from sleepd.core.record import AskKind, ModelRecord
 from sleepd.core.refusals import backup_refused, refuse_wishes
 from sleepd.core.repair import repair
+from sleepd.core.seen import GpusSeen
 from sleepd.core.strangers import yield_to_stranger
 from sleepd.core.task import Phase, Task, TaskKind
 from sleepd.core.tasks import carry_on, step_on
@@ -110,7 +112,7 @@ def _not_done(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) 
         _not_observed(draft, task, event, others_used=others_used)
     elif event.end is StepEnd.NOT_SENT:
         go_on_unsent(draft, task)
-    elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF) or _unseen(event):
+    elif event.end in (StepEnd.UNANSWERED, StepEnd.BROKEN_OFF) or _unseen(draft.models[task.model], event):
         if verb in SLEEPS and draft.models[task.model].life.state is State.FALLING_ASLEEP:
             draft.state(task.model, Fact.UNANSWERED)
         detail = f"no answer to '{verb}' ({event.evidence.detail}); finding out what it did"
@@ -124,12 +126,17 @@ def _not_done(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) 
         repair(draft, task, event)
 
 
-def _unseen(event: StepEnded) -> bool:
+def _unseen(record: ModelRecord, event: StepEnded) -> bool:
     """Whether only a missing reading kept a call from being proven: that contradicts nothing, it is found out later."""
     seen, before, after = event.evidence.seen, event.evidence.gpus_before, event.evidence.gpus_after
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
-    missing = not isinstance(seen, Known) or (asleep and not (isinstance(before, Known) and isinstance(after, Known)))
+    missing = not isinstance(seen, Known) or (asleep and not (_is_told(record, before) and _is_told(record, after)))
     return event.end is StepEnd.UNPROVEN and missing
+
+
+def _is_told(record: ModelRecord, gpus: Reading[GpusSeen] | None) -> bool:
+    """Whether the reading tells of all of its GPUs: one that fails is left out of it."""
+    return isinstance(gpus, Known) and bool(placement(record.spec, record.placed_on, gpus.value))
 
 
 def _not_observed(draft: Draft, task: Task, event: StepEnded, *, others_used: bool) -> None:

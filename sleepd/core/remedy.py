@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from sleepd.core.dialect import Remedy, recipe_of, remedies
 from sleepd.core.events import Evidence, StepEnd
-from sleepd.core.memory import held_bytes, unmoved
+from sleepd.core.memory import find_gpu, held_bytes, unmoved
 from sleepd.core.model import Known, Reading
 from sleepd.core.plan import COUNTED_AS, REPAIRS, SLEEPS, WAKES, Verb
 from sleepd.core.seen import EngineFacts, GpusSeen
@@ -49,12 +49,14 @@ def _freed(intent: Intent, after: Reading[GpusSeen] | None, pids: tuple[int, ...
     if not isinstance(after, Known) or not intent.used_by_gpu:
         return None
     freed = 0
-    for gpu in after.value:
-        if gpu.uuid in intent.used_by_gpu:
-            held = held_bytes(gpu, pids) if pids else gpu.total_bytes - gpu.free_bytes
-            if held is None:
-                return None
-            freed += intent.used_by_gpu[gpu.uuid] - held
+    for uuid, was in intent.used_by_gpu.items():
+        gpu = find_gpu(after.value, uuid)
+        if gpu is None:
+            return None
+        held = held_bytes(gpu, pids) if pids else gpu.total_bytes - gpu.free_bytes
+        if held is None:
+            return None
+        freed += was - held
     return freed
 
 

@@ -8,7 +8,8 @@ from sleepd.core.events import StepEnd, StepEnded
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.measured import learn_lost_sleep
-from sleepd.core.model import Known, Missing, Settings
+from sleepd.core.memory import find_gpu
+from sleepd.core.model import Known, Missing, Reading, Settings
 from sleepd.core.orders import least_freed, pids_of, step_timeout
 from sleepd.core.owed_wakes import restore_victims
 from sleepd.core.plan import REPAIRS, SLEEPS, Verb
@@ -16,10 +17,10 @@ from sleepd.core.record import Belief, ModelRecord
 from sleepd.core.refusals import refuse_all, refuse_sleepers
 from sleepd.core.remedy import Verdict, found_since, judge
 from sleepd.core.repair import HALF_WAY, needs_restart, repair
-from sleepd.core.seen import SleepGauge
+from sleepd.core.seen import GpusSeen, SleepGauge
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.strangers import yield_to_stranger
-from sleepd.core.task import UNIT_TASKS, Phase, Task, TaskKind
+from sleepd.core.task import UNIT_TASKS, Intent, Phase, Task, TaskKind
 from sleepd.core.tasks import step_on
 from sleepd.core.units import MonotonicS
 
@@ -43,7 +44,7 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
         return
     waited_s = draft.mono_s - task.sent_s
-    if verb in SLEEPS and not isinstance(event.evidence.gpus_after, Known) and waited_s < BLIND_S:
+    if verb in SLEEPS and not _are_told(event.evidence.gpus_after, task.intent) and waited_s < BLIND_S:
         # Whether memory was given back cannot be seen now; it can later. Where it stays so, its counted call decides.
         draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
         return
@@ -62,6 +63,11 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         _settle_sleep(draft, task, verdict, event, unmoved)
     else:
         _settle_wake(draft, task, verdict, event)
+
+
+def _are_told(gpus: Reading[GpusSeen] | None, intent: Intent) -> bool:
+    """Whether the reading tells of every GPU that its memory was seen on before the call."""
+    return isinstance(gpus, Known) and all(find_gpu(gpus.value, uuid) for uuid in intent.used_by_gpu)
 
 
 def _fence_again(draft: Draft, task: Task, event: StepEnded) -> None:
