@@ -5,11 +5,15 @@ from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
 
 from sleepd.core.commands import Answer, AnswerKind, OpenGate
 from sleepd.core.deadlines import next_deadline
+from sleepd.core.direct import watch_connections
+from sleepd.core.draft import Draft
 from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, Now
+from sleepd.core.rehearse import plan_of_wake
+from sleepd.core.seen import DirectSeen
 from sleepd.core.units import GIB
 from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 
@@ -99,6 +103,19 @@ def test_a_caller_whose_own_time_is_over_keeps_its_place():
     late = turn(waits(lasts_s=30.0), 30.0)
     assert [(c.waiter, c.kind) for c in late.commands if isinstance(c, Answer)] == [(1, AnswerKind.REFUSED)]
     assert line_s(turn(late.world, 31.0, asked(2)).world) == [0.0]
+
+
+def test_a_connection_past_the_gate_comes_back_to_the_place_too():
+    draft = Draft(turn(waits(), MAX_WAIT_S, TOLD, GONE).world, at(150.0))
+    watch_connections(draft, "qwen", DirectSeen(1, 100.0))
+    assert line_s(draft) == [0.0]
+
+
+def test_a_rehearsal_goes_by_the_place_as_a_wake_would():
+    left = turn(turn(waits(), MAX_WAIT_S, TOLD, GONE).world, BUSY_S).world
+    assert plan_of_wake(left, "qwen", at(BUSY_S)).stay[0].in_s is None, "the turn of chat is over for it"
+    new = replace(left, models={**left.models, "qwen": replace(left.models["qwen"], place=None)})
+    assert plan_of_wake(new, "qwen", at(BUSY_S)).stay[0].in_s == MAX_WAIT_S / 2
 
 
 def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
