@@ -16,9 +16,9 @@ from sleepd.core.units import Bytes, Seconds
 class StepOrder:
     """Everything the runner needs to carry out one step without knowing the world.
 
-    `pids` empty: only device totals can be compared. `uuids`: the GPUs whose bytes must move. `least_freed_bytes`
-    summed over them. `takes`: GPU memory that was free for it when it was ordered. `prompt` for known-answer steps.
-    `timeout_s`: when the call counts as unanswered.
+    `pids` empty: only device totals can be compared. `uuids`: the GPUs whose bytes must move, or be shown free after a
+    unit's stop. `least_freed_bytes` summed over them. `takes`: GPU memory that was free for it when it was ordered.
+    `prompt` for known-answer steps. `timeout_s`: when the call counts as unanswered.
     """
 
     model: str

@@ -87,14 +87,23 @@ def _clear(order: StepOrder, evidence: Evidence, unit: UnitSeen, pids: set[int],
         evidence = replace(evidence, answered_s=got.mono_s, gpus_after=gpus)
         if isinstance(gpus, Known):
             free = {g.uuid: g.free_bytes for g in gpus.value}
-            if _is_free(gpus.value, pids, settled=free == last):
+            if free.keys() >= set(order.uuids) and _is_free(gpus.value, pids, settled=free == last):
                 return StepEnd.DONE, evidence
             last = free
         if got.mono_s >= deadline_s:
-            found = gpus.detail or gpus.reason if not isinstance(gpus, Known) else "it is still held"
+            found = _not_free(order, gpus)
             detail = f"the GPU memory of {order.unit} cannot be shown free ({found}); see nvidia-smi"
             return StepEnd.UNPROVEN, replace(evidence, detail=detail)
         yield Pause(AGAIN_S)
+
+
+def _not_free(order: StepOrder, gpus: Reading[GpusSeen]) -> str:
+    """What the last reading lacks to show its memory free."""
+    if not isinstance(gpus, Known):
+        return gpus.detail or gpus.reason
+    # A GPU that fails is left out of a reading.
+    untold = sorted(set(order.uuids) - {gpu.uuid for gpu in gpus.value})
+    return f"NVML tells nothing of {', '.join(untold)}" if untold else "it is still held"
 
 
 def _is_free(gpus: GpusSeen, pids: set[int], *, settled: bool) -> bool:

@@ -150,6 +150,7 @@ def test_a_unit_that_nobody_brings_back_is_restarted_and_who_waits_goes_on_waiti
     task = turn.world.tasks["a"]
     assert (state(turn), task.kind, answers(turn)) == (State.STARTING, TaskKind.RESTART, {})
     assert [s.verb for s in task.plan.steps] == [Verb.END_UNIT, Verb.START_UNIT, Verb.AWAIT_HEALTH]
+    assert order(turn).uuids == ("GPU-0",), "these have to be shown free"
     assert turn.world.models["a"].restarts_s == (NOW.mono_s + 1.0,)
     assert turn.world.models["a"].restart_due == "", "what fails from now on is judged by the budget anew"
     assert any(getattr(r, "restarts_wall_s", None) for r in turn.records), "the budget is committed with the intent"

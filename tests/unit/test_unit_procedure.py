@@ -17,6 +17,8 @@ from sleepd.core.units import GIB
 RUNS = UnitSeen(active="active", sub="running", invocation="1", main_pid=10)
 OVER = UnitSeen(invocation="1")
 DONE = Ordered(JobEnd.DONE)
+LEFT_OUT = {-1: 0}
+"""What is held where NVML tells nothing of that GPU."""
 
 
 class Outside:
@@ -54,7 +56,8 @@ class Outside:
             if isinstance(held, Missing):
                 return held
             free = 80 * GIB - sum((held or {}).values())
-            return Known((GpuSeen("GPU-0", 0, 80 * GIB, free, held),), self.now_s, self.now_s)
+            told = () if held is LEFT_OUT else (GpuSeen("GPU-0", 0, 80 * GIB, free, held),)
+            return Known(told, self.now_s, self.now_s)
         assert isinstance(ask, Look)
         return _next(self.looks)
 
@@ -92,6 +95,17 @@ def test_where_nvml_cannot_be_read_nothing_is_shown():
 def test_where_nvml_does_not_tell_processes_the_gpus_must_have_settled():
     outside = Outside(units=(RUNS, OVER), held=(None,))
     assert outside.run(Verb.END_UNIT)[0] is StepEnd.DONE
+
+
+def test_a_gpu_that_nvml_leaves_out_for_once_is_not_taken_for_free():
+    outside = Outside(units=(RUNS, OVER), held=(LEFT_OUT, {10: GIB}, {}))
+    end, evidence = outside.run(Verb.END_UNIT, uuids=("GPU-0",))
+    assert (end, evidence.gpus_after.value[0].used_by_pid) == (StepEnd.DONE, {})
+
+
+def test_of_a_gpu_that_nvml_goes_on_leaving_out_nothing_is_shown():
+    end, evidence = Outside(units=(RUNS, OVER), held=(LEFT_OUT,)).run(Verb.END_UNIT, uuids=("GPU-0",))
+    assert (end, "NVML tells nothing of GPU-0" in evidence.detail) == (StepEnd.UNPROVEN, True)
 
 
 def test_another_start_than_the_one_to_be_ended_is_left_alone():
