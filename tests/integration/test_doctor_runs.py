@@ -35,8 +35,10 @@ def executed_server(host: Host, name: str) -> Iterator[FakeServer]:
         assert process.stdout is not None
         assert "speaks vLLM" in process.stdout.readline()
         host.set_unit(f"{name}.service", process.pid, 2 * GIB, 20 * GIB)
-        yield FakeServer(name, path, control)
-        process.terminate()
+        try:
+            yield FakeServer(name, path, control)
+        finally:
+            process.terminate()
 
 
 def examined(host: Host, *words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]]]:

@@ -11,6 +11,7 @@ import pytest
 
 from sleepd.core.commands import AnswerKind
 from sleepd.core.life import State
+from sleepd.core.plan import Verb, default_timeout
 from sleepd.sim.vllm_faults import Fault
 from sleepd.sim.vllm_types import SimReply
 from tests.simulation.quiet_host import AWAKE_GIB, Host
@@ -192,11 +193,13 @@ def test_f12_a_sleeper_that_a_request_kills_is_taken_in_again_when_it_is_back(ve
 
 def test_f14_a_call_that_outlasts_its_time_limit_is_not_sent_again() -> None:
     host = Host("0.32.0")
-    host.engine().arm(Fault("slow", path="/sleep", seconds=120.0))
-    host.begin("sleep")
-    host.run(100.0)
+    outlasts_s = default_timeout(Verb.SLEEP_L1) + 90.0
+    host.engine().arm(Fault("slow", path="/sleep", seconds=outlasts_s))
+    host.begin("sleep", timeout_s=2 * outlasts_s)
+    host.run(outlasts_s - 20.0)
+    assert host.state() is State.SLEEP_PENDING, "its call counts as unanswered"
     assert host.engine().snapshot().http_requests.get(("/sleep", "POST", "2xx"), 0) == 0
-    host.run(120.0)
+    host.run(140.0)
     assert host.engine().snapshot().http_requests[("/sleep", "POST", "2xx")] == 1
     assert host.state() is State.ASLEEP_L1
 

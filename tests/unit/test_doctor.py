@@ -122,7 +122,9 @@ def test_a_model_that_is_as_it_should_be_passes_everything_that_may_be_asked_of_
     ],
 )
 def test_what_is_wrong_with_a_server(change: dict[str, Any], expected: dict[str, str]) -> None:
-    assert unmarred(judge_server(replace(GOOD, **change))) == expected
+    found = list(judge_server(replace(GOOD, **change)))
+    assert unmarred(found) == expected
+    assert len({one.check for one in found}) == len(found), "no line says ok beside one that says otherwise"
 
 
 @pytest.mark.parametrize(
