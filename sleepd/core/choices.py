@@ -265,6 +265,8 @@ def serve_callers(draft: Draft) -> None:
         if not (record.waiters or record.made_room or record.reason.startswith(WAITS)):
             continue
         for waiter in record.waiters:
+            if waiter.id == RETURNING and waiter not in draft.models[name].waiters:
+                continue  # another caller's time is up as well, and was told anew when to come back
             if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)
             served = all(w.id != waiter.id for w in draft.models[name].waiters)

@@ -12,6 +12,8 @@ from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
 from sleepd.core.machine import step
 from sleepd.core.model import CauseKind, Now
+from sleepd.core.places import RETURNING
+from sleepd.core.record import Awaited
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.seen import DirectSeen
 from sleepd.core.units import GIB
@@ -144,6 +146,18 @@ def test_a_gate_stays_shut_for_whoever_was_told_to_come_back_at_once():
     assert left.models["chat"].yields is not None, "whether its wish is over or not"
     back = turn(left, BUSY_S + 4.0, asked(2)).world
     assert turn(back, BUSY_S + 60.0).world.models["chat"].yields == told.world.models["chat"].yields, "by the old limit"
+
+
+@pytest.mark.parametrize(("due_s", "left"), [(BUSY_S, 0), (60.0, 1)])
+def test_who_is_told_when_another_is_just_expected_back_is_told_anew(due_s, left):
+    """At once again, or later: in the turn, too, in which the other is expected no more."""
+    made = waits(lasts_s=30.0)
+    qwen = replace(made.models["qwen"], awaited=Awaited(("chat",), NOW.mono_s + due_s))
+    expected = replace(qwen.waiters[0], id=RETURNING, deadline_s=NOW.mono_s + 30.0, silent=True)
+    qwen = replace(qwen, waiters=(*qwen.waiters, expected))
+    late = turn(replace(made, models={**made.models, "qwen": qwen}), 30.0)
+    assert [c.waiter for c in late.commands if isinstance(c, Answer)] == [1]
+    assert len(late.world.models["qwen"].waiters) == left
 
 
 def test_it_opens_when_nobody_came_back_within_five_seconds():
