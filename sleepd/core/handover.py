@@ -89,7 +89,8 @@ def settle_turns(draft: Draft) -> None:
     for name, record in list(draft.models.items()):
         if record.awaited is not None and not _still_waits(draft, record):
             draft.change(name, awaited=None)
-        if record.place is not None and serves(record):
+        # A wake that nobody came back for in time takes nobody's place.
+        if record.place is not None and serves(record) and record.last_active_s > record.awake_since_s:
             draft.change(name, place=None)
 
 

@@ -246,7 +246,7 @@ class ModelRecord:
     awaited: Awaited | None = None
     """What it waits for where that is the end of others' turns."""
     place: Place | None = None
-    """Its place in the line, kept for callers who were told to come back; gone once it serves."""
+    """Its place in the line, kept for callers who were told to come back; gone once it served one."""
     restarts_spent: bool = False
     """No more restarts of ours before a reset, or before a new incarnation serves."""
     reason: str = "not looked at yet"

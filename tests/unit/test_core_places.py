@@ -179,11 +179,13 @@ def test_who_has_to_come_back_later_is_not_waited_for():
     assert late.models["qwen"].waiters == ()
 
 
-def test_the_place_is_gone_once_the_model_served():
+@pytest.mark.parametrize(("used_s", "is_kept"), [(121.0, True), (122.0, False)], ids=["for nobody", "for somebody"])
+def test_the_place_is_gone_once_the_model_woke_and_served(used_s, is_kept):
     left = turn(waits(), MAX_WAIT_S, TOLD, GONE).world
     assert left.models["qwen"].place is not None
-    qwen = replace(left.models["qwen"], life=AWAKE, awake_since_s=NOW.mono_s + 121.0)
-    assert turn(replace(left, models={**left.models, "qwen": qwen}), 121.0).world.models["qwen"].place is None
+    woke = {"life": AWAKE, "awake_since_s": NOW.mono_s + 121.0, "last_active_s": NOW.mono_s + used_s}
+    models = {**left.models, "qwen": replace(left.models["qwen"], **woke)}
+    assert (turn(replace(left, models=models), 122.0).world.models["qwen"].place is not None) is is_kept
 
 
 def test_who_waits_for_a_turn_that_is_due_comes_back_at_once_and_others_when_the_model_is_awake():
