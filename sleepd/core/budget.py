@@ -71,6 +71,7 @@ def died_of_us(record: ModelRecord, task: Task | None, newly_s: MonotonicS) -> b
     """Whether a process that is gone ended in a sleep or wake of ours, or before that was proven: a sleep that ended
     after `newly_s` is not. A wake after which no answer is compared is not before a request came to its end: it died of
     that where it was in use since, or woke after `newly_s`: what comes past the gate and kills at once shows nowhere.
+    So did one that was asked, before its first sleep, for the answer to be known by, and broke off after `newly_s`.
     """
     state = record.life.state
     if state in ASLEEP:
@@ -78,7 +79,8 @@ def died_of_us(record: ModelRecord, task: Task | None, newly_s: MonotonicS) -> b
     if state in _SERVED:
         # When it was last used is remembered over restarts of the daemon to a grain only.
         used = record.last_active_s > record.awake_since_s + ACTIVITY_GRAIN_S or record.awake_since_s > newly_s
-        return _is_to_be_compared(record) or (record.untried and used)
+        asked = record.broke_off_s > newly_s
+        return _is_to_be_compared(record) or asked or (record.untried and used)
     return task is not None and task.kind in (TaskKind.SLEEP, TaskKind.WAKE)
 
 

@@ -196,6 +196,8 @@ def _overtake(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.put_task(replace(task, attempt=1, resume_s=draft.mono_s + QUIET_AGAIN_S))
         return
     draft.state(name, Fact.OVERTAKEN)
+    if event.evidence.lost:
+        draft.change(name, broke_off_s=draft.mono_s)
     detail = event.evidence.detail or event.end.value
     draft.end_task(task, f"stays awake: {detail}")
     draft.change(

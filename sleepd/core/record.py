@@ -183,6 +183,8 @@ class ModelRecord:
     """It serves since a wake whose weights no answer has shown yet: it is asked as soon as that disturbs nobody."""
     untried: bool = False
     """It serves since a wake that nothing has shown to be whole yet: no answer, and no request that came to its end."""
+    broke_off_s: MonotonicS = float("-inf")
+    """When the connection broke on which it was asked, while awake, for the answer to be known by."""
     footprint: Footprint = Footprint()
     """What was learned of this incarnation."""
     prior: Footprint = Footprint()

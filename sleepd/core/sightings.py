@@ -162,6 +162,7 @@ def _meet(draft: Draft, name: str, known_as: str | None, seen: ModelSeen, *, kno
             frees_nothing=False,
             unverified=False,
             untried=False,
+            broke_off_s=float("-inf"),
             not_provable="",
             belief=None,
             placed_on=(),
