@@ -251,8 +251,8 @@ _NEVER_READ_AGAIN = frozenset(
         "tensorizer",
     }
 )
-"""Formats whose loader has no get_all_weights: a reload of them is a NotImplementedError, and the blank weights stay
-(0.32, model_loader/*.py and model_loader/reload/inplace.py)."""
+"""Formats whose loader has no get_all_weights: vLLM raises at a reload of them, and the blank weights stay (0.32,
+model_loader/*.py and model_loader/reload/inplace.py)."""
 
 
 def _is_read_again(facts: EngineFacts) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sleepd.core.asks import ask_reset, ask_sleep, ask_wake, begin_asked_sleeps, change_attendance, forget_caller
 from sleepd.core.beginning import newborn
-from sleepd.core.choices import begin_wakes, go_on, serve_callers
+from sleepd.core.choices import begin_wakes, go_on
 from sleepd.core.commands import Answer, AnswerKind, OpenGate, RunStep
 from sleepd.core.detector import forget_rules
 from sleepd.core.direct import due_in_s
@@ -46,6 +46,7 @@ from sleepd.core.reservations import (
     forget_reserver,
 )
 from sleepd.core.restarts import owe_restarts
+from sleepd.core.served import serve_callers
 from sleepd.core.sightings import LOST_AFTER_POLLS, look_at
 from sleepd.core.starts import begin_asked_stops, begin_quiet_restarts, begin_starts, lift
 from sleepd.core.strangers import asks_only
