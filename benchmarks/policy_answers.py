@@ -9,10 +9,9 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from policy_chart import CURVES
+from policy_chart import AHEAD, CURVES
 from policy_sums import BASE, Run, Sum, add_up, told_seeds
 
-AHEAD = "foresight-"
 NO_POINT = "no point"
 """Where foresight's line has none of these GiB-hours."""
 Sums = Mapping[str, Sum]
@@ -35,10 +34,9 @@ def print_answers(runs: Sequence[Run]) -> None:
     if not any(_line(sums) for seeds in groups.values() for sums in seeds):
         return
     print("\nForesight by seed, straight between the points of its own line: median of the seeds (least to most)")
-    _print("at ttl-5m's GiB-hours, of ttl-5m's", ("waiting", "p95 of these", "p95 of all"), groups, _against_base)
-    _print(
-        "at the histogram's GiB-hours, of its", ("waiting", "p95 of these", "p95 of all"), groups, _against_histogram
-    )
+    waits = ("waiting", "p95 of these", "p95 of all")
+    _print("at ttl-5m's GiB-hours, of ttl-5m's", waits, groups, lambda sums: _at(sums, BASE))
+    _print("at the histogram's GiB-hours, of its", waits, groups, lambda sums: _at(sums, "histogram"))
     _print("its dearest point, of the histogram's", ("waiting", "p95 of these", "GiB-hours"), groups, _dearest)
     _print("at ttl-5m's GiB-hours, of the clairvoyant's", ("waiting", "GiB-hours"), groups, _against_clairvoyant)
     points = [name for name in CURVES[1] if any(name in sums for seeds in groups.values() for sums in seeds)]
@@ -69,11 +67,8 @@ def _print(
 ) -> None:
     print(f"  {heading:44} " + " ".join(f"{head:22}" for head in heads).rstrip())
     for name, seeds in groups.items():
-        columns = zip(*(ask(sums) for sums in seeds), strict=True)
-        print(
-            f"    {f'{name}, {told_seeds(len(seeds))}':42} "
-            + " ".join(f"{spread(column):22}" for column in columns).rstrip()
-        )
+        told = [spread(column) for column in zip(*(ask(sums) for sums in seeds), strict=True)]
+        print(f"    {f'{name}, {told_seeds(len(seeds))}':42} " + " ".join(f"{each:22}" for each in told).rstrip())
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, list[Sums]]:
@@ -102,14 +97,6 @@ def _at(sums: Sums, contender: str) -> Ratios:
     base = _point(sums[contender])
     there = at_hours(_line(sums), base.gib_h)
     return (None, None, None) if there is None else _ratios(there[1:], base[1:])
-
-
-def _against_base(sums: Sums) -> Ratios:
-    return _at(sums, BASE)
-
-
-def _against_histogram(sums: Sums) -> Ratios:
-    return _at(sums, "histogram")
 
 
 def _dearest(sums: Sums) -> Ratios:

@@ -7,30 +7,31 @@ from pathlib import Path
 
 from tests.package.machine import GIB, Machine, repacked
 
-MODEL = """
+SETTINGS = """
 [gateway]
 listen = ["127.0.0.1:8800"]
 [model_defaults]
 gpus = ["0"]
 min_awake = "0s"
 host_ram = "1GiB"
-[models.a]
-url  = "unix:/run/vllm/a.sock"
-unit = "vllm@a.service"
 """
-OTHER = (
-    MODEL[MODEL.index("[models.a]") :]
-    .replace("/a.sock", "/b.sock")
-    .replace("@a", "@b")
-    .replace("[models.a]", "[models.b]")
-)
+MODEL = """
+[models.{0}]
+url  = "unix:/run/vllm/{0}.sock"
+unit = "vllm@{0}.service"
+"""
 
 
-def start_servers(machine: Machine, names: str, settings: str) -> None:
+def settings_of(names: str) -> str:
+    """Models of these names."""
+    return SETTINGS + "".join(map(MODEL.format, names))
+
+
+def start_servers(machine: Machine, names: str) -> None:
     """Servers of these names, and a daemon that knows them."""
     for name in names:
         machine.write(f"/etc/vllm/{name}.env", f"MODEL={name}\n")
-    machine.write("/etc/sleepd/conf.d/models.toml", settings)
+    machine.write("/etc/sleepd/conf.d/models.toml", settings_of(names))
     ready = "until curl -fs --unix-socket /run/vllm/$n.sock http://a/health; do sleep 0.1; done"
     machine.sh(f"for n in {' '.join(names)}; do systemctl start vllm@$n; {ready}; done")
     machine.sh(f"systemctl restart sleepd; until sleepctl is-awake {' '.join(names)}; do sleep 0.1; done")
@@ -87,7 +88,7 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
     machine: Machine, deb: Path, tmp_path: Path
 ) -> None:
     machine.install(deb)
-    start_servers(machine, "a", MODEL)
+    start_servers(machine, "a")
     machine.write("/etc/sleepd/conf.d/wake.toml", '[daemon]\non_stop = "wake"\n')
     machine.sh("sleepctl reload; sleepctl sleep a; sed -i '1i # mine' /etc/sleepd/sleepd.toml")
     settings = machine.say("cat /etc/sleepd/sleepd.toml")
@@ -103,7 +104,7 @@ def test_an_upgrade_keeps_what_was_edited_and_who_sleeps_and_who_asks(
     assert machine.say("dpkg-query -W -f '${Version}' sleepd") == "0.1.1"
     assert machine.say("cat /etc/sleepd/sleepd.toml") == settings
     assert machine.say("head -1 /etc/sleepd/sleepd.toml.dpkg-dist") == "# of 0.1.1"
-    assert machine.say("cat /etc/sleepd/conf.d/models.toml") == MODEL.removesuffix("\n")
+    assert machine.say("cat /etc/sleepd/conf.d/models.toml") == settings_of("a").removesuffix("\n")
     assert machine.say("systemctl show --value -p MainPID vllm@a") == server, "servers run on"
     assert machine.say("systemctl show --value -p MainPID sleepd") not in (daemon, "0")
     assert machine.status("a")["state"] == "asleep", "a restart is no stop, whatever on_stop says"
@@ -117,7 +118,7 @@ def test_removal_leaves_or_wakes_sleepers_and_a_wrong_configuration_is_told_on_t
     machine: Machine, deb: Path
 ) -> None:
     machine.install(deb)
-    start_servers(machine, "ab", MODEL + OTHER)
+    start_servers(machine, "ab")
     machine.sh("sleepctl sleep a b")
     machine.sh("apt-get -qq remove -y sleepd")
     assert [machine.is_sleeping(name) for name in "ab"] == [True, True], "left as they were, and their servers run on"

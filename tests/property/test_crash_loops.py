@@ -1,5 +1,6 @@
 """Engines that die of what sleepd asks of them, and are started again each time: that comes to an end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -52,6 +53,13 @@ class Looping(Rig):
             if record.life.state in ASLEEP and not record.waiters and slept_s > STEP_S:
                 self.daemon.ask(_wake, lambda answer: None)
 
+    def live_until(self, true: Callable[[], bool], within_s: float = 2 * 3600.0) -> None:
+        """Until something is true. Fails where it never becomes so."""
+        end_s = self.time.now() + within_s
+        while not true():
+            assert self.time.now() < end_s, [note.text for note in self.notes[-5:]]
+            self.live(STEP_S)
+
 
 def _wake(waiter: int) -> WakeAsked:
     return WakeAsked(waiter, "a", "client", 60.0, cause=CauseKind.REQUEST)
@@ -96,8 +104,7 @@ def test_one_that_is_back_before_anybody_missed_it_is_left_alone_too() -> None:
 def test_it_is_failed_as_long_as_nobody_starts_it() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
     rig.begin()
-    while len(rig.died_s) < FAILURES_IN_A_ROW:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == FAILURES_IN_A_ROW)
     rig.run(RESTART_S - 1.0)
     assert rig.state("a") is State.FAILED
     failure = rig.record("a").failure
@@ -126,8 +133,7 @@ def test_a_reset_lets_it_be_tried_again() -> None:
 def test_a_process_that_ended_at_rest_closes_the_account_and_one_that_was_killed_does_not() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],), restart_s=STEP_S)
     rig.begin()
-    while len(rig.died_s) < 3:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == 3)
     rig.live(3 * STEP_S)
     assert rig.state("a") is State.AWAKE
     assert rig.record("a").attempts == 3
@@ -140,8 +146,7 @@ def test_a_process_that_ended_at_rest_closes_the_account_and_one_that_was_killed
 def test_a_daemon_that_ends_while_it_is_lost_forgets_nothing() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
     rig.begin()
-    while len(rig.died_s) < 3:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == 3)
     assert rig.until(lambda: rig.state("a") is State.LOST)
     rig.daemon.die()
     rig.run(1.0)
@@ -171,8 +176,7 @@ def test_a_process_that_failed_and_ends_later_keeps_its_account() -> None:
 def test_one_whole_cycle_closes_the_account_and_a_sleep_alone_does_not() -> None:
     rig = Looping("0.30.0", deadly=(KILLS["its wake"],))
     rig.begin()
-    while len(rig.died_s) < 2:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == 2)
     rig.deadly = ()
     rig.live(RESTART_S + 10.0)
     answers = rig.sleep("a", 1)
@@ -206,7 +210,10 @@ def test_a_death_by_the_oom_killer_is_told_as_one() -> None:
     assert rig.record("a").attempts == 1
 
 
-UNPROVEN = {"verify is off": {"verify": Verify.OFF}, "no known answer": {}}
+UNPROVEN = {
+    "verify is off": {"spec_more": {"verify": Verify.OFF}},
+    "no known answer": {"engine_more": {"certain_tokens": 0}},
+}
 USED_S = 150.0
 """So long after a wake its first request comes: long after it may still have been about to die of the wake itself."""
 
@@ -247,8 +254,7 @@ class Used(Looping):
 
 
 def used(unproven: str, **more: object) -> Used:
-    answers_nothing = {} if UNPROVEN[unproven] else {"certain_tokens": 0}
-    return Used("0.30.0", spec_more=UNPROVEN[unproven], engine_more=answers_nothing, **more)  # type: ignore[arg-type]
+    return Used("0.30.0", **UNPROVEN[unproven], **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -276,11 +282,9 @@ def test_what_dies_of_its_first_request_after_each_wake_is_left_alone_at_last(
 def test_a_request_that_ends_closes_the_account_and_the_wake_alone_does_not(unproven: str) -> None:
     rig = used(unproven)
     rig.begin()
-    while len(rig.died_s) < 2:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == 2)
     rig.kills = False
-    while rig.uses < 3:
-        rig.live(STEP_S)
+    rig.live_until(lambda: rig.uses == 3)
     assert rig.record("a").attempts == 2
     rig.live(2 * STEP_S)
     assert rig.state("a") is State.AWAKE
@@ -290,12 +294,10 @@ def test_a_request_that_ends_closes_the_account_and_the_wake_alone_does_not(unpr
 def test_one_that_ends_unused_long_after_its_wake_is_neither_counted_nor_forgiven() -> None:
     rig = used("verify is off")
     rig.begin()
-    while len(rig.died_s) < 2:
-        rig.live(STEP_S)
+    rig.live_until(lambda: len(rig.died_s) == 2)
     rig.used_s = 1e9
     rig.live(RESTART_S + 2 * STEP_S)
-    while rig.state("a") is not State.AWAKE or not rig.record("a").untried:
-        rig.live(STEP_S)
+    rig.live_until(lambda: rig.state("a") is State.AWAKE and rig.record("a").untried)
     rig.live(USED_S)
     assert rig.record("a").attempts == 2
     rig.daemon.die()

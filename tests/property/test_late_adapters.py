@@ -116,8 +116,7 @@ def test_one_that_was_replaced_while_its_question_was_out_is_taken_anew() -> Non
     rig = served("sql", verify=Verify.AFTER)
     sleep(rig)
     answers = rig.wake("a")
-    while not answers:
-        rig.run(0.01)
+    assert rig.until(lambda: bool(answers), every_s=0.01)
     load(rig, "sql", "/adapters/another", inplace=True)
     rig.run(POLLS_S)
     assert rig.state("a") is State.AWAKE
@@ -133,8 +132,7 @@ def test_no_answer_is_taken_of_what_a_wake_may_have_lost() -> None:
     sleep(rig)
     rig.arm("a", Fault("lose_adapters"))
     answers = rig.wake("a")
-    while not answers:
-        rig.run(0.005)
+    assert rig.until(lambda: bool(answers), every_s=0.005)
     slept = rig.sleep("a", 1)
     assert rig.until(lambda: bool(slept) and rig.settled())
     assert known(rig).adapters == said

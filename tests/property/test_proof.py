@@ -223,8 +223,7 @@ def test_a_question_that_a_pin_cuts_off_is_not_use() -> None:
     rig.run(400.0)
     idle_since_s = rig.record("a").last_active_s
     rig.sleep("a", 1)
-    while not (rig.state("a") is State.DRAINING and rig.daemon.world.tasks["a"].running):
-        rig.run(0.01)
+    assert rig.until(lambda: rig.state("a") is State.DRAINING and rig.daemon.world.tasks["a"].running, every_s=0.01)
     rig.run(0.02)
     rig.daemon.ask(lambda w: PinAsked(w, "a", "operator", True), lambda answer: None)
     rig.run(30.0)

@@ -106,9 +106,12 @@ def test_that_it_is_gone_is_told_as_long_as_it_is() -> None:
     assert rig.until(lambda: rig.state("a") is State.LOST)
     assert "nothing answers" in told(rig)[0]
     rig.boot("a", 777)
-    seen: set[str] = set()
-    while rig.state("a") is not State.AWAKE:
-        rig.run(0.01)
+    said: set[str] = set()
+
+    def serves() -> bool:
         if rig.state("a") is not State.LOST:
-            seen.add(told(rig)[0])
-    assert not any("nothing answers" in said for said in seen)
+            said.add(told(rig)[0])
+        return rig.state("a") is State.AWAKE
+
+    assert rig.until(serves, every_s=0.01)
+    assert not any("nothing answers" in each for each in said)

@@ -59,10 +59,7 @@ def test_a_proof_of_doubtful_weights():
     assert rig.until(lambda: bool(answers))
     rig.arm("a", Fault("fail_wake", blocks=2), Fault("corrupt_wake", times=9))
     rig.wake("a")
-    for _ in range(6000):
-        rig.run(0.01)
-        if rig.state("a") is State.PROVING:
-            break
+    assert rig.until(lambda: rig.state("a") is State.PROVING, every_s=0.01)
     fall_silent(rig, "a")
     assert rig.until(lambda: not rig.daemon.world.tasks, 3600.0), rig.daemon.world.tasks
     assert not rig.daemon.gates.of("a").open

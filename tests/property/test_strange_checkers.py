@@ -50,8 +50,7 @@ def test_one_who_checks_while_we_ask_a_question_is_met_alike(action: str) -> Non
     answers = rig.sleep("a", 1)
     assert rig.until(lambda: bool(answers))
     answers = rig.wake("a")
-    while not answers:
-        rig.run(0.01)
+    assert rig.until(lambda: bool(answers), every_s=0.01)
     check(rig, action)
     rig.run(10.0)
     assert strangers(rig) == [f"somebody else {ZEROED}: a is looked at anew"]
@@ -99,8 +98,7 @@ def test_our_own_checksums_that_a_pin_cuts_off_are_nobody_elses(after_s: float) 
     rig = Rig("0.32.0", ("a",), 2)
     rig.boot("a")
     rig.start()
-    while not (rig.state("a") is State.DRAINING and rig.daemon.world.tasks["a"].cursor == 1):
-        rig.run(0.05)
+    assert rig.until(lambda: rig.state("a") is State.DRAINING and rig.daemon.world.tasks["a"].cursor == 1, every_s=0.05)
     rig.run(after_s)
     rig.daemon.ask(lambda w: PinAsked(w, "a", "operator", True), lambda answer: None)
     rig.run(60.0)

@@ -222,10 +222,7 @@ def test_direct_use_of_a_doubtful_engine_keeps_nobody_else_waiting() -> None:
     rig.arm("a", Fault("corrupt_wake"))
     body = {"model": "a", "prompt": "hi", "max_tokens": 1000, "vllm_xargs": {"pace_ms": 400.0}}
     rig.wake("a")
-    for _ in range(6000):
-        rig.run(0.01)
-        if rig.state("a") is State.PROVING:
-            break
+    assert rig.until(lambda: rig.state("a") is State.PROVING, every_s=0.01)
     done: list[Any] = []
     rig.servers["a"].request(HttpRequest("POST", "/v1/completions", (), body), 1e6, done.append)
     rig.run(120)

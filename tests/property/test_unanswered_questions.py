@@ -142,8 +142,7 @@ def test_a_core_that_is_at_long_steps_does_not_hang(version: str) -> None:
     """It answers neither the question nor /is_sleeping, as no look of ours waits for as long as its steps take."""
     rig = slept(version)
     answers = rig.wake("a")
-    while not answers:
-        rig.run(0.01)
+    assert rig.until(lambda: bool(answers), every_s=0.01)
     answer_no_question(rig)
     serve_others(rig, steps_s=100.0)
     rig.run(1800)

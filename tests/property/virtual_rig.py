@@ -109,11 +109,11 @@ class Rig:
     def run(self, seconds: float) -> None:
         self.time.run_until(self.time.now() + seconds)
 
-    def until(self, true: Callable[[], bool], within_s: float = WAIT_S) -> bool:
-        """Let time pass until something is true; False where it never becomes so."""
+    def until(self, true: Callable[[], bool], within_s: float = WAIT_S, every_s: float = 0.25) -> bool:
+        """Let time pass until something is true, looking so often; False where it never becomes so."""
         end_s = self.time.now() + within_s
         while not true() and self.time.now() < end_s:
-            self.run(0.25)
+            self.run(every_s)
         return true()
 
     def wake(self, name: str) -> list[Answer]:

@@ -140,9 +140,8 @@ class RealServer(VllmServer):
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("VLLM_", "SLEEPD_", "PYTHON"))
         }
-        return (
-            kept | {"TMPDIR": str(self.directory / f"{self.name}.tmp")} | self.variables
-        )  # there vLLM leaves its litter
+        litter = self.directory / f"{self.name}.tmp"  # vLLM's
+        return kept | {"TMPDIR": str(litter)} | self.variables
 
     @property
     def variables(self) -> dict[str, str]:

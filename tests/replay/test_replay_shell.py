@@ -123,11 +123,11 @@ def test_only_what_is_judged_is_counted(tmp_path: Path) -> None:
     assert part["host_gib_h"] == pytest.approx(16 * 95.0 / 3600, abs=0.001)
 
 
-WATTS = "[power]\nasleep = 100\nawake = 200\nbusy = 1000\n"
-
-
 def test_energy_adds_up_what_each_gpu_did(tmp_path: Path) -> None:
-    host = f'{WATTS}[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nwake1 = "2s"\nslowdown = 0\n'
+    host = (
+        '[power]\nasleep = 100\nawake = 200\nbusy = 1000\n[[gpus]]\nmemory = "80GiB"\n'
+        '[model_defaults]\nwake1 = "2s"\nslowdown = 0\n'
+    )
     energy = replay(tmp_path, trace_of((100.0, "a"), tokens=(0, 600)), host=host, until_s=200.0).account.energy
     awake_j = 2.0 * 200 + 10.0 * 1000 + 88.0 * 200
     assert energy.of_nobody_j == pytest.approx(100.0 * 100, rel=0.001)

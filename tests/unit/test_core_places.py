@@ -1,22 +1,21 @@
 """Places in the line of callers who were told to come back: kept while they are away, at every door."""
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, world
+from core_worlds import ASLEEP, AWAKE, NOW, record, world
+from rule_worlds import later
+from turn_worlds import TIGHT, turn
 
 from sleepd.core.commands import Answer, AnswerKind, OpenGate
 from sleepd.core.deadlines import next_deadline
 from sleepd.core.direct import watch_connections
 from sleepd.core.draft import Draft
-from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.forecast import come_back_s
 from sleepd.core.frozen import replace
-from sleepd.core.machine import step
-from sleepd.core.model import CauseKind, Now
+from sleepd.core.model import CauseKind
 from sleepd.core.places import RETURNING
 from sleepd.core.record import Awaited
 from sleepd.core.rehearse import plan_of_wake
 from sleepd.core.seen import DirectSeen
-from sleepd.core.units import GIB
 from sleepd.core.wishes import AttendanceChanged, CallerGone, HoldAsked, PinAsked, WakeAsked
 
 MAX_WAIT_S = 120.0
@@ -27,16 +26,6 @@ TOLD = AttendanceChanged(1, "qwen", attended=False)
 GONE = CallerGone(1, "qwen")
 
 
-def at(seconds):
-    return Now(NOW.mono_s + seconds, NOW.wall_s + seconds)
-
-
-def turn(made, seconds, *events):
-    now = at(seconds)
-    read = GpusLooked(replace(gpus(20 * GIB), asked_at_s=now.mono_s, at_s=now.mono_s))
-    return step(made, [read, *events, Tick()], now)
-
-
 def asked(number, *, lasts_s=3600.0):
     return WakeAsked(number, "qwen", "web", lasts_s, cause=CauseKind.REQUEST)
 
@@ -44,7 +33,7 @@ def asked(number, *, lasts_s=3600.0):
 def waits(**more):
     """qwen is asked for, and chat is always in use, in a turn of 400 s."""
     chat = record("chat", AWAKE, in_flight=1, last_active_s=NOW.mono_s + 900, turn_until_s=NOW.mono_s + BUSY_S)
-    made = world(record("qwen", ASLEEP, footprint=LEARNED), chat, free=20 * GIB)
+    made = world(record("qwen", ASLEEP, footprint=LEARNED), chat, free=TIGHT)
     return turn(made, 0.0, asked(1, **more)).world
 
 
@@ -55,7 +44,7 @@ def line_s(made):
 
 def test_who_comes_back_when_it_was_told_has_its_place_though_its_wish_is_over():
     left = turn(waits(), MAX_WAIT_S, TOLD).world
-    told_s = come_back_s(left, "qwen", at(MAX_WAIT_S))
+    told_s = come_back_s(left, "qwen", later(MAX_WAIT_S))
     assert told_s == BUSY_S - MAX_WAIT_S - MAX_WAIT_S / 2, "with half of max_wait left when the turn before it ends"
     back_s = MAX_WAIT_S + told_s + 30.0
     over = turn(left, MAX_WAIT_S + 60.0, GONE).world
@@ -108,16 +97,16 @@ def test_a_caller_whose_own_time_is_over_keeps_its_place():
 
 
 def test_a_connection_past_the_gate_comes_back_to_the_place_too():
-    draft = Draft(turn(waits(), MAX_WAIT_S, TOLD, GONE).world, at(150.0))
+    draft = Draft(turn(waits(), MAX_WAIT_S, TOLD, GONE).world, later(150.0))
     watch_connections(draft, "qwen", DirectSeen(1, 100.0))
     assert line_s(draft) == [0.0]
 
 
 def test_a_rehearsal_goes_by_the_place_as_a_wake_would():
     left = turn(turn(waits(), MAX_WAIT_S, TOLD, GONE).world, BUSY_S).world
-    assert plan_of_wake(left, "qwen", at(BUSY_S)).stay[0].in_s is None, "the turn of chat is over for it"
+    assert plan_of_wake(left, "qwen", later(BUSY_S)).stay[0].in_s is None, "the turn of chat is over for it"
     new = replace(left, models={**left.models, "qwen": replace(left.models["qwen"], place=None)})
-    assert plan_of_wake(new, "qwen", at(BUSY_S)).stay[0].in_s == MAX_WAIT_S / 2
+    assert plan_of_wake(new, "qwen", later(BUSY_S)).stay[0].in_s == MAX_WAIT_S / 2
 
 
 def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
@@ -126,7 +115,7 @@ def test_who_is_refused_as_a_drain_took_too_long_keeps_its_place():
     assert shut.models["chat"].yields is not None
     late = turn(shut, BUSY_S + 300.0)
     assert [c.problem for c in late.commands if isinstance(c, Answer)] == ["busy"]
-    back_s = BUSY_S + 300.0 + come_back_s(late.world, "qwen", at(BUSY_S + 300.0))
+    back_s = BUSY_S + 300.0 + come_back_s(late.world, "qwen", later(BUSY_S + 300.0))
     assert line_s(turn(late.world, back_s, asked(2)).world) == [0.0]
 
 
@@ -134,7 +123,7 @@ def told_at_once():
     """The gate of chat is shut for qwen, whose last client was just told to come back at once."""
     shut = turn(waits(), BUSY_S).world
     assert shut.models["chat"].yields is not None
-    assert come_back_s(shut, "qwen", at(BUSY_S)) == 0.0
+    assert come_back_s(shut, "qwen", later(BUSY_S)) == 0.0
     return turn(shut, BUSY_S, TOLD)
 
 
@@ -162,7 +151,7 @@ def test_who_is_told_when_another_is_just_expected_back_is_told_anew(due_s, left
 
 def test_it_opens_when_nobody_came_back_within_five_seconds():
     told = told_at_once().world
-    assert next_deadline(told, at(BUSY_S)) == NOW.mono_s + BUSY_S + 5.0
+    assert next_deadline(told, later(BUSY_S)) == NOW.mono_s + BUSY_S + 5.0
     assert turn(told, BUSY_S + 5.0).world.models["qwen"].place == told.models["qwen"].place, "its place is kept on"
     assert turn(told, BUSY_S + 4.9).world.models["chat"].yields is not None
     assert OpenGate("chat") in turn(told, BUSY_S + 5.0).commands
@@ -175,7 +164,7 @@ def test_it_opens_for_a_hold_or_a_pin_as_well(ask):
 
 def test_who_has_to_come_back_later_is_not_waited_for():
     late = turn(turn(waits(), BUSY_S).world, BUSY_S + 300.0).world
-    assert come_back_s(late, "qwen", at(BUSY_S + 300.0)) > 1.0
+    assert come_back_s(late, "qwen", later(BUSY_S + 300.0)) > 1.0
     assert late.models["qwen"].waiters == ()
 
 
@@ -190,7 +179,7 @@ def test_the_place_is_gone_once_the_model_woke_and_served(used_s, is_kept):
 
 def test_who_waits_for_a_turn_that_is_due_comes_back_at_once_and_others_when_the_model_is_awake():
     made = waits()
-    assert come_back_s(made, "qwen", at(BUSY_S - 10.0)) == 0.0
+    assert come_back_s(made, "qwen", later(BUSY_S - 10.0)) == 0.0
     alone = world(record("qwen", ASLEEP, footprint=LEARNED))
-    assert come_back_s(alone, "qwen", at(0.0)) == 3.0
-    assert come_back_s(world(record("qwen", ASLEEP)), "qwen", at(0.0)) is None
+    assert come_back_s(alone, "qwen", later(0.0)) == 3.0
+    assert come_back_s(world(record("qwen", ASLEEP)), "qwen", later(0.0)) is None

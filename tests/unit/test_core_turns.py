@@ -2,6 +2,8 @@
 
 import pytest
 from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
+from rule_worlds import later
+from turn_worlds import TIGHT, looked, turn
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate
 from sleepd.core.deadlines import next_deadline
@@ -13,7 +15,7 @@ from sleepd.core.forecast import eta_s
 from sleepd.core.frozen import replace
 from sleepd.core.life import Fact, Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason
 from sleepd.core.plan import plan_prove
 from sleepd.core.record import AskKind, Awaited, Hold, Stopped, Waiter
 from sleepd.core.reservation import Reservation
@@ -29,8 +31,6 @@ REQUEST = Cause(CauseKind.REQUEST, "web")
 PATIENCE_S = 60.0
 """Half of the max_wait of two minutes."""
 SWITCH_S = 5.0
-TIGHT = 20 * GIB
-"""Free beside one that is awake: room for nobody else."""
 
 
 def wish(age_s: float = 0.0, *, number: int = 1, lasts_s: float = 3600.0) -> Waiter:
@@ -44,20 +44,6 @@ def waiting(name: str = "qwen", age_s: float = 0.0, **more):
 
 def used(name: str = "chat", **more):
     return record(name, AWAKE, **{"in_flight": 1, "last_active_s": NOW.mono_s, **more})
-
-
-def at(seconds: float) -> Now:
-    return Now(NOW.mono_s + seconds, NOW.wall_s + seconds)
-
-
-def looked(now: Now, free: int = TIGHT) -> GpusLooked:
-    return GpusLooked(replace(gpus(free), asked_at_s=now.mono_s, at_s=now.mono_s))
-
-
-def turn(made, seconds: float = 0.0, *events):
-    """The turn at this moment, with a reading of the GPU that is as new."""
-    now = at(seconds)
-    return step(made, [looked(now), *events, Tick()], now)
 
 
 def over_s(holder, wanted) -> float:
@@ -252,9 +238,9 @@ def test_before_it_is_over_nothing_happens():
 
 def test_idle_it_sleeps_for_whoever_is_next():
     shut = given_up().world
-    emptied = step(shut, [GateEmptied("chat")], at(3.0))
+    emptied = step(shut, [GateEmptied("chat")], later(3.0))
     assert LookNow(model="chat") in emptied.commands, "whether it is idle is asked at once"
-    now = at(3.1)
+    now = later(3.1)
     idle = ModelLooked("chat", replace(seen(), asked_at_s=now.mono_s, at_s=now.mono_s), 0)
     found = step(emptied.world, [idle, looked(now)], now).world
     assert found.tasks["chat"].cause == Cause(CauseKind.VICTIM, "qwen")
@@ -303,7 +289,7 @@ def test_after_requests_that_did_not_end_it_is_left_alone_for_as_long():
 def test_one_whose_requests_ended_at_last_sleeps_at_once():
     late = turn(given_up().world, 300.0).world
     late = turn(late, 301.0, WakeAsked(8, "qwen", "web", 3600.0, cause=CauseKind.REQUEST)).world
-    now = at(310.0)
+    now = later(310.0)
     idle = ModelLooked("chat", replace(seen(), asked_at_s=now.mono_s, at_s=now.mono_s), 0)
     assert step(late, [idle, looked(now)], now).world.tasks["chat"].kind is TaskKind.SLEEP
 
@@ -339,19 +325,19 @@ def test_a_wish_that_nobody_waits_behind_costs_nobody_anything_and_keeps_its_pla
     idle = replace(idle, models={**idle.models, "chat": record("chat")})
     assert turn(idle, 5.0).world.tasks == {}
     assert turn(idle, 5.0, BACK).world.tasks["chat"].kind is TaskKind.SLEEP
-    assert [r.spec.name for r in wakes_waiting(Draft(left.world, at(6.0)))] == ["qwen"]
+    assert [r.spec.name for r in wakes_waiting(Draft(left.world, later(6.0)))] == ["qwen"]
     younger = replace(waiting("b"), waiters=(wish(-5.0, number=2),))
     with_b = replace(left.world, models={**left.world.models, "b": younger})
-    assert [r.spec.name for r in wakes_waiting(Draft(with_b, at(6.0)))] == ["b", "qwen"]
+    assert [r.spec.name for r in wakes_waiting(Draft(with_b, later(6.0)))] == ["b", "qwen"]
 
 
 def test_a_wish_that_nobody_waits_behind_is_served_where_there_is_room():
     made = turn(world(waiting(), used(), free=TIGHT), 0.0, LEFT).world
-    assert turn(made, 1.0, looked(at(1.0), 70 * GIB)).world.tasks["qwen"].kind is TaskKind.WAKE
+    assert turn(made, 1.0, looked(later(1.0), 70 * GIB)).world.tasks["qwen"].kind is TaskKind.WAKE
 
 
 def test_its_gate_opens_again_where_the_room_came_from_elsewhere():
-    found = turn(given_up().world, 2.0, looked(at(2.0), 70 * GIB))
+    found = turn(given_up().world, 2.0, looked(later(2.0), 70 * GIB))
     assert found.world.tasks["qwen"].kind is TaskKind.WAKE
     assert OpenGate("chat") in found.commands
 
@@ -365,11 +351,11 @@ def test_its_gate_opens_again_where_the_room_is_reserved_meanwhile():
     assert found.world.models["qwen"].waiters, "requests wait for the end of a reservation"
     assert OpenGate("chat") in found.commands
     assert found.world.models["qwen"].awaited is None
-    assert "reserved" in reason(found.world, "qwen", at(2.0)), "no turn that ends would help"
+    assert "reserved" in reason(found.world, "qwen", later(2.0)), "no turn that ends would help"
 
 
 def test_a_reading_that_is_awaited_opens_no_gate():
-    stale = step(given_up().world, [Tick()], at(30.0))
+    stale = step(given_up().world, [Tick()], later(30.0))
     assert stale.world.models["chat"].yields is not None
 
 
@@ -397,13 +383,13 @@ def test_nobodys_gate_is_shut_while_another_it_takes_as_well_has_its_turn():
     made = step(replace(world(wide, used(), young), gpus=two), [Tick()], NOW)
     assert made.shut == ()
     assert made.world.models["qwen"].awaited.after == ("chat", "young")
-    later = at(50.0)
-    both = step(made.world, [GpusLooked(replace(two, asked_at_s=later.mono_s, at_s=later.mono_s))], later)
+    now = later(50.0)
+    both = step(made.world, [GpusLooked(replace(two, asked_at_s=now.mono_s, at_s=now.mono_s))], now)
     assert both.shut == ("chat", "young")
 
 
 def test_an_overtaken_sleep_begins_no_new_turn():
-    draft = Draft(world(used()), at(20.0))
+    draft = Draft(world(used()), later(20.0))
     before_s = draft.models["chat"].awake_since_s
     draft.state("chat", Fact.SLEEP_CHOSEN)
     assert draft.state("chat", Fact.OVERTAKEN).awake_since_s == before_s
@@ -414,7 +400,7 @@ def test_an_overtaken_sleep_begins_no_new_turn():
 
 def eta_of(made, name: str, seconds: float = 0.0) -> float:
     known = replace(made.models[name], footprint=replace(made.models[name].footprint, durations={"wake1": (2.0,)}))
-    found = eta_s(replace(made, models={**made.models, name: known}), name, at(seconds))
+    found = eta_s(replace(made, models={**made.models, name: known}), name, later(seconds))
     assert found is not None
     return found
 
@@ -422,7 +408,7 @@ def eta_of(made, name: str, seconds: float = 0.0) -> float:
 def test_when_it_is_next_and_after_whom_is_told():
     made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
     assert reason(made, "qwen", NOW) == "waits for its turn: next in 12s, after that of chat"
-    assert reason(made, "qwen", at(5.0)) == "waits for its turn: next in 7s, after that of chat"
+    assert reason(made, "qwen", later(5.0)) == "waits for its turn: next in 7s, after that of chat"
     coming = next_action(made, "qwen", NOW)
     assert (coming.rule, coming.action) == ("its turn", "wake")
     ends = next_action(made, "chat", NOW)
@@ -434,8 +420,8 @@ def test_when_it_is_next_and_after_whom_is_told():
 def test_when_a_turn_comes_that_is_due_and_kept_is_told_as_far_as_it_is_known():
     """ "wake in 0s" was said of it for as long as a transition of others took, or GPU memory could not be read."""
     made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
-    late, blind = at(20.0), Missing(MissingReason.TIMED_OUT)
-    assert next_action(replace(made, gpus=blind), "qwen", at(2.0)).in_s > 10.0, "by then it may be read again"
+    late, blind = later(20.0), Missing(MissingReason.TIMED_OUT)
+    assert next_action(replace(made, gpus=blind), "qwen", later(2.0)).in_s > 10.0, "by then it may be read again"
     assert next_action(replace(made, gpus=blind), "qwen", late) is None
     assert next_action(replace(made, gpus=blind), "chat", late) is None
     assert explain(replace(made, gpus=blind), "chat", late).verdict == "its turn is over: qwen waits for its room"
@@ -456,7 +442,7 @@ def test_when_a_turn_comes_that_is_due_and_kept_is_told_as_far_as_it_is_known():
 def test_who_comes_after_one_whose_turn_is_still_to_come_waits_for_that_turn_too():
     made = turn(world(waiting(age_s=PATIENCE_S), used(last_drain_s=200.0), waiting("third", 10.0), free=TIGHT)).world
     assert made.models["third"].awaited.after == ("qwen",)
-    late = at(100.0)
+    late = later(100.0)
     assert made.models["third"].awaited.at_s < late.mono_s
     assert next_action(made, "qwen", late).in_s > 100.0
     assert next_action(made, "third", late).in_s > next_action(made, "qwen", late).in_s + 60.0
@@ -468,17 +454,17 @@ def test_who_comes_after_one_whose_turn_is_still_to_come_waits_for_that_turn_too
 def test_when_a_drain_ends_that_takes_longer_than_the_last_is_not_known():
     made = turn(world(waiting(age_s=PATIENCE_S), used(last_drain_s=8.0), free=TIGHT)).world
     assert made.models["chat"].yields is not None
-    assert next_action(made, "chat", at(3.0)).in_s == 5.0
-    assert next_action(made, "qwen", at(3.0)).in_s > 5.0
-    assert (next_action(made, "chat", at(9.0)), next_action(made, "qwen", at(9.0))) == (None, None)
+    assert next_action(made, "chat", later(3.0)).in_s == 5.0
+    assert next_action(made, "qwen", later(3.0)).in_s > 5.0
+    assert (next_action(made, "chat", later(9.0)), next_action(made, "qwen", later(9.0))) == (None, None)
     idle = replace(made.models["chat"], in_flight=0)
-    assert next_action(replace(made, models={**made.models, "chat": idle}), "chat", at(9.0)).in_s == 0.0
+    assert next_action(replace(made, models={**made.models, "chat": idle}), "chat", later(9.0)).in_s == 0.0
 
 
 def test_what_keeps_a_turn_that_is_due_is_told():
     """A reading or a transition: "next in 0s" was said of it for many seconds."""
     made = turn(world(waiting(age_s=48.0), used(), free=TIGHT)).world
-    late = at(20.0)
+    late = later(20.0)
     blind = replace(made, gpus=Missing(MissingReason.TIMED_OUT))
     assert reason(blind, "qwen", late) == "waits for its turn, which is due: GPU memory cannot be read"
     stuck = replace(made.models["qwen"], reason="waits for another transition on its GPU")
@@ -491,7 +477,8 @@ def test_what_keeps_a_turn_that_is_due_is_told():
 def test_who_has_not_finished_yet_is_told():
     made = given_up().world
     assert reason(made, "qwen", NOW) == "waits for its turn: next when chat has finished its requests"
-    assert reason(made, "chat", at(10.0)) == "its turn is over: finishes a request, in 4m50s at most, then qwen is next"
+    told = reason(made, "chat", later(10.0))
+    assert told == "its turn is over: finishes a request, in 4m50s at most, then qwen is next"
     # Back after the other's whole turn.
     assert eta_of(made, "chat") > 60.0
 
@@ -500,5 +487,5 @@ def test_the_third_in_line_is_told_whom_it_comes_after():
     made = turn(world(waiting(age_s=40.0), waiting("third", 10.0), used(), free=TIGHT)).world
     told = turn(made, 1.0).world
     assert told.models["third"].awaited.after == ("qwen",)
-    assert "after that of qwen" in reason(told, "third", at(1.0))
+    assert "after that of qwen" in reason(told, "third", later(1.0))
     assert eta_of(told, "third", 1.0) > 20.0 + 60.0
