@@ -260,10 +260,11 @@ def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeyp
     poorer = replace(of, account=replace(RICH, credit_s=1000.0))
     for world_, now in (
         (before, set_forth),
-        (made(poorer, NAP, AHEAD), later(700.0)),
-        (made(of, AHEAD), later(700.0)),
-        (replace(before, calendar=calendar(around=later(-90_000.0))), later(0.0)),
-        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(0.0)),
+        (replace(before, models={"a": poorer}), later(700.0)),
+        (replace(before, settings=made(of, AHEAD).settings), later(700.0)),
+        (replace(before, calendar=replace(before.calendar, offsets=((0.0, 0.0),))), later(700.0)),
+        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(700.0)),
+        (before, later(0.0)),
     ):
         was_s = kept.after(before, later(700.0))
         assert was_s != kept.after(world_, now) == next_deadline(world_, now)
