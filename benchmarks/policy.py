@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import TextIO
+from typing import NamedTuple, TextIO
 from unittest.mock import patch
 
 from figures import describe_machine
 from policy_answers import print_answers
 from policy_chart import draw_curves
-from policy_sums import BASE, Run, Sum, add_up, ratio, told_seeds
+from policy_sums import BASE, Key, Run, Sum, add_up, ratio, told_seeds
 
 from sleepd.config.load import PACKAGED_DIR
 from sleepd.core import limits
@@ -218,7 +218,19 @@ def parse(contenders: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args()
 
 
-Play = tuple[str, Shape, str, int, Path | None, int]
+class Play(NamedTuple):
+    """What play() is asked for."""
+
+    contender: str
+    shape: Shape
+    traffic: str
+    seed: int
+    path: Path | None
+    days: int
+
+    @property
+    def key(self) -> Key:
+        return self.contender, self.shape.name, self.traffic, self.seed
 
 
 def play_all(plays: Sequence[Play], jobs: int, keep: TextIO | None) -> list[Run]:
@@ -226,7 +238,7 @@ def play_all(plays: Sequence[Play], jobs: int, keep: TextIO | None) -> list[Run]
     found: list[Run] = []
     with ProcessPoolExecutor(jobs) as pool:
         # The longest of each seed first. Time goes with requests: by host, and a trace has more than made-up traffic.
-        order = sorted(plays, key=lambda play: (play[3], -play[1].models, play[4] is None))
+        order = sorted(plays, key=lambda each: (each.seed, -each.shape.models, each.path is None))
         for future in as_completed([pool.submit(play, *each) for each in order]):
             run = future.result()
             found.append(run)
@@ -238,9 +250,9 @@ def play_all(plays: Sequence[Play], jobs: int, keep: TextIO | None) -> list[Run]
 
 def go_on(plays: Sequence[Play], jobs: int, path: Path) -> list[Run]:
     """Play those that the file does not have yet, and write each to it; return all that were asked for."""
-    kept = {(run.contender, run.shape, run.traffic, run.seed): run for run in read_runs(path)} if path.exists() else {}
-    asked = {(contender, shape.name, traffic, seed) for contender, shape, traffic, seed, *_ in plays}
-    left = [each for each in plays if (each[0], each[1].name, *each[2:4]) not in kept]
+    kept = {run.key: run for run in read_runs(path)} if path.exists() else {}
+    asked = {each.key for each in plays}
+    left = [each for each in plays if each.key not in kept]
     with path.open("w") as keep:
         for run in kept.values():
             print(json.dumps(asdict(run)), file=keep, flush=True)
@@ -293,7 +305,7 @@ def main() -> int:
     if options.trace is not None:
         sorts.insert(0, ("trace", options.trace))
     plays = [
-        (contender, shape, traffic, seed, path, options.days)
+        Play(contender, shape, traffic, seed, path, options.days)
         for traffic, path in sorts
         for shape in shapes
         for seed in range(options.seeds)
@@ -301,7 +313,7 @@ def main() -> int:
     ]
     began_s = time.monotonic()
     if options.kept is not None:
-        told = {(contender, shape.name, seed) for contender, shape, _, seed, *_ in plays}
+        told = {(each.contender, each.shape.name, each.seed) for each in plays}
         kept = [run for run in read_runs(options.kept) if (run.contender, run.shape, run.seed) in told]
         runs = played_by_all(kept)
     else:

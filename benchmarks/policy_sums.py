@@ -8,6 +8,9 @@ from sleepd.replay.outcome import nearest_rank
 BASE = "ttl-5m"
 """What all others are compared with: what sleepd does by default."""
 
+Key = tuple[str, str, str, int]
+"""Contender, shape, traffic and seed: one play each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -23,6 +26,10 @@ class Run:
     gpu_gib_h: float
     wakes: int
     least_gib_h: float
+
+    @property
+    def key(self) -> Key:
+        return self.contender, self.shape, self.traffic, self.seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ class Energy:
     """Joules from `from_s` on.
 
     While a model is awake on a GPU, what that GPU draws without serving is shared by the memory that awake models hold
-    on it; what it draws beyond that while it serves, evenly by those that serve. While none is awake it is nobody's.
+    on it; what it draws beyond that while it serves, evenly by those that serve. While none is awake or serves, it is
+    nobody's.
     """
 
     def __init__(self, watts: Watts, uuids: Iterable[str], from_s: Seconds) -> None:

@@ -18,8 +18,13 @@ def benchmark() -> ModuleType:
     return load_benchmark("policy")
 
 
-def test_every_contender_plays_and_knowing_all_costs_least(benchmark: ModuleType) -> None:
-    shape = next(shape for shape in benchmark.SHAPES if shape.name == "1x24")
+@pytest.fixture(scope="module")
+def shape(benchmark: ModuleType) -> Any:
+    """The smallest host."""
+    return next(shape for shape in benchmark.SHAPES if shape.name == "1x24")
+
+
+def test_every_contender_plays_and_knowing_all_costs_least(benchmark: ModuleType, shape: Any) -> None:
     assert make_traffic(0, shape.models, 1).models
     sums = {
         contender: benchmark.add_up([benchmark.play(contender, shape, "made-up", 0, None, 1)])
@@ -35,9 +40,8 @@ def test_every_contender_plays_and_knowing_all_costs_least(benchmark: ModuleType
     assert "a &amp; b" in drawn
 
 
-def test_who_is_stopped_goes_on_with_what_is_left(benchmark: ModuleType, tmp_path: Path) -> None:
-    shape = next(shape for shape in benchmark.SHAPES if shape.name == "1x24")
-    plays = [(contender, shape, "made-up", 0, None, 1) for contender in ("ttl-1m", "ttl-5m")]
+def test_who_is_stopped_goes_on_with_what_is_left(benchmark: ModuleType, shape: Any, tmp_path: Path) -> None:
+    plays = [benchmark.Play(contender, shape, "made-up", 0, None, 1) for contender in ("ttl-1m", "ttl-5m")]
     kept = tmp_path / "plays.jsonl"
     first = benchmark.go_on(plays[:1], 1, kept)
     line = kept.read_text()

@@ -257,16 +257,17 @@ def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeyp
         assert kept.after(before, later(0.7 * turn)) == foreseen_moment(of, before, later(0.7 * turn))
     assert len(asked_s) < 10
     set_forth = replace(later(700.0), wall_s=NOW.wall_s + 900.0)
-    poor = replace(of, account=replace(RICH, credit_s=400.0))
+    poorer = replace(of, account=replace(RICH, credit_s=1000.0))
     for world_, now in (
         (before, set_forth),
-        (made(poor, NAP, AHEAD), later(700.0)),
-        (made(of, AHEAD), later(700.0)),
-        (replace(before, calendar=calendar(around=later(-90_000.0))), later(0.0)),
-        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(0.0)),
+        (replace(before, models={"a": poorer}), later(700.0)),
+        (replace(before, settings=made(of, AHEAD).settings), later(700.0)),
+        (replace(before, calendar=replace(before.calendar, offsets=((0.0, 0.0),))), later(700.0)),
+        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(700.0)),
+        (before, later(0.0)),
     ):
-        kept.after(before, later(700.0))
-        assert kept.after(world_, now) == next_deadline(world_, now)
+        was_s = kept.after(before, later(700.0))
+        assert was_s != kept.after(world_, now) == next_deadline(world_, now)
 
 
 def test_when_what_is_foreseen_changes_is_told_of_the_rule_and_kept_awake_by_it():
