@@ -141,13 +141,17 @@ def share_a_port(one: FoundProcess, other: FoundProcess) -> bool:
 
 
 def _is_elsewhere(process: FoundProcess) -> bool:
-    """Whether its ports are others than this host's; a container is taken to have its own until they are seen to be."""
-    return bool(process.apart or (process.in_container and process.apart is None))
+    """Whether its ports are others than this host's; a container's are taken to be until it is seen whose they are."""
+    return bool(process.apart) or _hides_network(process)
+
+
+def _hides_network(process: FoundProcess) -> bool:
+    return process.in_container and process.apart is None
 
 
 def others_at_its_port(one: FoundProcess, servers: Sequence[FoundProcess], *, hides: bool) -> Sequence[str] | None:
     """Return the other servers that were told to listen at its port; None where not all can be seen. `hides`: the
     kernel shows some processes only."""
-    if hides or (one.in_container and one.apart is None):
+    if hides or _hides_network(one):
         return None
     return [f"pid {other.pid}" for other in servers if share_a_port(one, other)]
