@@ -52,7 +52,7 @@ class CgroupMemory:
         Without `unit` and `cgroup` it is the cgroup its first process is in, which may hold others too: then the limits
         count, and growth says nothing (`own` False). A few small files, read where it is called.
         """
-        own = tuple(self._own_groups(spec, pids))
+        own = self._own_groups(spec, pids)
         groups = own or tuple(self._group_of(pids))
         self._kills.note(spec.name, groups, pids)
         found = [seen for group in groups if (seen := self._read_group(group, own=bool(own))) is not None]
@@ -72,7 +72,7 @@ class CgroupMemory:
     def limits(self, spec: ModelSpec, pids: Sequence[int]) -> tuple[MemoryLimit, ...]:
         """Return every limit at or above the server's cgroups, the nearest first; none where there is no limit, or no
         cgroup to be seen. Small files, read where it is called."""
-        groups = tuple(self._own_groups(spec, pids)) or tuple(self._group_of(pids))
+        groups = self._own_groups(spec, pids) or tuple(self._group_of(pids))
         return tuple(dict.fromkeys(limit for group in groups for limit in self._limits_above(group)))
 
     @property
@@ -93,13 +93,12 @@ class CgroupMemory:
             " cgroup_root"
         )
 
-    def _own_groups(self, spec: ModelSpec, pids: Sequence[int]) -> Iterator[Path]:
+    def _own_groups(self, spec: ModelSpec, pids: Sequence[int]) -> tuple[Path, ...]:
         """Its configured cgroups or its unit's; deep in slices, or with a user's manager, by a process in it."""
         found = tuple(group_dirs(self._root, spec))
-        yield from found
-        if spec.unit and not spec.cgroup and not found:
-            for group in self._group_of(pids):
-                yield from (above for above in (group, *group.parents) if above.name == spec.unit)
+        if found or spec.cgroup or not spec.unit:
+            return found
+        return tuple(a for group in self._group_of(pids) for a in (group, *group.parents) if a.name == spec.unit)
 
     def _group_of(self, pids: Sequence[int]) -> Iterator[Path]:
         for pid in pids[:1]:

@@ -1,4 +1,5 @@
-"""What the end of a step teaches: bytes per GPU, backups, durations, and residuals that keep growing."""
+"""What the end of a step teaches: bytes per GPU, backups, durations, and residuals that keep growing; and what of that
+a new process takes over."""
 
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ from core_worlds import ASLEEP, AWAKE, FACTS, NOW, record, seen, world
 
 from sleepd.core.dialect import capabilities
 from sleepd.core.draft import Draft
-from sleepd.core.events import Evidence
+from sleepd.core.events import Evidence, ModelLooked
 from sleepd.core.explain import reason
 from sleepd.core.footprint import Footprint, sized_by
 from sleepd.core.life import Life, State, Weights
+from sleepd.core.machine import step
 from sleepd.core.measured import (
     STILL_BYTES,
     learn_failed_backup,
@@ -465,3 +467,18 @@ def test_a_sleeper_whose_weights_may_have_to_be_read_anew_needs_the_peak_of_that
 
 def test_else_nothing_is_promised():
     assert isinstance(needs(footprint=FRESH), Blind)
+
+
+@pytest.mark.parametrize(("cache", "prior"), [(None, (28 * GIB,)), (20 * GIB, None)])
+def test_a_new_process_takes_over_sizes_of_the_same_arguments_alone(
+    cache: int | None, prior: tuple[int, ...] | None
+) -> None:
+    learned = replace(FRESH, freed={"GPU-0": (28 * GIB,)}, host_pinned=True, pinned_bytes=GIB)
+    facts = replace(FACTS, incarnation="pst:2", kv_cache_memory_bytes=cache)
+    look = replace(seen().value, facts=facts)
+    known = record("a", footprint=learned)
+    turn = step(world(known), [ModelLooked("a", Known(look, NOW.mono_s, NOW.mono_s), 0)], NOW)
+    found = turn.world.models["a"]
+    assert found.incarnation == "pst:2"
+    assert found.learned.freed.get("GPU-0") == prior
+    assert (found.learned.host_pinned, found.learned.pinned_bytes) == (False, 0)

@@ -7,9 +7,8 @@ from core_worlds import ASLEEP, AWAKE, FACTS, NOW, record, seen, world
 
 from sleepd.core.commands import Answer
 from sleepd.core.draft import Draft
-from sleepd.core.events import ModelLooked
 from sleepd.core.first_looks import FIRST_LOOKS_S
-from sleepd.core.footprint import Footprint, sized_by
+from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life
 from sleepd.core.machine import step, wants_processes
 from sleepd.core.memory import Blind, placement, wake_needs
@@ -102,18 +101,3 @@ def test_no_wake_is_let_in_by_the_gpus_that_happen_to_be_told() -> None:
     assert isinstance(needs, Blind)
     assert "GPU-1, where it lies, is not told of" in needs.wanted
     assert wake_needs(sleeper, (FIRST, UNTOLD)) == {"GPU-0": 28 * GIB, "GPU-1": 28 * GIB}
-
-
-@pytest.mark.parametrize(("cache", "prior"), [(None, (28 * GIB,)), (20 * GIB, None)])
-def test_a_new_process_takes_over_sizes_of_the_same_arguments_alone(
-    cache: int | None, prior: tuple[int, ...] | None
-) -> None:
-    learned = Footprint(freed={"GPU-0": (28 * GIB,)}, under=sized_by(FACTS), host_pinned=True, pinned_bytes=GIB)
-    facts = replace(FACTS, incarnation="pst:2", kv_cache_memory_bytes=cache)
-    look = replace(seen().value, facts=facts)
-    known = record("a", footprint=learned)
-    turn = step(world(known), [ModelLooked("a", Known(look, NOW.mono_s, NOW.mono_s), 0)], NOW)
-    found = turn.world.models["a"]
-    assert found.incarnation == "pst:2"
-    assert found.learned.freed.get("GPU-0") == prior
-    assert (found.learned.host_pinned, found.learned.pinned_bytes) == (False, 0)

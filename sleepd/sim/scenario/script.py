@@ -62,9 +62,9 @@ def draw_script(seed: int) -> Script:
 
 
 def draw_crowded_script(seed: int) -> Script:
-    """The script of a seed in which more models are wanted than fit: every second one with faults, and with
-    each thing that makes turns harder (clients that hang up, long streams, reloads, holds, pins, jobs, operators) in
-    three of ten."""
+    """The script of a seed in which more models are wanted than fit: every second one with faults, and with each thing
+    that makes turns harder (clients that hang up, long streams, reloads, holds, pins, jobs, operators) in three of ten.
+    """
     cast = draw_crowded(Random(f"{seed} crowded cast"))
     acts = [
         Act(round(at_s, 3), CROWD, model.name, drawn)
