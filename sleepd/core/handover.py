@@ -12,7 +12,7 @@ from sleepd.core.draft import Draft
 from sleepd.core.events import GateEmptied
 from sleepd.core.life import OUT, State
 from sleepd.core.places import keep_place, place_of
-from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, serves, wakes_asked
+from sleepd.core.record import AskKind, Awaited, ModelRecord, Yielding, is_used_since_wake, serves, wakes_asked
 from sleepd.core.room import NOBODYS, Room, WaitFor, room_for
 from sleepd.core.sharing import is_awaited
 from sleepd.core.task import TaskKind
@@ -90,7 +90,7 @@ def settle_turns(draft: Draft) -> None:
         if record.awaited is not None and not _still_waits(draft, record):
             draft.change(name, awaited=None)
         # A wake that nobody came back for in time takes nobody's place.
-        if record.place is not None and serves(record) and record.last_active_s > record.awake_since_s:
+        if record.place is not None and serves(record) and is_used_since_wake(record):
             draft.change(name, place=None)
 
 

@@ -15,7 +15,7 @@ from sleepd.core.life import Life, State, Weights
 from sleepd.core.limits import limit_of
 from sleepd.core.model import Mode, Now
 from sleepd.core.precedence import Claim, Rank, Settled, Wish, settle
-from sleepd.core.record import AskKind, ModelRecord, gate_hold_id, is_pinned
+from sleepd.core.record import AskKind, ModelRecord, gate_hold_id, is_pinned, is_used_since_wake
 from sleepd.core.restarts import unit_refusal
 from sleepd.core.rules import ActionKind, GpuFreeBelow, MemoryCondition, Rule, RuleClass
 from sleepd.core.sharing import lull_ends_s
@@ -176,8 +176,7 @@ def kept_from_neighbour(
     rank, who = (Rank.RESERVATION, "a reservation") if priority is None else (Rank.WAITING, "a waiting request")
     claims = [*protecting(record, now.mono_s), Claim(rank, Wish.SLEEP, who, 1)]
     if priority is not None and lull_ends_s(record) > now.mono_s:
-        used = record.last_active_s > record.awake_since_s
-        why = "it is used all the time" if used else "it woke just now"
+        why = "it is used all the time" if is_used_since_wake(record) else "it woke just now"
         claims.append(Claim(Rank.WAITING, Wish.AWAKE, why, passes=True))
     if beyond_turn:
         claims = [c for c in claims if not c.passes]

@@ -271,6 +271,11 @@ class ModelRecord:
         return Failure("unreachable", f"{self.spec.name} does not answer at {self.spec.url}: {self.seen.detail}")
 
     @property
+    def why(self) -> str:
+        """Why it is as it is: first of all that it cannot be read, else its reason."""
+        return self.reason if self.unreadable is None else self.unreadable.detail
+
+    @property
     def failing(self) -> Failure | None:
         """What is wrong with it now: first of all that it cannot be read. That one which failed or was stopped answers
         nobody is no news."""
@@ -293,6 +298,11 @@ def placed_s(waiter: Waiter) -> MonotonicS:
 def serves(record: ModelRecord) -> bool:
     """Whether its gate is open: it is awake, and its turn is not over."""
     return record.life.state in SERVING and record.yields is None
+
+
+def is_used_since_wake(record: ModelRecord) -> bool:
+    """Whether it was used since it woke: a wake itself counts as no use."""
+    return record.last_active_s > record.awake_since_s
 
 
 def is_pinned(record: ModelRecord) -> bool:

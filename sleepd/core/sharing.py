@@ -12,7 +12,7 @@ from sleepd.core.conditions import is_busy
 from sleepd.core.durations import expected_wake
 from sleepd.core.life import wakes_from
 from sleepd.core.model import ModelSpec, Settings
-from sleepd.core.record import AskKind, ModelRecord, placed_s, wakes_asked
+from sleepd.core.record import AskKind, ModelRecord, is_used_since_wake, placed_s, wakes_asked
 from sleepd.core.units import MonotonicS, Seconds
 
 LEAST_TURN_S = 1.0
@@ -111,7 +111,7 @@ def lull_ends_s(record: ModelRecord) -> MonotonicS:
     waited for that is in; else to the end of a pause between requests. 0 where its turn is over."""
     if record.yields is not None:
         return 0.0
-    if record.last_active_s <= record.awake_since_s:
+    if not is_used_since_wake(record):
         return record.awake_since_s + LEAST_TURN_S
     return record.last_active_s + LULL_SHARE * record.spec.min_awake_s
 
