@@ -130,8 +130,7 @@ def _refused_as_it_is(record: ModelRecord, level: int, *, via_wake: bool) -> Ans
     if asleep or state is State.AWAKE or state in _ON_THE_WAY_DOWN:
         return None
     problem = "stopped" if state is State.STOPPED else "engine_failed"
-    why = record.unreadable.detail if record.unreadable is not None else record.reason
-    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {why}")
+    return replace(refused, problem=problem, detail=f"{name} is {state.replace('_', ' ')}: {record.why}")
 
 
 def _forbidden(draft: Draft, record: ModelRecord, level: int, *, force: bool) -> Answer | None:

@@ -50,8 +50,7 @@ def stop_told(draft: Draft, name: str, cause: Cause) -> Answer | None:
         draft.change(name, stopped=None, start_wanted=None, reason=f"stopped: {describe(cause)}")
         return Answer(0, AnswerKind.DONE)
     if record.life.state in (State.UNKNOWN, State.FOREIGN):
-        why = record.unreadable.detail if record.unreadable is not None else record.reason
-        detail = f"{name} is {record.life.state}: {why}; whether it is in use is not known"
+        detail = f"{name} is {record.life.state}: {record.why}; whether it is in use is not known"
         return _no("engine_failed", detail, f"systemctl stop {record.spec.unit}")
     return None
 
