@@ -10,7 +10,7 @@ from sleepd.core.frozen import replace
 from sleepd.core.life import State
 from sleepd.core.memory import Blind, find_gpu, held_bytes, wake_needs
 from sleepd.core.model import Known, Missing, MissingReason
-from sleepd.core.record import ModelRecord
+from sleepd.core.record import PLAIN, ModelRecord
 from sleepd.core.reservation import Reservation
 from sleepd.core.seen import GpuSeen, GpusSeen
 from sleepd.core.task import Task, TaskKind
@@ -112,7 +112,8 @@ def _are_told(models: Mapping[str, ModelRecord], gpu: GpuSeen) -> bool:
         if not _is_on(record, gpu):
             continue
         if isinstance(record.seen, Missing):
-            if not _is_gone(record) and record.seen.reason not in _NOT_OURS:
+            # One that answers, and cannot be put to sleep, is a stranger, whose memory stands still.
+            if not _is_gone(record) and record.seen.reason not in PLAIN:
                 return False
         elif record.seen.value.pids and gpu.used_by_pid is not None and held_bytes(gpu, record.seen.value.pids) is None:
             return False
@@ -129,10 +130,6 @@ def _is_gone(record: ModelRecord) -> bool:
     """Whether nobody listens any more: one that was given up stays failed when its process ends."""
     refused = isinstance(record.seen, Missing) and record.seen.reason is MissingReason.REFUSED
     return record.life.state in (State.LOST, State.STOPPED) or (refused and record.life.state is State.FAILED)
-
-
-_NOT_OURS = frozenset({MissingReason.NO_DEV_MODE, MissingReason.NOT_VLLM, MissingReason.UNAUTHORIZED})
-"""It answers, and cannot be put to sleep: a stranger, whose memory stands still."""
 
 
 def promised_bytes(
