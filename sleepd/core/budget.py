@@ -78,9 +78,9 @@ def died_of_us(record: ModelRecord, task: Task | None, newly_s: MonotonicS) -> b
         return record.since_s > newly_s
     if state in _SERVED:
         # When it was last used is remembered over restarts of the daemon to a grain only.
-        used = record.last_active_s > record.awake_since_s + ACTIVITY_GRAIN_S or record.awake_since_s > newly_s
-        asked = record.broke_off_s > newly_s
-        return _is_to_be_compared(record) or asked or (record.untried and used)
+        used = record.last_active_s > record.awake_since_s + ACTIVITY_GRAIN_S
+        of_use = record.untried and (used or record.awake_since_s > newly_s)
+        return _is_to_be_compared(record) or of_use or record.broke_off_s > newly_s
     return task is not None and task.kind in (TaskKind.SLEEP, TaskKind.WAKE)
 
 
