@@ -138,8 +138,8 @@ def woke(draft: Draft, task: Task) -> None:
         draft.change(name, failure=None, cooldown_until_s=0.0)
     if task.kind is TaskKind.WAKE:
         close_account(draft, name)
-    if task.kind is TaskKind.WAKE and task.level == 2:
-        _note_check(draft, name)
+        if task.level == 2:
+            _note_check(draft, name)
     draft.change(
         name,
         last_active_s=draft.mono_s,
