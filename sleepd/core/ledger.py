@@ -60,10 +60,10 @@ def reserved_bytes(
     """Bytes by GPU uuid that are kept free for jobs and not taken by them yet."""
     reserved: dict[str, Bytes] = {}
     standing = tuple(reservations)
+    managed = (managed_pids(models) or ()) if standing else ()
     for gpu in gpus if standing else ():
         here = [r for r in standing if gpu.uuid in r.uuids]
         if here:
-            managed = managed_pids(models) or ()
             waiting = sum(left_of_reservation(r, gpu, managed) for r in here if not r.granted)
             granted = [r for r in here if r.granted]
             # What a server holds that cannot be told from strangers would count as a job's growth.
