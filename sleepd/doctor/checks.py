@@ -190,7 +190,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "model.release": Check(
         Eyes.BOTH,
-        "is its vLLM release no newer than those whose source was read?",
+        "is its vLLM release one of those whose source was read?",
         "upgrade sleepd, or use a release that docs/vllm.md names: until then the strictest rules hold",
     ),
     "model.trap": Check(
