@@ -63,7 +63,7 @@ def _clairvoyant(trace: Trace, host: Host) -> Policy:
 FORESIGHT = (ETC / "conf.d" / "foresight.toml.example").read_text()
 WRITTEN = "5m"
 """The idle time that the example of foresight names, in both of its rules."""
-FORESEEN = ("1m", "5m", "15m", "1h")
+FORESEEN = ("1m", "5m", "15m", "1h", "3h")
 """What it is turned to: the points of foresight's line."""
 UNLIMITED = 1 << 30
 

@@ -7,11 +7,11 @@ WIDTH, HEIGHT, LEFT, TOP, COLUMNS = 420, 300, 56, 34, 2
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - 24, HEIGHT - TOP - 48
 CURVES = (
     ("ttl-1m", "ttl-5m", "ttl-15m", "ttl-30m", "while-it-fits"),
-    ("foresight-1m", "foresight-5m", "foresight-15m", "foresight-1h"),
+    ("foresight-1m", "foresight-5m", "foresight-15m", "foresight-1h", "foresight-3h"),
 )
 """Each joined by a line: what one number can be turned to."""
 AHEAD = "foresight-"
-UNNAMED = ("foresight-1m", "foresight-15m", "foresight-1h")
+UNNAMED = ("foresight-1m", "foresight-15m", "foresight-1h", "foresight-3h")
 """Their line and colour tell what they are, in the order of their numbers from left to right."""
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#333}.frame{fill:none;stroke:#bbb}.curve{fill:none;stroke:#7a8;"
