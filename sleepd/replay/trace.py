@@ -134,7 +134,9 @@ def _parse(line: str, last_s: Seconds) -> Arrival | None:
         try:
             fields = next(csv.reader([line]), [])
         except csv.Error:
-            raise ValueError(f"wanted one request a line, found a line that breaks within itself: {show(line)}") from None
+            raise ValueError(
+                f"wanted one request a line, found a line that breaks within itself: {show(line)}"
+            ) from None
         if not fields:
             return None
         if len(fields) != len(COLUMNS):

@@ -171,11 +171,20 @@ def test_a_status_of_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
         (json.dumps(status(eta_s="soon")), '; [models] eta_s: Input should be a valid number, found "soon"'),
         (json.dumps(status(host_ram_bytes="2GiB")), '; [models] host_ram_bytes: wanted a whole number, found "2GiB"'),
         (json.dumps(status(gpus=[{"uuid": "GPU-a", "awake_bytes": -1, "asleep_bytes": 0}])), "awake_bytes: wanted at"),
-        (json.dumps(status()).replace(str(80 * GIB), "null"), "; [gpus] total_bytes: wanted a whole number, found None"),
+        (
+            json.dumps(status()).replace(str(80 * GIB), "null"),
+            "; [gpus] total_bytes: wanted a whole number, found None",
+        ),
         (json.dumps(status()).replace(str(80 * GIB), "NaN"), "; [gpus] total_bytes: wanted a whole number, found nan"),
-        (json.dumps(status()).replace(str(256 * GIB), '"much"'), '; [host] total_bytes: wanted a whole number, found "much"'),
+        (
+            json.dumps(status()).replace(str(256 * GIB), '"much"'),
+            '; [host] total_bytes: wanted a whole number, found "much"',
+        ),
         (json.dumps({**status(), "gpus": []}), "; gpus: wanted at least one GPU in the status, found none"),
-        (json.dumps({**status(), "gpus": 2 * status()["gpus"]}), "; [gpus] uuid: wanted another for each GPU, found one"),
+        (
+            json.dumps({**status(), "gpus": 2 * status()["gpus"]}),
+            "; [gpus] uuid: wanted another for each GPU, found one",
+        ),
     ],
 )
 def test_a_status_that_is_none_says_what_is_wrong_with_it(tmp_path: Path, text: str, found: str) -> None:
