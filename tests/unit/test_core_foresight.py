@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
-from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
+from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, later, proven, record, world
+from rule_worlds import begun, calendar, fresh, looked, play, report, rule
 
 from sleepd.core import deadlines
 from sleepd.core.break_even import Account

@@ -1,8 +1,7 @@
 """Turns: when a used model has to give up its place to one that waits, and what becomes of its gate meanwhile."""
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
-from rule_worlds import later
+from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, later, record, seen, world
 from turn_worlds import TIGHT, looked, turn
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate

@@ -4,8 +4,8 @@ its RAM; sentence by sentence of the contract."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NEED, NOW, pressure, record, seen, world
-from rule_worlds import begun, fresh, kinds, later, play, rule
+from core_worlds import ASLEEP, AWAKE, NEED, NOW, later, pressure, record, seen, world
+from rule_worlds import begun, fresh, kinds, play, rule
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep

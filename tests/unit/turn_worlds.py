@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from core_worlds import gpus
-from rule_worlds import later
+from core_worlds import gpus, later
 
 from sleepd.core.events import GpusLooked, Tick
 from sleepd.core.machine import step
