@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sleepd.cli.columns import Columns
+from sleepd.cli.columns import render_numbers
 from sleepd.cli.put_file import put_file
 from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
@@ -26,6 +26,9 @@ DONE, FAILED, USAGE = 0, 1, 2
 BEGIN = "2026-01-05T00:00:00+00:00"
 """A Monday: when a trace begins of which nothing else is known."""
 LAST_YEAR = 2199
+LEAST = ("HOST GIB-H", "KWH", "P99", "P50", "AWAKE", "MAX", "WAKES L1/L2")
+LEAST_COMPARED = ("HOST GIB-H", "REQUESTS", "ENERGY", "WAKES", "REFUSED")
+"""What narrow screens do without, beginning with the first: everything is in --json and --report."""
 ABOUT = (
     "Replay the requests of a trace against a configuration, in virtual time: how many would have waited, how long, and"
     " what being awake would have cost. Nothing is touched. The trace has the columns"
@@ -139,15 +142,11 @@ def _play(
 def _print(outcomes: dict[str, Outcome], remarks: tuple[str, ...], what: str) -> None:
     screen = look_at(sys.stdout)
     first = next(iter(outcomes.values()))
-    rows = rows_of(first)
-    right = set(range(1, len(HEADS) - 1))
-    print("\n".join(Columns(HEADS, rows, right).render(screen, [{} for _ in rows])))
+    print("\n".join(render_numbers(HEADS, rows_of(first), screen, least=LEAST)))
     print("P50 to MAX are of the requests that waited.")
     print()
     for sentence in sentences(first, remarks, what):
         print("\n".join(screen.wrap(sentence, 0)))
     if len(outcomes) > 1:
-        compared = compared_rows(outcomes)
         print()
-        lines = Columns(COMPARED, compared, set(range(1, len(COMPARED) - 1))).render(screen, [{} for _ in compared])
-        print("\n".join(lines))
+        print("\n".join(render_numbers(COMPARED, compared_rows(outcomes), screen, least=LEAST_COMPARED)))

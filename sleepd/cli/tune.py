@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.adapters.history_file import read_minutes
-from sleepd.cli.columns import Columns
+from sleepd.cli.columns import render_numbers
 from sleepd.cli.put_file import fits, put_file
 from sleepd.cli.screen import look_at
 from sleepd.cli.simulate import BEGIN, read_begin
@@ -27,7 +27,7 @@ from sleepd.replay.trace import Trace, TraceError, parse_trace, read_trace
 from sleepd.tuning.drop_in import write_drop_in
 from sleepd.tuning.target import Aim
 from sleepd.tuning.tuner import Goal, Proposal, TooLittle, tune
-from sleepd.tuning.wording import HEADS, RIGHT, effect, rows_of, stated
+from sleepd.tuning.wording import HEADS, LEAST, effect, rows_of, stated
 from sleepd.wire.history import history_body
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -156,8 +156,7 @@ def _print(proposal: Proposal, remarks: list[str], source: str) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     screen = look_at(sys.stdout)
-    rows = rows_of(proposal)
-    print("\n".join(Columns(HEADS, rows, set(RIGHT)).render(screen, [{} for _ in rows])))
+    print("\n".join(render_numbers(HEADS, rows_of(proposal), screen, least=LEAST)))
     print()
     sentences = [f"Asked for: {stated(proposal.target)}.", *effect(proposal), f"Requests are from {source}."]
     for sentence in [*sentences, *(f"Note: {remark}." for remark in remarks)]:

@@ -43,6 +43,21 @@ def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFix
     assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out
 
 
+@pytest.mark.parametrize("columns", [64, 80])
+def test_on_a_narrow_screen_waits_and_gib_hours_are_there(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(Path(places["one"]).parent)
+    assert daemon.main(["simulate", "--trace", "t.csv", "--config", "five", "--compare", "one"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    heads = [line.split() for line in lines if "WAITED" in line]
+    for head in heads:
+        assert {"WAITED", "P95", "GPU", "GIB-H"} <= set(head)
+    assert [line.split()[-1] for line in lines if line.startswith(("m ", "all "))] == ["14", "14"]
+
+
 def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     command = ["simulate", "--trace", places["sample.csv"], "--config", places["five"], "--host", places["host.toml"]]
     code = daemon.main([*command, "--compare", places["one"], "--report", places["page.html"], "--json"])
