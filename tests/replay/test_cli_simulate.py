@@ -84,6 +84,13 @@ def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
     assert said[0] == said[1]
 
 
+def test_a_full_disk_behind_the_output_is_told(places: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["t.csv"]]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run([*command, "--config", places["one"]], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "sleepd: the output cannot be written: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
