@@ -69,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Tune, and print what came of it. Return 0, 1 where the target cannot be met or the file cannot be written, 2 for
     bad input."""
+    if options.write is not None and options.write.suffix != ".toml":
+        return _refuse(f"--write: wanted a name that ends in .toml, as conf.d is read, found {options.write}", USAGE)
     if options.write is not None and os.path.lexists(options.write) and not options.force:
         return _refuse(f"{options.write} is there already and was left as it is; --force replaces it", FAILED)
     try:
@@ -93,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     except (HistoryUnreadable, TooLittle, UnitError) as error:
         return _refuse(str(error), USAGE)
     remarks = list(stage.remarks)
+    if proposal.configured and stage.added:
+        remarks.append("models that are not in the configuration keep the rules that they have: no file can name them")
     if options.json:
         print(json.dumps(_body(proposal, remarks), indent=1))
     else:
@@ -124,10 +128,13 @@ def _read_plays(text: str) -> int:
 
 def _read_goal(options: argparse.Namespace) -> Goal:
     """What is asked for. Raises UnitError."""
-    if options.waited is not None:
-        return Goal(Aim.WAITED, parse_share(options.waited))
-    if options.p95 is not None:
-        return Goal(Aim.P95, parse_duration(options.p95))
+    try:
+        if options.waited is not None:
+            return Goal(Aim.WAITED, parse_share(options.waited))
+        if options.p95 is not None:
+            return Goal(Aim.P95, parse_duration(options.p95))
+    except UnitError as error:
+        raise UnitError(f"--{'p95' if options.waited is None else 'waited'}: {error}") from None
     text: str = "100%" if options.gib_hours is None else options.gib_hours
     share, number = text.endswith("%"), text.removesuffix("%")
     try:
@@ -196,6 +203,8 @@ def _write(options: argparse.Namespace, proposal: Proposal, source: str) -> int:
         return _refuse("the target is not met: nothing was written; ask for what can be had", FAILED)
     try:
         beside = load_config(options.config, without=target).settings
+        if gone := sorted(proposal.configured - beside.models.keys()):
+            return _refuse(f"{target} is where model {gone[0]} is configured: it was left as it is", FAILED)
         when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         put_file(target, write_drop_in(proposal, beside, source, when))
     except ConfigError as error:
