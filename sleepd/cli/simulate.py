@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sleepd.cli.columns import Columns
+from sleepd.cli.put_file import put_file
 from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
 from sleepd.core.units import UnitError, WallS, format_duration
@@ -24,6 +25,7 @@ from sleepd.replay.trace import Trace, TraceError, read_trace
 DONE, FAILED, USAGE = 0, 1, 2
 BEGIN = "2026-01-05T00:00:00+00:00"
 """A Monday: when a trace begins of which nothing else is known."""
+LAST_YEAR = 2199
 ABOUT = (
     "Replay the requests of a trace against a configuration, in virtual time: how many would have waited, how long, and"
     " what being awake would have cost. Nothing is touched. The trace has the columns"
@@ -51,9 +53,14 @@ def run(options: argparse.Namespace) -> int:
     """Play, and print what came of it. Return 0, 1 where the report cannot be written, 2 for bad input."""
     try:
         start_wall_s = read_begin(options.begin)
+        if options.compare is not None and options.compare.resolve() == options.config.resolve():
+            raise UnitError(f"--compare: wanted another folder than --config, found {options.compare} again")
     except UnitError as error:
         print(f"sleepd simulate: {error}", file=sys.stderr)
         return USAGE
+    if options.report is not None and not (folder := options.report.resolve().parent).is_dir():
+        print(f"sleepd simulate: --report: wanted a file in a folder, found no folder {folder}", file=sys.stderr)
+        return FAILED
     try:
         trace, host = read_trace(options.trace), read_host(options.host)
         gc.freeze()  # hundreds of thousands of requests that stay: nobody need look at them again and again
@@ -63,30 +70,48 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     accounts, outcomes, remarks = played
     what = (
-        f"{len(trace.arrivals)} requests for {len(trace.models)} models in {format_duration(round(trace.end_s))},"
-        f" on {len(host.gpus)} GPU{'s' if len(host.gpus) > 1 else ''}, by the configuration in {options.config}."
+        f"{_count(len(trace.arrivals), 'request')} for {_count(len(trace.models), 'model')} in"
+        f" {format_duration(round(trace.end_s))}, on {_count(len(host.gpus), 'GPU')}, by the configuration in"
+        f" {options.config}."
     )
+    code = DONE
     if options.report is not None:
-        page = make_replay_page(accounts, outcomes, trace.end_s, remarks, what)
-        try:
-            options.report.write_text(page, "utf-8")
-        except OSError as error:
-            print(f"sleepd simulate: {options.report}: cannot be written: {error.strerror}", file=sys.stderr)
-            return FAILED
+        code = _write_report(options.report, make_replay_page(accounts, outcomes, trace.end_s, remarks, what))
     if options.json:
         print(json.dumps({"remarks": remarks, "policies": outcomes}, indent=1))
     else:
         _print(outcomes, remarks, what)
+    return code
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _write_report(target: Path, page: str) -> int:
+    """Put the page there, whole or not at all; what is no file (a pipe, a terminal) gets it as it is."""
+    whole = target.resolve()
+    try:
+        if whole.exists() and not whole.is_file():
+            whole.write_text(page, "utf-8")
+        else:
+            put_file(whole, page)
+    except OSError as error:
+        print(f"sleepd simulate: {target}: cannot be written: {error.strerror}", file=sys.stderr)
+        return FAILED
     return DONE
 
 
 def read_begin(text: str) -> WallS:
-    """Return the moment when a trace begins; UTC where no zone is named. Raises UnitError."""
+    """Return the moment when a trace begins, from 1970 to 2199; UTC where no zone is named. Raises UnitError."""
     try:
         begin = datetime.fromisoformat(text)
     except ValueError:
         raise UnitError(f"--begin: wanted a time such as {BEGIN}, found {text!r}") from None
-    return (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp()
+    begin_s = (begin if begin.tzinfo else begin.replace(tzinfo=UTC)).timestamp()
+    if begin_s < 0 or begin.year > LAST_YEAR:
+        raise UnitError(f"--begin: wanted a time from 1970 to {LAST_YEAR}, found {text!r}")
+    return begin_s
 
 
 def _play(

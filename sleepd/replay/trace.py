@@ -117,7 +117,7 @@ def _read_line(rows: BufferedReader) -> str:
 
 
 def _check_head(head: str) -> None:
-    columns = [column.strip() for column in head.split(",")]
+    columns = [column.strip().strip('"') for column in head.split(",")]
     if columns == list(COLUMNS):
         return
     for column in columns:
@@ -130,8 +130,13 @@ def _check_head(head: str) -> None:
 def _parse(line: str, last_s: Seconds) -> Arrival | None:
     """The request of one line; None for an empty one. Raises ValueError with what was wanted and found."""
     fields = line.split(",")
-    if len(fields) != len(COLUMNS):
-        fields = next(csv.reader([line]), [])
+    if len(fields) != len(COLUMNS) or '"' in line:
+        try:
+            fields = next(csv.reader([line]), [])
+        except csv.Error:
+            raise ValueError(
+                f"wanted one request a line, found a line that breaks within itself: {show(line)}"
+            ) from None
         if not fields:
             return None
         if len(fields) != len(COLUMNS):

@@ -39,7 +39,7 @@ def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFix
     heads = "MODEL REQUESTS WAITED P50 P95 P99 MAX REFUSED WAKES L1/L2 AWAKE GPU GIB-H KWH HOST GIB-H"
     assert lines[0].split() == heads.split()
     assert lines[1].split()[:4] == ["m", "8", "12.5%", "1.5s"]
-    assert "8 requests for 1 models in 26m40s, on 1 GPU, by the configuration in " in said.out
+    assert "8 requests for 1 model in 26m40s, on 1 GPU, by the configuration in " in said.out
     assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out
 
 
@@ -76,11 +76,15 @@ def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
         ({"--config": "none"}, "none: wanted a configuration directory, found nothing"),
         ({"--host": "none.toml"}, "none.toml: cannot be read: No such file or directory"),
         ({"--begin": "monday"}, "sleepd simulate: --begin: wanted a time such as 2026-01-05T00:00:00+00:00"),
+        ({"--begin": "0001-01-01"}, "sleepd simulate: --begin: wanted a time from 1970 to 2199, found '0001-01-01'"),
+        ({"--begin": "9999-12-31"}, "sleepd simulate: --begin: wanted a time from 1970 to 2199, found '9999-12-31'"),
+        ({"--compare": "five/../five"}, "sleepd simulate: --compare: wanted another folder than --config, found"),
     ],
 )
 def test_bad_input_is_one_line_and_2(
     places: dict[str, str], capsys: pytest.CaptureFixture[str], change: dict[str, str], wanted: str
 ) -> None:
+    change = {name: value.replace("five/", f"{places['five']}/") for name, value in change.items()}
     options = {"--trace": places["t.csv"], "--config": places["five"], "--host": places["host.toml"]} | change
     assert daemon.main(["simulate", *(word for pair in options.items() for word in pair)]) == 2
     said = capsys.readouterr()
@@ -89,7 +93,38 @@ def test_bad_input_is_one_line_and_2(
     assert said.err.count("\n") == 1
 
 
-def test_a_report_that_cannot_be_written_is_told(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", "/dev/null/page.html"]
+def test_who_still_waits_at_the_end_is_told(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(places["t.csv"]).write_text("seconds,model,prompt_tokens,output_tokens\n5,m,10,10\n")
+    assert daemon.main(["simulate", "--trace", places["t.csv"], "--config", places["five"]]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 0 served requests waited for a wake (0.0%); 1 still waited when the trace ended." in said
+
+
+@pytest.mark.parametrize(
+    ("report", "wanted"),
+    [
+        ("none/page.html", "sleepd simulate: --report: wanted a file in a folder, found no folder "),
+        ("/dev/full", "sleepd simulate: /dev/full: cannot be written: No space left on device"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], report: str, wanted: str
+) -> None:
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", report]
     assert daemon.main(command) == 1
-    assert "sleepd simulate: /dev/null/page.html: cannot be written: Not a directory" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert wanted in said.err
+    assert ("GPU GIB-H" in said.out) is (report == "/dev/full")
+
+
+def test_a_report_is_there_whole_or_not_at_all(
+    places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(places["page.html"])
+    page.write_text("last week's")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", str(page)]
+    assert daemon.main(command) == 1
+    assert "page.html: cannot be written: No space left on device" in capsys.readouterr().err
+    assert page.read_text() == "last week's"
+    assert [other.name for other in page.parent.glob(".*")] == []
