@@ -47,7 +47,7 @@ def is_timeout(rule: Rule) -> bool:
 
 
 def timeout_now(settings: Settings, model: str) -> tuple[Seconds, int]:
-    """The shortest plain timeout that the model has, and the level that it leads to; never, and 1, where there is none."""
+    """The shortest plain timeout of the model, and the level that it leads to; never, and 1, where there is none."""
     found = [
         (_seconds(rule), rule.action.level) for rule in settings.rules if is_timeout(rule) and model in rule.applies_to
     ]
