@@ -64,6 +64,13 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
 
 
+def test_what_is_too_little_is_told_as_less_than_what_is_needed():
+    of = model()
+    few = replace(of.habits, after=((7.97, 1.0), *(((0.0, 1.0),) * (len(SILENCES_S) - 1))))
+    told = report(made(replace(of, habits=few), NAP), "nap").conditions[0].found
+    assert told.startswith("20 whole days and 7 visits were observed, 2 and 8 are needed: asleep after 5m of silence")
+
+
 def test_where_silences_foretold_better_than_the_clock_that_is_told():
     of = model()
     by_silence = replace(of.habits, trust=(-2.0,) * len(SILENCES_S))
