@@ -4,7 +4,9 @@ import argparse
 import gc
 import json
 import sys
+import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sleepd.cli.columns import render_numbers
@@ -133,10 +135,28 @@ def _play(
             start_wall_s=start_wall_s,
             queue_limit=stage.queue_limit,
         )
+        _tell_progress(replay, f"playing {name}")
         accounts[name] = replay.run()
         outcomes[name] = outcome_of(accounts[name], replay.end_s)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
     remarks = tuple(dict.fromkeys(remark for stage in stages.values() for remark in stage.remarks))
     return accounts, outcomes, remarks
+
+
+def _tell_progress(replay: Replay, what: str) -> None:
+    """Say on a terminal how far it is and how long the rest may take, at moments at which nothing else happens."""
+    if not sys.stderr.isatty():
+        return
+    began_s = time.monotonic()
+
+    def tell(percent: int) -> None:
+        left_s = (time.monotonic() - began_s) / percent * (100 - percent)
+        left = f", {format_duration(max(1, round(left_s)))} left"
+        print(f"\r\033[K{what}: {percent}%{left} ", end="", file=sys.stderr, flush=True)
+
+    for percent in range(1, 100):
+        replay.at(replay.end_s * percent / 100, partial(tell, percent))
 
 
 def _print(outcomes: dict[str, Outcome], remarks: tuple[str, ...], what: str) -> None:
