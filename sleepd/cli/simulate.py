@@ -5,6 +5,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from sleepd.replay.learned import read_host
 from sleepd.replay.outcome import Outcome, outcome_of
 from sleepd.replay.page import make_replay_page
 from sleepd.replay.shell import Replay
-from sleepd.replay.stage import set_stage
+from sleepd.replay.stage import Stage, set_stage
 from sleepd.replay.tables import COMPARED, HEADS, compared_rows, rows_of, sentences
 from sleepd.replay.trace import Trace, TraceError, read_trace
 
@@ -140,8 +141,14 @@ def _play(
         outcomes[name] = outcome_of(accounts[name], replay.end_s)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-    remarks = tuple(dict.fromkeys(remark for stage in stages.values() for remark in stage.remarks))
-    return accounts, outcomes, remarks
+    return accounts, outcomes, tuple(_remarks(stages))
+
+
+def _remarks(stages: dict[str, Stage]) -> Iterator[str]:
+    """What is to be said of all configurations, and what of one of them alone."""
+    for remark in dict.fromkeys(remark for stage in stages.values() for remark in stage.remarks):
+        where = [name for name, stage in stages.items() if remark in stage.remarks]
+        yield remark if len(where) == len(stages) else f"of {where[0]}: {remark}"
 
 
 def _tell_progress(replay: Replay, what: str) -> None:

@@ -74,6 +74,19 @@ def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], caps
     assert "://" not in page.replace("http://www.w3.org", "")
 
 
+def test_what_is_remarked_of_one_configuration_names_it(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (Path(places["one"]) / "sleepd.toml").open("a") as file:
+        file.write('[models.m]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\nmode = "observe"\n')
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--host", places["host.toml"]]
+    assert daemon.main([*command, "--compare", places["one"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == [
+        f"of {places['five']}: 1 not in the configuration, played with the host's default size: m",
+        f'of {places["one"]}: mode = "observe" is played as "enforce": what the rules would do',
+    ]
+
+
 def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
     command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["sample.csv"], "--config"]
     command += [places["one"], "--host", places["host.toml"], "--json", "--report", places["page.html"]]

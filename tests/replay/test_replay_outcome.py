@@ -1,10 +1,13 @@
 """What a replay comes to, in numbers that are worked out by hand."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from sleepd.replay.hosts import bundled_host
 from sleepd.replay.outcome import Outcome, outcome_of
+from sleepd.replay.page import make_replay_page
 from sleepd.replay.tables import COMPARED, compared_rows
 from tests.replay.replays import replay, trace_of
 
@@ -53,3 +56,18 @@ def test_the_second_is_told_as_a_ratio_to_the_first(tmp_path: Path) -> None:
     rows = [dict(zip(COMPARED, row, strict=True)) for row in compared_rows({"one": one, "two": two})]
     assert [row["WAKES"] for row in rows] == ["1", "6 (x6.00)"]
     assert rows[1]["WAITED"] == "100.0% (x6.00)"
+
+
+def test_the_page_shows_what_each_model_was_and_when(tmp_path: Path) -> None:
+    account = replay(tmp_path, trace_of((10.0, "a")), until_s=100.0).account
+    page = make_replay_page({"x": account}, {"x": outcome_of(account, 100.0)}, 100.0, ("it is a test",), "One.")
+    titles = re.findall(r"<title>((?:awake|asleep)[^<]*)</title>", page)
+    assert titles == ["asleep at level 1 for 10s from 0s", "awake for 1m30s from 10s"]
+    assert "<p>Note: it is a test.</p>" in page
+    assert "1 of 1, 2.0s" in page, "the bar of its waits"
+
+
+def test_a_request_is_slowed_down_by_those_beside_it() -> None:
+    costs = bundled_host().default
+    assert costs.request_s(8000, 60, beside=0) == 2.0
+    assert costs.request_s(8000, 60, beside=10) == pytest.approx(2.0 * (1 + 10 * costs.slowdown))
