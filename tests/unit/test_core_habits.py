@@ -145,7 +145,7 @@ def test_a_day_tells_more_of_another_the_more_alike_and_the_nearer_they_are():
     def expected(ago):
         return rates((*((today - d, (d == ago) << noon) for d in range(28, 0, -1)), (today, 0)), today)[noon]
 
-    same_weekday, near, far, weekend = expected(7), expected(8), expected(22), expected(5)
+    same_weekday, near, far, weekend = expected(14), expected(13), expected(22), expected(5)
     assert same_weekday > near > far > weekend > expected(0)
 
 
