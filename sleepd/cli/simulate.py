@@ -4,10 +4,13 @@ import argparse
 import gc
 import json
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from sleepd.cli.columns import Columns
+from sleepd.cli.columns import render_numbers
 from sleepd.cli.put_file import put_file
 from sleepd.cli.screen import look_at
 from sleepd.config.errors import ConfigError
@@ -18,7 +21,7 @@ from sleepd.replay.learned import read_host
 from sleepd.replay.outcome import Outcome, outcome_of
 from sleepd.replay.page import make_replay_page
 from sleepd.replay.shell import Replay
-from sleepd.replay.stage import set_stage
+from sleepd.replay.stage import Stage, set_stage
 from sleepd.replay.tables import COMPARED, HEADS, compared_rows, rows_of, sentences
 from sleepd.replay.trace import Trace, TraceError, read_trace
 
@@ -26,6 +29,9 @@ DONE, FAILED, USAGE = 0, 1, 2
 BEGIN = "2026-01-05T00:00:00+00:00"
 """A Monday: when a trace begins of which nothing else is known."""
 LAST_YEAR = 2199
+LEAST = ("HOST GIB-H", "KWH", "P99", "P50", "AWAKE", "MAX", "WAKES L1/L2")
+LEAST_COMPARED = ("HOST GIB-H", "REQUESTS", "ENERGY", "WAKES", "REFUSED")
+"""What narrow screens do without, beginning with the first: everything is in --json and --report."""
 ABOUT = (
     "Replay the requests of a trace against a configuration, in virtual time: how many would have waited, how long, and"
     " what being awake would have cost. Nothing is touched. The trace has the columns"
@@ -130,24 +136,44 @@ def _play(
             start_wall_s=start_wall_s,
             queue_limit=stage.queue_limit,
         )
+        _tell_progress(replay, f"playing {name}")
         accounts[name] = replay.run()
         outcomes[name] = outcome_of(accounts[name], replay.end_s)
-    remarks = tuple(dict.fromkeys(remark for stage in stages.values() for remark in stage.remarks))
-    return accounts, outcomes, remarks
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return accounts, outcomes, tuple(_remarks(stages))
+
+
+def _remarks(stages: dict[str, Stage]) -> Iterator[str]:
+    """What is to be said of all configurations, and what of one of them alone."""
+    for remark in dict.fromkeys(remark for stage in stages.values() for remark in stage.remarks):
+        where = [name for name, stage in stages.items() if remark in stage.remarks]
+        yield remark if len(where) == len(stages) else f"of {where[0]}: {remark}"
+
+
+def _tell_progress(replay: Replay, what: str) -> None:
+    """Say on a terminal how far it is and how long the rest may take, at moments at which nothing else happens."""
+    if not sys.stderr.isatty():
+        return
+    began_s = time.monotonic()
+
+    def tell(percent: int) -> None:
+        left_s = (time.monotonic() - began_s) / percent * (100 - percent)
+        left = f", {format_duration(max(1, round(left_s)))} left"
+        print(f"\r\033[K{what}: {percent}%{left} ", end="", file=sys.stderr, flush=True)
+
+    for percent in range(1, 100):
+        replay.at(replay.end_s * percent / 100, partial(tell, percent))
 
 
 def _print(outcomes: dict[str, Outcome], remarks: tuple[str, ...], what: str) -> None:
     screen = look_at(sys.stdout)
     first = next(iter(outcomes.values()))
-    rows = rows_of(first)
-    right = set(range(1, len(HEADS) - 1))
-    print("\n".join(Columns(HEADS, rows, right).render(screen, [{} for _ in rows])))
+    print("\n".join(render_numbers(HEADS, rows_of(first), screen, least=LEAST)))
     print("P50 to MAX are of the requests that waited.")
     print()
     for sentence in sentences(first, remarks, what):
         print("\n".join(screen.wrap(sentence, 0)))
     if len(outcomes) > 1:
-        compared = compared_rows(outcomes)
         print()
-        lines = Columns(COMPARED, compared, set(range(1, len(COMPARED) - 1))).render(screen, [{} for _ in compared])
-        print("\n".join(lines))
+        print("\n".join(render_numbers(COMPARED, compared_rows(outcomes), screen, least=LEAST_COMPARED)))

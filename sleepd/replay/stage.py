@@ -47,7 +47,7 @@ def set_stage(config_dir: Path, host: Host, models: Collection[str], *, shipped_
     if added:
         below = Layer("trace", {"models": {name: _keys_of(name, host, gpus_of[name]) for name in added}}, {})
         config = load_config(config_dir, shipped_dir=shipped_dir, below=(below,))
-    settings = _playable(config.settings)
+    settings = _playable(config.settings, gpus_of)
     remarks = _remarks(config.settings, host, added)
     stage = Stage(settings, host, gpus_of, config.service.gateway.queue_limit, added, remarks)
     _check_sizes(stage, models, config_dir)
@@ -73,9 +73,12 @@ def _keys_of(name: str, host: Host, gpus: tuple[str, ...]) -> dict[str, Any]:
     return {"url": f"unix:/run/sleepd/simulated/{name}.sock", "gpus": list(gpus), "vram": f"{takes}B"}
 
 
-def _playable(settings: Settings) -> Settings:
-    """The settings as they are played: rules act, and there are no units."""
-    models = {name: replace(spec, mode=Mode.ENFORCE, unit="", cgroup="") for name, spec in settings.models.items()}
+def _playable(settings: Settings, gpus_of: Mapping[str, tuple[str, ...]]) -> Settings:
+    """The settings as they are played: rules act, and there are no units, whose processes tell where a model is."""
+    models = {
+        name: replace(spec, mode=Mode.ENFORCE, unit="", cgroup="", gpus=gpus_of[name])
+        for name, spec in settings.models.items()
+    }
     return replace(settings, models=models, mode=Mode.ENFORCE)
 
 

@@ -43,6 +43,21 @@ def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFix
     assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out
 
 
+@pytest.mark.parametrize("columns", [64, 80])
+def test_on_a_narrow_screen_waits_and_gib_hours_are_there(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(Path(places["one"]).parent)
+    assert daemon.main(["simulate", "--trace", "t.csv", "--config", "five", "--compare", "one"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    heads = [line.split() for line in lines if "WAITED" in line]
+    for head in heads:
+        assert {"WAITED", "P95", "GPU", "GIB-H"} <= set(head)
+    assert [line.split()[-1] for line in lines if line.startswith(("m ", "all "))] == ["14", "14"]
+
+
 def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     command = ["simulate", "--trace", places["sample.csv"], "--config", places["five"], "--host", places["host.toml"]]
     code = daemon.main([*command, "--compare", places["one"], "--report", places["page.html"], "--json"])
@@ -59,6 +74,19 @@ def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], caps
     assert "://" not in page.replace("http://www.w3.org", "")
 
 
+def test_what_is_remarked_of_one_configuration_names_it(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (Path(places["one"]) / "sleepd.toml").open("a") as file:
+        file.write('[models.m]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\nmode = "observe"\n')
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--host", places["host.toml"]]
+    assert daemon.main([*command, "--compare", places["one"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == [
+        f"of {places['five']}: 1 not in the configuration, played with the host's default size: m",
+        f'of {places["one"]}: mode = "observe" is played as "enforce": what the rules would do',
+    ]
+
+
 def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
     command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["sample.csv"], "--config"]
     command += [places["one"], "--host", places["host.toml"], "--json", "--report", places["page.html"]]
@@ -67,6 +95,13 @@ def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
         ran = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed})
         said.append((ran.stdout, ran.stderr, Path(places["page.html"]).read_bytes()))
     assert said[0] == said[1]
+
+
+def test_a_full_disk_behind_the_output_is_told(places: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["t.csv"]]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run([*command, "--config", places["one"]], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "sleepd: the output cannot be written: No space left on device\n")
 
 
 @pytest.mark.parametrize(

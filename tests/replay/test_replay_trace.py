@@ -1,6 +1,7 @@
 """Traces: what is read, and the one sentence with file and line for whatever is none."""
 
 import gzip
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -82,6 +83,16 @@ def test_plain_and_gzipped_alike(tmp_path: Path) -> None:
 )
 def test_what_is_none_is_told_in_one_sentence(tmp_path: Path, lines: str | bytes, wanted: str) -> None:
     assert wanted in told(tmp_path, lines)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_will_do(packed: bool) -> None:
+    text = f"{HEAD}\n0.5,a,10,2\n".encode()
+    reading, writing = os.pipe()
+    with open(writing, "wb") as there:
+        there.write(gzip.compress(text) if packed else text)
+    with open(reading, "rb") as here:
+        assert read_trace(Path(f"/dev/fd/{here.fileno()}")) == Trace((Arrival(0.5, "a", 10, 2),))
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, later, proven, record, world
 from rule_worlds import begun, calendar, fresh, looked, play, report, rule
 
 from sleepd.core import deadlines
-from sleepd.core.break_even import Account
+from sleepd.core.break_even import Account, credit_at
 from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import Deadlines, next_deadline
 from sleepd.core.draft import Draft
@@ -62,6 +62,18 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert begun(play(made(model(0, 1, account=spent), NAP))) == "sleep 1"
     told = report(made(model(0, 1, account=spent), NAP), "nap").conditions[0].found
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
+
+
+def test_what_is_too_little_is_told_as_less_than_what_is_needed():
+    of = model()
+    few = replace(of.habits, after=((7.97, 1.0), *(((0.0, 1.0),) * (len(SILENCES_S) - 1))))
+    told = report(made(replace(of, habits=few), NAP), "nap").conditions[0].found
+    assert told.startswith("20 whole days and 7 visits were observed, 2 and 8 are needed: asleep after 5m of silence")
+
+
+def test_no_more_than_eight_prices_are_put_by():
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 40.0) == 2380.0
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 1000.0) == 8 * 300.0
 
 
 def test_where_silences_foretold_better_than_the_clock_that_is_told():

@@ -138,6 +138,17 @@ def test_a_day_tells_most_of_the_slots_asked_in_then_of_those_beside_them():
     assert min(own) > max(near) >= min(near) > max(far) > 0
 
 
+def test_a_day_tells_more_of_another_the_more_alike_and_the_nearer_they_are():
+    """Asked for at noon on one day alone: how much of it is expected on the last Thursday of four weeks."""
+    noon, today = SLOTS // 2, int(MONDAY_S // DAY_S) + 3
+
+    def expected(ago):
+        return rates((*((today - d, (d == ago) << noon) for d in range(28, 0, -1)), (today, 0)), today)[noon]
+
+    same_weekday, near, far, weekend = expected(14), expected(13), expected(22), expected(5)
+    assert same_weekday > near > far > weekend > expected(0)
+
+
 @pytest.mark.parametrize(
     ("day", "clock", "told"),
     [
