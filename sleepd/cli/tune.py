@@ -23,7 +23,7 @@ from sleepd.core.units import UnitError, format_duration, parse_duration, parse_
 from sleepd.history.found import HistoryUnreadable, Page
 from sleepd.replay.learned import read_host
 from sleepd.replay.stage import set_stage
-from sleepd.replay.trace import Trace, TraceError, parse_trace, read_trace
+from sleepd.replay.trace import LONGEST_S, Trace, TraceError, parse_trace, read_trace
 from sleepd.tuning.drop_in import write_drop_in
 from sleepd.tuning.target import Aim
 from sleepd.tuning.tuner import Goal, Proposal, TooLittle, tune
@@ -154,6 +154,8 @@ def _read_requests(options: argparse.Namespace) -> tuple[Trace, float, str]:
     minutes = read_minutes(options.history)
     if not minutes:
         raise TooLittle(f"wanted requests over at least a day, found none in {options.history}")
+    newest = max(row.minute for row in minutes)
+    minutes = tuple(row for row in minutes if row.minute > newest - LONGEST_S)
     told = trace_of(history_body(Page(minutes=minutes))["requests"])
     trace = parse_trace(str(options.history), io.BytesIO(told.text.encode()))
     return trace, float(min(row.minute for row in minutes)), str(options.history)

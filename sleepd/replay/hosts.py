@@ -155,6 +155,8 @@ def _compile(bundled: Layer, layer: Layer) -> Host:
     models = {name: _over(default, table, ("models", name), findings) for name, table in tables.items()}
     if host.used >= host.ram:
         findings.refuse(("host", "used"), "wanted less than ram")
+    if not power.asleep <= power.awake <= power.busy:
+        findings.refuse(("power",), "wanted asleep, awake and busy in rising order: what a GPU draws with more to do")
     for path, keys in ((("model_defaults",), default), *((("models", n), k) for n, k in models.items())):
         _check(path, keys, len(gpus), findings)
     if findings.problems:

@@ -87,14 +87,21 @@ def test_what_is_remarked_of_one_configuration_names_it(
     ]
 
 
-def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["sample.csv"], "--config"]
+def test_the_same_bytes_from_another_process_elsewhere(places: dict[str, str], tmp_path: Path) -> None:
+    """Whatever the order of sets, the zone, the language, the folder, and with assertions left out."""
+    with (tmp_path / "short.csv").open("w") as file:
+        write_trace(read_trace(SAMPLE).between(0.0, 3 * 3600.0).arrivals, file)
+    command = ["-m", "sleepd.cli.daemon", "simulate", "--trace", str(tmp_path / "short.csv"), "--config"]
     command += [places["one"], "--host", places["host.toml"], "--json", "--report", places["page.html"]]
+    root = str(Path(__file__).parents[2])
+    here: dict[str, str] = {"PYTHONHASHSEED": "1", "PYTHONPATH": root}
+    there = {**here, "PYTHONHASHSEED": "2", "TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONOPTIMIZE": "1"}
     said = []
-    for seed in ("1", "2"):
-        ran = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed})
+    for environ, folder in ((here, root), (there, "/")):
+        ran = subprocess.run([sys.executable, *command], capture_output=True, check=True, env=environ, cwd=folder)
         said.append((ran.stdout, ran.stderr, Path(places["page.html"]).read_bytes()))
     assert said[0] == said[1]
+    assert json.loads(said[0][0])["policies"][places["one"]]["total"]["wakes"]["1"] > 20
 
 
 def test_a_full_disk_behind_the_output_is_told(places: dict[str, str]) -> None:

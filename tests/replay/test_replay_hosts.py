@@ -56,6 +56,7 @@ def test_what_a_file_leaves_out_is_as_bundled(tmp_path: Path) -> None:
         ("[model_defaults]\nslots = 0", "host.toml:2: [model_defaults] slots: wanted at least 1, found 0"),
         ("[power]\nbusy = 'much'", "host.toml:2: [power] busy:"),
         ("[host", "host.toml:1: not valid TOML"),
+        ("[power]\nbusy = 10", "host.toml:1: power: wanted asleep, awake and busy in rising order"),
         (
             "[[gpus]]\nmemory = '8GiB'\nuuid = 'GPU-1'\n[[gpus]]\nmemory = '8GiB'",
             'host.toml:4: [gpus] uuid: wanted another for each GPU, found "GPU-1" again',

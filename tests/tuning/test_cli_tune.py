@@ -182,6 +182,7 @@ def test_the_daemon_s_own_history_will_do(place: Path, capsys: pytest.CaptureFix
             db.execute(f"PRAGMA user_version={version}")
         db.executemany("INSERT INTO names (id, name) VALUES (?, ?)", [(1, "chat"), (2, "batch")])
         rows = [(1767571200 + at_s // 60 * 60, 1 if model == "chat" else 2) for at_s, model in requests()]
+        rows.append((1767571200 - 400 * 24 * HOUR_S, 1))  # of more than a year, the last year is taken
         db.executemany(
             "INSERT INTO minutes (minute, model, requests, finished, prompt_tokens, output_tokens)"
             " VALUES (?, ?, 1, 1, 100, 60)",

@@ -19,7 +19,7 @@ from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.places import RETURNING
 from sleepd.core.policy import kept_from_neighbour
-from sleepd.core.record import Ahead, AskKind, Waiter
+from sleepd.core.record import Ahead, AskKind, Hold, Waiter
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.silences import SILENCES_S
@@ -200,6 +200,25 @@ def test_level_2_is_for_whose_dearer_wake_may_be_risked_and_is_charged_with_it()
         draft.put(slept)
         note_requests(draft, before)
         assert draft.models["a"].account.credit_s == pytest.approx(credit_s - 300.0 * level)
+
+
+@pytest.mark.parametrize(("kind", "costs_s"), [(CauseKind.RULE, 300.0), (CauseKind.OPERATOR, 0.0)])
+def test_a_sleep_is_charged_where_a_rule_asked_for_it(kind, costs_s):
+    before = play(made(model(account=Account(900.0, NOW.mono_s, 4000.0, awake=True)), NAP)).world
+    asked = replace(before.tasks["a"], cause=Cause(kind, "nap"))
+    before = replace(before, tasks={"a": asked})
+    draft = Draft(before, NOW)
+    draft.put(replace(before.models["a"], life=ASLEEP, since_s=NOW.mono_s))
+    note_requests(draft, before)
+    assert draft.models["a"].account.credit_s == 900.0 - costs_s
+
+
+def test_a_hold_ends_the_silence():
+    before = made(model(), NAP)
+    draft = Draft(before, NOW)
+    draft.change("a", holds=(Hold("h", 1, "ann", "", 0.0, None, None, None),))
+    note_requests(draft, before)
+    assert draft.models["a"].account.silent_s == 0.0
 
 
 @pytest.mark.parametrize(("number", "ended"), [(7, True), (RETURNING, False)])
