@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from sleepd.core.calendar import Calendar, last_moment, within
-from sleepd.core.foresight import foresee, foreseen_moment
+from sleepd.core.change_of_mind import change_of_mind_s
+from sleepd.core.foresight import foresee
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import find_gpu, placement
 from sleepd.core.model import Known, Now
@@ -154,7 +155,7 @@ def timed(judged: tuple[Judged, ...], rule: Rule, record: ModelRecord, world: Wo
     if is_busy(record) or record.holds:
         return judged
     return tuple(
-        found._replace(changes_s=foreseen_moment(record, world, now))
+        found._replace(changes_s=change_of_mind_s(condition, rule, record, world, now))
         if isinstance(condition, PredictedIdle) and found.holds is not None
         else found
         for condition, found in zip(rule.conditions, judged, strict=True)
