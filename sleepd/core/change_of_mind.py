@@ -37,7 +37,7 @@ def next_turn_s(terms: Terms, calendar: Calendar, now: Now) -> MonotonicS:
     it was not looked further ahead. The same whenever one asks before it, as long as the clocks agree: see
     `clocks_apart_s`."""
     asked, now_s = _asked(terms), now.mono_s
-    costs_s = (terms.deeper_s,) if any(rule.action.level == 2 for rule in terms.rules) else ()
+    costs_s = () if terms.deeper_s is None else (terms.deeper_s,)
     until_s = min(_look_again_s(terms, now_s), _same_clock_until_s(calendar, now))
     return _first_change_s(terms, asked, costs_s, now_s, until_s) or until_s
 
@@ -72,7 +72,7 @@ def _first_change_s(
     outlook = look_out(terms.habits, now_s + terms.local_ahead_s)
 
     def said(at_s: MonotonicS) -> list[bool]:
-        found = terms.at(at_s, outlook)
+        found = terms.at(at_s, at_s + terms.local_ahead_s, outlook)
         return [found.holds(c, rule) for rule, c in asked] + [found.pays(cost_s) for cost_s in costs_s]
 
     hundredths = {

@@ -1,7 +1,6 @@
 """How long no request is to be expected: what it costs to be there for the next one."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from functools import lru_cache
 from math import exp, inf
 from typing import NamedTuple
@@ -119,26 +118,20 @@ class Outlook:
 
     def _least_from(self, at: int) -> Seconds:
         least, awake_s, met, silent = AHEAD_S * 1e3, 0.0, 0.0, 1.0
-        for stretch in self._horizon(at):
-            awake_s += silent * stretch.awake_s
-            met += silent * stretch.comes
-            silent *= 1.0 - stretch.comes
+        known, until_s, begin_s = self._known, self._get(at).begin_s + AHEAD_S, 0.0
+        while begin_s < until_s:
+            begin_s, lasts_s, a_second, comes, wait_s = known[at] if at < len(known) else self._get(at)
+            if begin_s + lasts_s > until_s:
+                _, _, _, comes, wait_s = _stretch(begin_s, max(GRAIN_S, until_s - begin_s), a_second)
+            awake_s += silent * wait_s
+            met += silent * comes
+            silent *= 1.0 - comes
             if met > 0:
                 least = min(least, awake_s / met)
             if silent < 0.02 or (awake_s > HOUR_S and awake_s > 3 * least):
                 break
+            at, begin_s = at + 1, begin_s + lasts_s
         return least
-
-    def _horizon(self, at: int) -> Iterator[_Stretch]:
-        """What lies no further ahead than counts."""
-        stretch = self._get(at)
-        until_s = stretch.begin_s + AHEAD_S
-        while stretch.begin_s + stretch.lasts_s < until_s:
-            yield stretch
-            at += 1
-            stretch = self._get(at)
-        if stretch.begin_s < until_s:
-            yield _stretch(stretch.begin_s, max(GRAIN_S, until_s - stretch.begin_s), stretch.a_second)
 
 
 def look_out(habits: Habits, local_s: LocalS) -> Outlook:

@@ -63,19 +63,25 @@ class Terms:
     habits: Habits
     account: Account
     price_s: Seconds
-    deeper_s: Seconds
-    """What a sleep at level 2 costs."""
+    deeper_s: Seconds | None
+    """What a sleep at level 2 costs; None where no rule asks for one."""
     wake_s: Seconds
-    local_ahead_s: Seconds
-    """By how much local time is ahead of monotonic time."""
+    offset_s: Seconds
+    """By how much local time is ahead of the clock."""
+    apart_s: Seconds
+    """By how much the clock is ahead of monotonic time."""
     budget_until_s: MonotonicS | None
     """Until when the rule that woke it ahead may keep it awake; None: as long as it likes, or nobody woke it so."""
 
-    def at(self, now_s: MonotonicS, outlook: Outlook | None = None) -> Foresight:
+    @property
+    def local_ahead_s(self) -> Seconds:
+        """By how much local time is ahead of monotonic time."""
+        return self.apart_s + self.offset_s
+
+    def at(self, now_s: MonotonicS, local_s: LocalS, outlook: Outlook | None = None) -> Foresight:
         """What is known of the next request at this hundredth of a second; `outlook`: of its habits, where one asks for
         one moment after another."""
         over_budget = self.budget_until_s is not None and self.budget_until_s - now_s <= GRAIN_S
-        local_s = now_s + self.local_ahead_s
         expected_s = expected_idle(self.habits, local_s) if outlook is None else outlook.at(local_s)
         return Foresight(
             None if over_budget else expected_s,
@@ -90,7 +96,10 @@ class Terms:
 def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     """What is foreseen of the model now; None where local time is not known, or no rule asks."""
     terms = terms_of(record, world, now)
-    return None if terms is None else terms.at(last_hundredth_s(now.mono_s))
+    if terms is None:
+        return None
+    passed_s = now.mono_s - last_hundredth_s(now.mono_s)
+    return terms.at(now.mono_s - passed_s, now.wall_s - passed_s + terms.offset_s)
 
 
 def terms_of(record: ModelRecord, world: World, now: Now) -> Terms | None:
@@ -100,14 +109,16 @@ def terms_of(record: ModelRecord, world: World, now: Now) -> Terms | None:
     if offset_s is None:
         return None
     left_s = left_of_budget(record, world, now)
+    rules = world.settings.foreseeing[record.spec.name]
     return Terms(
-        world.settings.foreseeing[record.spec.name],
+        rules,
         record.habits,
         record.account or open_account(record, price_s, last_hundredth_s(now.mono_s)),
         price_s,
-        cost_of_sleep(record, price_s, 2),
+        cost_of_sleep(record, price_s, 2) if any(rule.action.level == 2 for rule in rules) else None,
         waking_s(record),
-        clocks_apart_s(now) + offset_s,
+        offset_s,
+        clocks_apart_s(now),
         None if left_s is None else now.mono_s + left_s,
     )
 
