@@ -81,7 +81,7 @@ def _goes_by(habits: Habits, local_s: LocalS) -> str:
 def _too_little(habits: Habits, local_s: LocalS) -> str:
     if habits.last_s > local_s:
         return "the clock was set back behind its last request"
-    days, came = days_observed(habits, local_s), round(visits(habits))
+    days, came = days_observed(habits, local_s), int(visits(habits))
     return f"{days} whole days and {came} visits were observed, {FEWEST_DAYS} and {FEWEST_VISITS} are needed"
 
 

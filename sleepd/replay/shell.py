@@ -16,11 +16,11 @@ from sleepd.core.records import Saved, TaskEnded
 from sleepd.core.rules import LocalTime, PredictedIdle
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.wishes import SleepAsked, WakeAsked
+from sleepd.core.wishes import WISH_S, SleepAsked, WakeAsked
 from sleepd.core.world import World, proof_key
 from sleepd.engine.ticker import AHEAD_S, work_out
 from sleepd.replay.account import Account, Switch
-from sleepd.replay.doors import WISH_S, Doors
+from sleepd.replay.doors import Doors
 from sleepd.replay.hosts import Host
 from sleepd.replay.looks import Looks
 from sleepd.replay.policies.base import Policy

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
-from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
+from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, later, proven, record, world
+from rule_worlds import begun, calendar, fresh, looked, play, report, rule
 
 from sleepd.core import deadlines
-from sleepd.core.break_even import Account
+from sleepd.core.break_even import Account, credit_at
 from sleepd.core.change_of_mind import next_turn_s
 from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import Deadlines, next_deadline
@@ -21,7 +21,7 @@ from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.places import RETURNING
 from sleepd.core.policy import kept_from_neighbour
-from sleepd.core.record import Ahead, AskKind, Waiter
+from sleepd.core.record import Ahead, AskKind, Hold, Waiter
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.silences import SILENCES_S
@@ -64,6 +64,18 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert begun(play(made(model(0, 1, account=spent), NAP))) == "sleep 1"
     told = report(made(model(0, 1, account=spent), NAP), "nap").conditions[0].found
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
+
+
+def test_what_is_too_little_is_told_as_less_than_what_is_needed():
+    of = model()
+    few = replace(of.habits, after=((7.97, 1.0), *(((0.0, 1.0),) * (len(SILENCES_S) - 1))))
+    told = report(made(replace(of, habits=few), NAP), "nap").conditions[0].found
+    assert told.startswith("20 whole days and 7 visits were observed, 2 and 8 are needed: asleep after 5m of silence")
+
+
+def test_no_more_than_eight_prices_are_put_by():
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 40.0) == 2380.0
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 1000.0) == 8 * 300.0
 
 
 def test_where_silences_foretold_better_than_the_clock_that_is_told():
@@ -190,6 +202,25 @@ def test_level_2_is_for_whose_dearer_wake_may_be_risked_and_is_charged_with_it()
         draft.put(slept)
         note_requests(draft, before)
         assert draft.models["a"].account.credit_s == pytest.approx(credit_s - 300.0 * level)
+
+
+@pytest.mark.parametrize(("kind", "costs_s"), [(CauseKind.RULE, 300.0), (CauseKind.OPERATOR, 0.0)])
+def test_a_sleep_is_charged_where_a_rule_asked_for_it(kind, costs_s):
+    before = play(made(model(account=Account(900.0, NOW.mono_s, 4000.0, awake=True)), NAP)).world
+    asked = replace(before.tasks["a"], cause=Cause(kind, "nap"))
+    before = replace(before, tasks={"a": asked})
+    draft = Draft(before, NOW)
+    draft.put(replace(before.models["a"], life=ASLEEP, since_s=NOW.mono_s))
+    note_requests(draft, before)
+    assert draft.models["a"].account.credit_s == 900.0 - costs_s
+
+
+def test_a_hold_ends_the_silence():
+    before = made(model(), NAP)
+    draft = Draft(before, NOW)
+    draft.change("a", holds=(Hold("h", 1, "ann", "", 0.0, None, None, None),))
+    note_requests(draft, before)
+    assert draft.models["a"].account.silent_s == 0.0
 
 
 @pytest.mark.parametrize(("number", "ended"), [(7, True), (RETURNING, False)])
