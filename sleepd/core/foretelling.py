@@ -5,11 +5,11 @@ from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS, LocalS, is_working_day, like_days, whole_days
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
-from sleepd.core.foresight import AHEAD, Foresight, foresee
+from sleepd.core.foresight import Foresight, foresee
 from sleepd.core.habits import Habits, trust_in_calendar, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
-from sleepd.core.rules import PredictedIdle, Rule
+from sleepd.core.rules import AHEAD, PredictedIdle, Rule
 from sleepd.core.silences import SHORTEST_S, chance_within, length_of
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
