@@ -34,8 +34,8 @@ ALONE := not vllm and not gpu and not soak and not prometheus and not proxies an
 # More workers than cores, since they wait: for clocks now and then, and more than half of the time for processes.
 test: $(READY)
 	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist worksteal -m "$(ALONE)" --ignore tests/integration tests
-	@# Real processes get the machine to themselves, not what the simulator leaves over.
-	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 2)) --dist worksteal -m "$(ALONE)" tests/integration
+	@# Real processes get the machine to themselves, not what the simulator leaves over. Handed out one by one, in order.
+	@cd $(ROOT) && $(BIN)/python -m pytest -q -n $$(($(JOBS) + 2)) --dist load --maxschedchunk 1 -m "$(ALONE)" tests/integration
 
 # Hours: a hundred thousand seeds of the simulator, then a daemon killed at every moment of every transition.
 SEEDS ?= 100000

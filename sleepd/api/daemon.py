@@ -59,7 +59,8 @@ class UiToken:
 
 @dataclass(frozen=True, slots=True)
 class NotAwake:
-    """Why nothing should be sent to a model now. `kind` is a problem's, `retry_after_s` when to ask again."""
+    """Why nothing should be sent to a model now. `kind` is a problem's, `retry_after_s` when to ask again, AT_ONCE_S
+    (core/wishes.py) at least."""
 
     kind: str
     detail: str

@@ -14,6 +14,6 @@ async def get_gate(call: Call) -> web.StreamResponse:
     wait_s = read_query(call.request.query, GATE_QUERY)["wait_s"]
     found = await call.daemon.ask_gate(call.model, call.caller.name, wait_s)
     if found is not None:
-        again = {"Retry-After": f"{max(1.0, found.retry_after_s):.0f}"}
+        again = {"Retry-After": f"{found.retry_after_s:.0f}"}
         raise Problem(found.kind, found.detail, status=503, headers=again)
     return web.Response(status=204)

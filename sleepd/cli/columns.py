@@ -53,6 +53,21 @@ class Columns:
         return "  ".join(shown).rstrip()
 
 
+def render_numbers(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], screen: Screen, *, least: Sequence[str]
+) -> list[str]:
+    """Return the lines of a table of numbers; on a narrow screen without those of the `least` columns, the first named
+    first, that keep it from fitting."""
+    kept = list(range(len(heads)))
+    for head in least:
+        widths = [max(len(cells[column]) for cells in (heads, *rows)) for column in kept]
+        if screen.width is None or min(widths[0], NAME_LIMIT) + sum(widths[1:]) + 2 * (len(kept) - 1) <= screen.width:
+            break
+        kept = [column for column in kept if heads[column] != head]
+    fitting = [[*(cells[column] for column in kept), ""] for cells in (heads, *rows)]
+    return Columns(fitting[0], fitting[1:], range(1, len(kept))).render(screen, [{} for _ in rows])
+
+
 def age(since: str | None, now_wall_s: float) -> str:
     """Return how long ago that moment (RFC 3339) was."""
     return "-" if since is None else format_duration(max(0, int(now_wall_s - wall_s(since))))

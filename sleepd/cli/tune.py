@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepd.adapters.history_file import read_minutes
-from sleepd.cli.columns import Columns
+from sleepd.cli.columns import render_numbers
 from sleepd.cli.put_file import fits, put_file
 from sleepd.cli.screen import look_at
 from sleepd.cli.simulate import BEGIN, read_begin
@@ -23,11 +23,11 @@ from sleepd.core.units import UnitError, format_duration, parse_duration, parse_
 from sleepd.history.found import HistoryUnreadable, Page
 from sleepd.replay.learned import read_host
 from sleepd.replay.stage import set_stage
-from sleepd.replay.trace import Trace, TraceError, parse_trace, read_trace
+from sleepd.replay.trace import LONGEST_S, Trace, TraceError, parse_trace, read_trace
 from sleepd.tuning.drop_in import write_drop_in
 from sleepd.tuning.target import Aim
 from sleepd.tuning.tuner import Goal, Proposal, TooLittle, tune
-from sleepd.tuning.wording import HEADS, RIGHT, effect, rows_of, stated
+from sleepd.tuning.wording import HEADS, LEAST, effect, rows_of, stated
 from sleepd.wire.history import history_body
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -69,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Tune, and print what came of it. Return 0, 1 where the target cannot be met or the file cannot be written, 2 for
     bad input."""
+    if options.write is not None and options.write.suffix != ".toml":
+        return _refuse(f"--write: wanted a name that ends in .toml, as conf.d is read, found {options.write}", USAGE)
     if options.write is not None and os.path.lexists(options.write) and not options.force:
         return _refuse(f"{options.write} is there already and was left as it is; --force replaces it", FAILED)
     try:
@@ -93,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     except (HistoryUnreadable, TooLittle, UnitError) as error:
         return _refuse(str(error), USAGE)
     remarks = list(stage.remarks)
+    if proposal.configured and stage.added:
+        remarks.append("models that are not in the configuration keep the rules that they have: no file can name them")
     if options.json:
         print(json.dumps(_body(proposal, remarks), indent=1))
     else:
@@ -124,10 +128,13 @@ def _read_plays(text: str) -> int:
 
 def _read_goal(options: argparse.Namespace) -> Goal:
     """What is asked for. Raises UnitError."""
-    if options.waited is not None:
-        return Goal(Aim.WAITED, parse_share(options.waited))
-    if options.p95 is not None:
-        return Goal(Aim.P95, parse_duration(options.p95))
+    try:
+        if options.waited is not None:
+            return Goal(Aim.WAITED, parse_share(options.waited))
+        if options.p95 is not None:
+            return Goal(Aim.P95, parse_duration(options.p95))
+    except UnitError as error:
+        raise UnitError(f"--{'p95' if options.waited is None else 'waited'}: {error}") from None
     text: str = "100%" if options.gib_hours is None else options.gib_hours
     share, number = text.endswith("%"), text.removesuffix("%")
     try:
@@ -147,6 +154,8 @@ def _read_requests(options: argparse.Namespace) -> tuple[Trace, float, str]:
     minutes = read_minutes(options.history)
     if not minutes:
         raise TooLittle(f"wanted requests over at least a day, found none in {options.history}")
+    newest = max(row.minute for row in minutes)
+    minutes = tuple(row for row in minutes if row.minute > newest - LONGEST_S)
     told = trace_of(history_body(Page(minutes=minutes))["requests"])
     trace = parse_trace(str(options.history), io.BytesIO(told.text.encode()))
     return trace, float(min(row.minute for row in minutes)), str(options.history)
@@ -156,8 +165,7 @@ def _print(proposal: Proposal, remarks: list[str], source: str) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     screen = look_at(sys.stdout)
-    rows = rows_of(proposal)
-    print("\n".join(Columns(HEADS, rows, set(RIGHT)).render(screen, [{} for _ in rows])))
+    print("\n".join(render_numbers(HEADS, rows_of(proposal), screen, least=LEAST)))
     print()
     sentences = [f"Asked for: {stated(proposal.target)}.", *effect(proposal), f"Requests are from {source}."]
     for sentence in [*sentences, *(f"Note: {remark}." for remark in remarks)]:
@@ -197,6 +205,8 @@ def _write(options: argparse.Namespace, proposal: Proposal, source: str) -> int:
         return _refuse("the target is not met: nothing was written; ask for what can be had", FAILED)
     try:
         beside = load_config(options.config, without=target).settings
+        if gone := sorted(proposal.configured - beside.models.keys()):
+            return _refuse(f"{target} is where model {gone[0]} is configured: it was left as it is", FAILED)
         when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         put_file(target, write_drop_in(proposal, beside, source, when))
     except ConfigError as error:

@@ -21,9 +21,8 @@ from sleepd.core.room import claimed
 from sleepd.core.strangers import let_go
 from sleepd.core.task import HOST_LOCK
 from sleepd.core.tasks import begin_sleep
-from sleepd.core.wishes import AttendanceChanged, CallerGone, ResetAsked, SleepAsked, WakeAsked
+from sleepd.core.wishes import GOES_ON_S, AttendanceChanged, CallerGone, ResetAsked, SleepAsked, WakeAsked
 
-SILENT_WISH_S = 60.0
 SECOND_LOOK_S = 0.5
 _ON_THE_WAY_DOWN = (State.DRAINING, State.FALLING_ASLEEP, State.SLEEP_PENDING)
 
@@ -46,7 +45,7 @@ def ask_wake(draft: Draft, ask: WakeAsked) -> None:
     )
     if not ask.wait and record.life.state is not State.AWAKE:
         # Nobody waits for it, so nobody's patience bounds it: the wish lives long enough to be served.
-        waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, SILENT_WISH_S))
+        waiter = replace(waiter, silent=True, deadline_s=draft.mono_s + max(ask.timeout_s, GOES_ON_S))
         draft.command(Answer(ask.waiter, AnswerKind.ACCEPTED, task_id=None))
     draft.change(ask.model, waiters=(*record.waiters, waiter))
     task = draft.tasks.get(ask.model)

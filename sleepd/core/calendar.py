@@ -54,3 +54,9 @@ def offset_at(calendar: Calendar, wall_s: WallS) -> Seconds | None:
         return None
     at = bisect_right(calendar.offsets, (wall_s + GRAIN_S, float("inf"))) - 1
     return calendar.offsets[max(0, at)][1]
+
+
+def offset_until(calendar: Calendar, wall_s: WallS) -> WallS:
+    """Until when that holds, at least."""
+    at = bisect_right(calendar.offsets, (wall_s + GRAIN_S, float("inf")))
+    return min(calendar.until_wall_s, calendar.offsets[at][0] if at < len(calendar.offsets) else calendar.until_wall_s)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from sleepd.core.calendar import Calendar, last_moment, within
-from sleepd.core.foresight import foresee, foreseen_moment
+from sleepd.core.change_of_mind import change_of_mind_s
+from sleepd.core.foresight import Foresight, foresee
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.memory import find_gpu, placement
 from sleepd.core.model import Known, Now
@@ -74,10 +75,19 @@ def judge(rule: Rule, at: int, record: ModelRecord, world: World, now: Now) -> J
     return _JUDGES[type(condition)](condition, rule, at, record, world, now)
 
 
-def judge_all(rule: Rule, record: ModelRecord, world: World, now: Now) -> tuple[Judged, ...]:
-    """Say of each condition of the rule whether it holds for the model now."""
-    conditions = rule.conditions
-    return tuple([_JUDGES[type(c)](c, rule, at, record, world, now) for at, c in enumerate(conditions)])
+def judge_all(
+    rule: Rule, record: ModelRecord, world: World, now: Now, foreseen: Foresight | None = None
+) -> tuple[Judged, ...]:
+    """Say of each condition of the rule whether it holds for the model now. `foreseen`: what `foresee` says of it in
+    this moment, where that is known already."""
+    return tuple(
+        [
+            _JUDGES[type(c)](c, rule, at, record, world, now)
+            if foreseen is None or type(c) is not PredictedIdle
+            else _judge_foreseen(c, rule, record, foreseen)
+            for at, c in enumerate(rule.conditions)
+        ]
+    )
 
 
 Judge: TypeAlias = Callable[[Any, Rule, int, ModelRecord, World, Now], Judged]
@@ -141,8 +151,11 @@ def _judge_level(condition: LevelIs, rule: Rule, at: int, record: ModelRecord, w
 def _judge_predicted(
     condition: PredictedIdle, rule: Rule, at: int, record: ModelRecord, world: World, now: Now
 ) -> Judged:
-    found = foresee(record, world, now) if isinstance(record.seen, Known) else None
-    if found is None:
+    return _judge_foreseen(condition, rule, record, foresee(record, world, now))
+
+
+def _judge_foreseen(condition: PredictedIdle, rule: Rule, record: ModelRecord, found: Foresight | None) -> Judged:
+    if found is None or not isinstance(record.seen, Known):
         return NO_OPINION
     if is_busy(record) or record.holds:
         return NO
@@ -154,7 +167,7 @@ def timed(judged: tuple[Judged, ...], rule: Rule, record: ModelRecord, world: Wo
     if is_busy(record) or record.holds:
         return judged
     return tuple(
-        found._replace(changes_s=foreseen_moment(record, world, now))
+        found._replace(changes_s=change_of_mind_s(condition, rule, record, world, now))
         if isinstance(condition, PredictedIdle) and found.holds is not None
         else found
         for condition, found in zip(rule.conditions, judged, strict=True)

@@ -3,12 +3,14 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from math import inf
+from typing import NamedTuple
 
 from sleepd.core.calendar import Calendar, offset_at
+from sleepd.core.change_of_mind import next_turn_s
 from sleepd.core.conditions import is_busy, judge, judge_local
 from sleepd.core.drain import hurry_moments
 from sleepd.core.follow import VERIFY_AFTER_S
-from sleepd.core.foresight import clocks_apart_s, foreseeing, foreseen_moment
+from sleepd.core.foresight import Terms, clocks_apart_s, terms_of
 from sleepd.core.holds import hold_moments
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.model import Now, Settings
@@ -47,29 +49,45 @@ class _Kept:
         self.next_s = self.moments_s[following] if following < len(self.moments_s) else inf
 
 
+class _Foreseen(NamedTuple):
+    """When what rules make of a model by what is foreseen is to be looked at again, beside what that came from."""
+
+    record: ModelRecord
+    terms: Terms | None
+    from_s: MonotonicS
+    """From when on the moment was the next."""
+    moment_s: MonotonicS
+
+
 class _Ahead:
     """When what is foreseen of models changes: worked out anew where it is past, or a model is not what it was."""
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[ModelRecord, MonotonicS, MonotonicS]] = {}
-        """A model as it was, from when on its moment was the next, and that moment."""
+        self._of: dict[str, _Foreseen] = {}
         self._by: tuple[Settings, Calendar, Seconds | None, Seconds] | None = None
 
     def moments_s(self, world: World, names: tuple[str, ...], now: Now) -> dict[str, MonotonicS]:
         """The next moment of each of these models of which a rule could act on what is foreseen."""
         self._renew(world, now)
-        now_s, found = now.mono_s, {}
+        now_s, found, of = now.mono_s, {}, self._of
         for name in names:
-            record = world.models.get(name)
+            record, kept = world.models.get(name), of.get(name)
             if record is None:
                 continue
-            was, from_s, moment_s = self._of.get(name, (None, inf, inf))
-            if was is not record or not from_s <= now_s < moment_s:
-                moment_s = _foreseen_s(record, world, now)
-                self._of[name] = (record, now_s, moment_s)
-            if moment_s < inf:
-                found[name] = moment_s
+            if kept is None or kept.record is not record or not kept.from_s <= now_s < kept.moment_s:
+                kept = of[name] = self._anew(kept, record, world, now)
+            if kept.moment_s < inf:
+                found[name] = kept.moment_s
         return found
+
+    def _anew(self, kept: _Foreseen | None, record: ModelRecord, world: World, now: Now) -> _Foreseen:
+        terms = terms_of(record, world, now) if _may_act(record, world.settings) else None
+        if terms is None:
+            return _Foreseen(record, None, now.mono_s, inf)
+        if kept is not None and kept.terms == terms and kept.from_s <= now.mono_s < kept.moment_s:
+            # Most looks show nothing that a forecast goes by.
+            return kept._replace(record=record)
+        return _Foreseen(record, terms, now.mono_s, next_turn_s(terms, world.calendar, now))
 
     def _renew(self, world: World, now: Now) -> None:
         """Drop everything where rules, the calendar or a clock are not what they were."""
@@ -137,7 +155,7 @@ class Deadlines:
         held_since_s, acts = world.memory.held_since_s, world.memory.acts
         if world.settings is not settings:
             self._local, self._rates = _local_times(world.settings), _rates(world.settings)
-            self._foreseen, self._of = _foreseen(world.settings), {}
+            self._foreseen, self._of = tuple(world.settings.foreseeing), {}
         else:
             for was, is_ in zip(memories, (held_since_s, acts), strict=True):
                 if was is not is_:
@@ -191,19 +209,12 @@ def _rates(settings: Settings) -> tuple[tuple[Rule, int, str], ...]:
     )
 
 
-def _foreseen(settings: Settings) -> tuple[str, ...]:
-    return tuple(name for name in settings.rules_of if foreseeing(settings, name))
-
-
-def _foreseen_s(record: ModelRecord, world: World, now: Now) -> MonotonicS:
-    """When what is foreseen of the model changes, where a rule could act on it; infinite where none could."""
-    if record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds:
-        return inf
+def _may_act(record: ModelRecord, settings: Settings) -> bool:
+    """Whether time may let a rule act on the model by what is foreseen."""
+    if record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds or record.account is None:
+        return False
     done = ActionKind.SLEEP if record.life.state in ASLEEP else ActionKind.WAKE
-    if all(rule.action.kind is done for rule in foreseeing(world.settings, record.spec.name)):
-        return inf
-    moment_s = foreseen_moment(record, world, now)
-    return inf if moment_s is None else moment_s
+    return any(rule.action.kind is not done for rule in settings.foreseeing[record.spec.name])
 
 
 def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[MonotonicS]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sleepd.core.conditions import WINDOW_BUCKETS, Judged, Measured, bucket_of, judge_all, measure
+from sleepd.core.foresight import Foresight, foresee
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, LEVEL, State
 from sleepd.core.limits import cron_moment
@@ -40,9 +41,9 @@ class Evaluated(NamedTuple):
     """When `for` will have passed, where all conditions hold."""
 
 
-def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now) -> Evaluated:
-    """Say whether the rule holds for the model now."""
-    judged = judge_all(rule, record, world, now)
+def evaluate(rule: Rule, record: ModelRecord, world: World, now: Now, foreseen: Foresight | None = None) -> Evaluated:
+    """Say whether the rule holds for the model now. `foreseen`: see `judge_all`."""
+    judged = judge_all(rule, record, world, now, foreseen)
     opinions = [j.holds for j in judged]
     refuted = False in opinions
     blind = not refuted and None in opinions
@@ -60,8 +61,9 @@ def evaluate_all(record: ModelRecord, world: World, now: Now) -> tuple[Evaluated
 
     What `remember` notes of it in the same moment does not change it.
     """
-    rules = world.settings.rules_of.get(record.spec.name, ())
-    return tuple(evaluate(rule, record, world, now) for rule in rules if rule.enabled)
+    name, settings = record.spec.name, world.settings
+    foreseen = foresee(record, world, now) if name in settings.foreseeing else None
+    return tuple([evaluate(r, record, world, now, foreseen) for r in settings.rules_of.get(name, ()) if r.enabled])
 
 
 def watch_thresholds(world: World, names: Iterable[str], before: World | None = None) -> DetectorMemory:

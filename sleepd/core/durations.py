@@ -28,40 +28,40 @@ class Expected:
 
 def expected_sleep(record: ModelRecord, level: int) -> Expected:
     """Seconds from the call to its answer. The first level 1 sleep of a process is a kind of its own."""
-    first = level == 1 and not record.footprint.host_pinned
-    key = f"sleep{level}" + ("_first" if first else "")
     if level == 2:
-        guess_s = SHORTEST_S
-    elif first:
-        guess_s = FIRST_SLEEP_S + FIRST_SLEEP_S_PER_GIB * _weights_gib(record)
-    else:
-        guess_s = SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record)
-    return _expected(record, key, guess_s)
+        return _learned(record, "sleep2") or _guessed(SHORTEST_S)
+    if record.footprint.host_pinned:
+        return _learned(record, "sleep1") or _guessed(SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record))
+    return _learned(record, "sleep1_first") or _guessed(FIRST_SLEEP_S + FIRST_SLEEP_S_PER_GIB * _weights_gib(record))
 
 
 def expected_wake(record: ModelRecord, level: int) -> Expected:
     """Seconds from the wake's first call to its proof, with the reload in it at level 2."""
     if level == 1:
-        return _expected(record, "wake1", SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record))
+        return _learned(record, "wake1") or _guessed(SHORTEST_S + COPY_S_PER_GIB * _weights_gib(record))
+    if whole := _learned(record, "wake2"):
+        return whole
     reload_ = expected_reload(record)
-    whole = _expected(record, "wake2", SHORTEST_S + reload_.seconds)
-    return whole if whole.learned else Expected(whole.seconds, reload_.learned)
+    return Expected(round(SHORTEST_S + reload_.seconds, 3), reload_.learned)
 
 
 def expected_reload(record: ModelRecord) -> Expected:
     """Seconds in which its weights are read anew."""
-    return _expected(record, "reload", RELOAD_S_PER_GIB * _weights_gib(record))
+    return _learned(record, "reload") or _guessed(RELOAD_S_PER_GIB * _weights_gib(record))
 
 
 def expected_step(record: ModelRecord, verb: Verb) -> Expected | None:
     """Seconds of one step of a wake, where it was measured."""
-    samples = record.learned.durations.get(STEP + verb)
+    return _learned(record, STEP + verb)
+
+
+def _learned(record: ModelRecord, key: str) -> Expected | None:
+    samples = record.learned.durations.get(key)
     return _measured(samples) if samples else None
 
 
-def _expected(record: ModelRecord, key: str, guess_s: Seconds) -> Expected:
-    samples = record.learned.durations.get(key)
-    return _measured(samples) if samples else Expected(round(guess_s, 3), False)
+def _guessed(guess_s: Seconds) -> Expected:
+    return Expected(round(guess_s, 3), False)
 
 
 @lru_cache(maxsize=1024)

@@ -1,26 +1,24 @@
 """What rules with `predicted_idle` go by: how long a model was silent, what is expected of it, what may be risked."""
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 
-from sleepd.core.break_even import GRAIN_S, Account, credit_at, crossings, may_sleep, may_sleep_deeper, may_wake
+from sleepd.core.break_even import GRAIN_S, Account, credit_at, may_sleep, may_sleep_deeper, may_wake
 from sleepd.core.calendar import offset_at
 from sleepd.core.daybook import DAY_S, LocalS
 from sleepd.core.durations import expected_sleep, expected_wake
-from sleepd.core.expected import expected_idle, next_change
-from sleepd.core.frozen import replace
+from sleepd.core.expected import Outlook, expected_idle
+from sleepd.core.habits import Habits
 from sleepd.core.life import OUT, wakes_from
 from sleepd.core.model import Now, Settings
 from sleepd.core.record import Ahead, ModelRecord
 from sleepd.core.records import AccountSaved, AheadSaved
-from sleepd.core.rules import ActionKind, IdleFor, PredictedIdle, Rule
+from sleepd.core.rules import AHEAD, ActionKind, PredictedIdle, Rule
 from sleepd.core.units import MonotonicS, Seconds
 from sleepd.core.world import World
 
 GRID_S: Seconds = 0.01
-"""What is foreseen is looked at as of the last of these moments: see `_on_grid`."""
-AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
-"""Rules of these kinds ask whether a request is expected soon; all others, whether none is for long."""
+"""What is foreseen is looked at as of the last of these moments: see `last_hundredth_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,10 @@ class Foresight:
             return may_wake(self.predicted_s, self.within_s(condition), self.credit_s, self.price_s)
         return may_sleep(self.predicted_s, self.silent_s, self.credit_s, self.price_s, condition.seconds)
 
+    def pays(self, cost_s: Seconds) -> bool:
+        """Whether a sleep is worth this much."""
+        return may_sleep_deeper(self.predicted_s, self.credit_s, cost_s)
+
     def within_s(self, condition: PredictedIdle) -> Seconds:
         """How soon a request must be expected that is woken ahead of: so much earlier as waking takes."""
         return condition.seconds + self.wake_s
@@ -53,39 +55,84 @@ class Foresight:
         return self.predicted_s == 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is foreseen of a model goes by these and by the time, and so does what its rules make of it."""
+
+    rules: tuple[Rule, ...]
+    habits: Habits
+    account: Account
+    price_s: Seconds
+    deeper_s: Seconds | None
+    """What a sleep at level 2 costs; None where no rule asks for one."""
+    wake_s: Seconds
+    offset_s: Seconds
+    """By how much local time is ahead of the clock."""
+    apart_s: Seconds
+    """By how much the clock is ahead of monotonic time."""
+    budget_until_s: MonotonicS | None
+    """Until when the rule that woke it ahead may keep it awake; None: as long as it likes, or nobody woke it so."""
+
+    @property
+    def local_ahead_s(self) -> Seconds:
+        """By how much local time is ahead of monotonic time."""
+        return self.apart_s + self.offset_s
+
+    def at(self, now_s: MonotonicS, local_s: LocalS, outlook: Outlook | None = None) -> Foresight:
+        """What is known of the next request at this hundredth of a second; `outlook`: of its habits, where one asks for
+        one moment after another."""
+        over_budget = self.budget_until_s is not None and self.budget_until_s - now_s <= GRAIN_S
+        expected_s = expected_idle(self.habits, local_s) if outlook is None else outlook.at(local_s)
+        return Foresight(
+            None if over_budget else expected_s,
+            silent_since(self.account, now_s),
+            credit_at(self.account, self.price_s, now_s),
+            self.price_s,
+            self.wake_s,
+            over_budget,
+        )
+
+
 def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     """What is foreseen of the model now; None where local time is not known, or no rule asks."""
-    now = _on_grid(now)
-    offset_s, price_s = offset_at(world.calendar, now.wall_s), price_of(world.settings, record)
-    if offset_s is None or not price_s:
+    terms = terms_of(record, world, now)
+    if terms is None:
         return None
-    account = record.account or open_account(record, price_s, now.mono_s)
+    passed_s = now.mono_s - last_hundredth_s(now.mono_s)
+    return terms.at(now.mono_s - passed_s, now.wall_s - passed_s + terms.offset_s)
+
+
+def terms_of(record: ModelRecord, world: World, now: Now) -> Terms | None:
+    """What `foresee` goes by until anything but time changes; None where local time is not known, or no rule asks."""
+    price_s = price_of(world.settings, record)
+    offset_s = offset_at(world.calendar, now.wall_s) if price_s else None
+    if offset_s is None:
+        return None
     left_s = left_of_budget(record, world, now)
-    over_budget = left_s is not None and left_s <= GRAIN_S
-    return Foresight(
-        None if over_budget else expected_idle(record.habits, now.wall_s + offset_s),
-        silent_since(account, now.mono_s),
-        credit_at(account, price_s, now.mono_s),
+    rules = world.settings.foreseeing[record.spec.name]
+    return Terms(
+        rules,
+        record.habits,
+        record.account or open_account(record, price_s, last_hundredth_s(now.mono_s)),
         price_s,
+        cost_of_sleep(record, price_s, 2) if any(rule.action.level == 2 for rule in rules) else None,
         waking_s(record),
-        over_budget,
+        offset_s,
+        clocks_apart_s(now),
+        None if left_s is None else now.mono_s + left_s,
     )
 
 
-def _on_grid(now: Now) -> Now:
+def last_hundredth_s(now_s: MonotonicS) -> MonotonicS:
     """The last hundredth of a second: so what changes by time alone changes with a deadline, and not just before."""
-    passed_s = now.mono_s - floor(now.mono_s / GRID_S + 1e-6) * GRID_S
-    return replace(now, mono_s=now.mono_s - passed_s, wall_s=now.wall_s - passed_s)
+    return floor(now_s / GRID_S + 1e-6) * GRID_S
 
 
 def paying_level(record: ModelRecord, world: World, now: Now) -> int:
     """How deep a sleep is worth its wake: level 2 where no request is foreseen for longer than it costs, and that much
     may be risked."""
     found = foresee(record, world, now)
-    if found is None:
-        return 1
-    cost_s = cost_of_sleep(record, found.price_s, 2)
-    return 2 if may_sleep_deeper(found.predicted_s, found.credit_s, cost_s) else 1
+    return 2 if found is not None and found.pays(cost_of_sleep(record, found.price_s, 2)) else 1
 
 
 def cost_of_sleep(record: ModelRecord, price_s: Seconds, level: int) -> Seconds:
@@ -112,61 +159,18 @@ def silent_since(account: Account, now_s: MonotonicS) -> Seconds:
     return account.silent_s + (0.0 if account.in_use else max(0.0, now_s - account.at_s))
 
 
-def foreseeing(settings: Settings, name: str) -> list[Rule]:
-    """The rules that go by what is expected of the model, and are in force."""
-    return [r for r in settings.rules_of.get(name, ()) if r.enabled and r.foresees]
-
-
 def price_of(settings: Settings, record: ModelRecord) -> Seconds:
     """What one sleep and wake of the model are worth in seconds awake: the shortest idle time, predicted or passed,
-    after which a rule puts it to sleep, though never less than both take. Where no rule does so after a time, what the
-    rules that foresee ask for stands in. 0: no rule foresees anything."""
-    rules = foreseeing(settings, record.spec.name)
-    if not rules:
+    after which a rule puts it to sleep, though never less than both take. 0: no rule foresees anything."""
+    shortest_nap_s = settings.shortest_naps_s.get(record.spec.name)
+    if shortest_nap_s is None:
         return 0.0
-    naps = [r for r in settings.rules_of[record.spec.name] if r.enabled and r.action.kind not in AHEAD] or rules
-    waits_s = [c.seconds for r in naps for c in r.conditions if isinstance(c, PredictedIdle | IdleFor)]
-    takes_s = expected_sleep(record, 1).seconds + expected_wake(record, 1).seconds
-    if waits_s:
-        return max(takes_s, min(waits_s))
-    return max(takes_s, *(c.seconds for r in rules for c in r.conditions if isinstance(c, PredictedIdle)))
-
-
-def foreseen_moment(record: ModelRecord, world: World, now: Now) -> MonotonicS | None:
-    """When what is foreseen of the model changes by time alone; None: not as far as is known, or no rule asks.
-
-    The same whenever one asks before it, as long as the clocks agree: see `clocks_apart_s`."""
-    offset_s, account = offset_at(world.calendar, now.wall_s), record.account
-    if offset_s is None or account is None:
-        return None
-    price_s = price_of(world.settings, record)
-    moments = [next_change(record.habits, now.wall_s + offset_s) - offset_s - clocks_apart_s(now)]
-    left_s = left_of_budget(record, world, now)
-    if left_s is not None:
-        moments.append(now.mono_s + left_s)
-    moments += crossings(account, price_s, price_s)
-    for rule in foreseeing(world.settings, record.spec.name):
-        for condition in (c for c in rule.conditions if isinstance(c, PredictedIdle)):
-            if rule.action.kind in AHEAD:
-                moments += crossings(account, price_s, price_s + condition.seconds + waking_s(record))
-            else:
-                moments.append(account.at_s + condition.seconds - account.silent_s)
-    return min((s for s in (_told_at(moment_s, now.mono_s) for moment_s in moments) if s is not None), default=None)
+    return max(shortest_nap_s, expected_sleep(record, 1).seconds + expected_wake(record, 1).seconds)
 
 
 def clocks_apart_s(now: Now) -> Seconds:
     """How far the clock is ahead of monotonic time, without what floats of either add to it."""
     return round(now.wall_s - now.mono_s, 6)
-
-
-def _told_at(moment_s: MonotonicS, now_s: MonotonicS) -> MonotonicS | None:
-    """The first of the hundredths around the moment that is to come: what floats cannot tell from the moment itself is
-    so with one of these. None: it is past."""
-    for grain_s in (-GRAIN_S, 0.0, 2 * GRAIN_S):
-        at_s = ceil((moment_s + grain_s) / GRID_S) * GRID_S
-        if at_s > now_s:
-            return at_s
-    return None
 
 
 def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:
@@ -182,7 +186,7 @@ def left_of_budget(record: ModelRecord, world: World, now: Now) -> Seconds | Non
     """How long the rule that woke it ahead may keep it awake today; None: as long as it likes, or nobody woke it so."""
     if record.ahead is None or record.ahead.since_s is None:
         return None
-    rules = (r for r in foreseeing(world.settings, record.spec.name) if r.name == record.ahead.rule)
+    rules = (r for r in world.settings.foreseeing.get(record.spec.name, ()) if r.name == record.ahead.rule)
     budget_s = next((rule.budget_s for rule in rules), None)
     return None if budget_s is None else budget_s - spent_today_s(record, world, now)
 

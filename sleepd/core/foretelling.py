@@ -5,11 +5,11 @@ from sleepd.core.calendar import offset_at
 from sleepd.core.conditions import is_busy
 from sleepd.core.daybook import DAY_S, SLOT_S, SLOTS, LocalS, is_working_day, like_days, whole_days
 from sleepd.core.expected import AHEAD_S, FEWEST_DAYS, FEWEST_VISITS, days_observed
-from sleepd.core.foresight import AHEAD, Foresight, foresee
+from sleepd.core.foresight import Foresight, foresee
 from sleepd.core.habits import Habits, trust_in_calendar, visits
 from sleepd.core.model import Now
 from sleepd.core.record import ModelRecord
-from sleepd.core.rules import PredictedIdle, Rule
+from sleepd.core.rules import AHEAD, PredictedIdle, Rule
 from sleepd.core.silences import SHORTEST_S, chance_within, length_of
 from sleepd.core.units import Seconds, format_duration
 from sleepd.core.world import World
@@ -81,7 +81,7 @@ def _goes_by(habits: Habits, local_s: LocalS) -> str:
 def _too_little(habits: Habits, local_s: LocalS) -> str:
     if habits.last_s > local_s:
         return "the clock was set back behind its last request"
-    days, came = days_observed(habits, local_s), round(visits(habits))
+    days, came = days_observed(habits, local_s), int(visits(habits))
     return f"{days} whole days and {came} visits were observed, {FEWEST_DAYS} and {FEWEST_VISITS} are needed"
 
 

@@ -7,8 +7,9 @@ kept is bounded: four weeks of one bit for each five minutes, and one pair of nu
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from sleepd.core.daybook import DAY_S, DAYS_KEPT, HOUR_SLOTS, SLOT_S, SLOTS, Days, LocalS, beginnings, rates
 from sleepd.core.frozen import replace
@@ -82,6 +83,10 @@ class Habits:
     trust: tuple[float, ...] = ()
     """By length of silence: how much better local time foretold than silences did, as the logarithm of odds; faded."""
     compared: Compared = Compared()
+
+    def __hash__(self) -> int:
+        """By what tells nearly all apart: what is worked out of habits is kept beside them, and found by this."""
+        return hash(self.last_s)
 
 
 def restore(kept: Habits) -> Habits:
@@ -161,12 +166,13 @@ def _compare(habits: Habits, silent_s: Seconds) -> tuple[Compared, float]:
     """The present silence compared up to this length of it, which is today's, and how much likelier a request was then
     by local time than by silences, as a logarithm: of one that came then."""
     due, told = list(habits.compared.due), list(habits.compared.told)
-    by_busy, expected, likelier = likelier_following(habits), habits.compared.expected, 0.0
-    after_such = rates_after(habits.by_silence, habits.busy)
+    by_busy, by_length = likelier_following(habits), _by_length(habits)
+    expected, likelier = habits.compared.expected, 0.0
     for piece in pieces(habits, habits.compared.until_s, silent_s):
         due[piece.silence] += piece.rate * piece.lasts_s * by_busy
         expected += piece.rate * piece.lasts_s * likelier_after(habits, piece.silence)
-        by_time, by_silence = rate_by_calendar(habits, piece), after_such[piece.silence]
+        _, likelier_then, by_silence = by_length[piece.silence]
+        by_time = max(piece.regular, piece.rate * likelier_then)
         told[piece.silence] += (by_silence - by_time) * piece.lasts_s
         likelier = log(max(by_time, LEAST_RATE) / max(by_silence, LEAST_RATE))
     # Beyond the bound: what lies before it is over, however floats are rounded.
@@ -231,8 +237,7 @@ def trust_in_calendar(habits: Habits, silence: int) -> float:
     return 1.0 / (1.0 + exp(-habits.trust[silence])) if habits.trust else 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of a silence within one slot and one length of silence. `rate`: requests a second by the calendar;
     `regular`: by what begins on most days at this time, after an hour of silence."""
 
@@ -264,17 +269,15 @@ def pieces(habits: Habits, from_s: Seconds, until_s: Seconds) -> Iterator[Piece]
 def rate(habits: Habits, piece: Piece) -> float:
     """Requests a second to expect in this stretch of the present silence: what is regular, else by both forecasts, each
     as far as it is trusted."""
-    trust = trust_in_calendar(habits, piece.silence)
-    either = trust * rate_by_calendar(habits, piece) + (1.0 - trust) * rate_by_silence(habits, piece)
-    return max(piece.regular, either)
+    trust, likelier, by_silence = _by_length(habits)[piece.silence]
+    by_calendar = max(piece.regular, piece.rate * likelier)
+    return max(piece.regular, trust * by_calendar + (1.0 - trust) * by_silence)
 
 
-def rate_by_calendar(habits: Habits, piece: Piece) -> float:
-    """By local time, and by how much likelier a request is after such a silence and such an hour."""
-    likelier = likelier_following(habits) * likelier_after(habits, piece.silence)
-    return max(piece.regular, piece.rate * likelier)
-
-
-def rate_by_silence(habits: Habits, piece: Piece) -> float:
-    """By how soon silences ended, whatever the clock shows."""
-    return rates_after(habits.by_silence, habits.busy)[piece.silence]
+@lru_cache(maxsize=1024)
+def _by_length(habits: Habits) -> tuple[tuple[float, float, float], ...]:
+    """By length of silence: how far local time is trusted, by how much likelier a request is than by the calendar, and
+    how many a second end such a silence whatever the clock shows."""
+    by_busy, by_silence = likelier_following(habits), rates_after(habits.by_silence, habits.busy)
+    lengths = range(len(SILENCES_S))
+    return tuple((trust_in_calendar(habits, n), by_busy * likelier_after(habits, n), by_silence[n]) for n in lengths)

@@ -4,7 +4,7 @@ A promise shrinks by what its owner took since, because that is missing from fre
 twice, and nothing that was promised is given away.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sleepd.core.frozen import replace
 from sleepd.core.life import State
@@ -29,24 +29,19 @@ def unmanaged_bytes(gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
     return gpu.total_bytes - gpu.free_bytes - (held_bytes(gpu, tuple(managed)) or 0)
 
 
-def left_of_reservation(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
-    """What a job's reservation still keeps free on this GPU: its bytes less what unmanaged memory grew since.
+def left_beside(models: Mapping[str, ModelRecord], reservations: Collection[Reservation], gpu: GpuSeen) -> Bytes:
+    """What these reservations of the GPU still keep free there, beside these servers: before its grant all of its bytes
+    less what its job holds already, from then on less what unmanaged memory grew since.
 
-    Before its grant all of them, less what its job holds already. `managed`: the processes of every server that is
-    known; those of the grant count too.
+    All of them where servers cannot be told from jobs: what a server holds would count as a job's.
     """
-    if not reservation.granted:
-        return left_of(reservation.bytes_per_gpu, own_bytes(reservation, gpu, managed))
-    then = reservation.unmanaged.get(gpu.uuid)
-    now = unmanaged_bytes(gpu, {*managed, *reservation.managed})
-    return left_of(reservation.bytes_per_gpu, None if now is None or then is None else now - then)
-
-
-def left_beside(models: Mapping[str, ModelRecord], reservation: Reservation, gpu: GpuSeen) -> Bytes:
-    """`left_of_reservation` among these servers: all of a granted one where they cannot be told from its job."""
-    if reservation.granted and not _are_told(models, gpu):
-        return reservation.bytes_per_gpu
-    return left_of_reservation(reservation, gpu, managed_pids(models) or ())
+    managed = managed_pids(models)
+    if managed is None or not _are_told_apart(models, gpu):
+        return sum(r.bytes_per_gpu for r in reservations)
+    granted = [r for r in reservations if r.granted]
+    waiting = (r for r in reservations if not r.granted)
+    wanted = sum(left_of(r.bytes_per_gpu, own_bytes(r, gpu, managed)) for r in waiting)
+    return wanted + _left_of_granted(granted, gpu, managed)
 
 
 def own_bytes(reservation: Reservation, gpu: GpuSeen, managed: Iterable[int]) -> Bytes | None:
@@ -60,20 +55,13 @@ def reserved_bytes(
     """Bytes by GPU uuid that are kept free for jobs and not taken by them yet."""
     reserved: dict[str, Bytes] = {}
     standing = tuple(reservations)
-    managed = (managed_pids(models) or ()) if standing else ()
     for gpu in gpus if standing else ():
-        here = [r for r in standing if gpu.uuid in r.uuids]
-        if here:
-            waiting = sum(left_of_reservation(r, gpu, managed) for r in here if not r.granted)
-            granted = [r for r in here if r.granted]
-            # What a server holds that cannot be told from strangers would count as a job's growth.
-            told = _are_told(models, gpu)
-            kept = _left_of_all(granted, gpu, managed) if told else sum(r.bytes_per_gpu for r in granted)
-            reserved[gpu.uuid] = waiting + kept
+        if here := [r for r in standing if gpu.uuid in r.uuids]:
+            reserved[gpu.uuid] = left_beside(models, here, gpu)
     return reserved
 
 
-def _left_of_all(granted: list[Reservation], gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
+def _left_of_granted(granted: Iterable[Reservation], gpu: GpuSeen, managed: Iterable[int]) -> Bytes:
     """What all of these still keep free on a GPU. What grew there counts once: those granted since some moment have
     together taken no more than what grew since then. The strictest such moment decides."""
     left = together = 0
@@ -102,12 +90,10 @@ def managed_pids(models: Mapping[str, ModelRecord]) -> tuple[int, ...] | None:
     return tuple(p for r in models.values() if isinstance(r.seen, Known) for p in r.seen.value.pids)
 
 
-def _are_told(models: Mapping[str, ModelRecord], gpu: GpuSeen) -> bool:
-    """Whether this list of processes tells our servers on this GPU from strangers: all were looked at once, none is
+def _are_told_apart(models: Mapping[str, ModelRecord], gpu: GpuSeen) -> bool:
+    """Whether this list of processes tells our servers on this GPU from strangers, once all were looked at: none is
     silent while its processes may run, and none is there without being named (in a container without the host's pids).
     """
-    if managed_pids(models) is None:
-        return False
     for record in models.values():
         if not _is_on(record, gpu):
             continue

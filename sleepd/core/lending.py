@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sleepd.core.commands import LookNow
 from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
-from sleepd.core.ledger import left_of_reservation, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
+from sleepd.core.ledger import left_beside, managed_pids, own_bytes, promised_bytes, unmanaged_bytes
 from sleepd.core.memory import Admitted, Blind, Short, find_gpu, preflight
 from sleepd.core.model import Cause, CauseKind, Known
 from sleepd.core.orders import uuids_of
@@ -143,8 +143,7 @@ def _impossible(draft: Draft, reservation: Reservation, gpus: GpusSeen) -> Refus
 
 
 def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: GpusSeen) -> Granted | Room:
-    managed = managed_pids(draft.models) or ()
-    needs = {gpu.uuid: left_of_reservation(reservation, gpu, managed) for gpu in seen}
+    needs = {gpu.uuid: left_beside(draft.models, [reservation], gpu) for gpu in seen}
     if len(needs) < len(reservation.uuids):
         return WaitFor("a reading of all of its GPUs", look=True, problem="blind")
     before = {
@@ -158,6 +157,7 @@ def _room_on(draft: Draft, reservation: Reservation, seen: list[GpuSeen], gpus: 
     if isinstance(verdict, Admitted) and (name := _disturbed(draft, frozenset(needs))):
         return WaitFor(f"{name}, which is on its way", problem="timeout")
     if isinstance(verdict, Admitted):
+        managed = managed_pids(draft.models) or ()
         return Granted({gpu.uuid: _others_hold(reservation, gpu, managed) for gpu in seen})
     if isinstance(verdict, Blind):
         return WaitFor(verdict.wanted, look=True, problem="blind")

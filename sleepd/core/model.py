@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
-from sleepd.core.rules import Rule
+from sleepd.core.rules import Rule, foreseeing, shortest_nap_s
 from sleepd.core.units import Bytes, MonotonicS, Seconds, WallS
 
 T = TypeVar("T")
@@ -179,7 +179,14 @@ class Settings:
     """How long a model whose turn is over may finish running requests."""
     rules_of: Mapping[str, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
     """Every model's rules, in their order."""
+    foreseeing: Mapping[str, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    """Of these, those in force that go by what is expected of the model; only models that have any."""
+    shortest_naps_s: Mapping[str, Seconds] = field(init=False, repr=False, compare=False)
+    """Of the same models, the shortest idle time after which a rule puts them to sleep."""
 
     def __post_init__(self) -> None:
         of = {name: tuple(r for r in self.rules if name in r.applies_to) for name in self.models}
+        foresee = {name: found for name, rules in of.items() if (found := foreseeing(rules))}
         object.__setattr__(self, "rules_of", of)
+        object.__setattr__(self, "foreseeing", foresee)
+        object.__setattr__(self, "shortest_naps_s", {name: shortest_nap_s(of[name]) for name in foresee})

@@ -130,11 +130,12 @@ def _unseen(record: ModelRecord, event: StepEnded) -> bool:
     """Whether only a missing reading kept a call from being proven: that contradicts nothing, it is found out later."""
     seen, before, after = event.evidence.seen, event.evidence.gpus_before, event.evidence.gpus_after
     asleep = isinstance(seen, Known) and seen.value.is_sleeping is True
-    missing = not isinstance(seen, Known) or (asleep and not (_is_told(record, before) and _is_told(record, after)))
+    shown = all(_shows_its_gpus(record, gpus) for gpus in (before, after))
+    missing = not isinstance(seen, Known) or (asleep and not shown)
     return event.end is StepEnd.UNPROVEN and missing
 
 
-def _is_told(record: ModelRecord, gpus: Reading[GpusSeen] | None) -> bool:
+def _shows_its_gpus(record: ModelRecord, gpus: Reading[GpusSeen] | None) -> bool:
     """Whether the reading tells of all of its GPUs: one that fails is left out of it."""
     return isinstance(gpus, Known) and bool(placement(record.spec, record.placed_on, gpus.value))
 

@@ -1,5 +1,6 @@
 """Rules as data: conditions, thresholds, actions. What they mean in a given world is policy.py's business."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -203,6 +204,26 @@ class Rule:
     @property
     def is_pressure(self) -> bool:
         return self.kind is RuleClass.PRESSURE
+
+
+AHEAD = (ActionKind.WAKE, ActionKind.KEEP_AWAKE)
+"""Rules of these kinds that foresee ask whether a request is expected soon; all others, whether none is for long."""
+
+
+def foreseeing(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Those of the rules that go by what is expected of a model, and are in force."""
+    return tuple(r for r in rules if r.enabled and r.foresees)
+
+
+def shortest_nap_s(rules: Sequence[Rule]) -> Seconds:
+    """The shortest idle time, predicted or passed, after which one of a model's rules puts it to sleep. Where none does
+    so after a time, the longest that those which foresee ask for stands in. 0: none foresees anything."""
+    foresee = foreseeing(rules)
+    naps = [r for r in rules if r.enabled and r.action.kind not in AHEAD] or foresee
+    waits_s = [c.seconds for r in naps for c in r.conditions if isinstance(c, PredictedIdle | IdleFor)]
+    if foresee and waits_s:
+        return min(waits_s)
+    return max((c.seconds for r in foresee for c in r.conditions if isinstance(c, PredictedIdle)), default=0.0)
 
 
 def _kind_of(action: ActionKind, *, on_memory: bool) -> RuleClass:

@@ -6,16 +6,14 @@ from sleepd.core.draft import Draft
 from sleepd.core.frozen import replace
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.owed_wakes import owe_wakes
-from sleepd.core.places import RETURNING, keep_place, place_of
+from sleepd.core.places import is_returning, keep_place, place_of
 from sleepd.core.record import AskKind, Waiter, is_start_wanted, is_wanted_awake, wants_deeper
 from sleepd.core.refusals import refuse_users
 from sleepd.core.restarts import is_unit_unread, may_come_back
 from sleepd.core.room import Refuse, WaitFor, room_for
 from sleepd.core.sightings import START_HINT
 from sleepd.core.task import TaskKind
-
-GOES_ON_S = 60.0
-"""A task whose caller ran out of time goes on making room for at least this long; then its wish is over too."""
+from sleepd.core.wishes import GOES_ON_S
 
 
 def serve_callers(draft: Draft) -> None:
@@ -24,7 +22,7 @@ def serve_callers(draft: Draft) -> None:
         if not (record.waiters or record.made_room or record.reason.startswith(WAITS)):
             continue
         for waiter in record.waiters:
-            if waiter.id == RETURNING and waiter not in draft.models[name].waiters:
+            if is_returning(waiter) and waiter not in draft.models[name].waiters:
                 continue  # another caller's time is up as well, and was told anew when to come back
             if waiter.ask is AskKind.WAKE:
                 _serve_wake(draft, name, waiter.id)
@@ -54,7 +52,7 @@ def serve_callers(draft: Draft) -> None:
 def _time_out(draft: Draft, name: str, waiter_id: int) -> None:
     record = draft.models[name]
     waiter = next(w for w in record.waiters if w.id == waiter_id)
-    if waiter.ask is AskKind.WAKE and waiter.id != RETURNING:
+    if waiter.ask is AskKind.WAKE and not is_returning(waiter):
         keep_place(draft, name, place_of(draft, name))
     task = draft.tasks.get(name)
     if task is not None:

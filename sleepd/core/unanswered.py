@@ -44,7 +44,7 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         draft.put_task(replace(task, resume_s=draft.mono_s + 1.0))
         return
     waited_s = draft.mono_s - task.sent_s
-    if verb in SLEEPS and not _are_told(event.evidence.gpus_after, task.intent) and waited_s < BLIND_S:
+    if verb in SLEEPS and not _shows_gpus_of(event.evidence.gpus_after, task.intent) and waited_s < BLIND_S:
         # Whether memory was given back cannot be seen now; it can later. Where it stays so, its counted call decides.
         draft.put_task(replace(task, resume_s=draft.mono_s + PENDING_PAUSE_S))
         return
@@ -65,7 +65,7 @@ def settle_unanswered(draft: Draft, task: Task, event: StepEnded) -> None:
         _settle_wake(draft, task, verdict, event)
 
 
-def _are_told(gpus: Reading[GpusSeen] | None, intent: Intent) -> bool:
+def _shows_gpus_of(gpus: Reading[GpusSeen] | None, intent: Intent) -> bool:
     """Whether the reading tells of every GPU that its memory was seen on before the call."""
     return isinstance(gpus, Known) and all(find_gpu(gpus.value, uuid) for uuid in intent.used_by_gpu)
 

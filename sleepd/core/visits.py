@@ -8,7 +8,7 @@ from sleepd.core.foresight import cost_of_sleep, open_account, price_of, silent_
 from sleepd.core.habits import attend, watch
 from sleepd.core.life import OUT
 from sleepd.core.model import CauseKind, Known
-from sleepd.core.places import RETURNING
+from sleepd.core.places import is_returning
 from sleepd.core.record import ModelRecord
 from sleepd.core.units import Seconds
 from sleepd.core.wakes_ahead import note_wake_ahead
@@ -40,8 +40,8 @@ def _came(draft: Draft, record: ModelRecord, old: ModelRecord) -> bool:
     """Whether a request came, or still runs: through the gate, past it, or waiting for a sleeper."""
     if record.used != old.used or record.entered != old.entered or record.in_flight > 0:
         return True
-    known = {RETURNING, *(w.id for w in old.waiters)}
-    if any(w.cause.kind is CauseKind.REQUEST and w.id not in known for w in record.waiters):
+    known = {w.id for w in old.waiters}
+    if any(w.cause.kind is CauseKind.REQUEST and w.id not in known and not is_returning(w) for w in record.waiters):
         return True
     # What runs during a task may be a question of ours.
     return record.spec.name not in draft.tasks and is_busy(record)

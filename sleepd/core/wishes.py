@@ -6,6 +6,17 @@ from typing import TypeAlias
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Bytes, Seconds
 
+WISH_S: Seconds = 3600.0
+"""How long a wish lasts that a door makes for all who wait there: longer than any of them may, as each has a deadline
+of its own at the door."""
+ASK_AGAIN_S: Seconds = 0.05
+"""A door at which somebody still waits when its wish is answered makes another one after so long."""
+GOES_ON_S: Seconds = 60.0
+"""What was begun for callers goes on for so long at least after they were answered: told to come back, or only that it
+is begun. Their place in the line is kept for longer (places.py)."""
+AT_ONCE_S: Seconds = 1.0
+"""The least that a caller is told to wait before it comes back: who is told so comes back at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class WakeAsked:

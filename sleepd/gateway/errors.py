@@ -25,8 +25,8 @@ class Dialect(Enum):
 class Refusal(Exception):
     """One answer of the gateway's own. `code` is stable and machine-readable, `message` a sentence.
 
-    `fields` are further header fields, complete with CRLF. `closes`: what follows on the connection cannot be trusted
-    or is not wanted.
+    `retry_after_s`: AT_ONCE_S (core/wishes.py) at least. `fields` are further header fields, complete with CRLF.
+    `closes`: what follows on the connection cannot be trusted or is not wanted.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def error_answer(refusal: Refusal, dialect: Dialect, *, fields: bytes, closes: b
     body = json.dumps(error_body(refusal, dialect), ensure_ascii=False).encode()
     fields += refusal.fields
     if refusal.retry_after_s is not None:
-        fields += b"retry-after: %d\r\n" % max(1, math.ceil(refusal.retry_after_s))
+        fields += b"retry-after: %d\r\n" % math.ceil(refusal.retry_after_s)
     return json_answer(refusal.status, body, fields=fields, closes=closes, bare=bare)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import WakeAsked
+from sleepd.core.wishes import ASK_AGAIN_S, AT_ONCE_S, GOES_ON_S, WISH_S, WakeAsked
 from sleepd.gateway.daemon import Held, HeldEnd
 from sleepd.gateway.errors import Refusal
 from sleepd.gateway.head import traceparent_of
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 SLICE = 16
 """Requests released in one round of the event loop; then what they caused is read and written first."""
-ASK_AGAIN_S: Seconds = 0.05
-WISH_S: Seconds = 3600.0
-"""How long one wish lasts: longer than any request may wait, as each request has a deadline of its own here."""
-GOES_ON_S: Seconds = 60.0
-"""A wish outlives the last that was told to come back by so long. Its place in the line is kept for longer, for as long
-as that was told (core/places.py)."""
 GUESS_S: Seconds = 10.0
 """Retry-After where no wake of the model was measured yet."""
 LASTING_S: Seconds = 30.0
@@ -260,4 +254,4 @@ class Queue:
 
 
 def _told_s(known_s: Seconds | None) -> Seconds:
-    return GUESS_S if known_s is None else max(1.0, known_s)
+    return GUESS_S if known_s is None else max(AT_ONCE_S, known_s)

@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.events import Event, GateEmptied
 from sleepd.core.model import CauseKind, ModelSpec
-from sleepd.core.units import Seconds
-from sleepd.core.wishes import AttendanceChanged, CallerGone, WakeAsked
+from sleepd.core.wishes import ASK_AGAIN_S, GOES_ON_S, WISH_S, AttendanceChanged, CallerGone, WakeAsked
 from sleepd.replay.account import Account
 from sleepd.replay.policies.base import Policy
 from sleepd.replay.servers import Server
 from sleepd.replay.timeline import Timeline
 from sleepd.replay.trace import Arrival
-
-WISH_S: Seconds = 3600.0
-"""As the gateway's: one wish for all that wait lasts longer than any of them may."""
-GOES_ON_S: Seconds = 60.0
-"""As the gateway's: a wish outlives the last that was told to come back by so long."""
-ASK_AGAIN_S: Seconds = 0.05
 
 
 @dataclass(slots=True)

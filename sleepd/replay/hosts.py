@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from sleepd.config.errors import ConfigError, KeyPath, Place
+from sleepd.config.errors import ConfigError, KeyPath, Place, show
 from sleepd.config.load import Layer, parse_layer, read_layer
 from sleepd.config.schema import Section
 from sleepd.config.validate import Findings, keys_of, refuse_unknown, validate
@@ -155,8 +155,10 @@ def _compile(bundled: Layer, layer: Layer) -> Host:
     models = {name: _over(default, table, ("models", name), findings) for name, table in tables.items()}
     if host.used >= host.ram:
         findings.refuse(("host", "used"), "wanted less than ram")
+    if not power.asleep <= power.awake <= power.busy:
+        findings.refuse(("power",), "wanted asleep, awake and busy in rising order: what a GPU draws with more to do")
     for path, keys in ((("model_defaults",), default), *((("models", n), k) for n, k in models.items())):
-        _check_bytes(path, keys, findings)
+        _check(path, keys, len(gpus), findings)
     if findings.problems:
         raise ConfigError(findings.problems)
     return Host(
@@ -178,6 +180,10 @@ def _compile_gpus(tables: Any, findings: Findings) -> tuple[HostGpu, ...]:
         keys = validate(_GpuKeys, table, ("gpus", index), findings)
         if keys is not None:
             gpus.append(HostGpu(keys.uuid or f"GPU-{index}", index, keys.memory))
+    uuids = [gpu.uuid for gpu in gpus]
+    for gpu in gpus:
+        if gpu.uuid in uuids[: gpu.index]:
+            findings.refuse(("gpus", gpu.index, "uuid"), f"wanted another for each GPU, found {show(gpu.uuid)} again")
     return tuple(gpus)
 
 
@@ -186,11 +192,14 @@ def _over(default: _ModelKeys, table: Any, path: KeyPath, findings: Findings) ->
     return default.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
 
 
-def _check_bytes(path: KeyPath, keys: _ModelKeys, findings: Findings) -> None:
+def _check(path: KeyPath, keys: _ModelKeys, gpus: int, findings: Findings) -> None:
     assert keys.awake is not None
     assert keys.asleep is not None
+    assert keys.gpus is not None
     if keys.asleep >= keys.awake:
         findings.refuse((*path, "asleep"), "wanted less than awake: a sleep must give something back")
+    if keys.gpus > gpus > 0:
+        findings.refuse((*path, "gpus"), f"wanted at most the {gpus} that [[gpus]] describes, found {keys.gpus}")
 
 
 def _costs(keys: _ModelKeys) -> Costs:

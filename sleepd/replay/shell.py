@@ -16,11 +16,11 @@ from sleepd.core.records import Saved, TaskEnded
 from sleepd.core.rules import LocalTime, PredictedIdle
 from sleepd.core.task import Task, TaskKind
 from sleepd.core.units import Seconds, WallS
-from sleepd.core.wishes import SleepAsked, WakeAsked
+from sleepd.core.wishes import WISH_S, SleepAsked, WakeAsked
 from sleepd.core.world import World, proof_key
 from sleepd.engine.ticker import AHEAD_S, work_out
 from sleepd.replay.account import Account, Switch
-from sleepd.replay.doors import WISH_S, Doors
+from sleepd.replay.doors import Doors
 from sleepd.replay.hosts import Host
 from sleepd.replay.looks import Looks
 from sleepd.replay.policies.base import Policy
@@ -54,7 +54,7 @@ class Replay(Timeline):
         self._all, self._policy, self._start_wall_s = tuple(servers.values()), policy or Policy(), start_wall_s
         self._events: list[Event] = []
         self._asked = False
-        self._looks = Looks(settings, servers, self, world=lambda: self.world, submit=self._submit)
+        self._looks = Looks(settings, servers, self, world=lambda: self.world, now=self._now, submit=self._submit)
         self._doors = Doors(
             servers,
             self,
@@ -132,18 +132,20 @@ class Replay(Timeline):
 
     def _advance(self, until_s: Seconds) -> None:
         """Let everything happen that is due before `until_s`, or then."""
-        while min(self.next_s, self._due_s) <= until_s:
+        while min(self.next_s, due_s := min(self._due_s, self._looks.latest_s)) <= until_s:
             # A deadline comes before what else happens in its moment: a turn that passes it would pass over it.
-            if self._due_s <= self.next_s:
-                self._tick()
+            if due_s <= self.next_s:
+                self._tick(due_s)
             else:
                 self.run_next()
             self._settle()
 
-    def _tick(self) -> None:
-        """A deadline is due: of a model, then it is looked at, which may put it off; or of something else."""
-        self.now_s = due_s = self._due_s
-        names = self._deadlines.whose(due_s)
+    def _tick(self, due_s: Seconds) -> None:
+        """A deadline is due: of models, which are looked at, so that they may put it off; or of something else. Or none
+        is, and models are to be looked at all the same."""
+        self.now_s, names = due_s, self._deadlines.whose(due_s)
+        if names or due_s < self._due_s:
+            names = tuple(dict.fromkeys((*names, *self._looks.latest())))
         events: list[Event] = [self._read_gpus()] if self._doors.anybody_waits else []
         if names and all(is_looked_at(self.world, name) for name in names):
             self._turn([*events, *(self._looks.at(name) for name in names)])

@@ -87,9 +87,11 @@ def sentences(outcome: Outcome, remarks: Sequence[str], what: str) -> list[str]:
     """What was played and what came of it, as sentences."""
     total = outcome["total"]
     refused = f"; {total['refused']} were turned away" if total["refused"] else ""
+    left = total["requests"] - total["served"] - total["refused"]
+    waits = f"; {left} still waited when the trace ended" if left else ""
     return [
         what,
-        f"{total['waited']} of {total['served']} served requests waited for a wake ({share(total)}){refused}.",
+        f"{total['waited']} of {total['served']} served requests waited for a wake ({share(total)}){refused}{waits}.",
         f"Awake models held {total['awake_gpu_gib_h']:.0f} GiB-hours of GPU memory, backups {total['host_gib_h']:.0f}"
         f" of host RAM; about {outcome['energy_kwh']:.1f} kWh by the watts that the host description declares,"
         f" {outcome['nobody_kwh']:.1f} of them drawn by GPUs on which no model was awake.",

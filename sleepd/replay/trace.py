@@ -6,9 +6,9 @@ import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeAlias
 
 from sleepd.config.errors import did_you_mean, show
 from sleepd.config.values import MODEL_NAME
@@ -21,6 +21,7 @@ LONGEST_S: Seconds = 366 * 86400.0
 TOKENS_LIMIT = 10_000_000
 _LINE_LIMIT = 1000
 _GZIP = b"\x1f\x8b"
+_Buffered: TypeAlias = "BufferedReader[Any]"
 
 
 class Arrival(NamedTuple):
@@ -70,12 +71,12 @@ def read_trace(path: Path) -> Trace:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def parse_trace(source: str, file: BinaryIO) -> Trace:
+def parse_trace(source: str, file: BufferedIOBase) -> Trace:
     """Return the requests of an open trace, plain or gzipped; errors name the source. Raises TraceError, OSError."""
     line = 1
     arrivals: list[Arrival] = []
     try:
-        with _unpack(file) as rows:
+        with BufferedReader(file) as whole, _unpack(whole) as rows:
             _check_head(_read_line(rows).removeprefix("\ufeff").rstrip())
             line, last_s = 2, 0.0
             while found := _read_line(rows):
@@ -104,20 +105,19 @@ def write_trace(arrivals: Iterable[Arrival], file: TextIO) -> None:
     file.writelines(f"{a.at_s:.3f},{a.model},{a.prompt_tokens},{a.output_tokens}\n" for a in arrivals)
 
 
-def _unpack(file: BinaryIO) -> BufferedReader:
-    """The file's lines; gzip is known by how it begins, whatever the file is called."""
-    begin = file.read(2)
-    file.seek(0)
-    return BufferedReader(gzip.GzipFile(fileobj=file) if begin == _GZIP else file)  # type: ignore[arg-type]
+def _unpack(file: _Buffered) -> _Buffered:
+    """The file's lines, of a pipe too; gzip is known by how it begins, whatever the file is called."""
+    packed = file.peek(len(_GZIP)).startswith(_GZIP)
+    return BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
 
 
-def _read_line(rows: BufferedReader) -> str:
+def _read_line(rows: _Buffered) -> str:
     """The next line, cut where it is far too long; empty at the end. Raises UnicodeDecodeError."""
     return rows.readline(_LINE_LIMIT).decode("utf-8")
 
 
 def _check_head(head: str) -> None:
-    columns = [column.strip() for column in head.split(",")]
+    columns = [column.strip().strip('"') for column in head.split(",")]
     if columns == list(COLUMNS):
         return
     for column in columns:
@@ -130,8 +130,13 @@ def _check_head(head: str) -> None:
 def _parse(line: str, last_s: Seconds) -> Arrival | None:
     """The request of one line; None for an empty one. Raises ValueError with what was wanted and found."""
     fields = line.split(",")
-    if len(fields) != len(COLUMNS):
-        fields = next(csv.reader([line]), [])
+    if len(fields) != len(COLUMNS) or '"' in line:
+        try:
+            fields = next(csv.reader([line]), [])
+        except csv.Error:
+            raise ValueError(
+                f"wanted one request a line, found a line that breaks within itself: {show(line)}"
+            ) from None
         if not fields:
             return None
         if len(fields) != len(COLUMNS):

@@ -12,6 +12,7 @@ from sleepd.config.secrets import SecretError, read_api_keys, read_key
 from sleepd.config.settings import GatewaySettings as Written
 from sleepd.core.model import ModelSpec
 from sleepd.core.units import Seconds
+from sleepd.core.wishes import AT_ONCE_S
 from sleepd.gateway.app import Gateway, ListenRefused
 from sleepd.gateway.daemon import Daemon
 from sleepd.gateway.handover import UnknownState
@@ -97,7 +98,7 @@ class GatewayPart:
         refusal = await self._gateway.ask_gate(model, who, wait_s)
         if refusal is None:
             return None
-        return NotAwake(_KINDS.get(refusal.code, refusal.code), refusal.message, refusal.retry_after_s or 1.0)
+        return NotAwake(_KINDS.get(refusal.code, refusal.code), refusal.message, refusal.retry_after_s or AT_ONCE_S)
 
     def queued(self, model: str) -> int:
         return self._gateway.queued(model) if self._gateway is not None else 0

@@ -11,14 +11,9 @@ from enum import StrEnum
 from sleepd.core.commands import Answer, AnswerKind
 from sleepd.core.model import CauseKind
 from sleepd.core.units import Seconds
-from sleepd.core.wishes import AttendanceChanged, WakeAsked
+from sleepd.core.wishes import ASK_AGAIN_S, GOES_ON_S, WISH_S, AttendanceChanged, WakeAsked
 from sleepd.sim.virtual_time import Pending
 from sleepd.sim.world import VirtualDaemon
-
-WISH_S = 3600.0
-ASK_AGAIN_S = 0.05
-GOES_ON_S = 60.0
-"""A wish outlives the last request that waited in vain by this: who comes back finds what was begun for it."""
 
 
 class Fate(StrEnum):

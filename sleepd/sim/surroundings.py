@@ -39,10 +39,11 @@ class Surroundings:
         self.upsets = Upsets()
 
     def now(self) -> Now:
-        return Now(self.mono_s(), 1.7e9 + self.time.now() + self.upsets.wall_offset_s)
+        passed_s = self.time.now_s
+        return Now(BOOTED_S + passed_s, 1.7e9 + passed_s + self.upsets.wall_offset_s)
 
     def mono_s(self) -> MonotonicS:
-        return BOOTED_S + self.time.now()
+        return BOOTED_S + self.time.now_s
 
     def see_ram(self) -> Known[HostSeen]:
         now_s = self.mono_s()

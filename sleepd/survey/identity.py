@@ -133,7 +133,7 @@ def match_models(
     return tuple(found.get(number) for number in range(len(servers)))
 
 
-def share_a_port(one: FoundProcess, other: FoundProcess) -> bool:
+def _share_a_port(one: FoundProcess, other: FoundProcess) -> bool:
     """Whether both were told to listen at one port of this host (SO_REUSEPORT lets them)."""
     if one is other or any(_is_elsewhere(process) or not process.urls for process in (one, other)):
         return False
@@ -154,4 +154,4 @@ def others_at_its_port(one: FoundProcess, servers: Sequence[FoundProcess], *, hi
     kernel shows some processes only."""
     if hides or _hides_network(one):
         return None
-    return [f"pid {other.pid}" for other in servers if share_a_port(one, other)]
+    return [f"pid {other.pid}" for other in servers if _share_a_port(one, other)]

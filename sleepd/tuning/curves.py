@@ -79,8 +79,7 @@ def _late(comes_s: Sequence[Seconds], from_s: Seconds, within_s: Seconds) -> int
 
 
 def choices_of(habit: Habit, costs: Costs, gpus: int, level: int, timeouts_s: Sequence[Seconds]) -> tuple[Choice, ...]:
-    """Return what each timeout comes to, from the shortest on, without those that another beats or equals, or a mix of
-    two others does: along them every GiB-hour more saves fewer waits than the one before."""
+    """Return what each timeout comes to, the cheapest first, without those that another beats or equals."""
     gib = costs.awake_bytes * gpus / GIB
     switch_s = costs.sleep_s(level) + costs.wake_s(level)
     found: list[Choice] = []
@@ -89,21 +88,25 @@ def choices_of(habit: Habit, costs: Costs, gpus: int, level: int, timeouts_s: Se
         held_s = habit.busy_s + sum(min(gap.seconds, timeout_s + switch_s) for gap in ended)
         held_s += sum(gap.seconds for gap in habit.gaps if gap.seconds <= timeout_s) + min(habit.last_gap_s, timeout_s)
         found.append(Choice(timeout_s, held_s * gib / HOUR_S, habit.first_late + sum(gap.late for gap in ended)))
-    return _hull(found)
+    kept: list[Choice] = []
+    for choice in sorted(found, key=lambda c: (c.gib_h, c.late, c.timeout_s)):
+        if not kept or choice.late < kept[-1].late:
+            kept.append(choice)
+    return tuple(kept)
 
 
-def _hull(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """The lower convex hull of lateness over cost."""
-    hull: list[Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.gib_h, c.late, c.timeout_s)):
-        if hull and choice.late >= hull[-1].late:
-            continue
-        while len(hull) > 1 and _gain(hull[-2], hull[-1]) <= _gain(hull[-2], choice):
-            hull.pop()
-        if len(hull) == 1 and choice.gib_h <= hull[0].gib_h:
-            hull.pop()
-        hull.append(choice)
-    return tuple(hull)
+def _corners_of(choices: Sequence[Choice]) -> tuple[int, ...]:
+    """The corners of the lower convex hull of lateness over cost: from one to the next every GiB-hour more saves fewer
+    waits than before."""
+    corners: list[int] = []
+    for at, choice in enumerate(choices):
+        while len(corners) > 1:
+            before, last = choices[corners[-2]], choices[corners[-1]]
+            if _gain(before, last) > _gain(before, choice):
+                break
+            corners.pop()
+        corners.append(at)
+    return tuple(corners)
 
 
 def _gain(cheaper: Choice, dearer: Choice) -> float:
@@ -123,7 +126,8 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """The best that timeouts can do without neighbours, from the cheapest on: each point lets one model stay awake
-    longer than the point before, the one for which a GiB-hour saves most waits. `requests`: of all models."""
+    longer than the point before, the one for which a GiB-hour saves most waits, and does so in as many steps as it has
+    timeouts on the way there. `requests`: of all models."""
 
     points: tuple[Point, ...]
     requests: int
@@ -132,15 +136,16 @@ class Frontier:
 def frontier_of(choices: Mapping[str, Sequence[Choice]], requests: int) -> Frontier:
     """Return all points that are worth a thought, in the order of cost."""
     steps = [
-        (-_gain(cheaper, dearer), model, at)
+        (-_gain(of[cheaper], of[dearer]), model, cheaper, dearer)
         for model, of in sorted(choices.items())
-        for at, (cheaper, dearer) in enumerate(pairwise(of))
+        for cheaper, dearer in pairwise(_corners_of(of))
     ]
     chosen = {model: of[0] for model, of in sorted(choices.items())}
     points = [_point(chosen)]
-    for _, model, at in sorted(steps):
-        chosen[model] = choices[model][at + 1]
-        points.append(_point(chosen))
+    for _, model, cheaper, dearer in sorted(steps):
+        for choice in choices[model][cheaper + 1 : dearer + 1]:
+            chosen[model] = choice
+            points.append(_point(chosen))
     return Frontier(tuple(points), requests)
 
 

@@ -9,10 +9,10 @@ from sleepd.replay.hosts import Host
 
 def choose_levels(settings: Settings, host: Host, wakes: Mapping[str, int]) -> dict[str, int]:
     """Return 1 or 2 for each model. `wakes`: how often each is woken now, and would pay for the longer way back. Where
-    max_level is 1 it stays at that, whether there is room or not."""
+    max_level is 1 it stays at that, whether there is room or not. Models that nobody asks for have backups too."""
     levels = dict.fromkeys(wakes, 1)
     room: Bytes = host.ram_bytes - host.used_bytes - settings.host_reserve_bytes
-    over = sum(host.costs(model).backup_bytes for model in levels) - room
+    over = sum(host.costs(model).backup_bytes for model in settings.models) - room
 
     def price(model: str) -> tuple[float, str]:
         costs = host.costs(model)

@@ -1,13 +1,13 @@
 """Timeouts as rules: in the settings that are played, and in the file that is deployed. Both say the same."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleepd.core.frozen import replace
 from sleepd.core.model import Settings
 from sleepd.core.rules import Action, ActionKind, IdleFor, Rule
 from sleepd.core.units import Seconds, format_duration
-from sleepd.tuning.curves import NEVER
+from sleepd.tuning.curves import NEVER, Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Nap:
         return format_duration(self.timeout_s)
 
 
-def naps_of(timeouts_s: Mapping[str, Seconds], levels: Mapping[str, int]) -> tuple[Nap, ...]:
-    """Return the rules that these timeouts need, the shortest first; a model that never sleeps is in none."""
+def naps_of(point: Point, levels: Mapping[str, int], models: Collection[str]) -> tuple[Nap, ...]:
+    """Return the rules that the point needs for these models, the shortest first; one that never sleeps is in none."""
     grouped: dict[tuple[Seconds, int], list[str]] = {}
-    for model, timeout_s in sorted(timeouts_s.items()):
-        if timeout_s != NEVER:
+    for model, timeout_s in sorted(point.timeouts_s.items()):
+        if model in models and timeout_s != NEVER:
             grouped.setdefault((timeout_s, levels[model]), []).append(model)
     return tuple(Nap(timeout_s, level, tuple(models)) for (timeout_s, level), models in sorted(grouped.items()))
 
@@ -46,10 +46,12 @@ def is_timeout(rule: Rule) -> bool:
     )
 
 
-def timeout_now(settings: Settings, model: str) -> Seconds:
-    """The shortest plain timeout that the model has."""
-    found = [_seconds(rule) for rule in settings.rules if is_timeout(rule) and model in rule.applies_to]
-    return min(found, default=NEVER)
+def timeout_now(settings: Settings, model: str) -> tuple[Seconds, int]:
+    """The shortest plain timeout of the model, and the level that it leads to; never, and 1, where there is none."""
+    found = [
+        (_seconds(rule), rule.action.level) for rule in settings.rules if is_timeout(rule) and model in rule.applies_to
+    ]
+    return min(found, default=(NEVER, 1))
 
 
 def _seconds(rule: Rule) -> Seconds:

@@ -46,7 +46,8 @@ class Tuned:
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """`met`: the target, as played. `kept`: nothing that was tried is better than what is. `plays`: all of them, that
-    of the present rules too. `configured`: the models that the configuration has; a file can say nothing of others."""
+    of the present rules too. `configured`: the models that the configuration has. A file can say nothing of others:
+    they keep what they have, unless all are such."""
 
     target: Target
     met: bool
@@ -88,12 +89,15 @@ def tune(
     limit = goal.limit * before["total"]["awake_gpu_gib_h"] if goal.of_present else goal.limit
     target = Target(goal.aim, limit)
     asked = arrivals_of(trace)
+    tuned = asked.keys() - set(stage.added) or asked.keys()
     levels = choose_levels(settings, stage.host, {m: sum(present.models[m].wakes.values()) for m in asked})
     choices: dict[str, tuple[Choice, ...]] = {}
     for model, arrivals in asked.items():
         costs, level = stage.host.costs(model), levels[model]
         habit = read_habit(arrivals, costs, costs.wake_s(level), target.allowed_s, trace.end_s)
         timeouts_s = [timeout_s for timeout_s in TIMEOUTS_S if timeout_s >= shortest_s]
+        if model not in tuned:
+            timeouts_s = [timeout_now(settings, model)[0]]
         choices[model] = choices_of(habit, costs, len(stage.gpus_of[model]), level, timeouts_s)
     played = 1
 
@@ -101,7 +105,7 @@ def tune(
         nonlocal played
         played += 1
         told(played)
-        account = play(with_naps(settings, naps_of(point.timeouts_s, levels), asked))
+        account = play(with_naps(settings, naps_of(point, levels, tuned), tuned))
         return measure_account(account, target.allowed_s), outcome_of(account, trace.end_s)
 
     best = search(frontier_of(choices, len(trace.arrivals)), target, try_out, plays=plays)[0]
@@ -109,9 +113,12 @@ def tune(
     kept = not target.is_better(best.measure, is_)
     models = {}
     for model in sorted(asked):
-        now_s = timeout_now(settings, model)
-        then_s = now_s if kept else best.point.timeouts_s[model]
-        models[model] = Tuned(now_s, then_s, levels[model], replaced_rules(settings, model))
+        now_s, level_now = timeout_now(settings, model)
+        if kept or model not in tuned:
+            models[model] = Tuned(now_s, now_s, level_now, ())
+        else:
+            replaced = replaced_rules(settings, model)
+            models[model] = Tuned(now_s, best.point.timeouts_s[model], levels[model], replaced)
     return Proposal(
         target,
         target.is_met(is_ if kept else best.measure),
@@ -119,7 +126,7 @@ def tune(
         before,
         before if kept else best.played,
         models,
-        () if kept else naps_of(best.point.timeouts_s, levels),
+        () if kept else naps_of(best.point, levels, tuned),
         frozenset(asked) - frozenset(stage.added),
         played,
     )

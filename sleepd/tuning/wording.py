@@ -8,7 +8,8 @@ from sleepd.tuning.target import Aim, Target
 from sleepd.tuning.tuner import Proposal
 
 HEADS = ("MODEL", "REQUESTS", "IDLE", "TUNED", "LEVEL", "WAITED", "TUNED", "GPU GIB-H", "TUNED", "REFUSED")
-RIGHT = frozenset((1, 2, 3, 5, 6, 7, 8))
+LEAST = ("REFUSED", "REQUESTS", "LEVEL")
+"""What narrow screens do without, beginning with the first."""
 
 
 def rows_of(proposal: Proposal) -> list[tuple[str, ...]]:

@@ -37,7 +37,7 @@ def _reserved_gpu(world: World, kept: Kept, uuid: str) -> ReservedGpu:
     gpu = find_gpu(world.gpus.value, uuid) if isinstance(world.gpus, Known) else None
     if gpu is None:
         return {"uuid": uuid, "index": None, "left_bytes": None, "missing_bytes": None}
-    left = left_beside(world.models, kept, gpu)
+    left = left_beside(world.models, [kept], gpu)
     free = max(0, gpu.free_bytes - world.settings.gpu_margin_bytes)
     missing = 0 if kept.granted else max(0, left - free)
     return {"uuid": gpu.uuid, "index": gpu.index, "left_bytes": left, "missing_bytes": missing}

@@ -32,6 +32,7 @@ from sleepd.service.gateway import access_of
 LIMIT_S = 20.0
 JSON = b"content-type: application/json\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class FakeDaemon:
@@ -313,4 +314,20 @@ def get(path: bytes, fields: bytes = b"") -> bytes:
 
 
 CHAT = b'{"messages": [{"role": "user", "content": "hi"}], "model": "m"}'
-__all__ = ["CHAT", "JSON", "OK", "Client", "FakeDaemon", "Known", "Rig", "Seen", "Server", "answer", "get", "post"]
+STREAM = CHAT[:-1] + b', "stream": true}'
+__all__ = [
+    "CHAT",
+    "EVENTS",
+    "JSON",
+    "OK",
+    "STREAM",
+    "Client",
+    "FakeDaemon",
+    "Known",
+    "Rig",
+    "Seen",
+    "Server",
+    "answer",
+    "get",
+    "post",
+]

@@ -13,11 +13,10 @@ import pytest
 from sleepd.gateway import front as front_module
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.settings import GatewaySettings
-from tests.gateway.rig import CHAT, OK, Rig, Seen, get, post
+from tests.gateway.rig import CHAT, EVENTS, OK, Rig, Seen, get, post
 
 SEEDS = int(os.environ.get("SLEEPD_FUZZ_SEEDS", "12"))
 CLIENTS = 60
-EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CHUNKED = b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +16,9 @@ from sleepd.gateway.client import ClientConnection
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.handover import UnknownState, write_state
 from sleepd.gateway.settings import SMALL_BODY, GatewaySettings
-from tests.gateway.rig import CHAT, OK, Client, Rig, Seen, answer, get, post
-
-STREAM = CHAT[:-1] + b', "stream": true}'
-EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-@asynccontextmanager
-async def two_runs(root: Path, settings: GatewaySettings | None = None) -> AsyncIterator[tuple[Rig, Rig]]:
-    """Two gateways in directories of their own: the one that leaves, and the next."""
-    for name in ("1", "2"):
-        (root / name).mkdir()
-    async with Rig(root / "1", settings) as old, Rig(root / "2", settings) as new:
-        yield old, new
-
-
-async def move(old: Rig, new: Rig, *, limit_s: float = 20.0, most: int = 1000) -> tuple[int, int]:
-    """Do what a restart does; return how many connections came through, and how many requests waited on them."""
-    descriptors, state, waiting = await old.gateway.hand_over(limit_s, most)
-    await old.gateway.close()
-    taken = await new.gateway.inherit(descriptors, state)
-    os.close(state)
-    return taken, waiting
-
-
-async def asking(rig: Rig, request: bytes) -> Client:
-    """Return a client whose request is held for m."""
-    before, client = rig.gateway.queued("m"), await rig.client()
-    client.send(request)
-    await rig.until(lambda: rig.gateway.queued("m") == before + 1, "it to be held")
-    return client
+from tests.gateway.held_clients import asking
+from tests.gateway.rig import CHAT, EVENTS, OK, STREAM, Rig, Seen, answer, get, post
+from tests.gateway.runs import move, two_runs
 
 
 async def test_who_is_held_is_answered_by_the_next_run(root: Path) -> None:
@@ -156,76 +128,6 @@ async def test_what_runs_is_finished_and_what_comes_meanwhile_is_left(root: Path
         assert (await running.answer())[0] == 200
 
 
-async def test_who_sends_while_nobody_is_there_is_read_by_the_next_run(root: Path) -> None:
-    async with two_runs(root) as (old, new):
-        await new.server("m")
-        client = await old.client()
-        client.send(get(b"/v1/models"))
-        await client.answer()
-        descriptors, state, _ = await old.gateway.hand_over(5.0, 10)
-        await old.gateway.close()
-        client.send(post(CHAT))
-        await asyncio.sleep(0.05)
-        assert await new.gateway.inherit(descriptors, state) == 1
-        os.close(state)
-        assert (await client.answer())[0] == 200
-
-
-async def test_half_a_request_that_comes_while_nobody_is_there_is_read_on(root: Path) -> None:
-    async with two_runs(root) as (old, new):
-        server = await new.server("m")
-        client = await old.client()
-        client.send(get(b"/v1/models"))
-        await client.answer()
-        descriptors, state, _ = await old.gateway.hand_over(5.0, 10)
-        await old.gateway.close()
-        whole = post(CHAT)
-        client.send(whole[:-5])
-        await asyncio.sleep(0.05)
-        loop, wait = asyncio.get_running_loop(), asyncio.sleep
-        accept = loop.connect_accepted_socket
-
-        async def accept_slowly(*words: object, **more: object) -> object:
-            """What was sent already is read before the connection is told to be there."""
-            done = await accept(*words, **more)  # type: ignore[arg-type]
-            await wait(0.1)
-            return done
-
-        loop.connect_accepted_socket = accept_slowly  # type: ignore[method-assign]
-        try:
-            assert await new.gateway.inherit(descriptors, state) == 1
-        finally:
-            del loop.connect_accepted_socket
-        os.close(state)
-        client.send(whole[-5:])
-        assert (await client.answer())[0] == 200
-        assert [seen.body for seen in server.seen] == [CHAT]
-
-
-async def test_half_a_request_has_a_moment_to_become_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sleepd.gateway.app.UNSENT_S", 0.6)
-    async with two_runs(root) as (old, new):
-        await old.server("m")
-        server = await new.server("m")
-        slow, slower, silent = [await old.client() for _ in range(3)]
-        whole = post(CHAT)
-        slow.send(whole[:-5])
-        slower.send(whole[:-5])
-        silent.send(b"PO")
-        await old.until(lambda: sum(c.is_midway for c in old.gateway._front.connections) == 3, "all halves to be read")
-        moving = asyncio.ensure_future(move(old, new))
-        await asyncio.sleep(0.1)
-        slow.send(whole[-5:])
-        assert await moving == (1, 1)
-        assert (await slow.answer())[0] == 200
-        status, head, body = await slower.answer()
-        assert (status, json.loads(body)["error"]["code"]) == (503, "stopping")
-        assert b"retry-after: 5\r\n" in head
-        assert await silent.rest() == b""
-        assert len(server.seen) == 1
-        assert not old.servers["m"].seen
-
-
 async def test_what_does_not_end_in_time_is_cut_and_the_rest_is_left(root: Path) -> None:
     async with two_runs(root) as (old, new):
 
@@ -260,23 +162,6 @@ async def test_a_gate_is_asked_over_two_runs(root: Path) -> None:
         await new.until(lambda: new.gateway.queued("m") == 1, "it to wait again")
         new.daemon.wake("m")
         assert (await client.head()).startswith(b"HTTP/1.1 204 ")
-
-
-async def test_who_hung_up_in_between_is_missed_by_nobody(root: Path) -> None:
-    async with two_runs(root) as (old, new):
-        await old.server("m", awake=False)
-        server = await new.server("m", awake=False)
-        leaving, staying = await asking(old, post(CHAT)), await asking(old, post(CHAT))
-        descriptors, state, _ = await old.gateway.hand_over(5.0, 10)
-        await old.gateway.close()
-        leaving.close()
-        await asyncio.sleep(0.05)
-        assert await new.gateway.inherit(descriptors, state) == 2
-        os.close(state)
-        await new.until(lambda: new.gateway.queued("m") == 1, "one to be held")
-        new.daemon.wake("m")
-        assert (await staying.answer())[0] == 200
-        assert len(server.seen) == 1
 
 
 async def test_more_than_the_manager_keeps_are_told_to_come_again(root: Path) -> None:
@@ -334,71 +219,6 @@ async def test_nothing_to_leave_is_a_state_too(root: Path) -> None:
         state = write_state([], [])
         assert await new.gateway.inherit([], state) == 0
         os.close(state)
-
-
-async def unread(rig: Rig, *, fields: bytes = b"") -> Client:
-    """Return a client that has the head of an answer and reads no further: its server has said all, and the end of that
-    waits in the gateway."""
-    goes_on = asyncio.Event()
-
-    async def play(request: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(EVENTS)
-        await goes_on.wait()
-        while not connection.transport.get_write_buffer_size():
-            writer.write(chunk(b"x" * 16384))
-            await asyncio.sleep(0.001)
-        writer.write(b"0\r\n\r\n")
-
-    await rig.server("m", play)
-    client = await rig.client()
-    client.send(post(CHAT, fields=fields))
-    await client.head()
-    (connection,) = rig.gateway._front.connections
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    goes_on.set()
-    await rig.until(lambda: connection.now is None, "its server to have said all")
-    return client
-
-
-@pytest.mark.parametrize(("fields", "left"), [(b"", 1), (b"Connection: close\r\n", 0)])
-async def test_an_answer_that_its_client_has_not_read_yet_is_not_cut(root: Path, fields: bytes, left: int) -> None:
-    async with two_runs(root) as (old, new):
-        client = await unread(old, fields=fields)
-        moving = asyncio.ensure_future(move(old, new))
-        await asyncio.sleep(0.1)
-        assert not moving.done()
-        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(20.0):
-            await client.reader.readuntil(b"0\r\n\r\n")
-        assert await moving == (left, 0)
-
-
-async def test_who_never_reads_an_answer_is_waited_for_no_longer_than_for_what_runs(root: Path) -> None:
-    async with two_runs(root) as (old, new):
-        await unread(old)
-        assert await move(old, new, limit_s=0.1) == (0, 0)
-
-
-@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
-async def test_a_stop_leaves_its_time_to_who_has_not_read_an_answer_yet(root: Path, fields: bytes) -> None:
-    async with Rig(root) as rig:
-        client = await unread(rig, fields=fields)
-        closing = asyncio.ensure_future(rig.gateway.close())
-        await asyncio.sleep(0.1)
-        assert not closing.done()
-        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        await closing
-        assert (await client.rest()).endswith(b"0\r\n\r\n")
-
-
-async def test_who_reads_nothing_of_its_last_answer_does_not_keep_its_connection_for_ever(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sleepd.gateway.pace.UNREAD_S", 0)
-    monkeypatch.setattr("sleepd.gateway.app.SWEEP_S", 0.05)
-    async with Rig(root) as rig:
-        await unread(rig, fields=b"Connection: close\r\n")
-        await rig.until(lambda: not rig.gateway._front.connections, "the connection to be given up")
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from sleepd.gateway import pace as pace_module
 from sleepd.gateway.errors import chunk
 from sleepd.gateway.pace import sweep
 from sleepd.gateway.settings import GatewaySettings
-from tests.gateway.rig import CHAT, OK, Rig, Seen, answer, get, post
+from tests.gateway.rig import CHAT, EVENTS, OK, STREAM, Rig, Seen, answer, get, post
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def large(size: int, *, first: bool = False, more: bytes = b"") -> bytes:
@@ -274,7 +273,7 @@ async def test_an_error_that_is_no_json_is_still_an_event_of_the_api(root: Path)
         async with Rig(root, GatewaySettings(heartbeat_s=0.05)) as rig:
             await rig.server("m", answer(plain), awake=False)
             client = await rig.client()
-            client.send(post(CHAT[:-1] + b', "stream": true}', path))
+            client.send(post(STREAM, path))
             await client.head()
             rig.daemon.wake("m")
             async with asyncio.timeout(20):

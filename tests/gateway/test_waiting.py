@@ -5,33 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sleepd.core.model import CauseKind, ModelSpec
-from sleepd.core.seen import EngineFacts
-from sleepd.gateway.errors import chunk
+from sleepd.core.model import CauseKind
 from sleepd.gateway.settings import GatewaySettings
-from tests.gateway.rig import CHAT, OK, Client, Rig, Seen, answer, get, post
-
-STREAM = CHAT.replace(b"}", b"}", 1)[:-1] + b', "stream": true}'
-MESSAGE = b'{"max_tokens": 5, "stream": true, "model": "m", "messages": []}'
-EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-SOON = GatewaySettings(heartbeat_s=0.05)
-
-
-async def held(rig: Rig, count: int) -> None:
-    await rig.until(lambda: rig.gateway.queued("m") == count, f"{count} to be held")
-
-
-async def waiting(rig: Rig, body: bytes = CHAT, path: bytes = b"/v1/chat/completions") -> Client:
-    """Return a client whose request is held."""
-    before, client = rig.gateway.queued("m"), await rig.client()
-    client.send(post(body, path))
-    await held(rig, before + 1)
-    return client
+from tests.gateway.held_clients import held, waiting
+from tests.gateway.rig import CHAT, EVENTS, OK, STREAM, Rig, Seen, get, post
 
 
 async def test_one_wish_stands_for_all_and_they_are_let_in_in_their_order(root: Path) -> None:
@@ -128,15 +109,16 @@ async def test_more_than_the_queue_holds_are_refused(root: Path) -> None:
         assert b"x-sleepd-model: m\r\nx-sleepd-waited-ms: 0\r\n" in head
 
 
-async def test_a_request_waits_no_longer_than_it_may(root: Path) -> None:
+@pytest.mark.parametrize(("back_s", "told_s"), [(17.2, 18), (0.0, 1), (None, 10)])
+async def test_a_request_waits_no_longer_than_it_may(root: Path, back_s: float | None, told_s: int) -> None:
     async with Rig(root) as rig:
         await rig.server("m", awake=False, max_wait_s=0.05)
-        rig.daemon.eta, rig.daemon.back = 81.0, 17.2
+        rig.daemon.eta, rig.daemon.back = 81.0, back_s
         client = await rig.client()
         client.send(post(CHAT))
         status, head, body = await client.answer()
         assert (status, json.loads(body)["error"]["code"]) == (503, "timeout")
-        assert b"retry-after: 18\r\n" in head, "when its turn is near, not when the model is awake"
+        assert b"retry-after: %d\r\n" % told_s in head, "when its turn is near, not when the model is awake"
         told = re.search(rb"x-sleepd-model: m\r\nx-sleepd-waited-ms: (\d+)\r\n", head)
         assert told is not None
         assert int(told[1]) >= 49, "a refusal tells whose it is, and how long it was waited for"
@@ -211,68 +193,6 @@ async def test_a_wish_that_is_refused_refuses_all_who_wait(root: Path, problem: 
             assert "there is a reason" in json.loads(body)["error"]["message"]
 
 
-async def test_a_stream_that_waits_hears_comments_and_then_the_answer(root: Path) -> None:
-    async with Rig(root, SOON) as rig:
-        told = chunk(b"data: 1\n\n") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-        await rig.server("m", answer(EVENTS + told), awake=False)
-        client = await waiting(rig, STREAM)
-        head = await client.head()
-        assert b"content-type: text/event-stream" in head
-        assert b"x-sleepd-model: m\r\n" in head
-        beat = chunk(b": waiting for the model to wake\n\n")
-        assert await client.read(2 * len(beat)) == 2 * beat
-        rig.daemon.wake("m")
-        seen = b""
-        while not seen.endswith(b"0\r\n\r\n"):
-            seen += await client.read(1)
-        assert seen.replace(beat, b"") == chunk(b"data: 1\n\n") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-        client.send(post(CHAT))
-        await client.head()
-
-
-async def test_anthropic_streams_hear_pings_and_errors_of_their_own(root: Path) -> None:
-    async with Rig(root, SOON) as rig:
-        await rig.server("m", awake=False)
-        client = await waiting(rig, MESSAGE, b"/v1/messages")
-        await client.head()
-        beat = chunk(b'event: ping\ndata: {"type": "ping"}\n\n')
-        assert await client.read(len(beat)) == beat
-        rig.daemon.refuse("no_room", "no room")
-        rest = b""
-        while not rest.endswith(b"0\r\n\r\n"):
-            rest += await client.read(1)
-        assert b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"' in rest
-
-
-@pytest.mark.parametrize("known", [True, False])
-async def test_an_error_after_a_heartbeat_is_one_event_and_no_done(root: Path, known: bool) -> None:
-    refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 31\r\n\r\n"
-    async with Rig(root, SOON) as rig:
-        await rig.server("m", answer(refusal + b'{"error":\n{"message":"no way"}}'), awake=False)
-        client = await waiting(rig, STREAM)
-        await client.head()
-        if known:
-            rig.daemon.wake("m")
-        else:
-            rig.daemon.refuse("engine_failed", "no way")
-        rest = b""
-        while not rest.endswith(b"0\r\n\r\n"):
-            rest += await client.read(1)
-        events = [line for line in rest.split(b"\n") if line.startswith(b"data: ")]
-        assert len(events) == 1
-        assert "no way" in json.loads(events[0][6:])["error"]["message"]
-        assert b"[DONE]" not in rest
-
-
-async def test_no_heartbeat_goes_to_who_wants_no_stream(root: Path) -> None:
-    async with Rig(root, GatewaySettings(heartbeat_s=0.01)) as rig:
-        await rig.server("m", awake=False)
-        client = await waiting(rig)
-        await asyncio.sleep(0.1)
-        rig.daemon.wake("m")
-        assert (await client.answer())[2] == b"{}"
-
-
 async def test_a_stream_counts_until_its_last_byte(root: Path) -> None:
     go = asyncio.Event()
 
@@ -310,69 +230,6 @@ async def test_a_stop_refuses_who_waits_and_lets_finish_who_runs(root: Path) -> 
         go.set()
         assert (await running.answer())[0] == 200
         await stopping
-
-
-async def test_names_lead_to_models_in_their_order_of_rank(root: Path) -> None:
-    facts = EngineFacts("0.32.0", (0, 32), None, served_names=("listed", "b"), lora_names=("sql-lora",))
-    async with Rig(root) as rig:
-        await rig.server("a", facts=facts, served_names=("alias",))
-        await rig.server("b", served_names=("listed",))
-        client = await rig.client()
-        for name, model in (("a", "a"), ("alias", "a"), ("sql-lora", "a"), ("b", "b"), ("listed", "b")):
-            client.send(post(json.dumps({"model": name}).encode()))
-            assert b"x-sleepd-model: %b\r\n" % model.encode() in (await client.answer())[1]
-        client.send(get(b"/v1/models"))
-        entries = {entry["id"]: entry for entry in json.loads((await client.answer())[2])["data"]}
-        assert {name: entry["sleepd"]["model"] for name, entry in entries.items()} == {
-            **dict.fromkeys(("a", "alias", "sql-lora"), "a"),
-            **dict.fromkeys(("b", "listed"), "b"),
-        }
-        assert (entries["sql-lora"]["parent"], entries["alias"]["parent"]) == ("a", None)
-        client.send(get(b"/v1/models/alias") + get(b"/v1/models/nobody"))
-        assert json.loads((await client.answer())[2]) == entries["alias"]
-        assert (await client.answer())[0] == 404
-
-
-async def test_responses_are_found_again_by_their_id(root: Path) -> None:
-    first = b'{"id": "resp_abc", "object": "response"}'
-    async with Rig(root) as rig:
-        a = await rig.server("a", answer(OK.replace(b"2\r\n\r\n{}", b"%d\r\n\r\n%b" % (len(first), first))))
-        events = b"".join(map(chunk, (b'data: {"response":', b'{"id":"resp_def"}}'))) + b"0\r\n\r\n"
-        b = await rig.server("b", answer(EVENTS + events))
-        client = await rig.client()
-        client.send(post(b'{"input": "", "model": "a"}', b"/v1/responses"))
-        await client.answer()
-        client.send(post(b'{"input": "", "model": "b", "stream": true}', b"/v1/responses"))
-        await client.head()
-        await client.reader.readuntil(b"0\r\n\r\n")
-        b.play = answer()
-        client.send(get(b"/v1/responses/resp_abc?stream=true") + get(b"/v1/responses/resp_def"))
-        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
-        cancel = b"POST /v1/responses/resp_def/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-        client.send(cancel + post(b'{"input": "", "previous_response_id": "resp_abc"}', b"/v1/responses"))
-        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
-        assert a.seen[1].head.startswith(b"GET /v1/responses/resp_abc?stream=true HTTP/1.1\r\n")
-        assert b.seen[-1].head.startswith(b"POST /v1/responses/resp_def/cancel HTTP/1.1\r\n")
-        assert len(a.seen) == 3
-        client.send(get(b"/v1/responses/resp_nobody"))
-        assert (await client.answer())[0] == 404
-
-
-async def test_a_model_with_another_address_is_met_there(root: Path) -> None:
-    async with Rig(root) as rig:
-        await rig.server("m")
-        other = await rig.server("other")
-        client = await rig.client()
-        client.send(post(CHAT))
-        await client.answer()
-        record = rig.daemon.world.models["m"]
-        moved = replace(record, spec=ModelSpec("m", rig.daemon.world.models["other"].spec.url))
-        models = {**rig.daemon.world.models, "m": moved}
-        settings = replace(rig.daemon.world.settings, models={n: r.spec for n, r in models.items()})
-        rig.daemon.world = replace(rig.daemon.world, models=models, settings=settings)
-        client.send(post(CHAT))
-        assert (await client.answer())[0] == 200
-        assert len(other.seen) == 1
 
 
 async def test_a_server_that_is_not_there_is_503(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,11 @@ from tests.integration.harness import Host
 from tests.integration.nursery import open_nursery
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits long is begun first: nobody waits for it alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("waits_long") is None)
+
+
 @pytest.fixture(scope="session")
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for NVIDIA's library, compiled once, and found by every process that these tests start."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.harness import ASLEEP_BYTES, AWAKE_BYTES, GIB, Host
 from tests.integration.waiting import wait_until
 
@@ -13,6 +15,7 @@ then = { sleep = 2 }
 """
 
 
+@pytest.mark.waits_long
 def test_ram_short_means_level_2_and_its_wake_reloads_and_answers_right(host: Host) -> None:
     host.configure("a", idle="1s", extra=PRESSURE, a={"max_level": 2})
     (a,) = host.start_servers("a")

@@ -25,6 +25,7 @@ def manager(host: Host) -> Iterator[ServiceManager]:
         started.close()
 
 
+@pytest.mark.waits_long
 def test_held_and_streaming_clients_get_their_answers_over_restarts(host: Host, manager: ServiceManager) -> None:
     host.configure("a", "b")
     (a, b) = host.start_servers("a", "b", options=("--pace-ms", "100", "--kv", "10GiB"))
@@ -50,6 +51,7 @@ def test_held_and_streaming_clients_get_their_answers_over_restarts(host: Host, 
     assert (a.state()["asked_asleep"], b.state()["asked_asleep"]) == (0, 0)
 
 
+@pytest.mark.waits_long
 def test_what_runs_past_us_keeps_its_model_awake_over_a_restart(host: Host, manager: ServiceManager) -> None:
     host.configure("a", idle="1s")
     (a,) = host.start_servers("a", options=("--pace-ms", "100"))

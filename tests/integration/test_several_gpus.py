@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sleepd.sim.ledger import LedgerGpu
 from tests.integration.harness import GIB, GPU_BYTES, Host
 from tests.integration.test_room import assert_no_call_failed
@@ -11,6 +13,7 @@ SMALL = ("--weights", "8GiB", "--kv", "20GiB")
 LARGE = ("--weights", "8GiB", "--kv", "45GiB")
 
 
+@pytest.mark.waits_long
 def test_a_wide_model_takes_room_on_both_gpus_from_those_whose_sleep_costs_least(host: Host) -> None:
     host.set_gpus(*TWO)
     where = {"quick": ["0"], "slow": ["0"], "alone": ["1"], "wide": ["GPU-0000", "GPU-1111"]}

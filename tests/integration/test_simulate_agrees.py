@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from sleepd.replay.learned import read_host
 from sleepd.replay.shell import Replay
 from sleepd.replay.stage import set_stage
@@ -55,6 +57,7 @@ slowdown = 0
 """
 
 
+@pytest.mark.waits_long
 def test_the_daemon_wakes_the_same_models_in_the_same_order(
     host: Host, record_property: Callable[[str, object], None]
 ) -> None:

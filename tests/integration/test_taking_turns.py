@@ -7,6 +7,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.integration.harness import Host
 from tests.integration.test_gateway import complete, listen
 from tests.integration.test_room import start_two_that_do_not_fit
@@ -24,6 +26,7 @@ def keep_asking(gateway: Path, model: str, ended: threading.Event, answers: list
         answers.append(complete(gateway, model, vllm_xargs={"pace_ms": 50}))
 
 
+@pytest.mark.waits_long
 def test_two_that_are_always_in_use_are_served_by_turns_and_told_when(host: Host) -> None:
     gateway = listen(host, "a", "b")
     host.configure(

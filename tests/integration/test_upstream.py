@@ -2,10 +2,12 @@
 
 import threading
 
+import pytest
 from harness import Host
 from waiting import wait_until
 
 
+@pytest.mark.waits_long
 def test_a_direct_request_that_a_sleeper_holds_wakes_it(host: Host) -> None:
     host.configure("a")
     (a,) = host.start_servers("a")

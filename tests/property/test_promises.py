@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sleepd.core.footprint import Footprint, added
 from sleepd.core.host_room import HostShort, backup_need, host_preflight
-from sleepd.core.ledger import left_of, left_of_reservation, promised_bytes, unmanaged_bytes
+from sleepd.core.ledger import left_beside, left_of, promised_bytes, unmanaged_bytes
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.memory import Admitted, preflight, wake_needs
 from sleepd.core.model import Cause, CauseKind, Known, ModelSpec
@@ -123,13 +123,14 @@ def test_a_jobs_reservation_is_kept_until_the_job_took_it_whoever_else_moves(res
     """The job grows and shrinks; models come and go beside it. What it holds and what is kept for it is never less than
     its reservation, nor more than it and what it took beyond."""
     reservation = Reservation("r", "job", ("GPU-0",), reserved, {"GPU-0": then})
+    models = {"a": record("a", seen=Known(ModelSeen(FACTS, is_sleeping=True, pids=(1,)), 0.0, 0.0))}
     for grown in steps:
         used = {STRANGER: then + grown, 1: managed}
         gpu = GpuSeen("GPU-0", 0, 4 * TOTAL, 4 * TOTAL - sum(used.values()), used)
         assert unmanaged_bytes(gpu, (1,)) == then + grown
-        assert left_of_reservation(reservation, gpu, (1,)) + grown == max(reserved, grown)
+        assert left_beside(models, [reservation], gpu) + grown == max(reserved, grown)
     blind = GpuSeen("GPU-0", 0, 4 * TOTAL, TOTAL)
-    assert left_of_reservation(reservation, blind, (1,)) == reserved, "unseen growth gives nothing away"
+    assert left_beside(models, [reservation], blind) == reserved, "unseen growth gives nothing away"
 
 
 JOBS = st.lists(st.tuples(st.integers(1, 9), st.floats(0.0, 1.0)), min_size=1, max_size=4)

@@ -288,9 +288,12 @@ def test_a_strangers_level_2_is_not_taken_for_our_level_1_that_never_arrived(ver
     assert rig.until(lambda: rig.daemon.world.tasks == {} and rig.state("a") in ASLEEP)
     assert told(rig) == "somebody else slept or woke a during our sleep"
     answers = rig.wake("a")
-    while not answers:
-        rig.run(0.01)
+
+    def answered() -> bool:
         assert not rig.daemon.gates.of("a").open or rig.engine("a").snapshot().answers_right
+        return bool(answers)
+
+    assert rig.until(answered, every_s=0.01)
     assert answers[0].kind is AnswerKind.DONE
 
 

@@ -15,6 +15,7 @@ from sleepd.core.forecast import come_back_s
 from sleepd.core.life import ASLEEP, State
 from sleepd.core.record import wakes_asked
 from sleepd.core.turn import Note
+from sleepd.core.wishes import AT_ONCE_S
 from sleepd.gateway.queue import GUESS_S
 from sleepd.sim.callers import Fate, Request
 from sleepd.sim.scenario.cast import Cast, CastModel
@@ -141,7 +142,7 @@ def ask(stage: Stage, watched: Watched, name: str, demand: Demand, first_s: floa
 def told_s(stage: Stage, name: str) -> float:
     """The gateway's `Retry-After`."""
     known_s = come_back_s(stage.daemon.world, name, stage.daemon.now())
-    return GUESS_S if known_s is None else ceil(max(1.0, known_s))
+    return GUESS_S if known_s is None else ceil(max(AT_ONCE_S, known_s))
 
 
 def check_wish(stage: Stage, watched: Watched, name: str, demands: dict[str, Demand]) -> None:

@@ -39,8 +39,23 @@ def test_a_table_and_sentences(places: dict[str, str], capsys: pytest.CaptureFix
     heads = "MODEL REQUESTS WAITED P50 P95 P99 MAX REFUSED WAKES L1/L2 AWAKE GPU GIB-H KWH HOST GIB-H"
     assert lines[0].split() == heads.split()
     assert lines[1].split()[:4] == ["m", "8", "12.5%", "1.5s"]
-    assert "8 requests for 1 models in 26m40s, on 1 GPU, by the configuration in " in said.out
+    assert "8 requests for 1 model in 26m40s, on 1 GPU, by the configuration in " in said.out
     assert "Note: 1 not in the configuration, played with the host's default size: m." in said.out
+
+
+@pytest.mark.parametrize("columns", [64, 80])
+def test_on_a_narrow_screen_waits_and_gib_hours_are_there(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(Path(places["one"]).parent)
+    assert daemon.main(["simulate", "--trace", "t.csv", "--config", "five", "--compare", "one"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    heads = [line.split() for line in lines if "WAITED" in line]
+    for head in heads:
+        assert {"WAITED", "P95", "GPU", "GIB-H"} <= set(head)
+    assert [line.split()[-1] for line in lines if line.startswith(("m ", "all "))] == ["14", "14"]
 
 
 def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,14 +74,41 @@ def test_two_configurations_side_by_side_and_a_page(places: dict[str, str], caps
     assert "://" not in page.replace("http://www.w3.org", "")
 
 
-def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["sample.csv"], "--config"]
+def test_what_is_remarked_of_one_configuration_names_it(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (Path(places["one"]) / "sleepd.toml").open("a") as file:
+        file.write('[models.m]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\nmode = "observe"\n')
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--host", places["host.toml"]]
+    assert daemon.main([*command, "--compare", places["one"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == [
+        f"of {places['five']}: 1 not in the configuration, played with the host's default size: m",
+        f'of {places["one"]}: mode = "observe" is played as "enforce": what the rules would do',
+    ]
+
+
+def test_the_same_bytes_from_another_process_elsewhere(places: dict[str, str], tmp_path: Path) -> None:
+    """Whatever the order of sets, the zone, the language, the folder, and with assertions left out."""
+    with (tmp_path / "short.csv").open("w") as file:
+        write_trace(read_trace(SAMPLE).between(0.0, 3 * 3600.0).arrivals, file)
+    command = ["-m", "sleepd.cli.daemon", "simulate", "--trace", str(tmp_path / "short.csv"), "--config"]
     command += [places["one"], "--host", places["host.toml"], "--json", "--report", places["page.html"]]
+    root = str(Path(__file__).parents[2])
+    here: dict[str, str] = {"PYTHONHASHSEED": "1", "PYTHONPATH": root}
+    there = {**here, "PYTHONHASHSEED": "2", "TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONOPTIMIZE": "1"}
     said = []
-    for seed in ("1", "2"):
-        ran = subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed})
+    for environ, folder in ((here, root), (there, "/")):
+        ran = subprocess.run([sys.executable, *command], capture_output=True, check=True, env=environ, cwd=folder)
         said.append((ran.stdout, ran.stderr, Path(places["page.html"]).read_bytes()))
     assert said[0] == said[1]
+    assert json.loads(said[0][0])["policies"][places["one"]]["total"]["wakes"]["1"] > 20
+
+
+def test_a_full_disk_behind_the_output_is_told(places: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "sleepd.cli.daemon", "simulate", "--trace", places["t.csv"]]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run([*command, "--config", places["one"]], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "sleepd: the output cannot be written: No space left on device\n")
 
 
 @pytest.mark.parametrize(
@@ -76,11 +118,15 @@ def test_the_same_bytes_from_another_process(places: dict[str, str]) -> None:
         ({"--config": "none"}, "none: wanted a configuration directory, found nothing"),
         ({"--host": "none.toml"}, "none.toml: cannot be read: No such file or directory"),
         ({"--begin": "monday"}, "sleepd simulate: --begin: wanted a time such as 2026-01-05T00:00:00+00:00"),
+        ({"--begin": "0001-01-01"}, "sleepd simulate: --begin: wanted a time from 1970 to 2199, found '0001-01-01'"),
+        ({"--begin": "9999-12-31"}, "sleepd simulate: --begin: wanted a time from 1970 to 2199, found '9999-12-31'"),
+        ({"--compare": "five/../five"}, "sleepd simulate: --compare: wanted another folder than --config, found"),
     ],
 )
 def test_bad_input_is_one_line_and_2(
     places: dict[str, str], capsys: pytest.CaptureFixture[str], change: dict[str, str], wanted: str
 ) -> None:
+    change = {name: value.replace("five/", f"{places['five']}/") for name, value in change.items()}
     options = {"--trace": places["t.csv"], "--config": places["five"], "--host": places["host.toml"]} | change
     assert daemon.main(["simulate", *(word for pair in options.items() for word in pair)]) == 2
     said = capsys.readouterr()
@@ -89,7 +135,38 @@ def test_bad_input_is_one_line_and_2(
     assert said.err.count("\n") == 1
 
 
-def test_a_report_that_cannot_be_written_is_told(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", "/dev/null/page.html"]
+def test_who_still_waits_at_the_end_is_told(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(places["t.csv"]).write_text("seconds,model,prompt_tokens,output_tokens\n5,m,10,10\n")
+    assert daemon.main(["simulate", "--trace", places["t.csv"], "--config", places["five"]]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 0 served requests waited for a wake (0.0%); 1 still waited when the trace ended." in said
+
+
+@pytest.mark.parametrize(
+    ("report", "wanted"),
+    [
+        ("none/page.html", "sleepd simulate: --report: wanted a file in a folder, found no folder "),
+        ("/dev/full", "sleepd simulate: /dev/full: cannot be written: No space left on device"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], report: str, wanted: str
+) -> None:
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", report]
     assert daemon.main(command) == 1
-    assert "sleepd simulate: /dev/null/page.html: cannot be written: Not a directory" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert wanted in said.err
+    assert ("GPU GIB-H" in said.out) is (report == "/dev/full")
+
+
+def test_a_report_is_there_whole_or_not_at_all(
+    places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(places["page.html"])
+    page.write_text("last week's")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    command = ["simulate", "--trace", places["t.csv"], "--config", places["five"], "--report", str(page)]
+    assert daemon.main(command) == 1
+    assert "page.html: cannot be written: No space left on device" in capsys.readouterr().err
+    assert page.read_text() == "last week's"
+    assert [other.name for other in page.parent.glob(".*")] == []

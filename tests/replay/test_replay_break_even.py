@@ -1,12 +1,14 @@
 """Foresight at its worst, in the daemon's own turns: forecasts that change by the minute and know nothing."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
-from sleepd.core import foresight, limits
+from sleepd.core import change_of_mind, foresight, limits
 from sleepd.core.habits import Habits, LocalS
 from sleepd.core.units import Seconds
 from tests.replay.replays import replay, trace_of
@@ -31,7 +33,8 @@ def test_it_costs_at_most_twice_what_the_clairvoyant_pays(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(foresight, "expected_idle", flickering)
-    monkeypatch.setattr(foresight, "next_change", next_flicker)
+    monkeypatch.setattr(change_of_mind, "next_change", next_flicker)
+    monkeypatch.setattr(change_of_mind, "look_out", lambda habits, _: SimpleNamespace(at=partial(flickering, habits)))
     # With such forecasts rules go in circles, and are held up; how that costs more is not what is asked here.
     monkeypatch.setattr(limits, "ACTIONS_AN_HOUR", 1000)
     random, at_s, asked = Random(seed), 0.0, []

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_what_a_file_leaves_out_is_as_bundled(tmp_path: Path) -> None:
         ("[model_defaults]\nslots = 0", "host.toml:2: [model_defaults] slots: wanted at least 1, found 0"),
         ("[power]\nbusy = 'much'", "host.toml:2: [power] busy:"),
         ("[host", "host.toml:1: not valid TOML"),
+        ("[power]\nbusy = 10", "host.toml:1: power: wanted asleep, awake and busy in rising order"),
+        (
+            "[[gpus]]\nmemory = '8GiB'\nuuid = 'GPU-1'\n[[gpus]]\nmemory = '8GiB'",
+            'host.toml:4: [gpus] uuid: wanted another for each GPU, found "GPU-1" again',
+        ),
+        (
+            "[[gpus]]\nmemory = '80GiB'\n[models.a]\ngpus = 2",
+            "host.toml:4: [models.a] gpus: wanted at most the 1 that [[gpus]] describes, found 2",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, wanted: str) -> None:
@@ -70,6 +80,25 @@ def test_models_of_the_trace_alone_get_the_default_size_and_the_emptiest_gpu(tmp
     assert stage.settings.models["mine"].priority == 3
     assert {name for rule in stage.settings.rules for name in rule.applies_to} == {"mine", "a", "b", "c"}
     assert "3 not in the configuration" in stage.remarks[0]
+
+
+def test_what_the_configuration_declares_of_a_model_holds_where_the_host_says_nothing(tmp_path: Path) -> None:
+    config = '[models.{0}]\nurl = "http://127.0.0.1:80{1}"\ngpus = ["0"]\nvram = "60GiB"\nhost_ram = "50GiB"\n'
+    both = config.format("a", "01") + config.format("b", "02")
+    stage = stage_of(tmp_path, '[[gpus]]\nmemory = "80GiB"\n[models.b]\nawake = "40GiB"\n', both, "a", "b")
+    told = [(costs.awake_bytes // GIB, costs.backup_bytes // GIB) for costs in map(stage.host.costs, ("a", "b"))]
+    assert told == [(61, 50), (40, 16)]
+    gpu = {"uuid": "GPU-a", "awake_bytes": None, "asleep_bytes": 2 * GIB, "need_bytes": 60 * GIB}
+    assert host_of(tmp_path, json.dumps(status(gpus=[gpu]))).costs("m").awake_bytes == 62 * GIB
+
+
+def test_models_of_the_host_that_nobody_asks_for_are_named(tmp_path: Path) -> None:
+    described = '[models.a]\nawake = "40GiB"\n[models."Org/B"]\nawake = "40GiB"\n'
+    assert stage_of(tmp_path, described, "", "a", "b").remarks == (
+        "1 not in the configuration, played with the host's default size: b",
+        "1 not in the configuration, played as the host describes: a",
+        "1 of the host are neither in the configuration nor in the trace: Org/B",
+    )
 
 
 def test_what_is_played_otherwise_is_said(tmp_path: Path) -> None:
@@ -89,6 +118,12 @@ def test_a_host_that_cannot_hold_all_asleep_is_refused(tmp_path: Path) -> None:
     )
     told = refusal(tmp_path, f'{gpu}[model_defaults]\nasleep = "30GiB"\n', "", "a", "b", "c")
     assert told == "etc: the 3 models on GPU 0 hold 90GiB asleep, which is more than its 80GiB"
+    told = refusal(tmp_path, '[[gpus]]\nmemory = "24GiB"\n', "", "a", "b")
+    assert told == "\n".join(
+        f"etc: GPU 0 has room for 22GiB of model {name} while all others sleep, and awake it holds 36GiB;"
+        " describe yours with --host FILE"
+        for name in ("a", "b")
+    )
     config = '[models.a]\nurl = "http://127.0.0.1:8001"\ngpus = ["3"]\n'
     told = refusal(tmp_path, gpu, config, "a")
     assert told == (
@@ -96,7 +131,7 @@ def test_a_host_that_cannot_hold_all_asleep_is_refused(tmp_path: Path) -> None:
     )
 
 
-def status(**changes: object) -> dict[str, object]:
+def status(**changes: object) -> dict[str, Any]:
     gpu = {"uuid": "GPU-a", "index": 0, "awake_bytes": 30 * GIB, "asleep_bytes": 2 * GIB, "need_bytes": None}
     model = {"name": "m", "level": 1, "eta_s": 3.5, "host_ram_bytes": 20 * GIB, "gpus": [gpu]}
     model["last_wake"] = {"seconds": 9.0, "action": "wake", "ok": True}
@@ -126,11 +161,34 @@ def test_a_status_of_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
     assert host.costs("m") == host.default
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"gpus": [], "models": [], "host": {"total_bytes": 1}}', '{"gpus": 3}'])
-def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
-    assert "host.toml: wanted a description in TOML, or what sleepctl status --json prints" in refusal(tmp_path, text)
-
-
-def test_a_status_without_a_gpu_is_refused(tmp_path: Path) -> None:
-    found = {"gpus": [], "models": [], "host": {"total_bytes": 1, "available_bytes": 1}}
-    assert "wanted at least one GPU in the status, found none" in refusal(tmp_path, json.dumps(found))
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "found neither (Expecting property name"),
+        ('{"a":' + "[" * 100_000, "found neither (objects within objects without end)"),
+        ("{}", "; gpus: is missing"),
+        ('{"gpus": 3}', "; gpus: wanted a list, found 3"),
+        (json.dumps(status(eta_s=-5)), "; [models] eta_s: wanted at least 0.0, found -5"),
+        (json.dumps(status(eta_s="soon")), '; [models] eta_s: Input should be a valid number, found "soon"'),
+        (json.dumps(status(host_ram_bytes="2GiB")), '; [models] host_ram_bytes: wanted a whole number, found "2GiB"'),
+        (json.dumps(status(gpus=[{"uuid": "GPU-a", "awake_bytes": -1, "asleep_bytes": 0}])), "awake_bytes: wanted at"),
+        (
+            json.dumps(status()).replace(str(80 * GIB), "null"),
+            "; [gpus] total_bytes: wanted a whole number, found None",
+        ),
+        (json.dumps(status()).replace(str(80 * GIB), "NaN"), "; [gpus] total_bytes: wanted a whole number, found nan"),
+        (
+            json.dumps(status()).replace(str(256 * GIB), '"much"'),
+            '; [host] total_bytes: wanted a whole number, found "much"',
+        ),
+        (json.dumps({**status(), "gpus": []}), "; gpus: wanted at least one GPU in the status, found none"),
+        (
+            json.dumps({**status(), "gpus": 2 * status()["gpus"]}),
+            "; [gpus] uuid: wanted another for each GPU, found one",
+        ),
+    ],
+)
+def test_a_status_that_is_none_says_what_is_wrong_with_it(tmp_path: Path, text: str, found: str) -> None:
+    told = refusal(tmp_path, text)
+    assert told.startswith("host.toml: wanted a description in TOML, or what sleepctl status --json prints")
+    assert found in told

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sleepd.core.life import State
+from sleepd.core.plan import Verb
 from sleepd.replay.energy import Energy
 from sleepd.replay.hosts import Watts
 from sleepd.replay.outcome import outcome_of
@@ -73,6 +74,19 @@ def test_a_wait_that_is_too_long_is_turned_away(tmp_path: Path) -> None:
     played = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), rule, until_s=400.0)
     account = played.account.models["c"]
     assert (account.requests, account.served, account.refused) == (1, 0, 1)
+    sooner = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), rule, until_s=59.0)
+    assert sooner.account.models["c"].refused == 0
+    then = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), rule, until_s=61.0)
+    assert then.account.models["c"].refused == 1
+
+
+@pytest.mark.parametrize("min_awake", ["80s", "150s"])
+def test_nobody_sleeps_for_who_has_gone(tmp_path: Path, min_awake: str) -> None:
+    """The wish goes on for a minute, as the gateway's does: until 120 s. Nobody makes room for it, then or later."""
+    rule = f'[model_defaults]\nmin_awake = "{min_awake}"\nmax_wait = "30s"\n'
+    played = replay(tmp_path, trace_of((10.0, "a"), (11.0, "b"), (30.0, "c")), rule, until_s=400.0)
+    assert switches(played) == [("wake", "a", 1), ("wake", "b", 1), ("sleep", "a", 1), ("sleep", "b", 1)]
+    assert played.account.switches[2].at_s > 310.0, "of idleness"
 
 
 def test_a_full_queue_turns_away(tmp_path: Path) -> None:
@@ -81,11 +95,26 @@ def test_a_full_queue_turns_away(tmp_path: Path) -> None:
 
 
 def test_slots_that_are_taken_make_others_wait_inside(tmp_path: Path) -> None:
-    # Four requests of one second each through one slot: the server is in use for four seconds.
+    # Four requests of ten seconds each through one slot: the server is in use for forty seconds.
     host = '[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nslots = 1\nslowdown = 0\n'
-    played = replay(tmp_path, trace_of(*((1.0, "a"),) * 4, tokens=(0, 60)), host=host, until_s=400.0)
+    played = replay(tmp_path, trace_of(*((1.0, "a"),) * 4, tokens=(0, 600)), host=host, until_s=400.0)
     asleep = played.account.switches[1]
-    assert asleep.at_s == pytest.approx(1.0 + 1.5 + 4.0 + 300.0 + 1.2, abs=1.5)
+    assert asleep.at_s == pytest.approx(1.0 + 1.5 + 40.0 + 300.0 + 1.2, abs=1.5)
+
+
+def test_a_backup_stays_in_host_ram_whatever_the_next_sleep_is(tmp_path: Path) -> None:
+    server = replay(tmp_path, trace_of((1.0, "a")), until_s=2.0).servers["a"]
+    for verb in (Verb.WAKE, Verb.SLEEP_L2):
+        server.begin_call(verb)
+        server.end_call(verb)
+    assert (server.level, server.pinned) == (2, True)
+
+
+def test_a_model_with_a_unit_is_played_without_it_and_where_its_processes_would_be(tmp_path: Path) -> None:
+    unit = '[models.a]\nurl = "http://127.0.0.1:8001"\nunit = "vllm-a.service"\nmay_stop = true\n'
+    played = replay(tmp_path, trace_of((10.0, "a")), unit, until_s=400.0)
+    assert switches(played) == [("wake", "a", 1), ("sleep", "a", 1)]
+    assert {(spec.unit, spec.cgroup) for spec in played.settings.models.values()} == {("", "")}
 
 
 def test_a_cron_wakes_by_the_clock_that_the_trace_begins_at(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Traces: what is read, and the one sentence with file and line for whatever is none."""
 
 import gzip
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def test_plain_and_gzipped_alike(tmp_path: Path) -> None:
     assert read(tmp_path, text) == wanted
     assert read(tmp_path, b"\xef\xbb\xbf" + text.encode()) == wanted
     assert read(tmp_path, gzip.compress(text.encode())) == wanted
+    quoted = '"seconds","model","prompt_tokens","output_tokens"\n"0.5","a","10","2"\n7,"b",0,0\n'
+    assert read(tmp_path, quoted) == wanted
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,11 @@ def test_plain_and_gzipped_alike(tmp_path: Path) -> None:
         (f"{HEAD}\n1,a,1", f"t.csv:2: wanted 4 fields ({HEAD}), found 3"),
         (f"{HEAD}\n1,a,1,1,1", f"t.csv:2: wanted 4 fields ({HEAD}), found 5"),
         (f"{HEAD}\n1,{'a' * 5000},1,1", "t.csv:2: wanted 4 fields"),
+        (
+            f"{HEAD}\n1,a,1,1\r2,a,1,1\r",
+            't.csv:2: wanted one request a line, found a line that breaks within itself: "1,a',
+        ),
+        (f'{HEAD}\n1,"a,1,1\n', f't.csv:2: wanted 4 fields ({HEAD}), found 2: "1,"a,1,1"'),
         (HEAD.encode() + b"\n1,a,1,1\n2,\xff,1,1", "t.csv:3: wanted UTF-8 text, found other bytes"),
         (
             gzip.compress(f"{HEAD}\n1,a,1,1\n".encode(), mtime=0)[:-9],
@@ -75,6 +83,16 @@ def test_plain_and_gzipped_alike(tmp_path: Path) -> None:
 )
 def test_what_is_none_is_told_in_one_sentence(tmp_path: Path, lines: str | bytes, wanted: str) -> None:
     assert wanted in told(tmp_path, lines)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_will_do(packed: bool) -> None:
+    text = f"{HEAD}\n0.5,a,10,2\n".encode()
+    reading, writing = os.pipe()
+    with open(writing, "wb") as there:
+        there.write(gzip.compress(text) if packed else text)
+    with open(reading, "rb") as here:
+        assert read_trace(Path(f"/dev/fd/{here.fileno()}")) == Trace((Arrival(0.5, "a", 10, 2),))
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

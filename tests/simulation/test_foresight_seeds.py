@@ -1,10 +1,12 @@
 """Foresight in the simulator: forecasts that change by the minute, in scenarios full of faults, break no invariant."""
 
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from sleepd.core import foresight
+from sleepd.core import change_of_mind, foresight
 from sleepd.core.daybook import LocalS
 from sleepd.core.habits import Habits
 from sleepd.core.model import Settings
@@ -40,7 +42,8 @@ def next_flicker(habits: Habits, local_s: LocalS) -> LocalS:
 @pytest.mark.parametrize("seed", [710_003])
 def test_forecasts_that_flicker_break_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "expected_idle", flickering)
-    monkeypatch.setattr(foresight, "next_change", next_flicker)
+    monkeypatch.setattr(change_of_mind, "next_change", next_flicker)
+    monkeypatch.setattr(change_of_mind, "look_out", lambda habits, _: SimpleNamespace(at=partial(flickering, habits)))
     monkeypatch.setattr(stage, "settings_of", by_forecast)
     told: list[Note] = []
     play(draw_script(seed), lambda at, note: told.append(note))

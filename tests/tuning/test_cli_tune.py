@@ -13,7 +13,8 @@ from sleepd.config.load import PACKAGED_DIR, load_config
 from sleepd.core.rules import Action, ActionKind, IdleFor
 
 HOUR_S = 3600
-CONFIG = '[models.chat]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\n'
+CHAT = '[models.chat]\nurl = "http://127.0.0.1:8001"\ngpus = ["0"]\n'
+CONFIG = CHAT + CHAT.replace("chat", "batch").replace("8001", "8002")
 HOST = '[host]\nram = "64GiB"\nused = "8GiB"\n[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nbackup = "4GiB"\n'
 
 
@@ -76,16 +77,30 @@ def test_what_is_written_is_what_was_played(place: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == f"Wrote {target}. Look at it, then: sleepd check, sleepctl reload\n"
     text = target.read_text()
     assert "asked for: at most 10% of requests wait or are turned away." in " ".join(text.replace("#", "").split())
-    assert "# Not in the configuration, so not here: batch." in text
     rules = load_config(place / "etc", shipped_dir=PACKAGED_DIR).settings.rules
     naps = [
         (rule.name, rule.applies_to, rule.conditions, rule.action) for rule in rules if rule.name != "host-ram-pressure"
     ]
     assert naps == [
         ("nap", frozenset(), (IdleFor(300.0),), Action(ActionKind.SLEEP, 1)),
+        ("tuned-30s", frozenset({"batch"}), (IdleFor(30.0),), Action(ActionKind.SLEEP, 1)),
         ("tuned-8m", frozenset({"chat"}), (IdleFor(480.0),), Action(ActionKind.SLEEP, 1)),
     ]
     assert daemon.main(["check", "--config", str(place / "etc")]) == 0
+
+
+def test_what_is_written_comes_to_what_was_foretold(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of models that are not in the configuration nothing is foretold that no file can bring about."""
+    (place / "etc" / "sleepd.toml").write_text(CHAT)
+    target = place / "etc" / "conf.d" / "90-tuned.toml"
+    assert tune(place, "--waited", "10%", "--json", "--write", str(target)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "# Not in the configuration, so not here: batch." in target.read_text()
+    assert found["models"]["batch"] == {"idle_s": 300.0, "idle_now_s": 300.0, "level": 1, "replaces": []}
+    assert found["remarks"][-1].startswith("models that are not in the configuration keep the rules that they have")
+    command = ["simulate", "--trace", str(place / "t.csv"), "--config", str(place / "etc"), "--host"]
+    assert daemon.main([*command, str(place / "host.toml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["policies"] == {str(place / "etc"): found["after"]}
 
 
 def test_a_file_that_is_there_stays_without_force(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +127,6 @@ def timeouts_in_force(place: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("second", ["90-tuned.toml", "91-tuned.toml"])
 def test_tuning_again_replaces_what_was_tuned(place: Path, second: str) -> None:
-    (place / "etc" / "sleepd.toml").write_text(CONFIG + CONFIG.replace("chat", "batch").replace("8001", "8002"))
     conf_d = place / "etc" / "conf.d"
     assert tune(place, "--waited", "10%", "--write", str(conf_d / "90-tuned.toml")) == 0
     assert timeouts_in_force(place) == {"chat": [480.0], "batch": [30.0]}
@@ -127,6 +141,28 @@ def test_nothing_is_written_where_the_target_is_not_met(place: Path, capsys: pyt
         "sleepd tune: the target is not met: nothing was written; ask for what can be had\n"
     )
     assert not target.exists()
+
+
+def test_a_file_that_would_not_be_read_or_has_the_models_is_not_written(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(place, "--write", str(place / "etc" / "conf.d" / "90-tuned")) == 2
+    assert "--write: wanted a name that ends in .toml, as conf.d is read, found " in capsys.readouterr().err
+    main = place / "etc" / "sleepd.toml"
+    assert tune(place, "--waited", "10%", "--write", str(main), "--force") == 1
+    assert "sleepd.toml is where model batch is configured: it was left as it is" in capsys.readouterr().err
+    assert main.read_text() == CONFIG
+
+
+def test_the_backups_of_models_that_nobody_asks_for_take_their_room(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = CHAT.replace("chat", "rare").replace("8001", "8003")
+    (place / "etc" / "sleepd.toml").write_text(f"{CONFIG}{rare}[model_defaults]\nmax_level = 2\n")
+    (place / "host.toml").write_text(HOST + '[models.rare]\nbackup = "44GiB"\n')
+    assert tune(place, "--json", "--waited", "20%") == 0
+    models = json.loads(capsys.readouterr().out)["models"]
+    assert {name: model["level"] for name, model in models.items()} == {"chat": 1, "batch": 2}
 
 
 def test_backups_that_do_not_fit_send_the_cheapest_to_level_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +182,7 @@ def test_the_daemon_s_own_history_will_do(place: Path, capsys: pytest.CaptureFix
             db.execute(f"PRAGMA user_version={version}")
         db.executemany("INSERT INTO names (id, name) VALUES (?, ?)", [(1, "chat"), (2, "batch")])
         rows = [(1767571200 + at_s // 60 * 60, 1 if model == "chat" else 2) for at_s, model in requests()]
+        rows.append((1767571200 - 400 * 24 * HOUR_S, 1))  # of more than a year, the last year is taken
         db.executemany(
             "INSERT INTO minutes (minute, model, requests, finished, prompt_tokens, output_tokens)"
             " VALUES (?, ?, 1, 1, 100, 60)",
@@ -165,8 +202,8 @@ def test_the_daemon_s_own_history_will_do(place: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        (["--waited", "many"], "wanted a share such as \"10%\" (0% to 100%), found 'many'"),
-        (["--p95", "5"], "wanted a duration such as"),
+        (["--waited", "many"], "--waited: wanted a share such as \"10%\" (0% to 100%), found 'many'"),
+        (["--p95", "5"], "--p95: wanted a duration such as"),
         (["--gib-hours", "-3"], '--gib-hours: wanted a number such as 2500, or a share such as "80%"'),
         (["--begin", "soon"], "--begin: wanted a time such as 2026-01-05T00:00:00+00:00, found 'soon'"),
     ],

@@ -99,6 +99,19 @@ def test_no_timeout_for_all_is_better_for_its_cost_than_the_frontier(trace: Trac
         assert not within or within[-1].late <= late + steps
 
 
+@given(traffic)
+@settings(max_examples=50, deadline=None)
+def test_of_one_model_every_timeout_that_no_other_beats_may_be_had(trace: Trace) -> None:
+    for model, of in arrivals_of(trace).items():
+        habit = read_habit(of, COSTS, COSTS.wake1_s, 0.0, trace.end_s)
+        found = [choices_of(habit, COSTS, 1, 1, [timeout_s])[0] for timeout_s in TIMEOUTS_S]
+        points = frontier_of({model: choices_of(habit, COSTS, 1, 1, TIMEOUTS_S)}, len(of)).points
+        had = {(point.gib_h, point.late) for point in points}
+        for one in found:
+            beaten = any(o.gib_h <= one.gib_h and o.late <= one.late and o[1:] != one[1:] for o in found)
+            assert ((one.gib_h, one.late) in had) is not beaten
+
+
 def test_a_target_is_met_by_what_it_speaks_of() -> None:
     trace = Trace(tuple(arrivals(*(600.0 * n for n in range(20)))))
     habit = read_habit(trace.arrivals, COSTS, COSTS.wake1_s, 0.0, trace.end_s)

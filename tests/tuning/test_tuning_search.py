@@ -1,10 +1,13 @@
 """Few plays find the point that is wanted."""
 
+from pathlib import Path
+
 import pytest
 
 from sleepd.tuning.curves import Frontier, Point
 from sleepd.tuning.search import Trial, search
-from sleepd.tuning.target import Aim, Measure, Target
+from sleepd.tuning.target import Aim, Measure, Target, measure_account
+from tests.replay.replays import replay, trace_of
 
 POINTS = 200
 FRONTIER = Frontier(tuple(Point({"m": float(at)}, 100.0 + at, POINTS - at) for at in range(POINTS)), POINTS)
@@ -58,3 +61,11 @@ def test_waits_that_no_timeout_saves_do_not_hide_the_target(always: float) -> No
     assert target.is_met(trials[0].measure)
     cheapest_gib_h = min(p.gib_h for p in points if target.is_met(play(p)[0]))
     assert trials[0].measure.gib_h <= 1.05 * cheapest_gib_h
+
+
+def test_who_is_turned_away_counts_as_who_waits_too_long(tmp_path: Path) -> None:
+    crowded = '[[gpus]]\nmemory = "80GiB"\n[model_defaults]\nawake = "70GiB"\noutput_tokens_per_s = 0.1\n'
+    asked = trace_of((0.0, "a"), (10.0, "b"), (11.0, "b"), (12.0, "b"))
+    account = replay(tmp_path, asked, host=crowded, until_s=300.0).account
+    assert measure_account(account, allowed_s=0.0).late_share == 1.0
+    assert measure_account(account, allowed_s=10.0).late_share == 0.75

@@ -38,3 +38,11 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
     yield process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a configuration, with nothing in it, beside an empty one of shipped files."""
+    (tmp_path / "etc" / "conf.d").mkdir(parents=True)
+    (tmp_path / "lib").mkdir()
+    return tmp_path / "etc"

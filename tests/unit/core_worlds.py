@@ -21,6 +21,10 @@ ASLEEP = Life(State.ASLEEP_L1, Weights.OFFLOADED)
 AWAKE = Life(State.AWAKE, Weights.LOADED)
 
 
+def later(seconds: float, now: Now = NOW) -> Now:
+    return Now(now.mono_s + seconds, now.wall_s + seconds)
+
+
 def seen(**more: object) -> Known[ModelSeen]:
     look = ModelSeen(FACTS, is_sleeping=False, running=0, waiting=0, pids=(1,))
     return Known(replace(look, **more), NOW.mono_s - 0.1, NOW.mono_s - 0.1)

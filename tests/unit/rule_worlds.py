@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, pressure, record, seen, world
+from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, later, pressure, record, seen, world
 
 from sleepd.core.calendar import Calendar
 from sleepd.core.events import (
@@ -12,7 +12,7 @@ from sleepd.core.events import (
 from sleepd.core.explain import explain
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Known, Missing, MissingReason, Now
+from sleepd.core.model import Known, Missing, MissingReason
 from sleepd.core.rules import (
     SLEEP_1,
     WAKE,
@@ -47,10 +47,6 @@ def calendar(*, spans=(), moments=(), around=NOW):
         {CRON: tuple(around.wall_s + at for at in moments)},
         ((around.wall_s - 86_400.0, 3600.0),),
     )
-
-
-def later(seconds, now=NOW):
-    return Now(now.mono_s + seconds, now.wall_s + seconds)
 
 
 def play(made, *events, at_s=0.0):

@@ -4,13 +4,13 @@ configure what it is about to show."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, record, seen, world
+from core_worlds import ASLEEP, AWAKE, NEED, NOW, gpus, later, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, RunStep
 from sleepd.core.events import Event, GpusLooked, ModelLooked
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step
-from sleepd.core.model import Known, Missing, MissingReason, Now, Reading
+from sleepd.core.model import Known, Missing, MissingReason, Reading
 from sleepd.core.record import ModelRecord
 from sleepd.core.seen import CallCount, ControlCounts, GpusSeen, SleepGauge
 from sleepd.core.turn import Turn
@@ -21,10 +21,6 @@ from sleepd.core.world import World
 SLEEP, WAKE = SleepAsked(1, "a", "test", 1, 60.0), WakeAsked(1, "a", "test", 60.0)
 NOT_YET = Missing(MissingReason.NOT_YET)
 UNREADABLE = Missing(MissingReason.UNREADABLE, "no NVML")
-
-
-def later(seconds: float) -> Now:
-    return replace(NOW, mono_s=NOW.mono_s + seconds)
 
 
 def unplaced(life: Life = AWAKE) -> ModelRecord:

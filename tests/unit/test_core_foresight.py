@@ -3,23 +3,25 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, proven, record, world
-from rule_worlds import begun, calendar, fresh, later, looked, play, report, rule
+from core_worlds import ASLEEP, KNOWN_ANSWER, NOW, later, proven, record, world
+from rule_worlds import begun, calendar, fresh, looked, play, report, rule
 
 from sleepd.core import deadlines
-from sleepd.core.break_even import Account
+from sleepd.core.break_even import Account, credit_at
+from sleepd.core.change_of_mind import next_turn_s
 from sleepd.core.daybook import SLOT_S, SLOTS
 from sleepd.core.deadlines import Deadlines, next_deadline
+from sleepd.core.detector import evaluate_all
 from sleepd.core.draft import Draft
 from sleepd.core.events import ModelLooked
 from sleepd.core.explain import explain
-from sleepd.core.foresight import cost_of_sleep, foreseen_moment, paying_level, price_of
+from sleepd.core.foresight import cost_of_sleep, paying_level, price_of, terms_of
 from sleepd.core.habits import Habits
 from sleepd.core.life import State
 from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.places import RETURNING
 from sleepd.core.policy import kept_from_neighbour
-from sleepd.core.record import Ahead, AskKind, Waiter
+from sleepd.core.record import Ahead, AskKind, Hold, Waiter
 from sleepd.core.rules import KEEP_AWAKE, SLEEP_1, SLEEP_2, WAKE, IdleFor, PredictedIdle
 from sleepd.core.sightings import LOST_AFTER_POLLS
 from sleepd.core.silences import SILENCES_S
@@ -62,6 +64,18 @@ def test_what_may_be_risked_is_spent_and_it_sleeps_whatever_is_expected():
     assert begun(play(made(model(0, 1, account=spent), NAP))) == "sleep 1"
     told = report(made(model(0, 1, account=spent), NAP), "nap").conditions[0].found
     assert told == "forecasts cost too much lately: asleep after 5m of silence, 1h7m so far"
+
+
+def test_what_is_too_little_is_told_as_less_than_what_is_needed():
+    of = model()
+    few = replace(of.habits, after=((7.97, 1.0), *(((0.0, 1.0),) * (len(SILENCES_S) - 1))))
+    told = report(made(replace(of, habits=few), NAP), "nap").conditions[0].found
+    assert told.startswith("20 whole days and 7 visits were observed, 2 and 8 are needed: asleep after 5m of silence")
+
+
+def test_no_more_than_eight_prices_are_put_by():
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 40.0) == 2380.0
+    assert credit_at(Account(2300.0, 0.0, 0.0, awake=False), 300.0, 1000.0) == 8 * 300.0
 
 
 def test_where_silences_foretold_better_than_the_clock_that_is_told():
@@ -190,6 +204,25 @@ def test_level_2_is_for_whose_dearer_wake_may_be_risked_and_is_charged_with_it()
         assert draft.models["a"].account.credit_s == pytest.approx(credit_s - 300.0 * level)
 
 
+@pytest.mark.parametrize(("kind", "costs_s"), [(CauseKind.RULE, 300.0), (CauseKind.OPERATOR, 0.0)])
+def test_a_sleep_is_charged_where_a_rule_asked_for_it(kind, costs_s):
+    before = play(made(model(account=Account(900.0, NOW.mono_s, 4000.0, awake=True)), NAP)).world
+    asked = replace(before.tasks["a"], cause=Cause(kind, "nap"))
+    before = replace(before, tasks={"a": asked})
+    draft = Draft(before, NOW)
+    draft.put(replace(before.models["a"], life=ASLEEP, since_s=NOW.mono_s))
+    note_requests(draft, before)
+    assert draft.models["a"].account.credit_s == 900.0 - costs_s
+
+
+def test_a_hold_ends_the_silence():
+    before = made(model(), NAP)
+    draft = Draft(before, NOW)
+    draft.change("a", holds=(Hold("h", 1, "ann", "", 0.0, None, None, None),))
+    note_requests(draft, before)
+    assert draft.models["a"].account.silent_s == 0.0
+
+
 @pytest.mark.parametrize(("number", "ended"), [(7, True), (RETURNING, False)])
 def test_who_waits_for_a_sleeper_ends_its_silence_and_who_was_told_to_come_back_does_not(number, ended):
     before = made(model(life=ASLEEP), AHEAD)
@@ -232,6 +265,10 @@ def test_a_model_that_is_lost_while_awake_ahead_is_told_as_a_miss():
     assert turn.world.models["a"].ahead.since_s is None
 
 
+def turn_s(before, now):
+    return next_turn_s(terms_of(before.models["a"], before, now), before.calendar, now)
+
+
 @pytest.mark.parametrize("credit_s", [0.0, 300.0, 500.0, 600.9, 700.0, 2000.0])
 @pytest.mark.parametrize("silent_s", [0.0, 70.0, 299.0, 4000.0])
 def test_moments_that_are_past_come_not_again(credit_s, silent_s):
@@ -240,41 +277,72 @@ def test_moments_that_are_past_come_not_again(credit_s, silent_s):
     kept = rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
     before, at_s, moments = made(of, rule("nap", SLEEP_1, PredictedIdle(300.0)), kept), 0.0, 0
     while at_s < 3600.0:
-        at_s, was_s, moments = foreseen_moment(of, before, later(at_s)) - NOW.mono_s, at_s, moments + 1
+        at_s, was_s, moments = turn_s(before, later(at_s)) - NOW.mono_s, at_s, moments + 1
         assert at_s > was_s
-    assert moments < 60
+    assert moments < 12
+
+
+@pytest.mark.parametrize(
+    ("slots", "credit_s", "asleep"), [((0, 1, 5), 2e3, False), ((3, 9, 20), 2e3, True), ((), 500.0, False)]
+)
+def test_no_rule_changes_its_mind_before_it_is_told(slots, credit_s, asleep):
+    """And between two moments that are told, most of the time, none does at all: they are few."""
+    account = Account(credit_s, NOW.mono_s, 50.0, awake=not asleep)
+    of = model(*slots, account=account, silent_s=50.0, life=ASLEEP if asleep else None, spec={"max_level": 2})
+    rules = NAP, AHEAD, rule("kept", KEEP_AWAKE, PredictedIdle(900.0)), rule("deep", SLEEP_2, PredictedIdle(600.0))
+    before, at_s, told = made(of, *rules), 0.0, 0
+
+    def said(at_s):
+        now = later(at_s)
+        return [found.all_hold for found in evaluate_all(of, before, now)], paying_level(of, before, now)
+
+    due_s = turn_s(before, NOW) - NOW.mono_s
+    while at_s < 3 * 3600.0:
+        says = said(at_s)
+        while at_s + 31.7 < due_s:
+            at_s += 31.7
+            assert said(at_s) == says
+        at_s, told = due_s, told + 1
+        due_s = turn_s(before, later(at_s)) - NOW.mono_s
+    assert told < 25
 
 
 def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeypatch):
     """What is foreseen of silent models is not worked out in every turn: whatever changes it is told apart."""
     asked_s, of = [], model(0, 1)
     before = made(of, NAP, AHEAD)
-    monkeypatch.setattr(
-        deadlines, "foreseen_moment", lambda *asked: asked_s.append(asked[2].mono_s) or foreseen_moment(*asked)
-    )
+    monkeypatch.setattr(deadlines, "next_turn_s", lambda *asked: asked_s.append(asked[2].mono_s) or next_turn_s(*asked))
     kept = Deadlines()
-    for turn in range(1000):
-        assert kept.after(before, later(0.7 * turn)) == foreseen_moment(of, before, later(0.7 * turn))
-    assert len(asked_s) < 10
-    set_forth = replace(later(700.0), wall_s=NOW.wall_s + 900.0)
-    poorer = replace(of, account=replace(RICH, credit_s=1000.0))
+    for turn in range(200):
+        looked_at = replace(before, models={"a": replace(of, failed_polls=turn % 2)})
+        assert kept.after(looked_at, later(3.5 * turn)) == turn_s(before, later(3.5 * turn))
+    assert len(asked_s) < 5
+    set_forth = replace(later(50.0), wall_s=NOW.wall_s + 180.0)
+    poorer = replace(of, account=replace(RICH, credit_s=680.0))
     for world_, now in (
         (before, set_forth),
-        (replace(before, models={"a": poorer}), later(700.0)),
-        (replace(before, settings=made(of, AHEAD).settings), later(700.0)),
-        (replace(before, calendar=replace(before.calendar, offsets=((0.0, 0.0),))), later(700.0)),
-        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(700.0)),
-        (before, later(0.0)),
+        (replace(before, models={"a": poorer}), later(50.0)),
+        (replace(before, settings=made(of, AHEAD).settings), later(50.0)),
+        (replace(before, calendar=replace(before.calendar, offsets=((0.0, 0.0),))), later(50.0)),
+        (replace(before, calendar=replace(before.calendar, until_wall_s=NOW.wall_s)), later(50.0)),
     ):
-        was_s = kept.after(before, later(700.0))
+        was_s = kept.after(before, later(50.0))
         assert was_s != kept.after(world_, now) == next_deadline(world_, now)
+    assert kept.after(before, later(700.0)) != kept.after(before, NOW) == next_deadline(before, NOW)
 
 
-def test_when_what_is_foreseen_changes_is_told_of_the_rule_and_kept_awake_by_it():
+def test_when_a_rule_changes_its_mind_is_told_of_it_and_of_who_is_kept_awake_by_it():
     of, kept = model(0, 1), rule("kept", KEEP_AWAKE, PredictedIdle(300.0))
     before = made(of, NAP, kept, rule("late", SLEEP_1, IdleFor(4001.0)))
-    in_s = foreseen_moment(of, before, NOW) - NOW.mono_s
-    assert report(before, "nap").due_in_s == pytest.approx(in_s)
-    assert report(before, "nap").conditions[0].in_s == pytest.approx(in_s)
+    in_s = report(before, "nap").due_in_s
+    assert 2.0 < in_s == report(before, "nap").conditions[0].in_s
+    assert not report(before, "nap", at_s=in_s - 0.1).holds
+    assert report(before, "nap", at_s=in_s).holds
     assert explain(before, "a", NOW).next.in_s == pytest.approx(in_s), "what keeps it awake ends no sooner"
-    assert in_s > 2.0
+
+
+def test_a_rule_that_does_not_change_its_mind_for_hours_tells_no_moment():
+    before = made(model(life=ASLEEP), NAP, AHEAD)
+    assert not report(before, "ahead").holds
+    assert report(before, "ahead").due_in_s is None
+    assert explain(before, "a", NOW).next is None

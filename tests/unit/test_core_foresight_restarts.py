@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import NOW
-from rule_worlds import calendar, later, play, rule
+from core_worlds import NOW, later
+from rule_worlds import calendar, play, rule
 from test_core_foresight import AHEAD, NAP, RICH, habits, made, model
 
 from sleepd.core.beginning import begin

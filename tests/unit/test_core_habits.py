@@ -1,15 +1,16 @@
 """What is learned of when a model is asked for, what is expected from it, and how that is told."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 
 import pytest
 
-from sleepd.core.daybook import DAYS_KEPT, SLOTS, rates
+from sleepd.core.daybook import DAYS_KEPT, SLOTS, beginnings, rates
 from sleepd.core.expected import expected_idle, next_change
 from sleepd.core.foretelling import recall
-from sleepd.core.habits import Habits, attend, watch
+from sleepd.core.habits import Habits, attend, pieces, watch
+from sleepd.core.silences import SILENCES_S
 
 DAY_S, HOUR_S = 86_400.0, 3600.0
 MONDAY_S = 20_458 * DAY_S
@@ -136,6 +137,41 @@ def test_a_day_tells_most_of_the_slots_asked_in_then_of_those_beside_them():
     own, near = [found[slot] for slot in asked_in], [found[slot] for slot in beside & set(range(SLOTS))]
     far = [found[slot] for slot in set(range(SLOTS)) - asked_in - beside]
     assert min(own) > max(near) >= min(near) > max(far) > 0
+
+
+def test_a_day_tells_more_of_another_the_more_alike_and_the_nearer_they_are():
+    """Asked for at noon on one day alone: how much of it is expected on the last Thursday of four weeks."""
+    noon, today = SLOTS // 2, int(MONDAY_S // DAY_S) + 3
+
+    def expected(ago):
+        return rates((*((today - d, (d == ago) << noon) for d in range(28, 0, -1)), (today, 0)), today)[noon]
+
+    same_weekday, near, far, weekend = expected(14), expected(13), expected(22), expected(5)
+    assert same_weekday > near > far > weekend > expected(0)
+
+
+def test_two_days_are_too_few_for_something_to_begin_at_that_time():
+    noon, today = SLOTS // 2, int(MONDAY_S // DAY_S) + 3
+    for days in (2, 3):
+        before = [(today - ago, 1 << noon) for ago in range(days, 0, -1)]
+        assert (beginnings((*before, (today, 0)), today)[noon] > 0) is (days == 3)
+
+
+def test_what_begins_at_that_time_is_expected_after_an_hour_of_silence():
+    before = asked(job(8, late_s=0.0))
+    for quiet_s, told in ((50 * 60.0, False), (70 * 60.0, True)):
+        habits = attend(watch(before, at(8, "06:00")), at(8, "07:57") - quiet_s)
+        found = next(piece for piece in pieces(habits, quiet_s, quiet_s + 60.0) if piece.begin_s == quiet_s)
+        assert (found.regular > 0) is told
+
+
+def test_what_was_counted_fades_with_every_silence():
+    lengths = len(SILENCES_S)
+    before = Habits(asked(job(8)).days, ((200.0, 200.0),) * lengths, (), at(7, "09:00"), trust=(4.0,) * lengths)
+    neutral = replace(before, trust=(0.0,) * lengths)
+    after, other = (attend(habits, at(7, "09:01") + 30.0) for habits in (before, neutral))
+    assert after.after[0] == pytest.approx((200.0 * (1 - 1 / 300) + 1.0, 200.0 * (1 - 1 / 300)), abs=0.5)
+    assert after.trust[0] - other.trust[0] == pytest.approx(4.0 * 0.98, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, NOW, gpus, nap, record, world
+from core_worlds import ASLEEP, NOW, gpus, later, nap, record, world
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import AnswerKind, OpenGate
@@ -25,10 +25,6 @@ ALICE, BOB = 1000, 1001
 
 def hold(waiter=1, id="h", model="a", uid=ALICE, ttl_s=60.0, **more):
     return HoldAsked(waiter, id, model, uid, "alice", ttl_s, **more)
-
-
-def later(seconds, now=NOW):
-    return Now(now.mono_s + seconds, now.wall_s + seconds)
 
 
 def play(made, *events, now=NOW):

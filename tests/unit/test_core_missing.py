@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core_worlds import ASLEEP, AWAKE, NOW, gpus, record, seen, world
+from core_worlds import ASLEEP, AWAKE, NOW, gpus, later, record, seen, world
 from hypothesis import given
 from hypothesis import strategies as st
 from rule_worlds import CRON, GIBS, HOURS, MISSING, TENTH, calendar
@@ -81,6 +81,6 @@ def test_whoever_waits_for_a_gpu_reading_that_fails_leaves_it_to_the_polls():
     """One that merely grew old is asked for at once; one that failed would fail again with every turn."""
     for reading, asked in ((MISSING, 0), (gpus(40 * GIB, age_s=2.0), 1)):
         turn = step(replace(world(record(life=ASLEEP)), gpus=reading), [WakeAsked(1, "a", "user", 60.0)], NOW)
-        again = step(turn.world, [Tick()], replace(NOW, mono_s=NOW.mono_s + 0.1))
+        again = step(turn.world, [Tick()], later(0.1))
         for each in (turn, again):
             assert sum(isinstance(c, LookNow) and c.gpus for c in each.commands) == asked

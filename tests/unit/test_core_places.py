@@ -1,8 +1,7 @@
 """Places in the line of callers who were told to come back: kept while they are away, at every door."""
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, NOW, record, world
-from rule_worlds import later
+from core_worlds import ASLEEP, AWAKE, NOW, later, record, world
 from turn_worlds import TIGHT, turn
 
 from sleepd.core.commands import Answer, AnswerKind, OpenGate

@@ -3,109 +3,32 @@
 Played in virtual time; what a single turn shows stands in test_core_regressions_in_one_turn.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from regression_rigs import (
+    LONG_S,
+    Meddled,
+    by_hand,
+    calls,
+    configure,
+    fall_asleep,
+    hide_pids,
+    one,
+    told,
+    wake_up,
+    wake_within,
+)
 
-from sleepd.core.commands import Answer, AnswerKind
+from sleepd.core.commands import AnswerKind
 from sleepd.core.events import SettingsChanged
 from sleepd.core.life import Life, State, Weights
-from sleepd.core.model import Missing, MissingReason, ModelSpec, Reading, Settings
-from sleepd.core.task import HOST_LOCK
+from sleepd.core.model import Missing, MissingReason, Reading
 from sleepd.core.units import GIB
-from sleepd.core.wishes import WakeAsked
-from sleepd.sim import virtual_server
 from sleepd.sim.vllm_faults import Fault
-from sleepd.sim.vllm_types import HttpRequest, SimAnswer
+from sleepd.sim.vllm_types import HttpRequest
 from tests.property.virtual_rig import Rig
-
-LARGE_KV_BYTES = 30 * GIB
-"""With this much beside the weights, only one of two models fits awake."""
-LONG_S = 600.0
-
-
-class Meddled(Rig):
-    """A rig on which strangers lay hands on engines that serve: its gates may be open until the next look."""
-
-    def _check_gates(self) -> None:
-        pass
-
-
-def one(version: str = "0.32.0", *, rig: type[Rig] = Rig, max_level: int = 1) -> Rig:
-    """One model, awake and long looked at."""
-    made = rig(version, ("a",), max_level=max_level)
-    made.boot("a")
-    made.start()
-    made.run(30)
-    return made
-
-
-def crowded() -> Rig:
-    """a sleeps, b is awake and idle, and b has to sleep before a can wake."""
-    made = Rig("0.32.0", ("a", "b"), kv_bytes=LARGE_KV_BYTES)
-    made.boot("a")
-    made.start()
-    made.run(10)
-    fall_asleep(made, "a")
-    made.boot("b")
-    made.run(30)
-    return made
-
-
-def fall_asleep(rig: Rig, name: str) -> None:
-    answers = rig.sleep(name, 1)
-    assert rig.until(lambda: bool(answers))
-    assert answers[0].kind is AnswerKind.DONE
-
-
-def wake_up(rig: Rig, name: str) -> None:
-    answers = rig.wake(name)
-    assert rig.until(lambda: bool(answers))
-    assert answers[0].kind is AnswerKind.DONE
-
-
-def until_victim_sleeps(rig: Rig) -> list[Answer]:
-    """a is wanted, and b falls asleep to make room for it."""
-    answers = rig.wake("a")
-    assert rig.until(lambda: "b" in rig.daemon.world.tasks and rig.state("b") is State.FALLING_ASLEEP, 10.0)
-    return answers
-
-
-def wake_within(rig: Rig, name: str, timeout_s: float, *, wait: bool = True) -> list[Answer]:
-    answers: list[Answer] = []
-    rig.daemon.ask(lambda waiter: WakeAsked(waiter, name, "test", timeout_s, wait), answers.append)
-    return answers
-
-
-def by_hand(rig: Rig, name: str, path: str, query: tuple[tuple[str, str], ...] = ()) -> None:
-    """Somebody else's call, carried out and answered."""
-    answers: list[SimAnswer | None] = []
-    rig.servers[name].request(HttpRequest("POST", path, query), LONG_S, answers.append)
-    assert rig.until(lambda: bool(answers))
-
-
-def configure(rig: Rig, models: Mapping[str, ModelSpec]) -> Settings:
-    """These are the models from now on; a running daemon is to be told."""
-    rig.daemon.settings = replace(rig.daemon.settings, models=dict(models))
-    rig.names = tuple(models)
-    return rig.daemon.settings
-
-
-def hide_pids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nobody can tell which processes belong to a server."""
-    real = virtual_server.seen_of
-    monkeypatch.setattr(virtual_server, "seen_of", lambda *of: replace(real(*of), pids=()))
-
-
-def calls(rig: Rig, name: str, path: str) -> int:
-    requests = rig.engine(name).snapshot().http_requests
-    return sum(count for (handler, _, _), count in requests.items() if handler == path)
-
-
-def told(answers: list[Answer]) -> list[tuple[AnswerKind, str]]:
-    return [(a.kind, a.problem) for a in answers]
-
 
 # what others did
 
@@ -205,53 +128,6 @@ def test_a_model_that_moves_to_another_address_leaves_its_step_behind() -> None:
     rig.run(30)
     assert rig.record("a").life == Life(State.ASLEEP_L1, Weights.DOUBTFUL), "the late end of that step was believed"
     rig.check_usable("a")
-
-
-def test_a_wake_whose_victim_is_removed_while_it_falls_asleep_is_answered_and_can_be_asked_for_again() -> None:
-    """What the victim still holds is nobody's any more: there is no room, until its sleep has run its course."""
-    rig = crowded()
-    answers = until_victim_sleeps(rig)
-    rig.daemon.submit(SettingsChanged(configure(rig, {"a": rig.daemon.settings.models["a"]})))
-    assert rig.until(lambda: bool(answers), 30.0)
-    assert told(answers) == [(AnswerKind.REFUSED, "no_room")]
-    rig.run(10)
-    rig.check_usable("a")
-
-
-def test_a_victim_that_was_removed_before_a_restart_is_forgotten() -> None:
-    rig = crowded()
-    until_victim_sleeps(rig)
-    rig.daemon.die()
-    rig.run(5)
-    configure(rig, {"a": rig.daemon.settings.models["a"]})
-    rig.daemon.start()
-    assert rig.until(rig.settled, 30.0)
-    rig.check_usable("a")
-
-
-# claims and victims
-
-
-def test_a_victim_falls_asleep_under_the_claims_of_a_model_that_is_gone() -> None:
-    rig = crowded()
-    rig.arm("b", Fault("slow", path="/sleep", seconds=60.0))
-    until_victim_sleeps(rig)
-    rig.engine("a").kill()
-    rig.servers["a"].engine = None
-    assert rig.until(lambda: rig.state("a") is State.LOST, 30.0)
-    assert rig.state("b") is State.FALLING_ASLEEP
-    assert rig.daemon.world.tasks["b"].claims == {"GPU-0", HOST_LOCK}
-
-
-def test_a_victim_is_woken_again_when_nobody_waits_any_more_for_what_it_made_room_for() -> None:
-    rig = crowded()
-    rig.arm("b", Fault("slow", path="/sleep", seconds=10.0))
-    waiter = rig.daemon.ask(lambda w: WakeAsked(w, "a", "test", 100.0), lambda answer: None)
-    rig.run(3)
-    assert rig.state("b") is State.FALLING_ASLEEP
-    rig.daemon.leave(waiter, "a")
-    assert rig.until(lambda: rig.state("b") is State.AWAKE, 60.0)
-    assert rig.state("a") is State.ASLEEP_L1
 
 
 # what proves what

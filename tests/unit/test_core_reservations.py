@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, NOW, nap, record, world
+from core_worlds import ASLEEP, AWAKE, NOW, later, nap, record, world
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import AnswerKind, LookNow
@@ -13,7 +13,7 @@ from sleepd.core.holds import GRACE_S
 from sleepd.core.ledger import promised_bytes
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Cause, CauseKind, Known, Now, Settings
+from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now, Settings
 from sleepd.core.plan import Plan, Verb, step_of
 from sleepd.core.record import Hold
 from sleepd.core.records import ReservationDropped, ReservationSaved, Saved
@@ -29,10 +29,6 @@ ALICE, BOB, JOB_PID = 1000, 1001, 77
 
 def ask(waiter=1, id="r", gib=30, gpus=("0",), ttl_s=None, timeout_s=600.0, uid=ALICE, **more):
     return ReservationAsked(waiter, id, gpus, gib * GIB, uid, "alice", ttl_s, timeout_s, **more)
-
-
-def later(seconds):
-    return Now(NOW.mono_s + seconds, NOW.wall_s + seconds)
 
 
 def play(made, *events, now=NOW):
@@ -184,6 +180,15 @@ def test_what_the_job_holds_already_counts_as_its_own():
 def test_servers_that_the_job_s_process_started_are_not_its_own():
     turn = play(with_free(40, record()), ask(gib=60, pids=(JOB_PID, 1)))
     assert turn.world.tasks["a"].cause.kind is CauseKind.RESERVATION
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_while_a_server_cannot_be_told_from_the_job_that_started_it_nothing_there_counts_as_the_jobs(silent):
+    """40 GiB are free, and 40 more than the 60 that are wanted are held by a server, or by the job."""
+    life = AWAKE if silent else Life(State.LOST, Weights.LOADED)
+    made = with_free(40, record(life=life, seen=Missing(MissingReason.TIMED_OUT)))
+    turn = play(made, ask(gib=60, pids=(JOB_PID, 1)))
+    assert turn.world.reservations.get("r", turn.world).granted is not silent
 
 
 def test_held_and_pinned_models_do_not_step_aside():

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from core_worlds import ASLEEP, record
-from test_core_reservations import ALICE, JOB_PID, answers, ask, granted, later, play, reading, wished, with_free
+from core_worlds import ASLEEP, later, record
+from test_core_reservations import ALICE, JOB_PID, answers, ask, granted, play, reading, wished, with_free
 
 from sleepd.core.commands import AnswerKind
 from sleepd.core.events import GpusLooked, SettingsChanged

@@ -22,7 +22,7 @@ def kept_beside(server, used):
     free = (80 - sum(used.values())) * GIB
     gpu = GpuSeen("GPU-0", 0, 80 * GIB, free, {pid: gib * GIB for pid, gib in used.items()})
     kept = promised_bytes({"a": server}, {}, {"r": HELD}, (gpu,), but="")["GPU-0"]
-    assert left_beside({"a": server}, HELD, gpu) == kept, "what is shown is what is kept"
+    assert left_beside({"a": server}, [HELD], gpu) == kept, "what is shown is what is kept"
     return kept // GIB
 
 

@@ -18,8 +18,8 @@ from core_worlds import (
     seen,
     world,
 )
+from room_worlds import GPU, ask, neighbour, sleeper
 
-from sleepd.core.draft import Draft
 from sleepd.core.events import GpusLooked, ModelLooked
 from sleepd.core.footprint import Footprint
 from sleepd.core.life import Life, State, Weights
@@ -27,29 +27,16 @@ from sleepd.core.machine import step, wants_processes
 from sleepd.core.model import Cause, CauseKind, Known, Missing, MissingReason, Now
 from sleepd.core.plan import plan_sleep
 from sleepd.core.record import AskKind, Waiter
-from sleepd.core.room import FRESH_S, NOBODYS, Go, MakeRoom, Refuse, WaitFor, room_for
-from sleepd.core.seen import ControlCounts, GpuSeen
+from sleepd.core.room import FRESH_S, Go, MakeRoom, Refuse, WaitFor
+from sleepd.core.seen import ControlCounts
 from sleepd.core.task import HOST_LOCK, Task, TaskKind
 from sleepd.core.units import GIB
 from sleepd.core.world import DetectorMemory
 
-GPU = frozenset({"GPU-0"})
 MARGIN = GIB
 WISH = Cause(CauseKind.OPERATOR, "somebody")
 SHORT_OF_ONE = 20 * GIB
 """Free bytes beside which one model must sleep first."""
-
-
-def ask(made, *, task_id=None, barred=NOBODYS, force=False):
-    return room_for(Draft(made, NOW), "a", task_id=task_id, barred=barred, force=force)
-
-
-def sleeper(**more):
-    return record("a", ASLEEP, **more)
-
-
-def neighbour(**more):
-    return record("b", **more)
 
 
 def task_of(name: str, *claims: str) -> Task:
@@ -289,69 +276,3 @@ def test_what_is_not_known_is_refused_as_blind_with_the_setting_that_helps():
     assert "set gpus in [models.a]" in ask(world(nowhere)).hint
     elsewhere = replace(unmeasured, spec=replace(unmeasured.spec, gpus=("5",)))
     assert "gpus = 5" in ask(world(elsewhere)).hint
-
-
-@pytest.mark.parametrize(
-    ("written", "said"),
-    [
-        (("0",), "GPU 0 is divided into MIG devices: name one of MIG-a, MIG-b"),
-        (("MIG-c",), "MIG-c is none of those here: MIG-a, MIG-b, GPU-1 (nvidia-smi -L)"),
-        (("GPU-9", "1"), "GPU-9 is none of those here: MIG-a, MIG-b, GPU-1 (nvidia-smi -L)"),
-        (("7",), "the GPUs here are MIG-a, MIG-b, 1 (nvidia-smi -L)"),
-    ],
-)
-def test_gpus_that_are_not_here_are_named_beside_those_that_are(written, said):
-    parts = [GpuSeen(f"MIG-{n}", 1000 + i, 20 * GIB, 20 * GIB, mig_of=0) for i, n in enumerate("ab")]
-    reading = Known((*parts, GpuSeen("GPU-1", 1, 80 * GIB, 80 * GIB)), NOW.mono_s, NOW.mono_s)
-    found = ask(replace(world(sleeper_on(*written)), gpus=reading))
-    assert found.problem == "blind"
-    assert found.hint == f"gpus = {', '.join(written)} in [models.a], but {said}"
-
-
-def test_a_mig_device_is_one_place_by_its_uuid():
-    footprint = Footprint(freed={"MIG-a": (10 * GIB,)})
-    parts = [GpuSeen(f"MIG-{n}", 1000 + i, 20 * GIB, 20 * GIB, mig_of=0) for i, n in enumerate("ab")]
-    made = replace(world(sleeper_on("MIG-a", footprint=footprint)), gpus=Known(tuple(parts), NOW.mono_s, NOW.mono_s))
-    assert ask(made) == Go(frozenset({"MIG-a"}))
-
-
-def test_an_index_and_a_uuid_of_the_same_gpu_are_one_place():
-    assert ask(world(sleeper_on("0", "GPU-0"))) == Go(GPU)
-
-
-def sleeper_on(*written: str, **more):
-    made = sleeper(**more)
-    return replace(made, spec=replace(made.spec, gpus=written))
-
-
-# --- several GPUs ------------------------------------------------------------------------------------------------
-
-
-def two_gpus(*free: int) -> Known:
-    asked_s = NOW.mono_s - 0.1
-    return Known(tuple(GpuSeen(f"GPU-{i}", i, 80 * GIB, f) for i, f in enumerate(free)), asked_s, asked_s)
-
-
-def test_a_wide_model_needs_room_on_each_of_its_gpus():
-    wide = sleeper(footprint=Footprint(freed={"GPU-0": (NEED,), "GPU-1": (NEED,)}))
-    wide = replace(wide, spec=replace(wide.spec, gpus=("0", "1")))
-    made = world(wide)
-    assert ask(replace(made, gpus=two_gpus(40 * GIB, 40 * GIB))) == Go(frozenset({"GPU-0", "GPU-1"}))
-    found = ask(replace(made, gpus=two_gpus(40 * GIB, 20 * GIB)))
-    assert isinstance(found, Refuse)
-    assert found.wanted == "28GiB, 28GiB per GPU"
-
-
-def test_a_neighbour_on_another_gpu_makes_no_room():
-    elsewhere = neighbour(footprint=Footprint(freed={"GPU-1": (NEED,)}))
-    elsewhere = replace(elsewhere, spec=replace(elsewhere.spec, gpus=("1",)))
-    made = replace(world(sleeper(), elsewhere), gpus=two_gpus(20 * GIB, 20 * GIB))
-    assert isinstance(ask(made), Refuse)
-
-
-def test_what_a_half_done_wake_mapped_need_not_be_found_again():
-    held = {1: 12 * GIB}
-    asked_s = NOW.mono_s - 0.1
-    reading = Known((GpuSeen("GPU-0", 0, 80 * GIB, 20 * GIB, held),), asked_s, asked_s)
-    halfway = sleeper(footprint=Footprint(freed={"GPU-0": (NEED,)}, asleep={"GPU-0": 2 * GIB}), seen=seen(pids=(1,)))
-    assert ask(replace(world(halfway), gpus=reading)) == Go(GPU)

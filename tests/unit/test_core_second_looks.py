@@ -5,7 +5,7 @@ waited for its turn behind a slow disk."""
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, record, seen, world
+from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, later, record, seen, world
 
 from sleepd.core.commands import Answer, AnswerKind, LookNow, OpenGate, RunStep
 from sleepd.core.dialect import capabilities
@@ -14,7 +14,7 @@ from sleepd.core.known_answer import BASE
 from sleepd.core.late_looks import LOOKS_AGAIN
 from sleepd.core.life import Life, State, Weights
 from sleepd.core.machine import step, wants_processes
-from sleepd.core.model import Cause, CauseKind, Missing, MissingReason, Now
+from sleepd.core.model import Cause, CauseKind, Missing, MissingReason
 from sleepd.core.plan import COUNTED_AS, WAKES, Plan, Verb, plan_prove, plan_sleep, plan_wake, step_of
 from sleepd.core.record import AskKind, ModelRecord, Waiter
 from sleepd.core.seen import Activity, CallCount, ControlCounts
@@ -40,10 +40,6 @@ def moved(requests_done: int, *, running: int = 0, cursor: int = 0) -> StepEnded
     """The look finds that requests were done since the one before."""
     look = seen(running=running, activity=Activity(10 * requests_done, requests_done, requests_done))
     return StepEnded("a", 1, cursor, StepEnd.BUSY, Evidence(detail="a request reached it", seen=look))
-
-
-def later(seconds: float) -> Now:
-    return replace(NOW, mono_s=NOW.mono_s + seconds)
 
 
 def test_a_request_that_has_ended_is_looked_at_twice_before_a_person_is_refused() -> None:

@@ -29,6 +29,12 @@ def test_of_a_model_that_nothing_is_known_of_one_silence_in_five_ends_before_it_
         assert chance_within((), 0, silent_s, silent_s) == pytest.approx(0.2, abs=0.02)
 
 
+def test_one_silence_that_ended_soon_says_little_and_twenty_say_much():
+    unknown, once, often = (rates_after(observe((0, [90.0] * count)), 0)[0] for count in (0, 1, 20))
+    assert unknown < once < 3 * unknown
+    assert often > 5 * unknown
+
+
 def test_requests_at_random_end_silences_at_their_rate_whatever_their_length():
     observed = observe((2, silences(Random(1), 600.0, 3000)))
     seen = [a_second for a_second, (ended, _) in zip(rates_after(observed, 2), observed[2], strict=True) if ended > 20]

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, proven, record, seen, world
-from rule_worlds import begun, fresh, later, play
+from core_worlds import ASLEEP, AWAKE, FACTS, KNOWN_ANSWER, NOW, gpus, later, proven, record, seen, world
+from rule_worlds import begun, fresh, play
 
 from sleepd.core.beginning import begin
 from sleepd.core.commands import AnswerKind

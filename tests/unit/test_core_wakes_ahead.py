@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from core_worlds import ASLEEP, NOW, record, world
-from rule_worlds import calendar, later, rule
+from core_worlds import ASLEEP, NOW, later, record, world
+from rule_worlds import calendar, rule
 
 from sleepd.core.draft import Draft
 from sleepd.core.foresight import spent_today_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sleepd.core.seen import EngineFacts
 from sleepd.doctor.findings import Finding
 from sleepd.survey.arguments import ServerArguments
 from sleepd.survey.asking import Told
-from sleepd.survey.identity import ModelTold, Places, find_places, match_models, others_at_its_port, share_a_port
+from sleepd.survey.identity import ModelTold, Places, find_places, match_models, others_at_its_port
 from sleepd.survey.processes import FoundProcess
 
 HERE = "http://127.0.0.1:8000"
@@ -102,9 +102,12 @@ def test_a_server_in_another_unit_than_the_configuration_says_is_told() -> None:
 
 
 def test_two_servers_at_one_port_of_this_host_are_told() -> None:
+    def others(one: FoundProcess, other: FoundProcess) -> Sequence[str] | None:
+        return others_at_its_port(one, [one, other], hides=False)
+
     one, other = server(HERE)[0], server("http://localhost:8000")[0]
-    assert share_a_port(one, other)
-    assert not share_a_port(one, one)
+    assert others(one, other) == ["pid 7"]
+    assert others(one, one) == []
     for apart in (
         server("http://127.0.0.1:8001"),
         server(f"http://{OURS}:8000"),
@@ -112,9 +115,9 @@ def test_two_servers_at_one_port_of_this_host_are_told() -> None:
         server(HERE, cgroup=CONTAINER, apart=None),
         server(HERE, apart=True),
     ):
-        assert not share_a_port(one, apart[0])
-    assert not share_a_port(server("unix:/a")[0], server("unix:/a")[0])
-    assert share_a_port(one, server(HERE, cgroup=CONTAINER)[0]), "a container in this host's network"
+        assert others(one, apart[0]) == []
+    assert others(server("unix:/a")[0], server("unix:/a")[0]) == []
+    assert others(one, server(HERE, cgroup=CONTAINER)[0]) == ["pid 7"], "a container in this host's network"
 
 
 def test_who_else_was_told_to_listen_at_a_port_is_not_known_where_processes_or_networks_are_hidden() -> None:

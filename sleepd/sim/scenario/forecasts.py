@@ -58,8 +58,10 @@ def nobody_is_put_to_sleep_for_a_wake_ahead(stage: Stage) -> None:
 
 def forecasts_go_in_no_circles(stage: Stage) -> None:
     """no rule that goes by forecasts wakes or puts to sleep one model more than six times within an hour"""
+    if stage.cast.foreseen is None:
+        return
     acts, now_s, daemon_s = stage.daemon.world.memory.acts, stage.time.now(), stage.daemon.now().mono_s
-    for rule in stage.daemon.settings.rules if stage.cast.foreseen is not None else ():
+    for rule in stage.daemon.settings.rules:
         for name in rule.applies_to if rule.foresees else ():
             at_s = stage.account.acted.setdefault((stage.daemon.tally.deaths, rule.name, name), {})
             # What a stepped clock made older than an hour, while the daemon was away, is no act of this hour.

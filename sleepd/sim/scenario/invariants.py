@@ -3,8 +3,8 @@
 Each invariant is a function whose first docstring line is its name in reports; it raises AssertionError.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from math import inf
 
 from sleepd.core.budget import is_given_up
@@ -31,7 +31,7 @@ from sleepd.sim.scenario.reserved import (
     no_wake_takes_what_is_reserved,
     reservations_end,
 )
-from sleepd.sim.scenario.stage import ANSWERED_LATE_S, Stage
+from sleepd.sim.scenario.stage import ANSWERED_LATE_S, Account, Stage
 
 LOOKED_AT_S = 30.0
 """Within this a model that no task moves is looked at."""
@@ -225,9 +225,13 @@ def check(stage: Stage, invariants: tuple[Invariant, ...]) -> None:
     """All of them hold now, and the account says that they were looked at."""
     for invariant in invariants:
         invariant(stage)
-        stage.account.checked[_name_of(invariant)] += 1
+    stage.account.looks[invariants] += 1
 
 
-@cache
-def _name_of(invariant: Invariant) -> str:
-    return (invariant.__doc__ or "").strip()
+def checked(account: Account) -> Counter[str]:
+    """How often each invariant was looked at, by what it says."""
+    found = account.checked.copy()
+    for invariants, looks in account.looks.items():
+        for invariant in invariants:
+            found[(invariant.__doc__ or "").strip()] += looks
+    return found

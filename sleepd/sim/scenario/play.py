@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sleepd.core.turn import Note
-from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check
+from sleepd.sim.scenario.invariants import AT_THE_END, EVERY_COMMIT, EVERY_TURN, check, checked
 from sleepd.sim.scenario.script import Act, Script, draw_script
 from sleepd.sim.scenario.stage import Stage
 from sleepd.sim.scenario.table import DEEDS, FAULTS, UNIT_FAULTS
@@ -80,4 +80,4 @@ def _outcome(stage: Stage) -> Outcome:
         f" {account.served} served, {tally.notes.get('turn_over', 0)} turns given up,"
         f" {tally.deaths} daemon deaths, {len(account.deaths)} engine deaths"
     )
-    return Outcome(line, tally.transitions, account.checked)
+    return Outcome(line, tally.transitions, checked(account))

@@ -76,8 +76,10 @@ class Account:
     """Tasks of rules that go by forecasts whose beginning was looked at, by the daemon's life."""
     acted: dict[tuple[int, str, str], dict[Seconds, Seconds]] = field(default_factory=dict)
     """When these rules acted, by the daemon's life, rule and model: the daemon's moments, and when that was seen."""
+    looks: Counter[tuple[Callable[["Stage"], None], ...]] = field(default_factory=Counter)
+    """How often these invariants were looked at together."""
     checked: Counter[str] = field(default_factory=Counter)
-    """How often each invariant was looked at."""
+    """How often what is looked at by itself was, by what it says."""
 
 
 class Stage:
