@@ -69,7 +69,8 @@ def _first_change_s(
     """The first moment before `until_s` at which a condition holds that did not, or no longer does, or a sleep becomes
     worth its cost, or no longer is."""
 
-    outlook = look_out(terms.habits, now_s + terms.local_ahead_s)
+    from_s = last_hundredth_s(now_s)  # what is foreseen now is what was then
+    outlook = look_out(terms.habits, from_s + terms.local_ahead_s)
 
     def said(at_s: MonotonicS) -> list[bool]:
         found = terms.at(at_s, at_s + terms.local_ahead_s, outlook)
@@ -77,11 +78,11 @@ def _first_change_s(
 
     hundredths = {
         ceil((moment_s + grain_s) / GRID_S)
-        for moment_s in _moments(terms, asked, costs_s, now_s, until_s)
+        for moment_s in _moments(terms, asked, costs_s, from_s, until_s)
         for grain_s in GRAINS_S
     }
     ahead_s = [at_s for at_s in (n * GRID_S for n in sorted(hundredths)) if now_s < at_s < until_s]
-    says = said(last_hundredth_s(now_s)) if ahead_s else []
+    says = said(from_s) if ahead_s else []
     return next((at_s for at_s in ahead_s if said(at_s) != says), None)
 
 

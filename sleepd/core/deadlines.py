@@ -213,8 +213,12 @@ def _may_act(record: ModelRecord, settings: Settings) -> bool:
     """Whether time may let a rule act on the model by what is foreseen."""
     if record.life.state not in (State.AWAKE, *ASLEEP) or is_busy(record) or record.holds or record.account is None:
         return False
-    done = ActionKind.SLEEP if record.life.state in ASLEEP else ActionKind.WAKE
-    return any(rule.action.kind is not done for rule in settings.foreseeing[record.spec.name])
+    foreseeing = settings.foreseeing[record.spec.name]
+    if record.life.state in ASLEEP:
+        # Nobody is woken, by whatever rule, while one that foresees would put it to sleep at once.
+        kinds = {rule.action.kind for rule in settings.rules_of[record.spec.name] if rule.enabled}
+        return ActionKind.WAKE in kinds or any(rule.action.kind is not ActionKind.SLEEP for rule in foreseeing)
+    return any(rule.action.kind is not ActionKind.WAKE for rule in foreseeing)
 
 
 def _moments(world: World, record: ModelRecord, task: Task | None) -> Iterator[MonotonicS]:

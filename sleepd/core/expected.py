@@ -43,17 +43,19 @@ def next_change(habits: Habits, local_s: LocalS) -> LocalS:
     """When the predicted idle time is another one, should no request come until then."""
     local_s += GRAIN_S
     slot_s = (local_s // SLOT_S + 1) * SLOT_S
+    if local_s <= habits.last_s - SHORTEST_S:
+        return min(slot_s, habits.last_s - SHORTEST_S)
     following = bisect_right(SILENCES_S, local_s - habits.last_s)
     return min(slot_s, habits.last_s + SILENCES_S[following]) if following < len(SILENCES_S) else slot_s
 
 
 def _is_same_visit(habits: Habits, local_s: LocalS) -> bool:
-    return abs(local_s - habits.last_s) < SHORTEST_S
+    return abs(local_s + GRAIN_S - habits.last_s) < SHORTEST_S
 
 
 def _is_foretold(habits: Habits, local_s: LocalS) -> bool:
     # A last request that lies ahead: the clock was set back, and how long it was silent is not known.
-    return local_s - habits.last_s >= SHORTEST_S and _is_enough(habits, int(local_s // DAY_S))
+    return local_s + GRAIN_S - habits.last_s >= SHORTEST_S and _is_enough(habits, int(local_s // DAY_S))
 
 
 @lru_cache(maxsize=1024)

@@ -98,8 +98,8 @@ def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     terms = terms_of(record, world, now)
     if terms is None:
         return None
-    passed_s = now.mono_s - last_hundredth_s(now.mono_s)
-    return terms.at(now.mono_s - passed_s, now.wall_s - passed_s + terms.offset_s)
+    at_s = last_hundredth_s(now.mono_s)
+    return terms.at(at_s, at_s + terms.local_ahead_s)
 
 
 def terms_of(record: ModelRecord, world: World, now: Now) -> Terms | None:
@@ -169,8 +169,9 @@ def price_of(settings: Settings, record: ModelRecord) -> Seconds:
 
 
 def clocks_apart_s(now: Now) -> Seconds:
-    """How far the clock is ahead of monotonic time, without what floats of either add to it."""
-    return round(now.wall_s - now.mono_s, 6)
+    """How far the clock is ahead of monotonic time, to the millisecond: one is read after the other, and their floats
+    are coarse. What is kept as long as no clock is set would else be worked out anew in every other turn."""
+    return round(now.wall_s - now.mono_s, 3)
 
 
 def spent_today_s(record: ModelRecord, world: World, now: Now) -> Seconds:

@@ -314,8 +314,9 @@ def test_a_kept_moment_is_the_one_worked_out_anew_and_is_worked_out_once(monkeyp
     monkeypatch.setattr(deadlines, "next_turn_s", lambda *asked: asked_s.append(asked[2].mono_s) or next_turn_s(*asked))
     kept = Deadlines()
     for turn in range(200):
-        looked_at = replace(before, models={"a": replace(of, failed_polls=turn % 2)})
-        assert kept.after(looked_at, later(3.5 * turn)) == turn_s(before, later(3.5 * turn))
+        looked_at, now = replace(before, models={"a": replace(of, failed_polls=turn % 2)}), later(3.5 * turn)
+        read_after = replace(now, wall_s=now.wall_s + turn % 4 * 1e-6)  # one clock is read after the other
+        assert kept.after(looked_at, read_after) == turn_s(before, now)
     assert len(asked_s) < 5
     set_forth = replace(later(50.0), wall_s=NOW.wall_s + 180.0)
     poorer = replace(of, account=replace(RICH, credit_s=680.0))
