@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from sleepd.core.break_even import GRAIN_S, crossings
 from sleepd.core.calendar import Calendar, offset_until
-from sleepd.core.daybook import DAY_S, SLOT_S
+from sleepd.core.daybook import DAY_S
 from sleepd.core.expected import look_out, next_change
 from sleepd.core.foresight import GRID_S, Terms, clocks_apart_s, last_hundredth_s, terms_of
 from sleepd.core.model import Now
@@ -40,12 +40,6 @@ def next_turn_s(terms: Terms, calendar: Calendar, now: Now) -> MonotonicS:
     costs_s = () if terms.deeper_s is None else (terms.deeper_s,)
     until_s = min(_look_again_s(terms, now_s), _same_clock_until_s(calendar, now))
     return _first_change_s(terms, asked, costs_s, now_s, until_s) or until_s
-
-
-def next_number_s(terms: Terms, now_s: MonotonicS) -> MonotonicS | None:
-    """When what is foreseen is another number, or may be risked or no longer may, whatever rules make of that."""
-    moments = _moments(terms, _asked(terms), (), now_s, now_s + SLOT_S + GRID_S)
-    return min((s for s in (_told_at(moment_s, now_s) for moment_s in moments) if s is not None), default=None)
 
 
 def change_of_mind_s(

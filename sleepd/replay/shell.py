@@ -54,7 +54,7 @@ class Replay(Timeline):
         self._all, self._policy, self._start_wall_s = tuple(servers.values()), policy or Policy(), start_wall_s
         self._events: list[Event] = []
         self._asked = False
-        self._looks = Looks(settings, servers, self, world=lambda: self.world, now=self._now, submit=self._submit)
+        self._looks = Looks(settings, servers, self, world=lambda: self.world, submit=self._submit)
         self._doors = Doors(
             servers,
             self,
@@ -132,20 +132,18 @@ class Replay(Timeline):
 
     def _advance(self, until_s: Seconds) -> None:
         """Let everything happen that is due before `until_s`, or then."""
-        while min(self.next_s, due_s := min(self._due_s, self._looks.latest_s)) <= until_s:
+        while min(self.next_s, self._due_s) <= until_s:
             # A deadline comes before what else happens in its moment: a turn that passes it would pass over it.
-            if due_s <= self.next_s:
-                self._tick(due_s)
+            if self._due_s <= self.next_s:
+                self._tick()
             else:
                 self.run_next()
             self._settle()
 
-    def _tick(self, due_s: Seconds) -> None:
-        """A deadline is due: of models, which are looked at, so that they may put it off; or of something else. Or none
-        is, and models are to be looked at all the same."""
-        self.now_s, names = due_s, self._deadlines.whose(due_s)
-        if names or due_s < self._due_s:
-            names = tuple(dict.fromkeys((*names, *self._looks.latest())))
+    def _tick(self) -> None:
+        """A deadline is due: of a model, then it is looked at, which may put it off; or of something else."""
+        self.now_s = due_s = self._due_s
+        names = self._deadlines.whose(due_s)
         events: list[Event] = [self._read_gpus()] if self._doors.anybody_waits else []
         if names and all(is_looked_at(self.world, name) for name in names):
             self._turn([*events, *(self._looks.at(name) for name in names)])

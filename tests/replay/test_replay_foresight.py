@@ -78,3 +78,18 @@ def test_a_wake_ahead_puts_nobody_to_sleep(tmp_path: Path) -> None:
     assert victims == []
     ahead = [s.at_s for s in played.account.switches if s.cause == "rule:wake-ahead" and s.at_s > 11 * DAY_S]
     assert all(at_s > 11 * DAY_S + 7.5 * HOUR_S + 3000.0 for at_s in ahead)
+
+
+def test_it_decides_as_where_every_poll_is_told(tmp_path: Path) -> None:
+    """A rule on a window has each poll told in its time, as the daemon's are. Requests take longer than a minute."""
+    random, at_s, asked = Random(3), 0.0, []
+    while at_s < 8 * HOUR_S:
+        at_s += random.expovariate(1 / random.choice((20.0, 300.0, 3000.0)))
+        asked.append((round(at_s, 3), random.choice("aaab")))
+    never = '[[rules]]\nname = "never"\nwhen = { requests_below = "1/h", window = "1h" }\nthen = { sleep = 1 }\n'
+    trace = trace_of(*asked, tokens=(0, 70 * 60))
+    told, seldom = (replay(tmp_path, trace, RULES + more, until_s=at_s) for more in (f"{never}enabled = false\n", ""))
+    assert seldom.turns < told.turns / 2
+    assert seldom.account.switches == told.account.switches
+    for model, record in seldom.world.models.items():
+        assert record.habits == told.world.models[model].habits
