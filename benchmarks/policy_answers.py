@@ -65,10 +65,11 @@ def spread(values: Sequence[float | None]) -> str:
 def _print(
     heading: str, heads: Sequence[str], groups: Mapping[str, Sequence[Sums]], ask: Callable[[Sums], Ratios]
 ) -> None:
-    print(f"  {heading:44} " + " ".join(f"{head:22}" for head in heads).rstrip())
+    width = 22 if len(heads) <= 3 else 17
+    print(f"  {heading:44} " + " ".join(f"{head:{width}}" for head in heads).rstrip())
     for name, seeds in groups.items():
         told = [spread(column) for column in zip(*(ask(sums) for sums in seeds), strict=True)]
-        print(f"    {f'{name}, {told_seeds(len(seeds))}':42} " + " ".join(f"{each:22}" for each in told).rstrip())
+        print(f"    {f'{name}, {told_seeds(len(seeds))}':42} " + " ".join(f"{each:{width}}" for each in told).rstrip())
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, list[Sums]]:
