@@ -11,7 +11,7 @@ CURVES = (
 )
 """Each joined by a line: what one number can be turned to."""
 AHEAD = "foresight-"
-UNNAMED = ("foresight-1m", "foresight-15m", "foresight-1h", "foresight-3h")
+UNNAMED = tuple(name for name in CURVES[1] if name != "foresight-5m")
 """Their line and colour tell what they are, in the order of their numbers from left to right."""
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#333}.frame{fill:none;stroke:#bbb}.curve{fill:none;stroke:#7a8;"

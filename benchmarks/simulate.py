@@ -25,8 +25,6 @@ from sleepd.sim.traffic import make_traffic
 DAY_S = 86400.0
 MODELS = 32
 BEGIN_WALL_S = 1767571200.0
-
-
 FORESIGHT = Path(__file__).parents[1] / "etc" / "conf.d" / "foresight.toml.example"
 
 

@@ -58,5 +58,5 @@ def offset_at(calendar: Calendar, wall_s: WallS) -> Seconds | None:
 
 def offset_until(calendar: Calendar, wall_s: WallS) -> WallS:
     """Until when that holds, at least."""
-    at = bisect_right(calendar.offsets, (wall_s + GRAIN_S, float("inf")))
-    return min(calendar.until_wall_s, calendar.offsets[at][0] if at < len(calendar.offsets) else calendar.until_wall_s)
+    following = bisect_right(calendar.offsets, (wall_s + GRAIN_S, float("inf")))
+    return min([calendar.until_wall_s, *(begin_s for begin_s, _ in calendar.offsets[following : following + 1])])

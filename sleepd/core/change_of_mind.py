@@ -62,12 +62,11 @@ def _first_change_s(
 ) -> MonotonicS | None:
     """The first moment before `until_s` at which a condition holds that did not, or no longer does, or a sleep becomes
     worth its cost, or no longer is."""
-
     from_s = last_hundredth_s(now_s)  # what is foreseen now is what was then
     outlook = look_out(terms.habits, from_s + terms.local_ahead_s)
 
     def said(at_s: MonotonicS) -> list[bool]:
-        found = terms.at(at_s, at_s + terms.local_ahead_s, outlook)
+        found = terms.at(at_s, outlook)
         return [found.holds(c, rule) for rule, c in asked] + [found.pays(cost_s) for cost_s in costs_s]
 
     hundredths = {

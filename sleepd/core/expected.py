@@ -25,7 +25,7 @@ def expected_idle(habits: Habits, local_s: LocalS) -> Seconds | None:
     within one length of silence: see `next_change`.
     """
     if not _is_foretold(habits, local_s):
-        return 0.0 if _is_same_visit(habits, local_s) else None
+        return _unforetold(habits, local_s)
     return _least_awake(habits, _last_change_s(habits, local_s))
 
 
@@ -49,8 +49,9 @@ def next_change(habits: Habits, local_s: LocalS) -> LocalS:
     return min(slot_s, habits.last_s + SILENCES_S[following]) if following < len(SILENCES_S) else slot_s
 
 
-def _is_same_visit(habits: Habits, local_s: LocalS) -> bool:
-    return abs(local_s + GRAIN_S - habits.last_s) < SHORTEST_S
+def _unforetold(habits: Habits, local_s: LocalS) -> Seconds | None:
+    """The predicted idle time where no forecast is made: 0 while the same visit may go on."""
+    return 0.0 if abs(local_s + GRAIN_S - habits.last_s) < SHORTEST_S else None
 
 
 def _is_foretold(habits: Habits, local_s: LocalS) -> bool:
@@ -101,7 +102,7 @@ class Outlook:
     def at(self, local_s: LocalS) -> Seconds | None:
         """The predicted idle time at this moment, which is no earlier than the one that was asked for last."""
         if not _is_foretold(self._habits, local_s):
-            return 0.0 if _is_same_visit(self._habits, local_s) else None
+            return _unforetold(self._habits, local_s)
         return self.least_awake(local_s + GRAIN_S - self._habits.last_s)
 
     def least_awake(self, silent_s: Seconds) -> Seconds:

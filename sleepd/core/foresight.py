@@ -78,9 +78,10 @@ class Terms:
         """By how much local time is ahead of monotonic time."""
         return self.apart_s + self.offset_s
 
-    def at(self, now_s: MonotonicS, local_s: LocalS, outlook: Outlook | None = None) -> Foresight:
+    def at(self, now_s: MonotonicS, outlook: Outlook | None = None) -> Foresight:
         """What is known of the next request at this hundredth of a second; `outlook`: of its habits, where one asks for
         one moment after another."""
+        local_s = now_s + self.local_ahead_s
         over_budget = self.budget_until_s is not None and self.budget_until_s - now_s <= GRAIN_S
         expected_s = expected_idle(self.habits, local_s) if outlook is None else outlook.at(local_s)
         return Foresight(
@@ -96,10 +97,7 @@ class Terms:
 def foresee(record: ModelRecord, world: World, now: Now) -> Foresight | None:
     """What is foreseen of the model now; None where local time is not known, or no rule asks."""
     terms = terms_of(record, world, now)
-    if terms is None:
-        return None
-    at_s = last_hundredth_s(now.mono_s)
-    return terms.at(at_s, at_s + terms.local_ahead_s)
+    return None if terms is None else terms.at(last_hundredth_s(now.mono_s))
 
 
 def terms_of(record: ModelRecord, world: World, now: Now) -> Terms | None:
